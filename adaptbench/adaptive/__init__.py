@@ -1,0 +1,40 @@
+"""What an adaptive network is: graphs, gates, the hard and the differentiable pass, and the count of what was executed."""
+
+from adaptbench.adaptive.adapter import from_logits_list
+from adaptbench.adaptive.constructors import Cascade, MultiExit, NetworkDag, Static
+from adaptbench.adaptive.counting import MacCounter
+from adaptbench.adaptive.domain import ImageDomain, Normalise
+from adaptbench.adaptive.gated import Block, FeedForwardGates, GatedNetwork, Gates
+from adaptbench.adaptive.graph import DecisionGraph, Node
+from adaptbench.adaptive.log import CalibrationLog
+from adaptbench.adaptive.model import AdaptiveModel
+from adaptbench.adaptive.outcome import Inference, Relaxation, Signals
+from adaptbench.adaptive.policy import ChainPolicy, NeverStop, Policy, Structure
+from adaptbench.adaptive.splits import Split
+
+__all__ = [
+    "AdaptiveModel",
+    "Block",
+    "CalibrationLog",
+    "Cascade",
+    "ChainPolicy",
+    "DecisionGraph",
+    "FeedForwardGates",
+    "GatedNetwork",
+    "Gates",
+    "ImageDomain",
+    "Inference",
+    "MacCounter",
+    "MultiExit",
+    "NetworkDag",
+    "NeverStop",
+    "Node",
+    "Normalise",
+    "Policy",
+    "Relaxation",
+    "Signals",
+    "Split",
+    "Static",
+    "Structure",
+    "from_logits_list",
+]

@@ -1,0 +1,75 @@
+"""Executed MACs at the dispatcher: what really ran, and the compute that nobody counted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from adaptbench.adaptive.formulas import is_covered, macs_of
+from adaptbench.errors import UncountedError
+
+
+class MacCounter(TorchDispatchMode):
+    """Counts the MACs of everything run inside it.
+
+    >>> with MacCounter() as counter:
+    ...     _ = torch.randn(2, 3) @ torch.randn(3, 4)
+    >>> counter.macs
+    24
+
+    Attributes:
+        macs: multiply–accumulates so far.
+        by_operator: MACs by operator name.
+        uncounted: calls by operator name that no formula covers.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.macs = 0
+        self.by_operator: Counter[str] = Counter()
+        self.uncounted: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if not is_covered(func) and torch._C._dispatch_has_kernel_for_dispatch_key(
+            func.name(), "CompositeImplicitAutograd"
+        ):
+            # inference_mode hands over composites whole: take them apart, so that their parts are seen
+            with self:
+                out = func.decompose(*args, **kwargs)
+            if out is not NotImplemented:
+                return out
+        out = func(*args, **kwargs)
+        macs = macs_of(func, args, kwargs, out)
+        name = func._schema.name
+        if macs is None:
+            self.uncounted[name] += 1
+        elif macs:
+            self.macs += macs
+            self.by_operator[name] += macs
+        return out
+
+    def require_all_counted(self) -> None:
+        """Strict mode.
+
+        Raises:
+            UncountedError: compute ran that no formula covers.
+        """
+        if self.uncounted:
+            raise UncountedError(
+                f"operators without a MAC formula ran: {', '.join(sorted(self.uncounted))}.",
+                why="A model that computes through them looks cheaper than it is.",
+                todo="Add a formula with a closed-form test to adaptbench/adaptive/formulas.py, or run without strict.",
+            )
+
+
+@contextmanager
+def counting() -> Iterator[MacCounter]:
+    """A counter with gradients off: counting is a pass of its own."""
+    with torch.no_grad(), MacCounter() as counter:
+        yield counter

@@ -1,0 +1,71 @@
+"""What a model accepts: shape and value bounds, with the normaliser inside the model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from adaptbench.errors import DomainError
+
+
+@dataclass(frozen=True, slots=True)
+class ImageDomain:
+    """Pictures (C, H, W) with values in [low, high].
+
+    Raises (from `check`):
+        DomainError: wrong shape, empty batch, not floating, out of bounds or not finite.
+    """
+
+    shape: tuple[int, int, int]
+    low: float = 0.0
+    high: float = 1.0
+
+    def check(self, x: Tensor) -> None:
+        """Refuse what the model was not made for."""
+        if x.ndim != 4 or tuple(x.shape[1:]) != self.shape:
+            raise DomainError(
+                f"an input of shape {tuple(x.shape)} was given to a model that takes (N, {', '.join(map(str, self.shape))}).",
+                todo="Resize or reorder the pictures; a single one needs x[None].",
+            )
+        if len(x) == 0:
+            raise DomainError("an empty batch was given.", todo="Give at least one picture.")
+        if not x.is_floating_point():
+            raise DomainError(
+                f"an input of type {x.dtype} was given.",
+                todo=f"Give floating values in [{self.low:g}, {self.high:g}] (uint8 pictures: x / 255).",
+            )
+        low, high = torch.aminmax(x.detach())
+        # a hair of slack: tanh space and clamps round in float32
+        if not (low >= self.low - 1e-6 and high <= self.high + 1e-6):
+            raise DomainError(
+                f"input values span [{low.item():.4g}, {high.item():.4g}]; the model declares [{self.low:g}, {self.high:g}].",
+                why="The normaliser is inside the model: an input normalised outside is normalised twice.",
+                todo="Give raw pictures scaled to the declared bounds.",
+            )
+
+    def clamp(self, x: Tensor) -> Tensor:
+        """The nearest input inside the bounds."""
+        return x.clamp(self.low, self.high)
+
+
+class Normalise(nn.Module):
+    """(x − mean) / std, a channel at a time, as the first layer of a net.
+
+    Args:
+        mean, std: one value a channel, in the units of the declared domain.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) → (N, C, H, W)."""
+        return (x - self.mean) / self.std

@@ -1,0 +1,436 @@
+"""Multi-exit nets, cascades, network selection and mixtures of them: nodes, hand-overs, and a policy that decides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
+
+from adaptbench.adaptive.counting import counting
+from adaptbench.adaptive.domain import ImageDomain
+from adaptbench.adaptive.log import CalibrationLog
+from adaptbench.adaptive.model import AdaptiveModel, frozen
+from adaptbench.adaptive.outcome import TIE_MARGIN, Inference, Relaxation, Signals, seeds_from_content
+from adaptbench.adaptive.policy import NeverStop, Policy, Structure, edge_margins
+from adaptbench.adaptive.splits import Split
+from adaptbench.adaptive.topology import check_topology, extreme_costs, simple_paths
+from adaptbench.errors import CapabilityError, GraphError
+
+INPUT = "input"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One piece of compute that ends in a prediction.
+
+    Args:
+        name: unique in the graph.
+        stage: features from what the node reads; a tensor or a tuple of tensors, batch first.
+        head: logits (n, C) from the stage's features; None where the stage returns logits itself.
+        reads: "input", or the node whose features the stage continues.
+        to: names of the nodes it may hand over to.
+    """
+
+    name: str
+    stage: nn.Module
+    head: nn.Module | None = None
+    reads: str = INPUT
+    to: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Costs:
+    """MACs of one sample, counted once for an input shape."""
+
+    stage: tuple[int, ...]
+    head: tuple[int, ...]
+    policy: tuple[int, ...]
+    predict: tuple[int, ...]
+    uncounted: tuple[str, ...]
+
+    @property
+    def node(self) -> tuple[int, ...]:
+        return tuple(s + h for s, h in zip(self.stage, self.head, strict=True))
+
+
+class DecisionGraph(AdaptiveModel):
+    """Nodes in topological order and a policy; early exit, cascade and network DAG are all one.
+
+    Args:
+        nodes: the first is the entry, each hands over to later ones only.
+        domain: what inputs it takes.
+        n_classes: C.
+        policy: decides at each node with a way on; without one, a chain runs to its end.
+        reference: names of the nodes that make the static reference, in order (default: the dearest way to the last node).
+        shape: the word for reports.
+
+    Raises:
+        GraphError: names, edges or readers that do not fit together.
+    """
+
+    def __init__(
+        self,
+        nodes: Sequence[Node],
+        *,
+        domain: ImageDomain,
+        n_classes: int,
+        policy: Policy | None = None,
+        reference: Sequence[str] | None = None,
+        shape: str = "mixed",
+    ) -> None:
+        super().__init__()
+        order = check_topology([(n.name, n.reads, n.to) for n in nodes])
+        self.domain, self.n_classes, self.shape = domain, n_classes, shape
+        self.node_names = self.exit_names = tuple(n.name for n in nodes)
+        self.stages = nn.ModuleList(n.stage for n in nodes)
+        self.heads = nn.ModuleList(n.head if n.head is not None else nn.Identity() for n in nodes)
+        self.reads = order.reads
+        self.structure = Structure(self.node_names, order.successors, n_classes)
+        self._last_reader = [
+            max([w for w, r in enumerate(self.reads) if r == v], default=-1) for v in range(len(nodes))
+        ]
+        self.reference = self._reference_nodes(reference)
+        self._costs: dict[tuple[int, int], _Costs] = {}
+        self.policy = policy if policy is not None else NeverStop()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "policy" and isinstance(value, Policy):
+            value.bind(self.structure)
+            self._costs.clear()
+            offered = AdaptiveModel.capabilities
+            self.capabilities = offered - {"gradients"} if value.needs_labels else offered
+        super().__setattr__(name, value)
+
+    def _reference_nodes(self, names: Sequence[str] | None) -> tuple[int, ...]:
+        if names is None:
+            chain = [len(self.node_names) - 1]
+            while (source := self.reads[chain[0]]) >= 0:
+                chain.insert(0, source)
+            return tuple(chain)
+        unknown = [n for n in names if n not in self.node_names]
+        if unknown:
+            raise GraphError(
+                f"the static reference names '{unknown[0]}', which is no node.",
+                todo=f"Nodes: {', '.join(self.node_names)}.",
+            )
+        chain = [self.node_names.index(n) for n in names]
+        if [self.reads[v] for v in chain] != [-1, *chain[:-1]]:
+            raise GraphError(
+                f"the static reference {' → '.join(names)} does not run from the input on its own.",
+                todo="Name a node and, before it, those whose features it continues.",
+            )
+        return tuple(chain)
+
+    # ------------------------------------------------------------------ the hard pass
+
+    def _run(self, x: Tensor, *, seeds: Tensor | None, labels: Tensor | None, force: Tensor | None) -> Inference:
+        n, device = len(x), x.device
+        costs = self._cost_table(x)
+        policy = self.policy
+        if self.needs_labels and force is None:
+            if labels is None:
+                raise CapabilityError(f"the policy '{self.policy_name}' needs labels.", todo="Call infer(x, labels=y).")
+            force = policy.choose(self._dense(x)[1], labels, costs.node)  # type: ignore[operator]
+        if policy.draws and seeds is None:
+            seeds = seeds_from_content(x)
+        if force is not None:
+            force = self._check_force(force.to(device), n)
+        path = torch.zeros(n, len(self.node_names), dtype=torch.bool, device=device)
+        leaves = torch.zeros(n, dtype=torch.int64, device=device)
+        tie = torch.zeros(n, dtype=torch.bool, device=device)
+        history = x.new_zeros(n, len(self.node_names), self.n_classes) if policy.uses_history else None
+        everyone = torch.arange(n, device=device)
+        waiting: dict[int, list[Tensor]] = {0: [everyone]}
+        kept: dict[int, tuple[Tensor, Any]] = {}
+        answered: list[Tensor] = []
+        answers: list[Tensor] = []
+        for v, ways in enumerate(self.structure.successors):
+            arrivals = waiting.pop(v, None)
+            if arrivals is None:
+                continue
+            rows = arrivals[0] if len(arrivals) == 1 else torch.cat(arrivals).sort().values
+            features = self.stages[v](self._gather(x, kept, self.reads[v], rows, n))
+            logits = self.heads[v](features)
+            path[rows, v] = True
+            if self._last_reader[v] >= 0:
+                kept[v] = (rows, features)
+            for u in [u for u in kept if self._last_reader[u] == v]:
+                del kept[u]
+            if history is not None:
+                history = history.index_put((rows, torch.tensor(v, device=device)), logits)
+            signals = Signals(
+                logits,
+                history=None if history is None else history[rows],
+                visited=path[rows] if history is not None else None,
+                seeds=None if seeds is None else seeds[rows],
+            )
+            stop: Tensor | None = None
+            if ways:
+                action, near = self._decide(v, signals, None if force is None else force[rows])
+                tie[rows] |= near
+                for a, w in enumerate(ways, start=1):
+                    going = action == a
+                    if going.all():
+                        waiting.setdefault(w, []).append(rows)
+                        break
+                    if going.any():
+                        waiting.setdefault(w, []).append(rows[going])
+                else:
+                    stop = action == 0
+                if stop is None or not stop.any():
+                    continue
+            if stop is not None and not stop.all():  # an aggregating predict() costs: for those who leave only
+                rows, signals = rows[stop], signals.rows(stop)
+            answers.append(policy.predict(v, signals))
+            answered.append(rows)
+            leaves[rows] = v
+        where = torch.cat(answered)
+        out = torch.cat(answers)
+        if len(answered) > 1:
+            out = out[where.argsort()]
+        per_node = torch.tensor([a + b for a, b in zip(costs.node, costs.policy, strict=True)], device=device)
+        macs = (path * per_node).sum(1) + torch.tensor(costs.predict, device=device)[leaves]
+        return Inference(out, macs, leaves, path, tie)
+
+    def _gather(self, x: Tensor, kept: dict[int, tuple[Tensor, Any]], source: int, rows: Tensor, n: int) -> Any:
+        """The rows of what a node reads."""
+        if source < 0:
+            return x if len(rows) == n else x[rows]
+        had, features = kept[source]
+        if len(had) == len(rows):
+            return features
+        position = torch.searchsorted(had, rows)
+        return tree_map(lambda t: t.index_select(0, position), features)
+
+    def _decide(self, v: int, signals: Signals, force: Tensor | None) -> tuple[Tensor, Tensor]:
+        """(n,) action (0 stops), (n,) whether it was nearly a tie."""
+        if force is not None:
+            if not self.needs_labels:
+                self.policy.scores(v, signals)  # its cost is paid, whatever is forced
+            ways = torch.tensor(self.structure.successors[v], device=force.device)
+            nearest = torch.where(force[:, ways], ways, len(self.node_names))  # nodes run in order: the next one is it
+            action = torch.where(force[:, ways].any(1), nearest.argmin(1) + 1, 0)
+            return action, torch.zeros_like(action, dtype=torch.bool)
+        margins = edge_margins(self.policy.scores(v, signals))
+        if margins.shape[1] == 1:
+            best = margins[:, 0]
+            return (best > 0).to(torch.int64), best.abs() <= TIE_MARGIN
+        best, edge = margins.max(1)
+        return torch.where(best > 0, edge + 1, 0), best.abs() <= TIE_MARGIN
+
+    def _check_force(self, force: Tensor, n: int) -> Tensor:
+        if force.ndim == 1:
+            force = force.expand(n, -1)
+        if tuple(force.shape) != (n, len(self.node_names)) or not force[:, 0].all():
+            raise CapabilityError(
+                f"a forced path of shape {tuple(force.shape)} was given to a graph of {len(self.node_names)} nodes.",
+                todo="Give (V,) or (N, V) bool with the entry node set; model.paths() lists some.",
+            )
+        for way in set(map(tuple, force.tolist())):
+            nodes = [v for v, on in enumerate(way) if on]
+            for v, w in zip(nodes, nodes[1:], strict=False):
+                if w not in self.structure.successors[v]:
+                    raise CapabilityError(
+                        f"a forced path goes from '{self.node_names[v]}' to '{self.node_names[w]}', which is no hand-over.",
+                        todo="model.paths() lists those that exist.",
+                    )
+        return force
+
+    # ------------------------------------------------------------------ the dense pass
+
+    def _dense(self, x: Tensor) -> tuple[list[Any], Tensor]:
+        features: list[Any] = []
+        logits: list[Tensor] = []
+        for v, source in enumerate(self.reads):
+            features.append(self.stages[v](x if source < 0 else features[source]))
+            logits.append(self.heads[v](features[v]))
+        return features, torch.stack(logits, 1)
+
+    def dense_logits(self, x: Tensor) -> Tensor:
+        """(N, V, C): every node on every sample."""
+        return self._dense(x)[1]
+
+    def _relax(self, x: Tensor, *, temperature: float, seeds: Tensor | None) -> Relaxation:
+        costs = self._cost_table(x)
+        logits = self.dense_logits(x)
+        n, size, _ = logits.shape
+        if self.policy.draws and seeds is None:
+            seeds = seeds_from_content(x)
+        successors = self.structure.successors
+        # arrival at each node: probability, hard yes/no, and the way a sample came (hard way first, then the likeliest)
+        reach: list[Tensor] = [x.new_ones(n)] + [x.new_zeros(n) for _ in range(size - 1)]
+        rank = x.new_full((n, size), -1.0)
+        rank[:, 0] = 2.0
+        visited = torch.zeros(n, size, size, dtype=torch.bool, device=x.device)
+        visited[:, 0, 0] = True
+        stopping: list[Tensor] = []
+        margins: list[Tensor] = []
+        for v, ways in enumerate(successors):
+            if not ways:
+                stopping.append(reach[v])
+                continue
+            came = visited[:, v].clone()  # backward needs it as it is now; the table is filled on in place
+            history = torch.where(came[..., None], logits, 0.0) if self.policy.uses_history else None
+            scores = self.policy.scores(v, Signals(logits[:, v], history=history, visited=came, seeds=seeds))
+            share = (scores / temperature).softmax(1)
+            edge = edge_margins(scores)
+            margins.append(edge)
+            stopping.append(reach[v] * share[:, 0])
+            for a, w in enumerate(ways):
+                arriving = reach[v] * share[:, a + 1]
+                reach[w] = reach[w] + arriving
+                certain = (rank[:, v] >= 2.0) & (edge[:, a] > 0)
+                order = torch.where(certain, 2.0, arriving.detach().clamp(max=1.0))
+                better = order > rank[:, w]
+                rank[:, w] = torch.where(better, order, rank[:, w])
+                visited[:, w] = torch.where(better[:, None], visited[:, v], visited[:, w])
+                visited[:, w, w] = True
+        per_node = x.new_tensor([a + b for a, b in zip(costs.node, costs.policy, strict=True)])
+        arrived = torch.stack(reach, 1)
+        expected = arrived @ per_node + torch.stack(stopping, 1) @ x.new_tensor(costs.predict)
+        flat = torch.cat(margins, 1) if margins else x.new_zeros(n, 0)
+        return Relaxation(expected, flat, logits, arrived)
+
+    # ------------------------------------------------------------------ costs
+
+    def _cost_table(self, x: Tensor) -> _Costs:
+        key = (id(self.policy), x.shape[-1] * 100003 + x.shape[-2])
+        if key not in self._costs:
+            self._costs[key] = self._count(x[:1].detach())
+        return self._costs[key]
+
+    def _count(self, x: Tensor) -> _Costs:
+        uncounted: set[str] = set()
+
+        def cost(call: Any, *args: Any) -> tuple[Any, int]:
+            with counting() as counter:
+                out = call(*args)
+            uncounted.update(counter.uncounted)
+            return out, counter.macs
+
+        size = len(self.node_names)
+        features: list[Any] = []
+        stage, head, decide, predict = [], [], [], []
+        seeds = torch.zeros(1, dtype=torch.int64, device=x.device)
+        visited = torch.zeros(1, size, dtype=torch.bool, device=x.device)
+        history = x.new_zeros(1, size, self.n_classes)
+        with frozen(self):
+            for v, source in enumerate(self.reads):
+                out, macs = cost(self.stages[v], x if source < 0 else features[source])
+                features.append(out)
+                stage.append(macs)
+                logits, macs = cost(self.heads[v], out)
+                head.append(macs)
+                history[:, v] = logits
+                visited[:, v] = True
+                signals = Signals(logits, history=history, visited=visited, seeds=seeds)
+                decides = bool(self.structure.successors[v]) and not self.policy.needs_labels
+                decide.append(cost(self.policy.scores, v, signals)[1] if decides else 0)
+                predict.append(
+                    cost(self.policy.predict, v, Signals(logits, history=history, visited=visited, seeds=seeds))[1]
+                )
+        return _Costs(tuple(stage), tuple(head), tuple(decide), tuple(predict), tuple(sorted(uncounted)))
+
+    @property
+    def _table(self) -> _Costs:
+        some = next(self.parameters(), torch.zeros(()))
+        return self._cost_table(
+            torch.full((1, *self.domain.shape), self.domain.low, device=some.device, dtype=some.dtype)
+        )
+
+    @property
+    def node_macs(self) -> tuple[int, ...]:
+        """Stage and head of each node."""
+        return self._table.node
+
+    @property
+    def policy_macs(self) -> tuple[int, ...]:
+        """The decision at each node."""
+        return self._table.policy
+
+    @property
+    def predict_macs(self) -> tuple[int, ...]:
+        """Aggregating the prediction when leaving at each node."""
+        return self._table.predict
+
+    def _extremes(self) -> tuple[int, int]:
+        table = self._table
+        visit = [a + b for a, b in zip(table.node, table.policy, strict=True)]
+        return extreme_costs(self.structure.successors, visit, table.predict)
+
+    @property
+    def min_macs(self) -> int:
+        """The cheapest way from the entry to any exit."""
+        return self._extremes()[0]
+
+    @property
+    def max_macs(self) -> int:
+        """The dearest way."""
+        return self._extremes()[1]
+
+    @property
+    def macs_full(self) -> int:
+        """Stages of the reference and its last head; no other head, no policy."""
+        table = self._table
+        return sum(table.stage[v] for v in self.reference) + table.head[self.reference[-1]]
+
+    @property
+    def uncounted(self) -> tuple[str, ...]:
+        """Operators without a MAC formula."""
+        return self._table.uncounted
+
+    @property
+    def policy_name(self) -> str:
+        """The policy's registry name."""
+        return self.policy.name if len(self.node_names) > 1 else "none"
+
+    @property
+    def needs_labels(self) -> bool:
+        """True under an oracle."""
+        return self.policy.needs_labels
+
+    # ------------------------------------------------------------------ around it
+
+    def run_reference(self, x: Tensor) -> Tensor:
+        """(N, C) of the static reference: its stages one after another and the last head."""
+        features: Any = x
+        with frozen(self), torch.no_grad():
+            for v in self.reference:
+                features = self.stages[v](features)
+            return self.heads[self.reference[-1]](features)  # type: ignore[no-any-return]
+
+    def paths(self) -> list[Tensor]:
+        """Every way from the entry to an exit (at most 64, the cheapest and dearest always among them)."""
+        table = self._table
+        visit = [a + b for a, b in zip(table.node, table.policy, strict=True)]
+        return [
+            torch.tensor([v in way for v in range(len(visit))])
+            for way in simple_paths(self.structure.successors, visit, table.predict, limit=64)
+        ]
+
+    @property
+    def dearest_decisions(self) -> Tensor:
+        """(D,) bool over the edges: those of the dearest way."""
+        dearest = self.paths()[min(1, len(self.paths()) - 1)]
+        way = [v for v in range(len(dearest)) if dearest[v]]
+        steps = set(zip(way, way[1:], strict=False))
+        return torch.tensor([edge in steps for edge in self.structure.edges], dtype=torch.bool)
+
+    def log(self, split: Split, *, chunk: int = 1000) -> CalibrationLog:
+        """Logits of every node on every sample of a calibration split."""
+        split.require("calibration", purpose="fitting a policy")
+        device = next(self.parameters()).device
+        with frozen(self), torch.no_grad():
+            logits = torch.cat([self.dense_logits(x.to(device)).float().cpu() for x, _, _ in split.chunks(chunk)])
+        return CalibrationLog(
+            logits,
+            split.y.clone(),
+            self.structure,
+            torch.tensor(self.node_macs),
+            f"{split.name}/{split.role}",
+            split.sha256,
+        )

@@ -1,0 +1,78 @@
+"""Logged signals of a calibration split: all that a policy may be fitted on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from adaptbench.adaptive.policy import Structure
+from adaptbench.errors import CalibrationError, LeakageError
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationLog:
+    """Logits of every node on samples that no net was trained on.
+
+    Args:
+        logits: (N, V, C) float32.
+        labels: (N,) int64.
+        structure: the graph's shape.
+        node_macs: (V,) int64, stage and head of each node, an increment.
+        split: "name/role" of the samples; sha256: their hash, kept in every fitted policy's card.
+
+    Raises:
+        LeakageError: the samples are test samples.
+        CalibrationError: no samples, or logits that are not finite.
+    """
+
+    logits: Tensor
+    labels: Tensor
+    structure: Structure
+    node_macs: Tensor
+    split: str
+    sha256: str
+
+    def __post_init__(self) -> None:
+        if self.split.endswith("/test"):
+            raise LeakageError(
+                f"test samples ({self.split}) were about to be logged for fitting a policy.",
+                why="Thresholds chosen on the test set make every figure after them worthless.",
+                todo="Use the calibration split.",
+            )
+        if len(self.labels) == 0:
+            raise CalibrationError(
+                "the calibration log is empty.",
+                why="A policy without calibration data would be a guess.",
+                todo="Give the calibration split (a few hundred samples at least).",
+            )
+        if not torch.isfinite(self.logits).all():
+            raise CalibrationError(
+                "logged logits hold NaN or infinity.", todo="Check the weights: the backbone is broken or untrained."
+            )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def correct(self) -> Tensor:
+        """(N, V) bool."""
+        return self.logits.argmax(-1) == self.labels[:, None]
+
+    @property
+    def confidence(self) -> Tensor:
+        """(N, V) top softmax probability."""
+        return self.logits.softmax(-1).amax(-1)
+
+    def part(self, rows: Tensor) -> CalibrationLog:
+        """The same log on a subset of its samples (a hold-out for choosing between fits)."""
+        return CalibrationLog(
+            self.logits[rows], self.labels[rows], self.structure, self.node_macs, self.split, self.sha256
+        )
+
+    def halves(self, fraction: float = 0.5, seed: int = 0) -> tuple[CalibrationLog, CalibrationLog]:
+        """Two disjoint parts: one to fit on, one to choose on."""
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
+        cut = round(fraction * len(self))
+        return self.part(order[:cut].sort().values), self.part(order[cut:].sort().values)

@@ -1,0 +1,200 @@
+"""The protocol that every adaptive model keeps: two views of one computation."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from adaptbench.adaptive.domain import ImageDomain
+from adaptbench.adaptive.log import CalibrationLog
+from adaptbench.adaptive.outcome import Inference, Relaxation
+from adaptbench.adaptive.splits import Split
+from adaptbench.errors import CapabilityError, DomainError, NonFiniteError
+
+
+class AdaptiveModel(nn.Module):
+    """A network that spends less on easy inputs.
+
+    Attributes:
+        domain: shape and bounds of the inputs it takes; the normaliser is inside.
+        n_classes: C.
+        node_names: V names of compute that may be skipped or run.
+        exit_names: K places where a prediction can be returned.
+        shape: "static", "multi-exit", "cascade", "dag", "mixed" or "gated".
+        capabilities: what attacks and suites may ask for: "gradients", "exit_logits", "queries".
+        batch_semantics: "regroup": survivors of a batch are compacted, samples do not touch each other.
+    """
+
+    domain: ImageDomain
+    n_classes: int
+    node_names: tuple[str, ...]
+    exit_names: tuple[str, ...]
+    shape: str
+    capabilities: frozenset[str] = frozenset({"gradients", "exit_logits", "queries"})
+    batch_semantics: str = "regroup"
+
+    @abstractmethod
+    def _run(self, x: Tensor, *, seeds: Tensor | None, labels: Tensor | None, force: Tensor | None) -> Inference:
+        """The hard pass; gradients follow the caller's mode."""
+
+    @abstractmethod
+    def _relax(self, x: Tensor, *, temperature: float, seeds: Tensor | None) -> Relaxation:
+        """The differentiable pass."""
+
+    @abstractmethod
+    def dense_logits(self, x: Tensor) -> Tensor:
+        """(N, V or K, C): every exit on every sample, in the caller's train or eval mode, for training and logging."""
+
+    @abstractmethod
+    def run_reference(self, x: Tensor) -> Tensor:
+        """(N, C) logits of the static reference: the same backbone without exits, gates or policy; the best member of a ladder."""
+
+    @abstractmethod
+    def paths(self) -> list[Tensor]:
+        """(V,) bool masks for `infer(force=…)`: every node is on one, the cheapest and the dearest path are among them."""
+
+    @property
+    @abstractmethod
+    def dearest_decisions(self) -> Tensor:
+        """(D,) bool: the margins that must be > 0 on the dearest path; what an attacker pushes."""
+
+    @property
+    def n_decisions(self) -> int:
+        """D, one an edge or gate."""
+        return len(self.dearest_decisions)
+
+    @property
+    @abstractmethod
+    def node_macs(self) -> tuple[int, ...]:
+        """V increments: stage and head, or block, of each node."""
+
+    @property
+    @abstractmethod
+    def min_macs(self) -> int:
+        """The cheapest path, everything included."""
+
+    @property
+    @abstractmethod
+    def max_macs(self) -> int:
+        """The dearest path, with all heads, gates and policies on it."""
+
+    @property
+    @abstractmethod
+    def macs_full(self) -> int:
+        """The static reference."""
+
+    @property
+    @abstractmethod
+    def uncounted(self) -> tuple[str, ...]:
+        """Operators that ran and that no MAC formula covers."""
+
+    @property
+    @abstractmethod
+    def policy_name(self) -> str:
+        """The policy in force."""
+
+    @property
+    def needs_labels(self) -> bool:
+        """True for oracles: a bound, not a deployable model."""
+        return False
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C) logits of the path really taken, differentiable, so that any torch tool can use the model."""
+        return self._run(x, seeds=None, labels=None, force=None).logits
+
+    def infer(
+        self,
+        x: Tensor,
+        *,
+        seeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        force: Tensor | None = None,
+        per_sample: bool = False,
+    ) -> Inference:
+        """The hard pass, as deployed: what is skipped does not run.
+
+        Args:
+            x: (N, C, H, W) inside the domain.
+            seeds: (N,) int64 for policies that draw; by default a function of each sample's content.
+            labels: (N,) int64, for oracles only.
+            force: (V,) or (N, V) bool, a path to take whatever the policy says (its cost is paid all the same).
+            per_sample: one sample at a time, as a latency-bound service runs it.
+
+        Raises:
+            DomainError: an input outside the domain.
+            NonFiniteError: logits are NaN or infinite.
+            CapabilityError: labels are needed and missing, or the path does not exist.
+        """
+        self.domain.check(x)
+        for name, given in (("seeds", seeds), ("labels", labels)):
+            if given is not None and len(given) != len(x):
+                raise DomainError(
+                    f"{len(x)} samples were given with {len(given)} {name}.",
+                    todo=f"Give one of {name} for each sample.",
+                )
+        if self.needs_labels and labels is None and force is None:
+            raise CapabilityError(
+                f"the policy '{self.policy_name}' looks at the label and got none.",
+                why="An oracle is a bound on any policy, not a policy.",
+                todo="Call infer(x, labels=y), or choose a policy that can be deployed.",
+            )
+        with frozen(self), torch.no_grad():
+            if per_sample and len(x) > 1:
+                found = Inference.join([
+                    self._run(
+                        x[i : i + 1],
+                        seeds=None if seeds is None else seeds[i : i + 1],
+                        labels=None if labels is None else labels[i : i + 1],
+                        force=force[i : i + 1] if force is not None and force.ndim == 2 else force,
+                    )
+                    for i in range(len(x))
+                ])  # fmt: skip
+            else:
+                found = self._run(x, seeds=seeds, labels=labels, force=force)
+        if not torch.isfinite(found.logits).all():
+            raise NonFiniteError(
+                "the model returned NaN or infinite logits.",
+                why="Confidence, exits and cost mean nothing after that.",
+                todo="Check the checkpoint's weights; `adaptbench train` stops at the first NaN loss.",
+            )
+        return found
+
+    def relax(self, x: Tensor, *, temperature: float = 0.1, seeds: Tensor | None = None) -> Relaxation:
+        """The differentiable pass: every node on every sample, in eval mode.
+
+        Raises:
+            CapabilityError: the model offers no gradients.
+            DomainError: an input outside the domain.
+        """
+        if "gradients" not in self.capabilities:
+            raise CapabilityError(
+                f"the policy '{self.policy_name}' has no gradients.", todo="Use an attack that only queries."
+            )
+        self.domain.check(x)
+        with frozen(self):
+            return self._relax(x, temperature=temperature, seeds=seeds)
+
+    @abstractmethod
+    def log(self, split: Split, *, chunk: int = 1000) -> CalibrationLog:
+        """Logits of every node on a calibration split: what policies are fitted on.
+
+        Raises:
+            LeakageError: a split of another role.
+        """
+
+
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """Eval mode for every sub-module, each one's own flag restored after."""
+    training = [module for module in model.modules() if module.training]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True

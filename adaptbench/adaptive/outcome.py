@@ -1,0 +1,152 @@
+"""What an adaptive model returns, and what a policy is shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+TIE_MARGIN = 1e-5
+"""A decision this close may fall either way: sums round differently from batch size to batch size."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inference:
+    """The hard pass, as deployed.
+
+    Args:
+        logits: (N, C) of the returned prediction.
+        macs: (N,) int64, everything executed for each sample.
+        exit: (N,) int64, index of the exit taken.
+        path: (N, V) bool, the nodes run.
+        tie: (N,) bool, some decision on the way was nearer than `TIE_MARGIN`.
+    """
+
+    logits: Tensor
+    macs: Tensor
+    exit: Tensor
+    path: Tensor
+    tie: Tensor
+
+    @property
+    def predictions(self) -> Tensor:
+        """(N,) int64, the class returned."""
+        return self.logits.argmax(1)
+
+    def __len__(self) -> int:
+        return len(self.macs)
+
+    @staticmethod
+    def join(parts: list[Inference]) -> Inference:
+        """The pieces as one, in order."""
+        return Inference(
+            torch.cat([p.logits for p in parts]),
+            torch.cat([p.macs for p in parts]),
+            torch.cat([p.exit for p in parts]),
+            torch.cat([p.path for p in parts]),
+            torch.cat([p.tie for p in parts]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Relaxation:
+    """The differentiable pass: every node on every sample.
+
+    Args:
+        expected_macs: (N,) Σ reach · cost, → the executed MACs as the temperature falls.
+        margins: (N, D), one an edge or gate, > 0 where the model goes on spending.
+        exit_logits: (N, K, C).
+        reach: (N, V), probability of arriving at each node.
+    """
+
+    expected_macs: Tensor
+    margins: Tensor
+    exit_logits: Tensor
+    reach: Tensor
+
+
+class Signals:
+    """What is known at a node when its policy decides. Derived values are computed once.
+
+    Args:
+        logits: (n, C) of this node.
+        history: (n, V, C) logits of the nodes visited so far, zero elsewhere; None unless the policy declared its use.
+        visited: (n, V) bool, this node included.
+        seeds: (n,) int64, one a sample, for policies that draw.
+    """
+
+    __slots__ = ("_probabilities", "history", "logits", "seeds", "visited")
+
+    def __init__(
+        self,
+        logits: Tensor,
+        *,
+        history: Tensor | None = None,
+        visited: Tensor | None = None,
+        seeds: Tensor | None = None,
+    ) -> None:
+        self.logits, self.history, self.visited, self.seeds = logits, history, visited, seeds
+        self._probabilities: Tensor | None = None
+
+    @property
+    def probabilities(self) -> Tensor:
+        """(n, C) softmax of the logits."""
+        if self._probabilities is None:
+            self._probabilities = self.logits.softmax(-1)
+        return self._probabilities
+
+    @property
+    def confidence(self) -> Tensor:
+        """(n,) the largest softmax probability."""
+        return self.probabilities.amax(-1)
+
+    @property
+    def entropy(self) -> Tensor:
+        """(n,) entropy of the softmax, divided by log C: 0 certain, 1 uniform."""
+        p = self.probabilities
+        return -(p * p.clamp_min(1e-12).log()).sum(-1) / torch.log(torch.tensor(float(p.shape[-1])))
+
+    def rows(self, which: Tensor) -> Signals:
+        """The signals of some samples. which: (n,) bool."""
+        history, visited, seeds = (None if t is None else t[which] for t in (self.history, self.visited, self.seeds))
+        return Signals(self.logits[which], history=history, visited=visited, seeds=seeds)
+
+    def uniform(self, node: int) -> Tensor:
+        """(n,) float32 in [0, 1), a fixed function of each sample's seed and the node."""
+        if self.seeds is None:
+            raise ValueError("no seeds were given to a policy that draws")
+        return uniform_from(self.seeds, node)
+
+
+def uniform_from(seeds: Tensor, stream: int) -> Tensor:
+    """Uniform numbers as a pure function of seed and stream (splitmix64, Steele et al. 2014).
+
+    Args:
+        seeds: (n,) int64.
+        stream: which draw of the sample.
+
+    Returns:
+        (n,) float32 in [0, 1).
+    """
+    z = seeds + _wrap(0x9E3779B97F4A7C15) * (stream + 1)
+    z = (z ^ _shift(z, 30)) * _wrap(0xBF58476D1CE4E5B9)
+    z = (z ^ _shift(z, 27)) * _wrap(0x94D049BB133111EB)
+    z = z ^ _shift(z, 31)
+    return _shift(z, 40).to(torch.float32) / float(1 << 24)
+
+
+def _wrap(value: int) -> Tensor:
+    return torch.tensor(value - (1 << 64) if value >= 1 << 63 else value)
+
+
+def _shift(z: Tensor, bits: int) -> Tensor:
+    """Logical, not arithmetic, right shift of int64."""
+    return (z >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def seeds_from_content(x: Tensor) -> Tensor:
+    """(N,) int64 seeds that depend on each sample's values alone, so that no batch changes a draw."""
+    bits = x.detach().float().contiguous().view(torch.int32).flatten(1).to(torch.int64)
+    weights = torch.arange(1, bits.shape[1] + 1, device=x.device) * 2654435761 + 1
+    return (bits * weights).sum(1)

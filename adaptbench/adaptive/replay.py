@@ -1,0 +1,101 @@
+"""Choosing afterwards: what a policy would have done, from logged logits of every node. Fast sweeps; `infer` must agree."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from adaptbench.adaptive.log import CalibrationLog
+from adaptbench.adaptive.outcome import TIE_MARGIN, Signals
+from adaptbench.adaptive.policy import Policy, Structure, edge_margins
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """Decisions replayed on logits.
+
+    Args:
+        path: (N, V) bool. exit: (N,) int64. logits: (N, C) returned. tie: (N,) bool.
+    """
+
+    path: Tensor
+    exit: Tensor
+    logits: Tensor
+    tie: Tensor
+
+    def macs(self, node_macs: Tensor) -> Tensor:
+        """(N,) Σ path · node MACs; policies' own MACs are not in it."""
+        return (self.path * node_macs).sum(1)
+
+    def correct(self, labels: Tensor) -> Tensor:
+        """(N,) bool."""
+        return self.logits.argmax(1) == labels
+
+
+@torch.no_grad()
+def replay(policy: Policy, structure: Structure, logits: Tensor, *, seeds: Tensor | None = None) -> Replay:
+    """Follow each sample's way through logged logits.
+
+    Args:
+        policy: fitted.
+        structure: of the graph that was logged.
+        logits: (N, V, C).
+        seeds: (N,) for policies that draw.
+    """
+    n, size, _ = logits.shape
+    path = torch.zeros(n, size, dtype=torch.bool)
+    path[:, 0] = True
+    leaves = torch.zeros(n, dtype=torch.int64)
+    tie = torch.zeros(n, dtype=torch.bool)
+    here = torch.zeros(n, dtype=torch.int64)  # the node each sample stands at; −1 once it stopped
+    out = torch.empty_like(logits[:, 0])
+    for v, ways in enumerate(structure.successors):
+        rows = (here == v).nonzero().squeeze(1)
+        if not len(rows):
+            continue
+        visited = path[rows]
+        signals = Signals(
+            logits[rows, v],
+            history=torch.where(visited[..., None], logits[rows], 0.0) if policy.uses_history else None,
+            visited=visited,
+            seeds=None if seeds is None else seeds[rows],
+        )
+        action = torch.zeros(len(rows), dtype=torch.int64)
+        if ways:
+            margins = edge_margins(policy.scores(v, signals))
+            best, edge = margins.max(1)
+            action = torch.where(best > 0, edge + 1, 0)
+            tie[rows] |= best.abs() <= TIE_MARGIN
+        onward = torch.tensor([-1, *ways])[action]
+        here[rows] = onward
+        stop = action == 0
+        leaves[rows[stop]] = v
+        out[rows[stop]] = policy.predict(v, signals)[stop]
+        going = ~stop
+        path[rows[going], onward[going]] = True
+    return Replay(path, leaves, out, tie)
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """Where one setting of a policy lands on a log: a dot on the accuracy–cost plane."""
+
+    setting: float
+    accuracy: float
+    macs_mean: float
+
+
+def evaluate_on(policy: Policy, log: CalibrationLog, setting: float = float("nan")) -> Point:
+    """Accuracy and mean node MACs of a policy on a calibration log."""
+    found = replay(policy, log.structure, log.logits, seeds=torch.arange(len(log)))
+    return Point(
+        setting, found.correct(log.labels).float().mean().item(), found.macs(log.node_macs).float().mean().item()
+    )
+
+
+def cheapest_within(points: list[Point], accuracy: float) -> Point:
+    """The cheapest point that is at least that accurate; the most accurate one where none is."""
+    good = [p for p in points if p.accuracy >= accuracy]
+    return min(good, key=lambda p: p.macs_mean) if good else max(points, key=lambda p: (p.accuracy, -p.macs_mean))

@@ -1,0 +1,95 @@
+"""Labelled samples with a role. The role decides what they may be used for: fitting, choosing or claiming."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from adaptbench.errors import LeakageError, UsageError
+
+Role = Literal["train", "calibration", "test"]
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Samples of one role, in a fixed order.
+
+    Args:
+        name: the data set's name.
+        role: what the samples may be used for.
+        x: (N, C, H, W) uint8 pictures.
+        y: (N,) int64 labels.
+        ids: (N,) int64, unique over all roles of the data set.
+        class_names: one name a class.
+    """
+
+    name: str
+    role: Role
+    x: Tensor
+    y: Tensor
+    ids: Tensor
+    class_names: tuple[str, ...]
+    sha256: str = field(default="")
+
+    def __post_init__(self) -> None:
+        if not (len(self.x) == len(self.y) == len(self.ids)):
+            raise UsageError(
+                f"a split of '{self.name}' has {len(self.x)} pictures, {len(self.y)} labels and {len(self.ids)} ids."
+            )
+        if self.x.dtype != torch.uint8 or self.x.ndim != 4:
+            raise UsageError(
+                f"a split of '{self.name}' holds {self.x.dtype} of shape {tuple(self.x.shape)}.",
+                todo="Give uint8 pictures of shape (N, C, H, W); the model holds the normaliser.",
+            )
+        if not self.sha256:
+            object.__setattr__(self, "sha256", hash_samples(self.x, self.y))
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one picture."""
+        _, c, h, w = self.x.shape
+        return c, h, w
+
+    def images(self, start: int = 0, stop: int | None = None) -> Tensor:
+        """(n, C, H, W) float32 in [0, 1] of the rows start … stop."""
+        return self.x[start:stop].float().div_(255.0)
+
+    def chunks(self, size: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """(pictures float32 in [0, 1], labels, ids) in pieces cut at fixed places."""
+        for start in range(0, len(self), size):
+            yield self.images(start, start + size), self.y[start : start + size], self.ids[start : start + size]
+
+    def first(self, n: int | None) -> Split:
+        """The first n samples (all, when n is None or larger)."""
+        if n is None or n >= len(self):
+            return self
+        return replace(self, x=self.x[:n], y=self.y[:n], ids=self.ids[:n], sha256="")
+
+    def require(self, *roles: Role, purpose: str) -> None:
+        """Refuse a purpose that this role may not serve.
+
+        Raises:
+            LeakageError: the role is not among those allowed.
+        """
+        if self.role not in roles:
+            raise LeakageError(
+                f"the {self.role} split of '{self.name}' was given for {purpose}.",
+                why="A figure measured on samples that shaped the model is not evidence.",
+                todo=f"Give the {' or '.join(roles)} split.",
+            )
+
+
+def hash_samples(x: Tensor, y: Tensor) -> str:
+    """SHA-256 over shape, pixels and labels, in order."""
+    digest = hashlib.sha256(repr(tuple(x.shape)).encode())
+    digest.update(x.contiguous().numpy().tobytes())
+    digest.update(y.to(torch.int64).contiguous().numpy().tobytes())
+    return digest.hexdigest()

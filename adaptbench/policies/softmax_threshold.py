@@ -1,0 +1,148 @@
+"""Confidence thresholds from residual accuracy, ε chosen at run time."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from adaptbench.adaptive.log import CalibrationLog
+from adaptbench.adaptive.outcome import Signals
+from adaptbench.adaptive.policy import ChainPolicy, Structure
+from adaptbench.errors import CalibrationError, PolicyError, UsageError
+
+
+_NEVER = 2.0  # above every confidence and accuracy; finite, as checkpoints want it
+
+
+class SoftmaxThreshold(ChainPolicy):
+    """Leave at the first exit whose top softmax probability reaches that exit's threshold.
+
+    Berestizshevsky & Even, "Dynamically Sacrificing Accuracy for Reduced Computation", 2019, algorithm 1. One
+    calibration serves every ε: δ_k(ε) = min {δ : α_k(δ) ≥ α_k* − ε} is looked up, nothing is refitted.
+
+    Deviates: α* counts only where at least `min_support` samples stand behind it (the paper takes any number), and
+    samples of equal confidence are admitted together.
+
+    Args:
+        confidence: (K−1, S) confidences at which the residual accuracy first reaches a new height, rising, padded with 2.
+        accuracy: (K−1, S) those heights, rising, padded with 2.
+        best: (K−1,) α_k*.
+        epsilon: accuracy an exit may lose against its own best, a fraction.
+    """
+
+    name = "softmax-threshold"
+    knob = "epsilon"
+    confidence: Tensor
+    accuracy: Tensor
+    best: Tensor
+    thresholds: Tensor
+
+    def __init__(self, confidence: Tensor, accuracy: Tensor, best: Tensor, epsilon: float = 0.01) -> None:
+        super().__init__()
+        self.register_buffer("confidence", confidence)
+        self.register_buffer("accuracy", accuracy)
+        self.register_buffer("best", best)
+        self.register_buffer("thresholds", torch.zeros(len(best)), persistent=False)
+        self.set_epsilon(epsilon)
+
+    def set_epsilon(self, epsilon: float) -> None:
+        """Look the thresholds up for another ε, in place.
+
+        Raises:
+            UsageError: ε is not in [0, 1].
+        """
+        if not 0.0 <= epsilon <= 1.0:
+            raise UsageError(
+                f"ε = {epsilon} is no accuracy fraction.", todo="Give a value in [0, 1]; 0.01 is one point."
+            )
+        self.epsilon = float(epsilon)
+        wanted = self.best - (self.epsilon + 1e-6)  # float32: an accuracy of just α* − ε must pass
+        first = (self.accuracy < wanted[:, None]).sum(1, keepdim=True)
+        self.thresholds.copy_(self.confidence.gather(1, first).squeeze(1))
+
+    def bind(self, structure: Structure) -> None:
+        """A chain with one threshold an exit but the last."""
+        super().bind(structure)
+        if len(self.best) != len(structure.names) - 1:
+            raise PolicyError(
+                f"{len(self.best)} thresholds were given to {len(structure.names)} exits.",
+                why="Every exit but the last has a threshold; the last accepts everything.",
+                todo="Fit the policy on this model's own log.",
+            )
+
+    def margin(self, node: int, signals: Signals) -> Tensor:
+        """Threshold minus confidence: > 0 goes on, equal leaves."""
+        return self.thresholds[node] - signals.confidence
+
+    @classmethod
+    def fit(cls, log: CalibrationLog, *, epsilon: float = 0.01, min_support: int = 200) -> Self:
+        """Residual accuracies from a calibration log.
+
+        Raises:
+            CalibrationError: fewer than `min_support` samples in the log.
+        """
+        if len(log) < min_support:
+            raise CalibrationError(
+                f"{len(log)} calibration samples; the best residual accuracy of an exit needs {min_support} behind it.",
+                why="A few samples at the top confidences make α* = 1 by luck, and the thresholds over-strict.",
+                todo="Give more calibration samples, or a smaller min_support and say so.",
+            )
+        confidence, correct = log.confidence.double().numpy(), log.correct.numpy()
+        steps = [residual_steps(confidence[:, k], correct[:, k], min_support) for k in range(confidence.shape[1] - 1)]
+        width = max(len(c) for c, _, _ in steps) + 1
+        table = torch.full((2, len(steps), width), _NEVER)
+        for k, (c, a, _) in enumerate(steps):
+            table[0, k, : len(c)] = torch.from_numpy(_not_above(c))
+            table[1, k, : len(a)] = torch.from_numpy(a)
+        return cls(table[0], table[1], torch.tensor([best for _, _, best in steps], dtype=torch.float32), epsilon)
+
+    @classmethod
+    def from_state(cls, settings: dict[str, Any], tensors: dict[str, Tensor]) -> Self:
+        """Rebuild from a checkpoint."""
+        return cls(tensors["confidence"], tensors["accuracy"], tensors["best"], settings["epsilon"])
+
+    @property
+    def knob_value(self) -> float:
+        """ε in force."""
+        return self.epsilon
+
+    def at(self, value: float) -> Self:
+        """The same calibration at another ε."""
+        return type(self)(self.confidence.clone(), self.accuracy.clone(), self.best.clone(), value)
+
+    def describe(self) -> dict[str, Any]:
+        """ε and the thresholds that follow from it."""
+        return {"epsilon": self.epsilon, "thresholds": [round(t, 6) for t in self.thresholds.tolist()]}
+
+
+def residual_steps(
+    confidence: np.ndarray, correct: np.ndarray, min_support: int
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Where the accuracy of everything at or above a confidence first reaches a new height.
+
+    Args:
+        confidence: (N,) of one exit. correct: (N,) bool.
+        min_support: samples that must stand at or above for the height to count towards the best.
+
+    Returns:
+        confidences (S,) rising, accuracies (S,) strictly rising, and α*, the best with support.
+    """
+    levels = np.unique(confidence)
+    order = np.argsort(confidence, kind="stable")
+    right = correct[order][::-1].cumsum()[::-1]
+    first = np.searchsorted(confidence[order], levels, side="left")
+    support = len(confidence) - first
+    alpha = right[first] / support
+    best = float(alpha[support >= min_support].max())
+    running = np.maximum.accumulate(alpha)
+    new = np.concatenate([[True], running[1:] > running[:-1]])
+    return levels[new], alpha[new], best
+
+
+def _not_above(confidence: np.ndarray) -> np.ndarray:
+    """float32 that never exceeds the float64 it came from: a calibration sample must reach its own threshold."""
+    single = confidence.astype(np.float32)
+    return np.where(single > confidence, np.nextafter(single, np.float32(-np.inf)), single)

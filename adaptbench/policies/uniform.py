@@ -1,0 +1,79 @@
+"""One confidence threshold for every node: the baseline that any learned policy has to beat."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from adaptbench.adaptive.log import CalibrationLog
+from adaptbench.adaptive.outcome import Signals
+from adaptbench.adaptive.policy import Policy, Structure
+from adaptbench.adaptive.replay import cheapest_within, evaluate_on
+from adaptbench.errors import PolicyError
+
+
+class UniformThreshold(Policy):
+    """Stop where the top softmax probability reaches δ, else go to the next node, whatever other ways there are.
+
+    Args:
+        threshold: δ.
+    """
+
+    name = "uniform"
+    knob = "threshold"
+
+    def __init__(self, threshold: float = 0.9) -> None:
+        super().__init__()
+        self.threshold = float(threshold)
+        self._ways: tuple[int, ...] = ()
+        self._next: tuple[int, ...] = ()
+
+    def bind(self, structure: Structure) -> None:
+        """Each node but the last hands over to the next one, other ways may exist."""
+        last = len(structure.names) - 1
+        if any(v + 1 not in ways for v, ways in enumerate(structure.successors) if v < last):
+            raise PolicyError(
+                "a uniform threshold walks the nodes in order; this graph has no such way.",
+                todo="Add the edges from each node to the next.",
+            )
+        self._ways = tuple(len(w) for w in structure.successors)
+        self._next = tuple(w.index(v + 1) if v < last else 0 for v, w in enumerate(structure.successors))
+
+    def scores(self, node: int, signals: Signals) -> Tensor:
+        """Confidence for stopping, δ for the next node, −1 (never) for the others."""
+        confidence = signals.confidence
+        others = [torch.full_like(confidence, -1.0)] * self._ways[node]
+        others[self._next[node]] = torch.full_like(confidence, self.threshold)
+        return torch.stack([confidence, *others], 1)
+
+    @classmethod
+    def fit(cls, log: CalibrationLog, *, drop: float = 0.005, grid: int = 200) -> Self:
+        """The cheapest δ, of quantiles of the logged confidences, within `drop` of the most accurate node."""
+        quantiles = torch.quantile(log.confidence.flatten(), torch.linspace(0, 1, grid)).tolist()
+        floor = float(log.correct.float().mean(0).max()) - drop
+        points = []
+        for threshold in sorted({*quantiles, 1.1}):
+            policy = cls(threshold)
+            policy.bind(log.structure)
+            points.append(evaluate_on(policy, log, threshold))
+        return cls(cheapest_within(points, floor).setting)
+
+    @classmethod
+    def from_state(cls, settings: dict[str, Any], tensors: dict[str, Tensor]) -> Self:
+        """Rebuild from a checkpoint."""
+        return cls(settings["threshold"])
+
+    @property
+    def knob_value(self) -> float:
+        """δ in force."""
+        return self.threshold
+
+    def at(self, value: float) -> Self:
+        """Another δ."""
+        return type(self)(value)
+
+    def describe(self) -> dict[str, Any]:
+        """δ."""
+        return {"threshold": self.threshold}

@@ -1,0 +1,166 @@
+"""Names → things. Targets are ``module:attribute`` strings, loaded on first use, so that listing names stays fast.
+
+A plug-in adds to a registry through an entry point of its group (``adaptbench.models``, ``adaptbench.policies``,
+``adaptbench.data``, ``adaptbench.meters``, ``adaptbench.searches`` …); nothing in this package needs an edit.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import Any
+
+from adaptbench.errors import NameTakenError, UnknownNameError
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One name: where it is found and what it is, in a line."""
+
+    name: str
+    target: str
+    summary: str
+    origin: str = "adaptbench"
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The sentence that names the nearest known word, or nothing."""
+    near = difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=0.55)
+    return f"Did you mean '{near[0]}'? " if near else ""
+
+
+class Registry:
+    """A table of names of one kind.
+
+    Args:
+        kind: the word for one entry, as users say it ("model").
+        plural: its plural, as ``adaptbench list`` takes it ("models").
+        entries: name → (target, summary).
+    """
+
+    def __init__(self, kind: str, plural: str, entries: dict[str, tuple[str, str]]) -> None:
+        self.kind, self.plural = kind, plural
+        self._entries = {name: Entry(name, target, summary) for name, (target, summary) in entries.items()}
+        self._plugins_loaded = False
+
+    @property
+    def group(self) -> str:
+        """The entry-point group that plug-ins register under."""
+        return f"adaptbench.{self.plural}"
+
+    def add(self, name: str, target: str, summary: str, origin: str = "run time") -> None:
+        """Add a name.
+
+        Raises:
+            NameTakenError: the name exists already.
+        """
+        self._load_plugins()
+        self._add(Entry(name, target, summary, origin))
+
+    def _add(self, entry: Entry) -> None:
+        if taken := self._entries.get(entry.name):
+            raise NameTakenError(
+                f"two {self.plural} are called '{entry.name}': one from {taken.origin}, one from {entry.origin}.",
+                todo=f"Rename one of them; entry points stand in the group '{self.group}'.",
+            )
+        self._entries[entry.name] = entry
+
+    def _load_plugins(self) -> None:
+        if self._plugins_loaded:
+            return
+        self._plugins_loaded = True
+        for point in entry_points(group=self.group):
+            origin = point.dist.name if point.dist else "a plug-in"
+            self._add(Entry(point.name, point.value, f"from {origin}", origin))
+
+    def __iter__(self) -> Iterator[Entry]:
+        self._load_plugins()
+        return iter(self._entries.values())
+
+    def __contains__(self, name: object) -> bool:
+        self._load_plugins()
+        return name in self._entries
+
+    def __len__(self) -> int:
+        self._load_plugins()
+        return len(self._entries)
+
+    def names(self) -> list[str]:
+        """All names, in the order of the table."""
+        return [entry.name for entry in self]
+
+    def entry(self, name: str) -> Entry:
+        """The entry of a name.
+
+        Raises:
+            UnknownNameError: no such name; the message offers the nearest one.
+        """
+        self._load_plugins()
+        try:
+            return self._entries[name]
+        except KeyError:
+            raise UnknownNameError(
+                f"no {self.kind} is called '{name}'.",
+                todo=f"{did_you_mean(name, self._entries)}`adaptbench list {self.plural}` shows all {len(self)}.",
+            ) from None
+
+    def load(self, name: str) -> Any:
+        """Import and return what a name stands for."""
+        module, _, attribute = self.entry(name).target.partition(":")
+        return getattr(importlib.import_module(module), attribute)
+
+
+MODELS = Registry(
+    "model",
+    "models",
+    {
+        "softmax-threshold": ("adaptbench.zoo.systems:softmax_threshold", "multi-exit net, confidence thresholds from ε (Berestizshevsky & Even 2019)"),
+        "learned-cascade": ("adaptbench.zoo.systems:learned_cascade", "nets of growing size, learned selection modules (Guan et al. 2018)"),
+        "dag-selection": ("adaptbench.zoo.systems:dag_selection", "network selection over a DAG, cost-sensitive policies (Bolukbasi et al. 2017)"),
+        "skipnet": ("adaptbench.zoo.systems:skipnet", "residual net with a feed-forward gate a block (after Wang et al. 2018)"),
+        "static": ("adaptbench.zoo.systems:static", "the largest net of the ladder, always run whole"),
+        "oracle": ("adaptbench.zoo.systems:oracle", "the DAG's nets, cheapest right answer by looking at the label: a bound, not a policy"),
+        "myopic": ("adaptbench.zoo.systems:myopic", "the DAG's nets, each node compares stopping with the next net only"),
+        "uniform": ("adaptbench.zoo.systems:uniform", "the DAG's nets as a chain, one confidence threshold for all"),
+    },
+)
+
+POLICIES = Registry(
+    "policy",
+    "policies",
+    {
+        "softmax-threshold": ("adaptbench.policies.softmax_threshold:SoftmaxThreshold", "residual-accuracy thresholds, ε at run time"),
+        "learned-cascade": ("adaptbench.policies.learned_cascade:LearnedCascade", "selection modules trained by REINFORCE or the exact gradient"),
+        "dag-selection": ("adaptbench.policies.dag_selection:DagSelection", "cost-sensitive actions, fitted from sinks to source"),
+        "myopic": ("adaptbench.policies.dag_selection:Myopic", "cost-sensitive, looks one node ahead"),
+        "uniform": ("adaptbench.policies.uniform:UniformThreshold", "one confidence threshold for every node"),
+        "oracle": ("adaptbench.policies.oracle:Oracle", "cheapest right node; needs labels"),
+        "random": ("adaptbench.policies.random_mix:RandomMix", "stops at each node with a given probability, seeded per sample"),
+    },
+)
+
+DATA = Registry(
+    "data set",
+    "data",
+    {
+        "digits": ("adaptbench.data.digits:Digits", "1 797 grey 8×8 digits, embedded (scikit-learn)"),
+        "fashion-mnist": ("adaptbench.data.fashion_mnist:FashionMnist", "70 000 grey 28×28 garments (IDX files)"),
+        "cifar10": ("adaptbench.data.cifar:Cifar10", "60 000 colour 32×32 pictures, 10 classes"),
+        "cifar100": ("adaptbench.data.cifar:Cifar100", "60 000 colour 32×32 pictures, 100 classes"),
+        "imagefolder": ("adaptbench.data.image_folder:ImageFolder", "imagefolder:PATH, a folder a class"),
+    },
+)
+
+METERS = Registry(
+    "meter",
+    "meters",
+    {
+        "clock": ("adaptbench.meters.clock:ClockMeter", "wall time, device synchronised"),
+        "modelled": ("adaptbench.meters.modelled:ModelledMeter", "joules from MACs and bytes by cited coefficients: a model, not a measurement"),
+        "nvml": ("adaptbench.meters.nvml:NvmlMeter", "NVIDIA GPU energy counter, integrated power where there is none"),
+        "codecarbon": ("adaptbench.meters.codecarbon:CodeCarbonMeter", "whole-run CPU, GPU and RAM energy and CO2e, offline"),
+    },
+)
