@@ -1,0 +1,271 @@
+"""What a run is compared with: another run, or the small file that was kept of one. One interface for both."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adaptbench.errors import BaselineError
+from adaptbench.results.files import read_json, writable, write_bytes
+from adaptbench.results.schema import (
+    SCHEMA_VERSION,
+    WINDOW_COLUMNS,
+    Record,
+    migrate,
+    validate_records,
+)
+from adaptbench.results.store import Run
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+KEPT = (
+    "suite",
+    "gate",
+    "device",
+    "meters",
+    "versions",
+    "models",
+    "data",
+    "seeds",
+    "git",
+    "started",
+    "ended",
+    "command",
+)
+"""What a baseline keeps of the manifest: enough to say whether a comparison is fair."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcomes:
+    """What happened to each input of one evaluation, in order of sample id.
+
+    Args:
+        sample_id: (n,) int64, rising.
+        correct: (n,) bool.
+        macs: (n,) int64.
+        tie: (n,) bool, a decision margin within 1e-5.
+    """
+
+    sample_id: NDArray[np.int64]
+    correct: NDArray[np.bool_]
+    macs: NDArray[np.int64]
+    tie: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.sample_id)
+
+    def take(self, rows: NDArray[Any]) -> Outcomes:
+        """Some rows, in the order given."""
+        return Outcomes(self.sample_id[rows], self.correct[rows], self.macs[rows], self.tie[rows])
+
+    @classmethod
+    def of_frame(cls, frame: pd.DataFrame) -> Self:
+        """The outcomes in rows of one evaluation."""
+        ordered = frame.sort_values("sample_id")
+        return cls(
+            ordered["sample_id"].to_numpy(dtype=np.int64),
+            ordered["correct"].to_numpy(dtype=np.bool_),
+            ordered["macs"].to_numpy(dtype=np.int64),
+            ordered["tie"].to_numpy(dtype=np.bool_),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """One side of a comparison.
+
+    Args:
+        path: where it was read from.
+        manifest: at least the parts in `KEPT`.
+        cases: case records.
+        load_samples: evaluation id → outcomes, None where there are none.
+        load_windows: () → rows of ``windows.parquet``.
+    """
+
+    path: Path
+    manifest: dict[str, Any]
+    cases: list[Record]
+    load_samples: Callable[[str], Outcomes | None]
+    load_windows: Callable[[], pd.DataFrame]
+
+    def samples(self, evaluation: str) -> Outcomes | None:
+        """Outcomes of one evaluation; None where none were kept."""
+        return self.load_samples(evaluation)
+
+    def windows(self) -> pd.DataFrame:
+        """Windows of the timed cases; columns of `schema.WINDOW_COLUMNS`."""
+        return self.load_windows()
+
+    def changed(self, **changes: Any) -> Baseline:
+        """A copy with other fields; the gate's self-test plants faults with it."""
+        return replace(self, **changes)
+
+    @classmethod
+    def of(cls, run: Run) -> Self:
+        """A run as one side of a comparison."""
+
+        def outcomes(evaluation: str) -> Outcomes | None:
+            frame = run.samples([evaluation])
+            return Outcomes.of_frame(frame) if len(frame) else None
+
+        return cls(run.path, run.manifest, run.cases, outcomes, run.windows)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Open a run directory or a baseline file.
+
+        Raises:
+            BaselineError: nothing is there, or it is neither.
+            RunError: an incomplete run, or another schema.
+        """
+        place = Path(path)
+        if place.is_dir():
+            return cls.of(Run.open(place))
+        if not place.is_file():
+            raise BaselineError(
+                f"{place}: there is no such baseline.",
+                why="Nothing to compare with.",
+                todo="Name a run directory or a file in reports/baselines/; `write_baseline` keeps one of a run.",
+            )
+        document = migrate(read_json(place), str(place))
+        if document.get("kind") != "baseline":
+            raise BaselineError(
+                f"{place}: its kind is {document.get('kind')!r}, not 'baseline'.",
+                why="It holds no figures in a form that can be compared.",
+                todo="Name a run directory or a baseline file.",
+            )
+        try:
+            validate_records(document["cases"], str(place))
+            packed: dict[str, dict[str, Any]] = document["samples"]
+            manifest, rows = dict(document["manifest"]), list(document["windows"])
+        except (KeyError, TypeError) as error:
+            raise BaselineError(f"{place}: incomplete: no {error}.", todo="Write it again from a run.") from error
+
+        def outcomes(evaluation: str) -> Outcomes | None:
+            return _unpack(packed[evaluation], place) if evaluation in packed else None
+
+        return cls(place, manifest, document["cases"], outcomes, lambda: _frame(rows))
+
+
+def write_baseline(run: Run, path: str | Path) -> Path:
+    """Keep of a run what a gate needs, as one JSON file for ``reports/baselines/``.
+
+    Per sample: right or wrong, MACs and ties, packed (a 10 000-input evaluation takes some 15 kB). Crafted inputs
+    are not kept.
+
+    Args:
+        run: a complete run.
+        path: the file.
+
+    Returns:
+        The file.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    target = Path(path)
+    samples: dict[str, Any] = {}
+    for evaluation in dict.fromkeys(record["evaluation"] for record in run.cases):
+        frame = run.samples([evaluation])
+        if len(frame):
+            samples[evaluation] = _pack(Outcomes.of_frame(frame))
+    frame = run.windows()
+    columns = list(WINDOW_COLUMNS)
+    windows = [
+        {name: value for name, value in zip(columns, row, strict=True) if value is not None and value == value}
+        for row in frame[columns].astype(object).itertuples(index=False, name=None)
+    ]
+    document = {
+        "schema": SCHEMA_VERSION,
+        "kind": "baseline",
+        "manifest": {name: run.manifest.get(name) for name in KEPT},
+        "cases": run.cases,
+        "samples": samples,
+        "windows": windows,
+    }
+    with writable(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(target, _text(document).encode())
+    return target
+
+
+def _text(document: Mapping[str, Any]) -> str:
+    """JSON with a line for each case, evaluation and window, so that version control shows what moved."""
+
+    def compact(value: Any) -> str:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+    parts = []
+    for name, value in document.items():
+        if isinstance(value, list):
+            body = "[\n" + ",\n".join(map(compact, value)) + "]"
+        elif isinstance(value, dict):
+            body = "{\n" + ",\n".join(f"{compact(key)}:{compact(item)}" for key, item in value.items()) + "}"
+        else:
+            body = compact(value)
+        parts.append(f"{compact(name)}:{body}")
+    return "{" + ",\n".join(parts) + "}\n"
+
+
+def _pack(outcomes: Outcomes) -> dict[str, Any]:
+    levels, index = np.unique(outcomes.macs, return_inverse=True)
+    width = "<u1" if len(levels) <= 2**8 else "<u2" if len(levels) <= 2**16 else "<u4"
+    ids = outcomes.sample_id
+    first = int(ids[0])
+    consecutive = bool((ids == np.arange(first, first + len(ids))).all())
+    return {
+        "sample_id": {"first": first, "n": len(ids)} if consecutive else ids.tolist(),
+        "correct": _bits(outcomes.correct),
+        "macs": {"levels": levels.tolist(), "index": base64.b64encode(index.astype(width).tobytes()).decode()},
+        "tie": _bits(outcomes.tie),
+    }
+
+
+def _unpack(packed: Mapping[str, Any], place: Path) -> Outcomes:
+    try:
+        stored = packed["sample_id"]
+        ids = (
+            np.arange(stored["first"], stored["first"] + stored["n"], dtype=np.int64)
+            if isinstance(stored, dict)
+            else np.array(stored, dtype=np.int64)
+        )
+        levels = np.array(packed["macs"]["levels"], dtype=np.int64)
+        width = "<u1" if len(levels) <= 2**8 else "<u2" if len(levels) <= 2**16 else "<u4"
+        index = np.frombuffer(base64.b64decode(packed["macs"]["index"]), dtype=width)
+        if len(index) != len(ids):
+            raise ValueError(f"{len(index)} costs for {len(ids)} samples")
+        return Outcomes(ids, _unbits(packed["correct"], len(ids)), levels[index], _unbits(packed["tie"], len(ids)))
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise BaselineError(
+            f"{place}: packed samples are damaged ({error}).",
+            why="The gate compares sample by sample.",
+            todo="Restore the file from version control, or write it again from a run.",
+        ) from error
+
+
+def _bits(values: NDArray[np.bool_]) -> str:
+    return base64.b64encode(np.packbits(values).tobytes()).decode()
+
+
+def _unbits(text: str, n: int) -> NDArray[np.bool_]:
+    packed = np.frombuffer(base64.b64decode(text), dtype=np.uint8)
+    if len(packed) != -(-n // 8):
+        raise ValueError(f"{len(packed)} packed bytes for {n} samples")
+    return np.unpackbits(packed, count=n).astype(np.bool_)
+
+
+def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    import pandas as pd
+
+    frame = pd.DataFrame(rows, columns=list(WINDOW_COLUMNS))
+    for name in ("energy_j", "duration_s"):
+        frame[name] = frame[name].astype("float64")
+    return frame

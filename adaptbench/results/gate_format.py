@@ -1,0 +1,168 @@
+"""A gate report as text for people, JSON for programs, JUnit XML for CI and annotations for GitHub."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+
+from adaptbench.errors import UsageError
+from adaptbench.registry import did_you_mean
+from adaptbench.results.gate_rows import FAILED, UNKNOWN, GateReport, GateRow, RowVerdict, amount
+
+_WORDS = {0: "pass", 1: "regression", 3: "cannot tell"}
+
+
+def as_text(report: GateReport) -> str:
+    """Plain lines: what is not a pass first, with its interval and reason, then the counts and the verdict."""
+    lines = [f"{report.run} against {report.baseline or 'its ceilings'}"]
+    order = [*FAILED, *UNKNOWN, RowVerdict.IMPROVEMENT]
+    for verdict in order:
+        for row in report.rows:
+            if row.verdict is verdict:
+                lines.append(f"  {row.verdict.value:<14} {row.case}  {row.metric}: {figures(row)}")
+                lines.append(f"                 {row.reason}")
+    passed = [row for row in report.rows if row.verdict is RowVerdict.PASS]
+    width = max((len(row.case) for row in passed), default=0)
+    lines.extend(f"  {row.verdict.value:<14} {row.case:<{width}}  {row.metric}: {figures(row)}" for row in passed)
+    lines.extend(f"  note           {note}" for note in report.notes)
+    lines.append(headline(report))
+    return "\n".join(lines)
+
+
+def headline(report: GateReport) -> str:
+    """One line: the verdict, how many comparisons were made, how each went."""
+    counts = ", ".join(f"{count} {name}" for name, count in report.counts.items())
+    word = _WORDS[report.exit_code]
+    if report.comparisons == 0:
+        made = f"0 comparisons were made{f' ({counts})' if counts else ''}"
+        return f"{word}: {made}: a gate that compared nothing is not green"
+    plural = "comparison" if report.comparisons == 1 else "comparisons"
+    return f"{word}: {report.comparisons} {plural} ({counts})"
+
+
+def figures(row: GateRow) -> str:
+    """Value, baseline, change with interval, margin and detectable change, as far as they exist."""
+    parts = []
+    if row.seen is not None:
+        parts.append(_number(row.seen, row.unit))
+    if row.baseline is not None:
+        parts.append(f"was {_number(row.baseline, row.unit)}")
+    if row.change is not None and row.low is not None and row.high is not None:
+        ends = f"[{amount(row.low, row.relative)}, {amount(row.high, row.relative)}]"
+        parts.append(f"{amount(row.change, row.relative)} {ends}")
+    elif row.change:
+        parts.append(amount(row.change, row.relative))
+    if row.rule not in ("exact", "present"):
+        parts.append(f"allowed: {row.rule}")
+    told = row.verdict in (RowVerdict.INCONCLUSIVE, RowVerdict.PASS)
+    if told and row.detectable is not None and row.detectable > (row.margin or 0.0) + 1e-9:
+        parts.append(f"detectable from {amount(row.detectable, row.relative).removeprefix('+')}")
+    return ", ".join(parts) if parts else row.rule
+
+
+def _number(value: float, unit: str) -> str:
+    if unit == "1":
+        return f"{100 * value:.4g} %"
+    text = f"{value:,.0f}" if unit == "MACs" and value == int(value) else f"{value:.5g}"
+    return f"{text} {unit}".rstrip()
+
+
+def as_json(report: GateReport) -> str:
+    """One object: exit code, comparisons, counts, notes and every row."""
+    document = {
+        "schema": 1,
+        "kind": "gate",
+        "run": report.run,
+        "baseline": report.baseline or None,
+        "exit_code": report.exit_code,
+        "comparisons": report.comparisons,
+        "counts": report.counts,
+        "notes": list(report.notes),
+        "rows": [asdict(row) | {"unit": row.unit, "relative": row.relative} for row in report.rows],
+    }
+    return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
+
+
+def as_junit(report: GateReport) -> str:
+    """JUnit XML: a regression or missing case is a failure, what cannot be told is an error, never a skip."""
+    from xml.etree import ElementTree
+
+    failed = sum(row.verdict in FAILED for row in report.rows)
+    unknown = sum(row.verdict in UNKNOWN for row in report.rows)
+    nothing = not report.rows
+    suite = ElementTree.Element(
+        "testsuite",
+        name="adaptbench gate",
+        tests=str(len(report.rows) + nothing),
+        failures=str(failed),
+        errors=str(unknown + nothing),
+        skipped="0",
+    )
+    for row in report.rows:
+        case = ElementTree.SubElement(suite, "testcase", classname=_xml(row.case), name=f"{row.metric} ({row.rule})")
+        message = _xml(f"{figures(row)}: {row.reason}")
+        if row.verdict in FAILED:
+            ElementTree.SubElement(case, "failure", type=row.verdict.value, message=message)
+        elif row.verdict in UNKNOWN:
+            ElementTree.SubElement(case, "error", type=row.verdict.value, message=message)
+        else:
+            ElementTree.SubElement(case, "system-out").text = message
+    if nothing:
+        case = ElementTree.SubElement(suite, "testcase", classname="*", name="comparisons")
+        ElementTree.SubElement(case, "error", type="not comparable", message=headline(report))
+    ElementTree.SubElement(suite, "system-out").text = _xml("\n".join([*report.notes, headline(report)]))
+    root = ElementTree.Element("testsuites")
+    root.append(suite)
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding="unicode", xml_declaration=True)
+
+
+def _xml(text: str) -> str:
+    """The text without the control characters that XML 1.0 forbids."""
+    return "".join(character for character in text if character >= " " or character in "\n\t")
+
+
+def as_github(report: GateReport) -> str:
+    """Workflow commands that GitHub shows as annotations; the headline comes last."""
+    levels = dict.fromkeys(FAILED, "error") | dict.fromkeys(UNKNOWN, "warning")
+    levels[RowVerdict.IMPROVEMENT] = "notice"
+    lines = [
+        f"::{levels[row.verdict]} title={_property(f'{row.verdict.value}: {row.metric}')}::"
+        f"{_message(f'{row.case}: {figures(row)}: {row.reason}')}"
+        for row in report.rows
+        if row.verdict in levels
+    ]
+    lines.extend(f"::notice title=adaptbench gate::{_message(note)}" for note in report.notes)
+    level = {0: "notice", 1: "error", 3: "warning"}[report.exit_code]
+    lines.append(f"::{level} title=adaptbench gate::{_message(headline(report))}")
+    return "\n".join(lines)
+
+
+def _message(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _message(text).replace(":", "%3A").replace(",", "%2C")
+
+
+FORMATS: dict[str, Callable[[GateReport], str]] = {
+    "text": as_text,
+    "json": as_json,
+    "junit": as_junit,
+    "github": as_github,
+}
+
+
+def render(report: GateReport, form: str = "text") -> str:
+    """A report in one of `FORMATS`.
+
+    Raises:
+        UsageError: no such format.
+    """
+    if form not in FORMATS:
+        raise UsageError(
+            f"no format is called '{form}'.", todo=f"{did_you_mean(form, FORMATS)}Formats are: {', '.join(FORMATS)}."
+        )
+    return FORMATS[form](report)

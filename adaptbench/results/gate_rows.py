@@ -1,0 +1,185 @@
+"""The rows of a gate report and the verdicts they may carry."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from adaptbench.results.gate_rules import METRICS, Rule
+from adaptbench.results.schema import FIELDS
+from adaptbench.results.statistics import Estimate
+from adaptbench.results.verdicts import (
+    Verdict,
+    minimum_detectable_effect,
+    one_sided_p,
+    standard_error,
+    verdict,
+)
+
+
+class RowVerdict(StrEnum):
+    """What the gate says of one case and metric."""
+
+    PASS = "pass"
+    REGRESSION = "regression"
+    IMPROVEMENT = "improvement"
+    INCONCLUSIVE = "inconclusive"
+    NOT_COMPARABLE = "not comparable"
+    MISSING = "missing"
+
+
+FAILED = (RowVerdict.REGRESSION, RowVerdict.MISSING)
+UNKNOWN = (RowVerdict.INCONCLUSIVE, RowVerdict.NOT_COMPARABLE)
+COMPARED = (RowVerdict.PASS, RowVerdict.REGRESSION, RowVerdict.IMPROVEMENT, RowVerdict.INCONCLUSIVE)
+
+
+@dataclass(frozen=True, slots=True)
+class GateRow:
+    """One case under one rule.
+
+    Args:
+        case: case id; "*" where the row speaks of the whole run.
+        metric: field name; "case" where the whole case is missing.
+        rule: the rule in words.
+        verdict: what the gate says.
+        reason: one sentence.
+        seen: the run's value, in the metric's unit; None where there is none.
+        baseline: the baseline's value.
+        change: relative change (a cost) or difference (a share), as the metric goes, not as it hurts.
+        low: lower end of the change; None where it is not an estimate.
+        high: upper end.
+        margin: what the rule allows, in the unit of the change.
+        detectable: smallest change that this comparison would have called, four times in five.
+        p: one-sided p of a change beyond the margin, before Holm's correction; None where nothing is estimated.
+    """
+
+    case: str
+    metric: str
+    rule: str
+    verdict: RowVerdict
+    reason: str
+    seen: float | None = None
+    baseline: float | None = None
+    change: float | None = None
+    low: float | None = None
+    high: float | None = None
+    margin: float | None = None
+    detectable: float | None = None
+    p: float | None = None
+
+    @property
+    def relative(self) -> bool:
+        """True where the change is a ratio, False where it is a difference of shares."""
+        return self.metric in METRICS and METRICS[self.metric].ratio
+
+    @property
+    def unit(self) -> str:
+        """Unit of ``seen`` and ``baseline``."""
+        return FIELDS[self.metric].unit if self.metric in FIELDS else ""
+
+    def judged(self, new: RowVerdict, reason: str) -> GateRow:
+        """The row with another verdict."""
+        return replace(self, verdict=new, reason=reason)
+
+
+@dataclass(frozen=True, slots=True)
+class GateReport:
+    """The outcome of a comparison.
+
+    Args:
+        run: where the run lies.
+        baseline: where the baseline lies; "" where none was given.
+        rows: one a case and rule, plus one a missing case.
+        notes: sentences about the whole.
+    """
+
+    run: str
+    baseline: str
+    rows: tuple[GateRow, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def comparisons(self) -> int:
+        """Rows in which two figures, or a figure and a ceiling, really met."""
+        return sum(row.verdict in COMPARED for row in self.rows)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Verdict → rows."""
+        found = Counter(row.verdict.value for row in self.rows)
+        return {name.value: found[name.value] for name in RowVerdict if found[name.value]}
+
+    @property
+    def exit_code(self) -> int:
+        """0 pass, 1 regression or missing case, 3 inconclusive or not comparable. Nothing compared is never 0."""
+        if any(row.verdict in FAILED for row in self.rows):
+            return 1
+        if self.comparisons == 0 or any(row.verdict in UNKNOWN for row in self.rows):
+            return 3
+        return 0
+
+
+def amount(value: float, relative: bool) -> str:
+    """A change in words: "+3.1 %" or "+0.5 points"."""
+    return f"{100 * value:+.3g} {'%' if relative else 'points'}"
+
+
+def judge(
+    case: str,
+    rule: Rule,
+    seen: float,
+    base: float,
+    change: Estimate,
+    margin: float,
+    *,
+    reason: str = "",
+) -> GateRow:
+    """A row from the interval of a change.
+
+    Args:
+        case: case id.
+        rule: the rule it falls under.
+        seen: the run's value.
+        base: the baseline's value.
+        change: ratio after/before where the metric is a cost, difference where it is a share.
+        margin: relative or absolute margin, > 0.
+        reason: a clause to add.
+    """
+    import numpy as np
+
+    metric = METRICS[rule.metric]
+    with np.errstate(divide="ignore"):
+        value, low, high = (np.log(np.maximum([change.value, change.low, change.high], 0))
+                            if metric.ratio else np.array([change.value, change.low, change.high]))  # fmt: skip
+    bound = float(np.log1p(margin)) if metric.ratio else margin
+    worse = (-float(high), -float(low)) if metric.higher_is_better else (float(low), float(high))
+    outcome = verdict(*worse, bound)
+    finite = bool(np.isfinite([low, high]).all())
+    error = standard_error(float(low), float(high), change.level) if finite else None
+    detectable = None if error is None else minimum_detectable_effect(error, bound)
+    shown = change.map(lambda ratio: ratio - 1) if metric.ratio else change
+    sentences = {
+        Verdict.REGRESSION: "the whole interval lies beyond the margin",
+        Verdict.IMPROVEMENT: "better by more than the margin",
+        Verdict.NO_CHANGE: "the whole interval lies within the margin",
+        Verdict.INCONCLUSIVE: "the interval reaches beyond the margin and into it: more inputs or blocks would tell"
+        if finite
+        else f"{change.n} blocks are too few for an interval",
+    }
+    names = {Verdict.NO_CHANGE: RowVerdict.PASS}
+    return GateRow(
+        case=case,
+        metric=rule.metric,
+        rule=rule.text,
+        verdict=names.get(outcome) or RowVerdict(outcome.value),
+        reason=f"{sentences[outcome]} ({change.method}, n = {change.n}{', ' + reason if reason else ''})",
+        seen=seen,
+        baseline=base,
+        change=shown.value,
+        low=shown.low if finite else None,
+        high=shown.high if finite else None,
+        margin=margin,
+        detectable=None if detectable is None else (float(np.expm1(detectable)) if metric.ratio else detectable),
+        p=None if error is None else one_sided_p(abs(float(value)), error, bound),
+    )

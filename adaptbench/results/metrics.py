@@ -1,0 +1,201 @@
+"""From per-sample records to the deterministic part of a case record. The inner maths is numpy only.
+
+Ratios of means and means of ratios are both kept and both named: division by small head-rooms makes them differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from adaptbench.errors import RunError
+from adaptbench.results import statistics
+from adaptbench.results.schema import Record
+from adaptbench.results.statistics import Estimate, Floats
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, slots=True)
+class CostBounds:
+    """What a model can cost, in MACs.
+
+    Args:
+        min_macs: cheapest path.
+        max_macs: dearest path.
+        macs_full: the static reference.
+        exit_names: (K,) names, in the order of the exit index.
+        exit_macs: (K,) cumulative MACs of a sample that leaves at each exit; None where an exit has no one cost
+            (several ways lead there, or blocks are skipped).
+    """
+
+    min_macs: int
+    max_macs: int
+    macs_full: int
+    exit_names: tuple[str, ...]
+    exit_macs: tuple[int, ...] | None = None
+
+
+def increase(clean: ArrayLike, attacked: ArrayLike, *, seed: int = 0) -> Estimate:
+    """mean(attacked) / mean(clean) − 1, paired by position, with its bootstrap interval (EREBA's IncCost)."""
+    return statistics.ratio_of_means(clean, attacked, seed=seed).map(lambda ratio: ratio - 1)
+
+
+def recovery(clean: ArrayLike, attacked: ArrayLike, max_macs: int, *, seed: int = 0) -> Estimate | None:
+    """(mean attacked − mean clean) / (max − mean clean), paired by position (ILFO, GradAuto, DeSparsify).
+
+    Returns:
+        None where the clean inputs already cost the maximum: there is nothing to take back.
+    """
+    columns = np.column_stack([clean, attacked]).astype(np.float64)
+    if columns[:, 0].mean() >= max_macs:
+        return None
+
+    def of(m: Floats) -> Floats:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return (m[:, 1] - m[:, 0]) / (max_macs - m[:, 0])
+
+    return statistics.of_means(columns, of, seed=seed)
+
+
+def recovery_per_input(clean: ArrayLike, attacked: ArrayLike, max_macs: int, *, seed: int = 0) -> Estimate | None:
+    """Mean over inputs of (attacked − clean) / (max − clean), inputs at the ceiling left out.
+
+    Returns:
+        None where every input is at the ceiling.
+    """
+    before, after = np.asarray(clean, dtype=np.float64), np.asarray(attacked, dtype=np.float64)
+    room = before < max_macs
+    if not room.any():
+        return None
+    return statistics.mean((after[room] - before[room]) / (max_macs - before[room]), seed=seed)
+
+
+def efficacy_step(macs: ArrayLike, max_macs: int, *, seed: int = 0) -> Estimate:
+    """1 − mean cost / max cost: the exact area under the exit CDF, the share of compute saved."""
+    return statistics.mean(macs, seed=seed).map(lambda mean: 1 - mean / max_macs)
+
+
+def efficacy_trapezoid(exits: ArrayLike, exit_macs: Sequence[int], *, seed: int = 0) -> Estimate:
+    """Trapezoid area under the exit CDF over 0, C₁/C_K … 1, as DeepSloth's released code has it (ICLR 2021).
+
+    A sample that leaves at exit k adds 1 − (x_{k−1} + x_k)/2, so the area is a mean over samples: it has a floor of
+    (1 − x_{K−1})/2 and a ceiling below 1.
+
+    Args:
+        exits: (n,) exit index of each sample.
+        exit_macs: (K,) cumulative MACs, rising.
+        seed: of the bootstrap.
+    """
+    x = np.concatenate([[0.0], np.asarray(exit_macs, dtype=np.float64) / exit_macs[-1]])
+    area = 1 - (x[:-1] + x[1:]) / 2
+    return statistics.mean(area[np.asarray(exits, dtype=np.int64)], seed=seed)
+
+
+def summarise(samples: pd.DataFrame, clean: pd.DataFrame | None, bounds: CostBounds, *, seed: int = 0) -> Record:
+    """The deterministic part of a case record: every figure with ``X_ci``, or null with ``X_missing``.
+
+    Identity (case, model, …), timing (`timing.summarise_windows`), ``craft_s``, ``inputs_sha256``, ``crafted`` and
+    ``uncounted`` are the caller's.
+
+    Args:
+        samples: rows of one evaluation, columns of ``samples.parquet``.
+        clean: rows of the clean evaluation of the same model and knob; None for the clean evaluation itself.
+        bounds: what the model can cost.
+        seed: of the bootstrap.
+
+    Raises:
+        RunError: no rows, or a sample id that stands twice.
+    """
+    columns = {name: samples[name].to_numpy() for name in ("macs", "correct", "exit", "depth", "linf", "l2", "tie")}
+    ids = _sample_ids(samples)
+    n = len(ids)
+    right = int(np.count_nonzero(columns["correct"]))
+    record: Record = {
+        "n": n,
+        "macs_min": bounds.min_macs,
+        "macs_max": bounds.max_macs,
+        "macs_full": bounds.macs_full,
+        "linf_max": float(columns["linf"].max()),
+        "exit_histogram": _histogram(columns["exit"], bounds.exit_names),
+        "ties": int(np.count_nonzero(columns["tie"])),
+    }
+    _put(record, "accuracy", statistics.proportion(right, n))
+    _put(record, "macs_mean", statistics.mean(columns["macs"], seed=seed))
+    _put(record, "macs_p99", statistics.quantile(columns["macs"], 0.99))
+    _put(record, "depth_mean", statistics.mean(columns["depth"], seed=seed))
+    _put(record, "efficacy_step", efficacy_step(columns["macs"], bounds.max_macs, seed=seed))
+    if bounds.exit_macs is None:
+        _lack(record, "efficacy_trapezoid", "an exit of this model has no one cost")
+    else:
+        _put(record, "efficacy_trapezoid", efficacy_trapezoid(columns["exit"], bounds.exit_macs, seed=seed))
+    _put(record, "l2_mean", statistics.mean(columns["l2"], seed=seed))
+    queries = samples["queries"].dropna().to_numpy(dtype=np.float64)
+    if len(queries):
+        _put(record, "queries_mean", statistics.mean(queries, seed=seed))
+    else:
+        _lack(record, "queries_mean", "no query was made: not a query attack")
+    _against_clean(record, samples, clean, bounds, seed)
+    return record
+
+
+def _against_clean(
+    record: Record, samples: pd.DataFrame, clean: pd.DataFrame | None, bounds: CostBounds, seed: int
+) -> None:
+    relative = ("increase", "recovery", "recovery_per_input_mean", "accuracy_drop")
+    reference = samples if clean is None else clean
+    _, here, there = np.intersect1d(_sample_ids(samples), _sample_ids(reference), return_indices=True)
+    if not len(here):
+        for name in (*relative, "at_ceiling"):
+            _lack(record, name, "no input in common with the clean case")
+        return
+    before = reference["macs"].to_numpy()[there]
+    at_ceiling = int(np.count_nonzero(before >= bounds.max_macs))
+    _put(record, "at_ceiling", statistics.proportion(at_ceiling, len(before)))
+    if clean is None:
+        for name in relative:
+            _lack(record, name, "this is the clean case")
+        return
+    after = samples["macs"].to_numpy()[here]
+    _put(record, "increase", increase(before, after, seed=seed))
+    no_room = "every clean input already costs the maximum"
+    _put(record, "recovery", recovery(before, after, bounds.max_macs, seed=seed), no_room)
+    _put(record, "recovery_per_input_mean", recovery_per_input(before, after, bounds.max_macs, seed=seed), no_room)
+    right_before = reference["correct"].to_numpy(dtype=bool)[there]
+    right_after = samples["correct"].to_numpy(dtype=bool)[here]
+    _put(record, "accuracy_drop", statistics.difference_of_means(right_after, right_before, seed=seed))
+
+
+def _sample_ids(samples: pd.DataFrame) -> NDArray[np.int64]:
+    ids: NDArray[np.int64] = samples["sample_id"].to_numpy(dtype=np.int64)
+    if not len(ids) or len(np.unique(ids)) != len(ids):
+        what = "stands twice" if len(ids) else "is there"
+        raise RunError(
+            f"samples: {'a' if len(ids) else 'no'} sample id {what}.",
+            why="Figures are paired by sample id.",
+            todo="Pass the rows of one evaluation.",
+        )
+    return ids
+
+
+def _histogram(exits: NDArray[Any], names: Sequence[str]) -> dict[str, int]:
+    counts = np.bincount(exits.astype(np.int64), minlength=len(names))
+    return {name: int(count) for name, count in zip(names, counts, strict=True)}
+
+
+def _put(record: Record, name: str, estimate: Estimate | None, reason: str = "") -> None:
+    if estimate is None or not np.isfinite(estimate.value):
+        _lack(record, name, reason)
+        return
+    record[name] = estimate.value
+    if estimate.ci is not None:
+        record[f"{name}_ci"] = estimate.ci
+
+
+def _lack(record: Record, name: str, reason: str) -> None:
+    record[name], record[f"{name}_missing"] = None, reason

@@ -1,0 +1,285 @@
+"""What a run directory holds: the fields, their units, and what a valid document is. No heavy imports here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from adaptbench.errors import RunError
+
+SCHEMA_VERSION = 1
+"""Raised by one with every change that an older reader would misread."""
+
+Record = dict[str, Any]
+"""One case, flat, as it stands in ``summary.json``."""
+
+KINDS = ("clean", "control", "attack", "sweep", "reference")
+
+SAMPLE_COLUMNS: dict[str, str] = {
+    "case": "string",
+    "sample_id": "int64",
+    "label": "int64",
+    "prediction": "int64",
+    "exit": "int64",
+    "depth": "int64",
+    "macs": "int64",
+    "correct": "bool",
+    "linf": "float64",
+    "l2": "float64",
+    "queries": "int64",
+    "tie": "bool",
+    "confidence": "float64",
+}
+"""Columns of ``samples.parquet``; ``case`` is the evaluation id, ``queries`` may be null."""
+
+WINDOW_COLUMNS: dict[str, str] = {
+    "case": "string",
+    "block": "int64",
+    "order": "int64",
+    "meter": "string",
+    "component": "string",
+    "energy_j": "float64",
+    "duration_s": "float64",
+    "n_samples": "int64",
+    "provenance": "string",
+    "scope": "string",
+    "flags": "string",
+    "missing": "string",
+}
+"""Columns of ``windows.parquet``; ``energy_j`` and ``missing`` may be null, never both filled."""
+
+NULLABLE_COLUMNS = frozenset({"queries", "energy_j", "missing"})
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field of a case record.
+
+    Args:
+        form: "text", "count", "number", "flag", "map" or "list".
+        unit: of a number; "1" where it is a ratio.
+        meaning: a line for documents.
+        figure: True where null needs a reason in ``<name>_missing``.
+        estimated: True where a value comes with a 95 % interval in ``<name>_ci``.
+        required: True where the record is nothing without it.
+    """
+
+    form: str
+    unit: str = ""
+    meaning: str = ""
+    figure: bool = False
+    estimated: bool = False
+    required: bool = False
+
+
+def _text(meaning: str, *, required: bool = False) -> Field:
+    return Field("text", meaning=meaning, required=required)
+
+
+def _count(unit: str, meaning: str, *, figure: bool = True) -> Field:
+    return Field("count", unit, meaning, figure=figure)
+
+
+def _estimate(unit: str, meaning: str) -> Field:
+    return Field("number", unit, meaning, figure=True, estimated=True)
+
+
+FIELDS: dict[str, Field] = {
+    "case": _text("evaluation id, with /b<batch size> where it was timed", required=True),
+    "evaluation": _text("data/model[@knob=value]/condition[/s<seed>]", required=True),
+    "model": _text("registry name or label", required=True),
+    "policy": _text("what decides"),
+    "knob": _text("name of the setting that a sweep turns"),
+    "knob_value": Field("number", meaning="its value"),
+    "data": _text("data set", required=True),
+    "condition": _text("condition id", required=True),
+    "kind": _text(" | ".join(KINDS), required=True),
+    "device": _text("where it ran", required=True),
+    "batch_size": _count("samples", "null where the case was evaluated and not timed", figure=False),
+    "seed": _count("", "seed of model, attack and policy", figure=False),
+    "n": Field("count", "samples", "inputs evaluated", required=True),
+    "accuracy": _estimate("1", "share of right predictions"),
+    "macs_mean": _estimate("MACs", "executed MACs a sample, mean"),
+    "macs_min": _count("MACs", "cheapest path of the model"),
+    "macs_max": _count("MACs", "dearest path of the model"),
+    "macs_full": _count("MACs", "the static reference"),
+    "macs_p99": _estimate("MACs", "99th percentile over inputs"),
+    "depth_mean": _estimate("nodes", "nodes run a sample, mean"),
+    "increase": _estimate("1", "attacked / clean - 1, ratio of mean MACs"),
+    "recovery": _estimate("1", "(attacked - clean) / (max - clean), ratio of means"),
+    "recovery_per_input_mean": _estimate("1", "mean of per-input recoveries, inputs at the ceiling left out"),
+    "at_ceiling": _estimate("1", "share of inputs whose clean cost is macs_max"),
+    "efficacy_step": _estimate("1", "1 - mean cost / macs_max"),
+    "efficacy_trapezoid": _estimate("1", "trapezoid area under the exit CDF (DeepSloth)"),
+    "accuracy_drop": _estimate("1", "clean accuracy - accuracy, same inputs"),
+    "linf_max": Field("number", "pixel range", "largest change of one value", figure=True),
+    "l2_mean": _estimate("pixel range", "Euclidean norm of the change, mean"),
+    "queries_mean": _estimate("queries", "queries an input, mean"),
+    "craft_s": Field("number", "s", "time spent crafting, all inputs", figure=True),
+    "energy_j_per_sample": _estimate("J", "by energy_meter"),
+    "energy_meter": _text("which meter"),
+    "energy_provenance": _text("measured: sensor | modelled: formula"),
+    "latency_s_per_sample": _estimate("s", "wall time of a window / samples in it"),
+    "realised_saving_time": _estimate("1", "saving in seconds / saving in MACs"),
+    "realised_saving_energy": _estimate("1", "saving in joules / saving in MACs"),
+    "exit_histogram": Field("map", "samples", "samples an exit"),
+    "ties": _count("samples", "samples with a decision margin within 1e-5"),
+    "inputs_sha256": _text("hash of the uint8 input bytes in sample order"),
+    "crafted": _text("file in crafted/"),
+    "uncounted": Field("list", meaning="operators that no MAC formula covers"),
+}
+
+ESTIMATED = tuple(name for name, field in FIELDS.items() if field.estimated)
+FIGURES = tuple(name for name, field in FIELDS.items() if field.figure)
+
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+"""version → function that lifts a document (manifest, summary or baseline) of that version to the next."""
+
+
+def migrate(document: Any, where: str) -> dict[str, Any]:
+    """A document lifted to the present schema.
+
+    Args:
+        document: parsed JSON.
+        where: the file, for the message.
+
+    Raises:
+        RunError: no version, a later one, or one that no migration starts from.
+    """
+    version = document.get("schema") if isinstance(document, dict) else None
+    if not isinstance(version, int) or isinstance(version, bool):
+        raise RunError(
+            f"{where}: there is no schema number in it.",
+            why="So it was not written by adaptbench, or was cut short.",
+            todo="Name a directory that `adaptbench run` left behind.",
+        )
+    while version < SCHEMA_VERSION and version in MIGRATIONS:
+        document = MIGRATIONS[version](dict(document))
+        version += 1
+        document["schema"] = version
+    if version == SCHEMA_VERSION:
+        return dict(document)
+    if version > SCHEMA_VERSION:
+        todo = "Upgrade adaptbench, or run the suite again with this version."
+    else:
+        todo = "Run the suite again; this version cannot read what that one wrote."
+    raise RunError(
+        f"{where}: schema {version}; this adaptbench reads schema {SCHEMA_VERSION}.",
+        why="Fields may have another meaning there.",
+        todo=todo,
+    )
+
+
+def complete(record: Record) -> Record:
+    """The record in the order of `FIELDS`; absent fields null, absent reasons "not computed".
+
+    ``X_ci`` is null where there are too few blocks for an interval.
+    """
+    full: Record = {}
+    for name, field in FIELDS.items():
+        full[name] = record.get(name)
+        if field.estimated and full[name] is not None:
+            ends = record.get(f"{name}_ci")
+            full[f"{name}_ci"] = None if ends is None else [float(end) for end in ends]
+        if field.figure and full[name] is None:
+            full[f"{name}_missing"] = record.get(f"{name}_missing") or "not computed"
+    full["exit_histogram"] = full["exit_histogram"] or {}
+    full["uncounted"] = full["uncounted"] or []
+    for name in sorted(record.keys() - full.keys()):  # fields of plug-ins ride along
+        if name.removesuffix("_ci").removesuffix("_missing") not in FIELDS:
+            full[name] = record[name]
+    return full
+
+
+def validate_record(record: Any, where: str) -> None:
+    """Check one case record.
+
+    Raises:
+        RunError: a required field is absent, a form is wrong, or a null figure has no reason.
+    """
+    if not isinstance(record, dict):
+        raise _invalid(where, f"a case is {type(record).__name__}, not an object")
+    place = f"{where}, case {record.get('case')!r}"
+    for name, field in FIELDS.items():
+        value = record.get(name)
+        if value is None:
+            if field.required:
+                raise _invalid(place, f"'{name}' is absent")
+            if field.figure and not record.get(f"{name}_missing"):
+                raise _invalid(place, f"'{name}' is null and '{name}_missing' gives no reason")
+        elif not _has_form(value, field.form):
+            raise _invalid(place, f"'{name}' is {value!r}, not a {field.form}")
+        interval = record.get(f"{name}_ci")
+        if interval is not None and not _is_interval(interval):
+            raise _invalid(place, f"'{name}_ci' is {interval!r}, not [low, high]")
+    if record["kind"] not in KINDS:
+        raise _invalid(place, f"'kind' is {record['kind']!r}, not one of {', '.join(KINDS)}")
+
+
+def validate_summary(document: Any, where: str = "summary.json") -> list[Record]:
+    """The case records of a summary, lifted and checked.
+
+    Raises:
+        RunError: unknown schema version, or a record that is not valid.
+    """
+    cases = migrate(document, where).get("cases")
+    if not isinstance(cases, list):
+        raise _invalid(where, "there is no list 'cases'")
+    validate_records(cases, where)
+    return cases
+
+
+def validate_records(cases: Iterable[Any], where: str) -> None:
+    """Check every record, and that no case stands twice.
+
+    Raises:
+        RunError: as `validate_record`, or a case id that is not unique.
+    """
+    seen: set[str] = set()
+    for record in cases:
+        validate_record(record, where)
+        if record["case"] in seen:
+            raise _invalid(where, f"case {record['case']!r} stands twice")
+        seen.add(record["case"])
+
+
+def validate_manifest(document: Any, where: str = "manifest.json") -> dict[str, Any]:
+    """A manifest, lifted and checked for the parts that readers lean on.
+
+    Raises:
+        RunError: unknown schema version, another kind of document, or a part that is absent.
+    """
+    manifest = migrate(document, where)
+    if manifest.get("kind") != "run":
+        raise _invalid(where, f"its kind is {manifest.get('kind')!r}, not 'run'")
+    for name in ("suite", "device", "meters", "models", "conditions", "data"):
+        if not isinstance(manifest.get(name), dict):
+            raise _invalid(where, f"there is no '{name}' in it")
+    return manifest
+
+
+def _has_form(value: Any, form: str) -> bool:
+    if form == "count":
+        return isinstance(value, int) and not isinstance(value, bool)
+    if form == "number":
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, {"text": str, "flag": bool, "map": dict, "list": list}[form])
+
+
+def _is_interval(value: Any) -> bool:
+    return (
+        isinstance(value, (list, tuple))
+        and len(value) == 2
+        and all(_has_form(end, "number") for end in value)
+        and value[0] <= value[1]
+    )
+
+
+def _invalid(where: str, what: str) -> RunError:
+    return RunError(
+        f"{where}: {what}.",
+        why="Reports and gates would have to guess.",
+        todo="Run the suite again; if it comes back, it is a fault of adaptbench or of a plug-in.",
+    )

@@ -1,0 +1,194 @@
+"""From windows to joules and seconds a sample, and to the share of the MAC saving that a device realises."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from adaptbench.results import statistics
+from adaptbench.results.schema import Record
+from adaptbench.results.statistics import Estimate, Floats
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CLOCK = "clock"
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """One quantity of one case, a value a block.
+
+    Args:
+        block: (n,) block numbers, rising.
+        per_sample: (n,) joules or seconds a sample.
+        provenance: of all its windows, comma separated where they differ.
+        flags: every flag that a window carries.
+    """
+
+    block: tuple[int, ...]
+    per_sample: Floats
+    provenance: str
+    flags: tuple[str, ...]
+
+    @property
+    def measured(self) -> bool:
+        """True where no window is modelled."""
+        return self.provenance != "" and "modelled" not in self.provenance
+
+    def paired(self, other: Blocks) -> tuple[Floats, Floats]:
+        """(own, other's) values of the blocks that both have."""
+        shared = sorted(set(self.block) & set(other.block))
+        own, their = (
+            dict(zip(self.block, self.per_sample, strict=True)),
+            dict(zip(other.block, other.per_sample, strict=True)),
+        )
+        return np.array([own[b] for b in shared]), np.array([their[b] for b in shared])
+
+
+def blocks(windows: pd.DataFrame, case: str, meter: str) -> Blocks | None:
+    """One value a block: the meter's joules (the clock's seconds) a sample.
+
+    A meter's component "total" is taken where it has one, else its components are added up; a block where one of
+    them is missing has no value.
+
+    Returns:
+        None where no block has a value.
+    """
+    chosen = np.flatnonzero((windows["case"] == case).to_numpy() & (windows["meter"] == meter).to_numpy())
+    if meter != CLOCK:
+        total = (windows["component"] == "total").to_numpy()[chosen]
+        chosen = chosen[total] if total.any() else chosen
+    columns = {
+        name: windows[name].to_numpy()[chosen] for name in ("block", "order", "n_samples", "provenance", "flags")
+    }
+    amount = windows["duration_s" if meter == CLOCK else "energy_j"].to_numpy(dtype=np.float64)[chosen]
+    numbers, values = [], []
+    for number in np.unique(columns["block"].astype(np.int64)):
+        here = np.flatnonzero(columns["block"] == number)
+        # components share one window: its samples are counted once, told apart by `order`
+        samples = sum(dict(zip(columns["order"][here], columns["n_samples"][here], strict=True)).values())
+        spent = float(amount[here].sum())
+        if samples > 0 and np.isfinite(spent) and spent > 0:
+            numbers.append(int(number))
+            values.append(spent / float(samples))
+    if not numbers:
+        return None
+    provenance = ", ".join(sorted({text for text in columns["provenance"] if isinstance(text, str) and text}))
+    texts = [text for text in columns["flags"] if isinstance(text, str)]
+    flags = {flag.strip() for text in texts for flag in text.split(",") if flag.strip()}
+    return Blocks(tuple(numbers), np.array(values), provenance, tuple(sorted(flags)))
+
+
+def missing_reason(windows: pd.DataFrame, case: str, meter: str) -> str:
+    """Why a meter has no value for a case."""
+    rows = windows[(windows["case"] == case) & (windows["meter"] == meter)]
+    reasons = sorted({str(text) for text in rows["missing"].dropna() if text})
+    if reasons:
+        return "; ".join(reasons)
+    return f"{meter}: no window of this case holds a reading" if len(rows) else f"{meter} did not run"
+
+
+def per_sample(values: Blocks, *, seed: int = 0) -> Estimate:
+    """Hodges-Lehmann centre of the block values on the log scale, with its 95 % interval."""
+    return statistics.shift(np.log(values.per_sample), seed=seed).map(lambda x: float(np.exp(x)))
+
+
+def realised_saving(
+    case: Blocks, static: Blocks, macs_mean: float, macs_full: float, *, seed: int = 0
+) -> Estimate | None:
+    """(1 − case/static) in seconds or joules, divided by (1 − macs_mean/macs_full).
+
+    1: the device realises the whole MAC saving; 0: none of it; below 0: it costs more than the static reference.
+    The interval carries the noise of the paired blocks.
+
+    Returns:
+        None where there is no MAC saving, or no block in common.
+    """
+    promised = 1 - macs_mean / macs_full
+    own, reference = case.paired(static)
+    if promised <= 0 or not len(own):
+        return None
+    return statistics.paired_ratio(reference, own, seed=seed).map(lambda ratio: (1 - ratio) / promised)
+
+
+def not_timed(reason: str) -> Record:
+    """The timed part of the record of a case that was evaluated and not timed."""
+    figures = ("latency_s_per_sample", "energy_j_per_sample", "realised_saving_time", "realised_saving_energy")
+    record: Record = {"energy_meter": None, "energy_provenance": None}
+    for name in figures:
+        record[name], record[f"{name}_missing"] = None, reason
+    return record
+
+
+def summarise_windows(
+    windows: pd.DataFrame,
+    case: str,
+    static: str,
+    *,
+    macs_mean: float | None,
+    macs_full: float | None,
+    energy_meters: tuple[str, ...],
+    seed: int = 0,
+) -> Record:
+    """The timed part of a case record: latency, energy and realised savings, with ``X_ci`` or ``X_missing``.
+
+    Args:
+        windows: rows of ``windows.parquet``, at least those of the two cases.
+        case: the case.
+        static: the case of its static reference, measured in the same blocks.
+        macs_mean: executed MACs a sample.
+        macs_full: MACs of the static reference.
+        energy_meters: names, the preferred one first; the first that has a reading is taken.
+        seed: of the bootstrap.
+    """
+    record: Record = {"energy_meter": None, "energy_provenance": None}
+    seconds = blocks(windows, case, CLOCK)
+    _put(record, "latency_s_per_sample", seconds, missing_reason(windows, case, CLOCK), seed)
+    _put_saving(record, "realised_saving_time", seconds, blocks(windows, static, CLOCK), macs_mean, macs_full, seed)
+    reasons = [missing_reason(windows, case, meter) for meter in energy_meters]
+    joules, chosen = None, ""
+    for chosen in energy_meters:
+        joules = blocks(windows, case, chosen)
+        if joules is not None:
+            record["energy_meter"], record["energy_provenance"] = chosen, joules.provenance
+            break
+    _put(record, "energy_j_per_sample", joules, "; ".join(reasons) or "no energy meter was asked for", seed)
+    reference = blocks(windows, static, chosen) if joules is not None else None
+    _put_saving(record, "realised_saving_energy", joules, reference, macs_mean, macs_full, seed)
+    return record
+
+
+def _put(record: Record, name: str, values: Blocks | None, reason: str, seed: int) -> None:
+    if values is None:
+        record[name], record[f"{name}_missing"] = None, reason
+        return
+    estimate = per_sample(values, seed=seed)
+    record[name] = estimate.value
+    if estimate.ci is not None:
+        record[f"{name}_ci"] = estimate.ci
+
+
+def _put_saving(
+    record: Record,
+    name: str,
+    values: Blocks | None,
+    static: Blocks | None,
+    macs_mean: float | None,
+    macs_full: float | None,
+    seed: int,
+) -> None:
+    if values is None or static is None:
+        estimate, reason = None, "no windows of the case" if values is None else "no windows of the static reference"
+    elif macs_mean is None or macs_full is None:
+        estimate, reason = None, "no MAC figures"
+    else:
+        estimate = realised_saving(values, static, macs_mean, macs_full, seed=seed)
+        reason = "there is no MAC saving to realise" if macs_mean >= macs_full else "no block in common"
+    record[name] = None if estimate is None else estimate.value
+    if estimate is None:
+        record[f"{name}_missing"] = reason
+    elif estimate.ci is not None:
+        record[f"{name}_ci"] = estimate.ci
