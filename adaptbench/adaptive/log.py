@@ -35,7 +35,7 @@ class CalibrationLog:
     sha256: str
 
     def __post_init__(self) -> None:
-        if self.split.endswith("/test"):
+        if self.split.rpartition("/")[2] == "test":
             raise LeakageError(
                 f"test samples ({self.split}) were about to be logged for fitting a policy.",
                 why="Thresholds chosen on the test set make every figure after them worthless.",
@@ -46,6 +46,14 @@ class CalibrationLog:
                 "the calibration log is empty.",
                 why="A policy without calibration data would be a guess.",
                 todo="Give the calibration split (a few hundred samples at least).",
+            )
+        rows, nodes, classes = self.logits.shape
+        names = self.structure.names
+        if (rows, nodes, classes) != (len(self.labels), len(names), self.structure.n_classes):
+            raise CalibrationError(
+                f"{rows} rows of logits for {nodes} nodes and {classes} classes came with {len(self.labels)} labels, "
+                f"{len(names)} nodes and {self.structure.n_classes} classes.",
+                todo="Give logits (N, V, C), labels (N,) and the structure of the graph that was logged.",
             )
         if not torch.isfinite(self.logits).all():
             raise CalibrationError(

@@ -103,7 +103,7 @@ class Rule:
 
 _AMOUNT = re.compile(r"\s*(?P<number>\d+(?:\.\d+)?|\.\d+)\s*(?P<unit>%|percent|points?|pp)\s*")
 _KINDS = ("exact", "drop", "increase", "max")
-_HOW = "Rules are: exact · {drop: 0.5 points} · {increase: 3 %} · {max: 0.2}; with on: [clean] for some cases only."
+_HOW = "Rules are: exact · {drop: 0.5 points} · {increase: 3 %} · {max: 0.2}; with cases: [clean] for some cases only."
 
 
 def parse_gate(gate: Mapping[str, Any] | None) -> list[Rule]:
@@ -139,7 +139,7 @@ def parse_rule(metric: str, given: Any) -> Rule:
             todo=f"{did_you_mean(metric, METRICS)}Metrics are: {', '.join(METRICS)}.",
         )
     options = {given: True} if isinstance(given, str) else dict(given) if isinstance(given, Mapping) else {}
-    on = options.pop("on", "*")
+    on = options.pop("cases", "*")
     anew = options.pop("anew", None)
     if len(options) != 1 or next(iter(options)) not in _KINDS:
         raise SuiteError(f"gate.{metric}: {given!r} is not a rule.", todo=_HOW)

@@ -326,7 +326,7 @@ def test_derived_figures_known_only_from_records(base, synthetic, tmp_path):
 
 
 def test_realised_saving_is_compared_by_its_intervals(base):
-    gate = {"realised_saving_time": {"drop": "10 points", "on": "clean"}}
+    gate = {"realised_saving_time": {"drop": "10 points", "cases": "clean"}}
     assert compare(base, base, gate).exit_code == 0
     low, high = base.cases[0]["realised_saving_time_ci"]
     value, ends = base.cases[0]["realised_saving_time"] - 0.4, [low - 0.4, high - 0.4]
@@ -342,7 +342,7 @@ def test_realised_saving_is_compared_by_its_intervals(base):
 def test_ceiling_needs_no_baseline(base, ceiling, verdict):
     record = next(c for c in base.cases if c["case"] == ILFO)
     report = compare(
-        base, None, {"recovery": {"max": record["recovery"] if ceiling == "value" else ceiling, "on": "attack"}}
+        base, None, {"recovery": {"max": record["recovery"] if ceiling == "value" else ceiling, "cases": "attack"}}
     )
     assert [r.verdict for r in report.rows] == [verdict]
     assert report.comparisons == 1
@@ -356,7 +356,7 @@ def test_ceiling_on_flagged_windows_cannot_tell(base, synthetic):
 
 
 def test_nothing_compared_is_never_green(base):
-    for gate in ({}, {"macs_mean": {"exact": True, "on": "nowhere"}}, {"queries_mean": {"drop": "3 %"}}):
+    for gate in ({}, {"macs_mean": {"exact": True, "cases": "nowhere"}}, {"queries_mean": {"drop": "3 %"}}):
         report = compare(base, base, gate)
         assert report.comparisons == 0
         assert report.exit_code == 3

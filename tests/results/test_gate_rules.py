@@ -23,7 +23,7 @@ def test_the_gate_of_the_readme():
 
 
 def test_several_rules_for_a_metric_and_some_cases_only():
-    rules = parse_gate({"recovery": [{"max": 0.9}, {"increase": "5 points", "on": ["ilfo", "*/chain/*"]}]})
+    rules = parse_gate({"recovery": [{"max": 0.9}, {"increase": "5 points", "cases": ["ilfo", "*/chain/*"]}]})
     assert [rule.kind for rule in rules] == ["max", "increase"]
     record = {"kind": "attack", "condition": "ilfo", "model": "m", "evaluation": "d/m/ilfo", "case": "d/m/ilfo"}
     assert rules[1].watches(record)
@@ -76,7 +76,7 @@ def test_wrong_words(gate, said):
 
 
 SCALARS = st.none() | st.text(max_size=8) | st.floats() | st.booleans()
-WORDS = st.sampled_from(["exact", "drop", "increase", "max", "on", "anew", "x"])
+WORDS = st.sampled_from(["exact", "drop", "increase", "max", "cases", "anew", "x"])
 
 
 @given(st.sampled_from(sorted(METRICS)), st.recursive(SCALARS, lambda x: st.dictionaries(WORDS, x), max_leaves=4))

@@ -1,0 +1,80 @@
+"""What the attacker may do: look inside, ask a limited number of times, or work on another model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from adaptbench.adaptive import AdaptiveModel
+from adaptbench.errors import CapabilityError
+
+CHUNK = 256
+
+
+@dataclass(frozen=True, slots=True)
+class BlackBox:
+    """The cost of an input, and nothing else.
+
+    Args:
+        queries: an input, all included.
+    """
+
+    name: ClassVar[str] = "black-box"
+    queries: Annotated[int, Field(ge=2)] = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """Another model, wholly; the target is never asked.
+
+    Args:
+        surrogate: name in the model registry.
+    """
+
+    name: ClassVar[str] = "transfer"
+    surrogate: str
+
+
+class QueriedModel:
+    """All that a black-box attacker sees: executed MACs of 8-bit pictures, counted an input.
+
+    Args:
+        model: the target. n: inputs of this craft. budget: queries an input may cost.
+    """
+
+    def __init__(self, model: AdaptiveModel, n: int, budget: int) -> None:
+        self._model, self.budget = model, budget
+        self.used = torch.zeros(n, dtype=torch.int64)
+
+    def left(self, rows: Tensor) -> Tensor:
+        """(n,) queries that inputs still have."""
+        return self.budget - self.used[rows.cpu()]
+
+    def query(self, rows: Tensor, pictures: Tensor) -> Tensor:
+        """Ask for the cost of pictures.
+
+        Args:
+            rows: (n,) int64, the input that each picture belongs to; repeats count.
+            pictures: (n, C, H, W) uint8.
+
+        Returns:
+            (n,) int64 executed MACs.
+
+        Raises:
+            CapabilityError: the budget of an input is spent; nothing was asked then.
+        """
+        asked = torch.bincount(rows.cpu(), minlength=len(self.used))
+        if (over := self.used + asked > self.budget).any():
+            row = int(over.nonzero()[0])
+            raise CapabilityError(
+                f"input {row} was asked {int(self.used[row] + asked[row])} times with a budget of {self.budget} queries.",
+                why="A black-box attack is only as strong as its budget is honest.",
+                todo="Plan within queried.left(rows), or give more: {queries: …}.",
+            )
+        self.used += asked
+        found = [self._model.infer(part.float() / 255.0).macs for part in pictures.split(CHUNK)]
+        return torch.cat(found) if found else torch.zeros(0, dtype=torch.int64)

@@ -1,0 +1,232 @@
+"""What every attack is: declared, applied to a model, and audited after the fact."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from adaptbench.adaptive import AdaptiveModel
+from adaptbench.attacks.purity import untouched
+from adaptbench.errors import CapabilityError, DomainError
+
+Access = Literal["white-box", "black-box", "transfer", "none"]
+Kind = Literal["control", "attack"]
+Progress = Callable[[int, int], None]
+Surrogates = Callable[[str], AdaptiveModel]
+
+MASKED_SHARE = 0.1
+"""Above this share of samples without any gradient the attack says so: it may be the gradient that is missing, not the weakness."""
+
+
+@dataclass(frozen=True, slots=True)
+class Crafted:
+    """Attacked inputs and what they cost the attacker; all tensors on the CPU.
+
+    Args:
+        x_adv: (N, C, H, W) uint8, inside box and ball.
+        linf, l2: (N,) float64 distances to the (8-bit) clean pictures, in [0, 1] pixel units.
+        queries: (N,) int64 for attacks that query, else None.
+        seconds: crafting time.
+        details: JSON; counts add up over chunks, see `join`.
+    """
+
+    x_adv: Tensor
+    linf: Tensor
+    l2: Tensor
+    queries: Tensor | None
+    seconds: float
+    details: dict[str, Any]
+
+    def images(self) -> Tensor:
+        """(N, C, H, W) float32 in [0, 1]."""
+        return self.x_adv.float().div_(255.0)
+
+    @staticmethod
+    def join(parts: list[Crafted]) -> Crafted:
+        """Chunks as one, in order. Integers in details add up, floats average by size, lists keep each entry once."""
+        sizes = [len(p.x_adv) for p in parts]
+        queries = [p.queries for p in parts if p.queries is not None]
+        return Crafted(
+            torch.cat([p.x_adv for p in parts]),
+            torch.cat([p.linf for p in parts]),
+            torch.cat([p.l2 for p in parts]),
+            torch.cat(queries) if len(queries) == len(parts) else None,
+            sum(p.seconds for p in parts),
+            _join_details([p.details for p in parts], sizes),
+        )
+
+
+def _join_details(parts: list[dict[str, Any]], sizes: list[int]) -> dict[str, Any]:
+    joined: dict[str, Any] = {}
+    for key in dict.fromkeys(k for part in parts for k in part):
+        found = [(part[key], size) for part, size in zip(parts, sizes, strict=True) if part.get(key) is not None]
+        values = [value for value, _ in found]
+        if not values:
+            joined[key] = None
+        elif all(isinstance(v, int) and not isinstance(v, bool) for v in values):
+            joined[key] = sum(values)
+        elif all(isinstance(v, float) for v in values):
+            joined[key] = sum(v * size for v, size in found) / sum(size for _, size in found)
+        elif all(isinstance(v, list) for v in values):
+            joined[key] = list(dict.fromkeys(entry for value in values for entry in value))
+        else:
+            joined[key] = values[0]
+    return joined
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One craft, checked: pictures on the 8-bit grid, one id each."""
+
+    model: AdaptiveModel
+    x: Tensor
+    y: Tensor
+    ids: Tensor
+    seed: int
+    surrogate: Surrogates | None
+    progress: Progress
+
+
+@dataclass(slots=True)
+class Found:
+    """What an algorithm hands to the audit."""
+
+    x_adv: Tensor
+    queries: Tensor | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+class Attack(ABC):
+    """An attack as torchattacks has it, plus what a benchmark must know about it.
+
+    Attributes:
+        name: as suites write it. title, cite: for reports.
+        access: what the attacker sees of the target.
+        kind: "control" for anything that does not try.
+        deviates: where it differs from its source, a sentence each.
+        requires: capabilities of the target that it uses.
+        couples_samples: samples of one craft influence each other; cut chunks at fixed places.
+    """
+
+    name: str = ""
+    title: str = ""
+    cite: str = ""
+    access: Access = "white-box"
+    kind: Kind = "attack"
+    deviates: tuple[str, ...] = ()
+    requires: frozenset[str] = frozenset()
+    couples_samples: bool = False
+
+    def __init__(self) -> None:
+        self.clock: Callable[[], float] = time.monotonic
+
+    @property
+    @abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """Flat, JSON types only."""
+
+    @abstractmethod
+    def _craft(self, task: Task) -> Found:
+        """The algorithm; runs under `untouched`, with gradients enabled."""
+
+    def _why_not(self, model: AdaptiveModel) -> str | None:
+        """A reason beyond capabilities why the attack means nothing on this model."""
+        return None
+
+    def _outside(self, linf: Tensor, l2: Tensor) -> Tensor:
+        """(N,) bool: results that break the attack's own constraint."""
+        return torch.zeros(len(linf), dtype=torch.bool)
+
+    def applies_to(self, model: AdaptiveModel) -> str | None:
+        """None, or the reason why this attack cannot be run on a model."""
+        if (model.domain.low, model.domain.high) != (0.0, 1.0):
+            return f"its inputs span [{model.domain.low:g}, {model.domain.high:g}]; attacks work on 8-bit pictures in [0, 1]"
+        if missing := sorted(self.requires - model.capabilities):
+            return f"the model offers no {missing[0].replace('_', ' ')}"
+        if self.requires and model.needs_labels:
+            return f"the policy '{model.policy_name}' looks at the label: it is a bound, not a deployed model"
+        return self._why_not(model)
+
+    def craft(
+        self,
+        model: AdaptiveModel,
+        x: Tensor,
+        y: Tensor,
+        *,
+        ids: Tensor | None = None,
+        seed: int = 0,
+        surrogate: Surrogates | None = None,
+        on_progress: Progress | None = None,
+    ) -> Crafted:
+        """Attack a batch of any size; the model is left as it was.
+
+        Args:
+            x: (N, C, H, W) float in [0, 1] on the model's device; rounded to 8 bits first.
+            y: (N,) int64 labels.
+            ids: (N,) int64, what each sample's random numbers are drawn from (default 0 … N−1).
+            seed: of the run.
+            surrogate: registry name → model, for transfer attacks.
+            on_progress: told (samples done, N).
+
+        Raises:
+            CapabilityError: the attack does not apply to this model.
+            DomainError: inputs outside the domain, or labels or ids that do not fit them.
+        """
+        if reason := self.applies_to(model):
+            raise CapabilityError(
+                f"'{self.name}' cannot attack this {model.shape} model: {reason}.",
+                todo="Leave the pair out, or ask attack.applies_to(model) first; `adaptbench list attacks` shows the others.",
+            )
+        model.domain.check(x)
+        ids = torch.arange(len(x)) if ids is None else ids
+        if not len(x) == len(y) == len(ids):
+            raise DomainError(
+                f"{len(x)} pictures were given with {len(y)} labels and {len(ids)} ids.", todo="Give one of each."
+            )
+        started = self.clock()
+        with untouched(model), torch.inference_mode(False), torch.enable_grad():
+            clean = to_bytes(x)
+            task = Task(
+                model,
+                clean.float() / 255.0,
+                y.detach().clone().to(x.device),
+                ids.detach().clone().to(x.device, torch.int64),
+                int(seed),
+                surrogate,
+                on_progress or (lambda done, total: None),
+            )
+            found = self._craft(task)
+        change = (found.x_adv.cpu().double() - clean.cpu().double()).flatten(1) / 255.0
+        linf, l2 = change.abs().amax(1), change.norm(dim=1)
+        details = {"n": len(x), **found.details}
+        if outside := int(self._outside(linf, l2).sum()):
+            details["outside_constraint"] = outside
+        queries = None if found.queries is None else found.queries.cpu()
+        return Crafted(found.x_adv.cpu(), linf, l2, queries, self.clock() - started, details)
+
+    def __call__(self, model: AdaptiveModel) -> Callable[..., Tensor]:
+        """Bind a model: ``attack(model)(x, y)`` → attacked pictures, float in [0, 1] on x's device, as torchattacks has it."""
+
+        def bound(x: Tensor, y: Tensor, **more: Any) -> Tensor:
+            return self.craft(model, x, y, **more).images().to(x.device)
+
+        return bound
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.settings.items())})"
+
+
+def to_bytes(x: Tensor) -> Tensor:
+    """(N, C, H, W) uint8, nearest."""
+    return (x.detach() * 255.0).round().clamp(0, 255).to(torch.uint8)
+
+
+def one_path(model: AdaptiveModel) -> str | None:
+    """The reason why no attack on energy can do anything to a model that has one path."""
+    return "it has one path, so there is no saving to take" if model.min_macs == model.max_macs else None

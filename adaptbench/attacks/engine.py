@@ -1,0 +1,235 @@
+"""The loop under every gradient attack: a pool of samples that move, are checked by the hard pass, and retire.
+
+The pool is refilled as samples retire, so that the few hard ones do not run in crumbs; each sample has a step count of
+its own. What is kept is the best picture by *executed* MACs of its 8-bit rounding. The hard pass runs only where it can
+tell something new: a decision flipped since the sample's last check, the whole dearest path looks open, every tenth step,
+and at the end. (The cost is a function of the decisions; all that a skipped check can hide is what rounding changes.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from adaptbench.adaptive import AdaptiveModel
+from adaptbench.attacks.base import MASKED_SHARE, Found, Task, to_bytes
+from adaptbench.attacks.constraints import Constraint
+from adaptbench.attacks.objectives import Context, Goal, GradientObjective
+from adaptbench.attacks.randomness import uniform_pixels
+from adaptbench.attacks.searches import GradientSearch, State
+
+Keep = Literal["first", "nearest", "deepest", "last"]
+"""Among pictures of equal cost: the first found (the sample retires at max MACs), the nearest to the clean one, the one with
+the lowest loss; "last" is the final iterate whatever it costs, as accuracy attacks return it."""
+
+POOL = 256
+CHECK_EVERY = 10
+
+
+def hard_macs(model: AdaptiveModel, pictures: Tensor) -> Tensor:
+    """(N,) int64 executed MACs of uint8 pictures."""
+    return torch.cat([model.infer(part.float() / 255.0).macs for part in pictures.split(POOL)])
+
+
+class _Best:
+    """The best picture of each sample so far; the clean one to begin with."""
+
+    def __init__(self, model: AdaptiveModel, clean: Tensor, keep: Keep) -> None:
+        self.model, self.keep = model, keep
+        self.pictures = to_bytes(clean)
+        self.macs = hard_macs(model, self.pictures)
+        self.rank = torch.full((len(clean),), 0.0 if keep in ("first", "nearest") else torch.inf, device=clean.device)
+        self.ceiling = model.max_macs
+        self.checks = 0
+
+    def offer(self, rows: Tensor, pictures: Tensor, rank: Tensor) -> None:
+        """Check pictures by the hard pass and keep those that are better."""
+        if not len(rows):
+            return
+        self.checks += len(rows)
+        macs = hard_macs(self.model, pictures)
+        better = macs > self.macs[rows]
+        if self.keep in ("nearest", "deepest"):
+            better |= (macs == self.macs[rows]) & (rank < self.rank[rows])
+        self.take(rows[better], pictures[better], macs[better], rank[better])
+
+    def take(self, rows: Tensor, pictures: Tensor, macs: Tensor, rank: Tensor) -> None:
+        """Keep them whatever they cost."""
+        self.pictures[rows], self.macs[rows], self.rank[rows] = pictures, macs, rank
+
+    def done(self, rows: Tensor) -> Tensor:
+        """(n,) bool: nothing better can be found."""
+        if self.keep == "first":
+            return self.macs[rows] >= self.ceiling
+        if self.keep == "nearest":
+            return (self.macs[rows] >= self.ceiling) & (self.rank[rows] == 0)
+        return torch.zeros_like(rows, dtype=torch.bool)
+
+
+@dataclass(slots=True)
+class _Pool:
+    """Samples on the move; every tensor has them first."""
+
+    rows: Tensor
+    age: Tensor
+    seen: Tensor
+    state: State
+    context: Context
+
+    def select(self, chosen: Tensor) -> _Pool:
+        return _Pool(
+            self.rows[chosen],
+            self.age[chosen],
+            self.seen[chosen],
+            {k: v[chosen] for k, v in self.state.items()},
+            {k: v[chosen] for k, v in self.context.items()},
+        )
+
+    def add(self, more: _Pool) -> _Pool:
+        return _Pool(
+            torch.cat([self.rows, more.rows]),
+            torch.cat([self.age, more.age]),
+            torch.cat([self.seen, more.seen]),
+            {k: torch.cat([v, more.state[k]]) for k, v in self.state.items()},
+            {k: torch.cat([v, more.context[k]]) for k, v in self.context.items()},
+        )
+
+
+class Optimiser:
+    """Objective × constraint × search on one task.
+
+    Args:
+        model: whose relaxation and hard pass are used: the target, or a surrogate.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        model: AdaptiveModel,
+        objective: GradientObjective,
+        constraint: Constraint,
+        search: GradientSearch,
+        keep: Keep,
+    ) -> None:
+        self.task, self.model, self.objective = task, model, objective
+        self.constraint, self.search, self.keep = constraint, search, keep
+        self.best = _Best(model, task.x, keep)
+        self.flat = self.moved = self.steps = 0
+
+    def run(self) -> Found:
+        """Until every sample has retired."""
+        everyone = torch.arange(len(self.task.x), device=self.task.x.device)
+        waiting = list(everyone[~self.best.done(everyone)].split(POOL // 2))
+        pool: _Pool | None = None
+        while pool is not None or waiting:
+            while waiting and (pool is None or len(pool.rows) <= POOL // 2):
+                fresh = self._enter(waiting.pop(0))
+                pool = fresh if pool is None else pool.add(fresh)
+            assert pool is not None
+            staying = self._step(pool)
+            pool = None if not staying.any() else pool if staying.all() else pool.select(staying)
+            running = 0 if pool is None else len(pool.rows)
+            self.task.progress(len(everyone) - running - sum(len(w) for w in waiting), len(everyone))
+        return Found(self.best.pictures, details=self._details())
+
+    def _enter(self, rows: Tensor) -> _Pool:
+        task = self.task
+        clean = task.x[rows]
+        noise = uniform_pixels(task.ids[rows], tuple(clean.shape[1:]), task.seed)
+        state = self.search.begin(clean, self.constraint, noise)
+        age = torch.zeros_like(rows)
+        return _Pool(rows, age, age - 1, state, self.objective.prepare(self.model, clean))
+
+    def _step(self, pool: _Pool) -> Tensor:
+        """Look, check, move. Returns (n,) bool: who goes on."""
+        variable = pool.state["variable"] = pool.state["variable"].detach().requires_grad_()
+        x = self.search.point(pool.state, self.constraint)
+        goal = self.objective.measure(self.model, x, pool.state["clean"], pool.context, self.task.y[pool.rows])
+        (gradient,) = torch.autograd.grad(goal.loss.sum(), variable)
+        gradient = gradient.nan_to_num(0.0, 0.0, 0.0)
+        pool.state["variable"] = variable.detach()
+        x = x.detach()
+        self._count_flat(pool, goal, gradient)
+        if self.keep != "last":
+            self._check(pool, x, goal)
+        going = ~self.best.done(pool.rows)
+        self.search.advance(pool.state, gradient, pool.age, self.constraint)
+        pool.age = pool.age + 1
+        self.steps += int(going.sum())
+        ending = going & (pool.age >= self.search.steps)
+        if ending.any():
+            self._finish(pool.select(ending))
+        return going & ~ending & ~self.best.done(pool.rows)
+
+    def _check(self, pool: _Pool, x: Tensor, goal: Goal) -> None:
+        look = pool.age % CHECK_EVERY == CHECK_EVERY - 1
+        if goal.on is None:
+            look = torch.ones_like(look)
+        else:
+            pattern = _pattern(goal.on)
+            look = look | (pattern != pool.seen)
+            pool.seen = pattern
+        if goal.reached is not None:
+            look = look | goal.reached
+        rows = pool.rows[look]
+        if len(rows):
+            pictures = self.constraint.quantise(x[look], pool.state["clean"][look])
+            self.best.offer(rows, pictures, self._rank(pictures, rows, goal.loss.detach()[look]))
+
+    def _finish(self, pool: _Pool) -> None:
+        """The picture after the last step, which no gradient was taken of."""
+        with torch.no_grad():
+            x = self.search.point(pool.state, self.constraint)
+            pictures = self.constraint.quantise(x, pool.state["clean"])
+            if self.keep == "last":
+                zero = torch.zeros(len(x), device=x.device)
+                self.best.take(pool.rows, pictures, hard_macs(self.model, pictures), zero)
+                return
+            loss = zero = torch.zeros(len(x), device=x.device)
+            if self.keep == "deepest":
+                y = self.task.y[pool.rows]
+                loss = self.objective.measure(self.model, x, pool.state["clean"], pool.context, y).loss
+            self.best.offer(pool.rows, pictures, self._rank(pictures, pool.rows, loss))
+
+    def _rank(self, pictures: Tensor, rows: Tensor, loss: Tensor) -> Tensor:
+        if self.keep == "nearest":
+            return (pictures.float() / 255.0 - self.task.x[rows]).flatten(1).norm(dim=1)
+        return loss if self.keep == "deepest" else torch.zeros_like(loss)
+
+    def _count_flat(self, pool: _Pool, goal: Goal, gradient: Tensor) -> None:
+        starting = pool.age == 0
+        if goal.reached is not None:
+            starting &= ~goal.reached
+        if starting.any():
+            self.moved += int(starting.sum())
+            self.flat += int((gradient[starting].flatten(1) == 0).all(1).sum())
+
+    def _details(self) -> dict[str, object]:
+        details: dict[str, object] = {
+            "steps_run": self.steps,
+            "hard_checks": self.best.checks,
+            "at_max_macs": int((self.best.macs >= self.best.ceiling).sum()),
+            "started": self.moved,
+            "zero_gradient": self.flat,
+        }
+        if self.flat > MASKED_SHARE * max(self.moved, 1):
+            details["notes"] = [
+                f"the gradient is exactly zero for {self.flat} of {self.moved} samples: it may be masked, and a failed attack is no evidence"
+            ]
+        return details
+
+
+def _pattern(on: Tensor) -> Tensor:
+    """(n,) int64, one number for each set of decisions (the first 62)."""
+    bits = on[:, :62].to(torch.int64)
+    return (bits << torch.arange(bits.shape[1], device=on.device)).sum(1)
+
+
+def chunks(n: int, size: int) -> Iterator[slice]:
+    """Slices of at most `size`."""
+    for start in range(0, n, size):
+        yield slice(start, min(start + size, n))

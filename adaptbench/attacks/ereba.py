@@ -1,0 +1,155 @@
+"""Black-box: fit an estimator on queried costs, craft on it, ask for the true cost, learn from the answer, again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from adaptbench.adaptive import AdaptiveModel
+from adaptbench.attacks.access import BlackBox, QueriedModel
+from adaptbench.attacks.base import Found, Task, one_path, to_bytes
+from adaptbench.attacks.composed import Parts, RecipeAttack, recipe_parts
+from adaptbench.attacks.estimator import Estimator, EstimatorEnergy, rank_correlation
+from adaptbench.attacks.randomness import sample_keys, uniform_pixels
+from adaptbench.attacks.searches import GradientSearch
+
+CHUNK = 512
+
+
+class QueryAttack(RecipeAttack):
+    """The loop of EREBA under a query budget; the target's gradient is never taken."""
+
+    via: BlackBox
+    couples_samples = True
+
+    def _take(self, parts: Parts, via: BlackBox) -> None:  # type: ignore[override]  # one part more
+        super()._take(parts)
+        self.via = via
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """With the budget."""
+        return {**super().settings, "queries": self.via.queries}
+
+    def _why_not(self, model: AdaptiveModel) -> str | None:
+        return one_path(model)
+
+    def _craft(self, task: Task) -> Found:
+        queried = QueriedModel(task.model, len(task.x), self.via.queries)
+        return _Campaign(self.parts, task, queried).run()
+
+
+class EREBA(QueryAttack):
+    """Haque, Yadlapalli, Yang, Liu, ICSE 2022, as in ``attacks/ereba.yaml``; settings: eps, queries, rounds, steps, lr."""
+
+    def __init__(self, **settings: Any) -> None:
+        self._take(recipe_parts("ereba", settings), BlackBox(int(settings.get("queries", 500))))
+
+
+class _Campaign:
+    """One craft: what was asked, what was answered, and the best of it."""
+
+    def __init__(self, parts: Parts, task: Task, queried: QueriedModel) -> None:
+        assert isinstance(parts.objective, EstimatorEnergy)
+        assert isinstance(parts.search, GradientSearch)
+        self.objective, self.constraint, self.search = parts.objective, parts.constraint, parts.search
+        self.task, self.queried = task, queried
+        seed = int(sample_keys(task.ids[:1], task.seed)[0]) & 0x7FFFFFFF
+        self.generator = torch.Generator().manual_seed(seed)
+        c, h, w = task.x.shape[1:]
+        self.estimator = Estimator((c, h, w), self.objective.width, self.generator).to(task.x.device)
+        self.everyone = torch.arange(len(task.x), device=task.x.device)
+        self.best = to_bytes(task.x)
+        self.cost = torch.full((len(task.x),), -1, dtype=torch.int64, device=task.x.device)
+        self.pictures: list[Tensor] = []
+        self.costs: list[Tensor] = []
+        self.draws = 0
+
+    def run(self) -> Found:
+        """Probe, then rounds until the budget or the plan ends."""
+        self._ask(self.everyone, self.best.clone())
+        clean = self.cost.clone()
+        for _ in range(min(self.objective.probes, self.queried.budget - 1)):
+            change = self.constraint.draw(self._noise(self.everyone), None)
+            self._ask(self.everyone, self.constraint.quantise(self.task.x + change, self.task.x))
+        correlations: list[float | None] = []
+        for round_ in range(self.objective.rounds):
+            correlations.append(self._fit())
+            rows = self._unsatisfied()
+            if len(rows):
+                rounds_left = self.objective.rounds - round_
+                for _ in range(int(self.queried.left(rows).min()) // rounds_left):
+                    rows = rows[self.cost[rows] < self.cost.max()]
+                    self._attempt(rows)
+            self.task.progress(len(self.task.x) * (round_ + 1) // self.objective.rounds, len(self.task.x))
+        details: dict[str, Any] = {
+            "queries_total": int(self.queried.used.sum()),
+            "dearer_than_clean": int((self.cost > clean).sum()),
+            "held_out": len(self._split()[1]),
+            "estimator_spearman": self._fit(),
+        }
+        if details["estimator_spearman"] is None:
+            details["notes"] = ["all queried costs are equal: the estimator had nothing to learn"]
+        return Found(self.best, self.queried.used.clone(), details)
+
+    def _unsatisfied(self) -> Tensor:
+        """Inputs below the dearest cost seen so far, with budget left; nobody tells a black-box attacker the ceiling."""
+        open_ = (self.cost < self.cost.max()) | (self.cost.max() == self.cost.min())
+        return self.everyone[open_ & (self.queried.left(self.everyone).to(open_.device) > 0)]
+
+    def _attempt(self, rows: Tensor) -> None:
+        """One candidate an input: climb the estimator from a perturbed best, then ask."""
+        for part in rows.split(CHUNK):
+            clean = self.task.x[part]
+            noise = self._noise(part)
+            start = self.constraint.project(self.best[part].float() / 255.0 + self.constraint.draw(noise, None) * noise.abs(), clean)
+            state = self.search.begin(clean, self.constraint, noise)
+            state["variable"] = self._variable_at(start, clean, state["variable"])
+            age = torch.zeros_like(part)
+            for _ in range(self.search.steps):
+                variable = state["variable"].detach().requires_grad_()
+                state["variable"] = variable
+                loss = -self.estimator.logit(self.search.point(state, self.constraint)).sum()
+                (gradient,) = torch.autograd.grad(loss, variable)
+                state["variable"] = variable.detach()
+                self.search.advance(state, gradient, age, self.constraint)
+                age = age + 1
+            self._ask(part, self.constraint.quantise(self.search.point(state, self.constraint).detach(), clean))
+
+    def _variable_at(self, start: Tensor, clean: Tensor, like: Tensor) -> Tensor:
+        at_clean = self.search.begin(clean, self.constraint, torch.zeros_like(clean))["variable"]
+        is_picture = torch.equal(at_clean, clean)
+        return start if is_picture else self.constraint.unsquash(start, clean).to(like)
+
+    def _noise(self, rows: Tensor) -> Tensor:
+        self.draws += 1
+        return uniform_pixels(self.task.ids[rows], tuple(self.task.x.shape[1:]), self.task.seed, self.draws)
+
+    def _ask(self, rows: Tensor, pictures: Tensor) -> None:
+        if not len(rows):
+            return
+        costs = self.queried.query(rows, pictures).to(rows.device)
+        self.pictures.append(pictures)
+        self.costs.append(costs)
+        better = costs > self.cost[rows]
+        self.best[rows[better]], self.cost[rows[better]] = pictures[better], costs[better]
+
+    def _split(self) -> tuple[Tensor, Tensor]:
+        """Row numbers of queried pictures: for fitting, and held out; once held out, always held out."""
+        total = sum(len(c) for c in self.costs)
+        draw = uniform_pixels(torch.arange(total), (1,), self.task.seed, -1).squeeze(1) * 0.5 + 0.5
+        held = draw < self.objective.holdout
+        return (~held).nonzero().squeeze(1), held.nonzero().squeeze(1)
+
+    def _fit(self) -> float | None:
+        """Refit on everything asked so far; rank correlation on what no fit has seen."""
+        pictures, costs = torch.cat(self.pictures), torch.cat(self.costs).float()
+        low, high = costs.min(), costs.max()
+        if low == high:
+            return None
+        fitting, held = self._split()
+        fitting, held = fitting.to(costs.device), held.to(costs.device)
+        self.estimator.fit(pictures[fitting], ((costs - low) / (high - low))[fitting], self.objective.fit_steps)
+        return rank_correlation(self.estimator.predict(pictures[held]), costs[held])

@@ -1,0 +1,114 @@
+"""A stand-in for the power meter: a small net that learns, from queried costs, what makes a picture expensive."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from adaptbench.attacks.fractions import Fraction
+from adaptbench.attacks.objectives import Objective
+
+BATCH = 256
+Count = Annotated[int, Field(ge=1)]
+
+
+@dataclass(frozen=True, slots=True)
+class EstimatorEnergy(Objective):
+    """1 − Ê(x'): raise the cost that an estimator predicts (EREBA, Haque et al., ICSE 2022).
+
+    Args:
+        rounds: of crafting, querying and refitting.
+        probes: random pictures an input that the first fit sees, besides the clean one.
+        width: channels of the estimator's first layer.
+        fit_steps: minibatch steps a refit.
+        holdout: share of the queried pictures that no fit sees.
+    """
+
+    name: ClassVar[str] = "estimator"
+    requires: ClassVar[frozenset[str]] = frozenset({"queries"})
+    rounds: Count = 12
+    probes: Count = 8
+    width: Count = 24
+    fit_steps: Count = 250
+    holdout: Annotated[Fraction, Field(gt=0, lt=0.5)] = 0.1
+
+
+class Estimator(nn.Module):
+    """Ê(x) in (0, 1): three convolutions, a linear layer, a sigmoid; MSE on the cost scaled by the observed range.
+
+    Args:
+        shape: (C, H, W). width: of the first convolution. generator: draws weights and minibatches.
+    """
+
+    def __init__(self, shape: tuple[int, int, int], width: int, generator: torch.Generator) -> None:
+        super().__init__()
+        channels, height, breadth = shape
+        pool = min(4, height, breadth)
+        self.layers = nn.Sequential(
+            nn.Conv2d(channels, width, 3, padding=1),
+            nn.SiLU(),
+            nn.Conv2d(width, width, 3, stride=2 if min(height, breadth) >= 16 else 1, padding=1),
+            nn.SiLU(),
+            nn.Conv2d(width, 2 * width, 3, stride=2 if min(height, breadth) >= 8 else 1, padding=1),
+            nn.SiLU(),
+            nn.AdaptiveAvgPool2d(pool),
+            nn.Flatten(),
+            nn.Linear(2 * width * pool * pool, 64),
+            nn.SiLU(),
+            nn.Linear(64, 1),
+        )
+        self.generator = generator
+        for layer in self.layers:
+            if isinstance(layer, (nn.Conv2d, nn.Linear)):
+                bound = math.sqrt(3.0 / layer.weight[0].numel())
+                with torch.no_grad():
+                    layer.weight.copy_((torch.rand(layer.weight.shape, generator=generator) * 2 - 1) * bound)
+                    nn.init.zeros_(layer.bias if layer.bias is not None else layer.weight.new_zeros(1))
+
+    def logit(self, x: Tensor) -> Tensor:
+        """(N,), Ê before the sigmoid: its slope does not vanish where the estimator is sure."""
+        return self.layers((x - 0.5) * 4.0).squeeze(1)  # type: ignore[no-any-return]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N,) in (0, 1)."""
+        return self.logit(x).sigmoid()
+
+    def fit(self, pictures: Tensor, costs: Tensor, steps: int) -> None:
+        """Go on training.
+
+        Args:
+            pictures: (M, C, H, W) uint8. costs: (M,) in [0, 1].
+        """
+        self.requires_grad_(True)
+        optimiser = torch.optim.AdamW(self.parameters(), lr=3e-3, weight_decay=1e-4)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, total_steps=steps + 1)
+        for _ in range(steps):
+            rows = torch.randint(len(pictures), (min(BATCH, len(pictures)),), generator=self.generator)
+            rows = rows.to(pictures.device)
+            loss = (self(pictures[rows].float() / 255.0) - costs[rows]).square().mean()
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+        self.requires_grad_(False)
+
+    @torch.no_grad()
+    def predict(self, pictures: Tensor) -> Tensor:
+        """(M,) of uint8 pictures."""
+        return torch.cat([self(part.float() / 255.0) for part in pictures.split(4 * BATCH)])
+
+
+def rank_correlation(predicted: Tensor, true: Tensor) -> float | None:
+    """Spearman's ρ; None where either side does not vary."""
+    from scipy.stats import spearmanr
+
+    a, b = predicted.cpu().double().numpy(), true.cpu().double().numpy()
+    if len(a) < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
+        return None
+    return float(spearmanr(a, b).statistic)

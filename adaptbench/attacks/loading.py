@@ -1,0 +1,147 @@
+"""From a reference and a suite's settings to an attack object."""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, fields
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from adaptbench.attacks.access import BlackBox, Transfer
+from adaptbench.attacks.base import Attack
+from adaptbench.attacks.catalogue import TORCHATTACKS, find_recipe
+from adaptbench.attacks.composed import ComposedAttack, Noise, Parts, TransferAttack
+from adaptbench.attacks.ereba import QueryAttack
+from adaptbench.attacks.estimator import EstimatorEnergy
+from adaptbench.attacks.objectives import GradientObjective
+from adaptbench.attacks.recipe import Recipe, make_recipe, read_recipe
+from adaptbench.attacks.registry import ATTACKS, CONSTRAINTS, OBJECTIVES, SEARCHES
+from adaptbench.attacks.searches import GradientSearch, RandomDraw
+from adaptbench.attacks.torchattack import TorchAttack
+from adaptbench.errors import RecipeError, UnknownNameError
+from adaptbench.registry import Registry, did_you_mean
+
+_REGISTRIES = {"objective": OBJECTIVES, "constraint": CONSTRAINTS, "search": SEARCHES}
+_ACCESS: dict[str, type | None] = {"white-box": None, "none": None, "black-box": BlackBox, "transfer": Transfer}
+
+
+def load_attack(ref: str, overrides: dict[str, Any] | None = None) -> Attack:
+    """The attack that a suite names.
+
+    Args:
+        ref: a recipe's name or file, ``torchattacks/CLASS``, or a plug-in's name.
+        overrides: settings by their own name, ``{"eps": "16/255", "steps": 20}``, or whole parts,
+            ``{"constraint": {"l2": {"eps": 0.5}}}``; for torchattacks the keywords of the class, and ``deadline_s``.
+
+    Raises:
+        UnknownNameError: no such attack.
+        RecipeError: a recipe or setting that does not name a possible attack.
+        MissingExtraError: torchattacks is not installed.
+    """
+    overrides = dict(overrides or {})
+    if ref.startswith(TORCHATTACKS):
+        return TorchAttack(ref.removeprefix(TORCHATTACKS), **overrides)
+    if ref in ATTACKS:
+        plugin: Attack = ATTACKS.load(ref)(**overrides)
+        return plugin
+    name, place = find_recipe(ref)
+    return build(name, override(read_recipe(place), overrides, name), str(place))
+
+
+def override(recipe: Recipe, settings: dict[str, Any], name: str) -> Recipe:
+    """A recipe with a suite's settings in place of its own.
+
+    Raises:
+        RecipeError: a setting that no part of this recipe has.
+    """
+    whole = {key: value for key, value in settings.items() if key in Recipe.model_fields}
+    recipe = make_recipe(_content(recipe) | whole, name)
+    content, homes = _content(recipe), _settings_of(recipe)
+    for key, value in settings.items():
+        if key in whole:
+            continue
+        if key not in homes:
+            raise RecipeError(
+                f"the attack '{name}' has no setting '{key}'.",
+                todo=f"{did_you_mean(key, homes)}Settings: {', '.join(homes)}.",
+            )
+        (part_settings,) = content[homes[key]].values()
+        part_settings[key] = value
+    return make_recipe(content, name)
+
+
+def _content(recipe: Recipe) -> dict[str, Any]:
+    """A recipe as YAML would give it."""
+    return recipe.model_dump() | {field: {part.name: dict(part.settings)} for field, part in recipe.parts().items()}
+
+
+def _settings_of(recipe: Recipe) -> dict[str, str]:
+    """Setting → the field whose part has it."""
+    homes: dict[str, str] = {}
+    for field, part in recipe.parts().items():
+        kind = _class_of(field, part.name, "")
+        for setting in fields(kind) if kind is not None else ():
+            homes.setdefault(setting.name, field)
+    return homes
+
+
+def build(name: str, recipe: Recipe, where: str) -> Attack:
+    """Put the parts together.
+
+    Raises:
+        RecipeError: a part that is unknown, has a wrong setting, or does not go with the others.
+    """
+    made = {field: _make(field, part.name, part.settings, where) for field, part in recipe.parts().items()}
+    access, objective = made["access"], made.get("objective")
+    parts = Parts(name, recipe, objective, made["constraint"], made["search"])
+    if isinstance(parts.search, RandomDraw):
+        if objective is not None or recipe.access.name != "none":
+            raise RecipeError(f"{where}: the search 'random' aims at nothing.", todo="Leave objective out and write access: none.")
+        return Noise._from(parts)
+    if not isinstance(parts.search, GradientSearch) or objective is None:
+        raise RecipeError(f"{where}: the search '{recipe.search.name}' needs an objective.", todo=f"Objectives: {', '.join(OBJECTIVES.names())}.")
+    if isinstance(objective, EstimatorEnergy):
+        if not isinstance(access, BlackBox):
+            raise RecipeError(f"{where}: an estimator is fitted on queries.", todo="Write access: {black-box: {queries: 500}}.")
+        return QueryAttack._from(parts, access)
+    if isinstance(access, Transfer):
+        return TransferAttack._from(parts, access)
+    if recipe.access.name != "white-box" or not isinstance(objective, GradientObjective):
+        raise RecipeError(
+            f"{where}: the objective '{objective.name}' takes gradients, and access is {recipe.access.name}.",
+            todo="Write access: white-box, or use the objective 'estimator'.",
+        )
+    return ComposedAttack._from(parts)
+
+
+def _class_of(field: str, name: str, where: str) -> type | None:
+    if field == "access":
+        return _ACCESS[name]
+    registry: Registry = _REGISTRIES[field]
+    try:
+        found: type = registry.load(name)
+    except UnknownNameError as error:
+        todo = f"{did_you_mean(name, registry.names())}There are: {', '.join(registry.names())}."
+        raise RecipeError(f"{where}, {field}: {error.seen}", todo=todo) from None
+    return found
+
+
+def _make(field: str, name: str, settings: dict[str, Any], where: str) -> Any:
+    kind = _class_of(field, name, where)
+    place = f"{where}, {field}.{name}"
+    known = {f.name: f for f in fields(kind)} if kind is not None else {}
+    for key in settings:
+        if key not in known:
+            has = f"Settings: {', '.join(known)}." if known else "It takes none."
+            raise RecipeError(f"{place}: no setting is called '{key}'.", todo=f"{did_you_mean(key, known)}{has}")
+    if kind is None:
+        return None
+    for key, spec in known.items():
+        if spec.default is MISSING and spec.default_factory is MISSING and key not in settings:
+            raise RecipeError(f"{place}: the setting '{key}' is missing.", todo=f"Write {name}: {{{key}: …}}.")
+    try:
+        return TypeAdapter(kind).validate_python(settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(step) for step in first["loc"])
+        raise RecipeError(f"{place}.{key}: {first['msg']}; seen: {first['input']!r}.", todo="Mend this setting.") from None

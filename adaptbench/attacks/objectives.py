@@ -1,0 +1,151 @@
+"""What the gradient pushes. Every loss is per sample and is minimised; a batch sums them, so that samples stay apart."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from adaptbench.adaptive import AdaptiveModel, Relaxation
+from adaptbench.attacks.base import one_path
+from adaptbench.attacks.fractions import Fraction
+
+Context = dict[str, Tensor]
+"""What an objective remembers of each clean picture; tensors with the batch first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """An objective's value at a point.
+
+    Args:
+        loss: (n,) to be minimised, differentiable.
+        on: (n, D) bool hard decisions there, where the objective knows them.
+        reached: (n,) bool, the whole dearest path is open there.
+    """
+
+    loss: Tensor
+    on: Tensor | None = None
+    reached: Tensor | None = None
+
+
+class Objective(ABC):
+    """A part of an attack with a name, the capabilities that it uses and the models that it means nothing on."""
+
+    name: ClassVar[str]
+    requires: ClassVar[frozenset[str]] = frozenset({"gradients"})
+
+    def applies_to(self, model: AdaptiveModel) -> str | None:
+        """None, or the reason why not."""
+        return one_path(model)
+
+
+class GradientObjective(Objective):
+    """Differentiable in the picture, through the model."""
+
+    def prepare(self, model: AdaptiveModel, clean: Tensor) -> Context:
+        """What `measure` needs of the clean pictures."""
+        return {}
+
+    @abstractmethod
+    def measure(self, model: AdaptiveModel, x: Tensor, clean: Tensor, context: Context, y: Tensor) -> Goal:
+        """The loss at x; clean, context and y are those of the same samples."""
+
+
+@dataclass(frozen=True, slots=True)
+class HingeMargins(GradientObjective):
+    """Σ_d max(0, κ − m_d(x') / s_d) over the decisions of the dearest path (ILFO, Haque et al., CVPR 2020).
+
+    Margins are probabilities for one policy, log-odds or gate logits for the next. s_d is the sample's own clean margin
+    |m_d(x)|, at least a tenth of the mean over its decisions: −1 is the clean picture, 0 the boundary, and κ a fraction of
+    the way between them, whatever the unit; nothing depends on the batch.
+
+    Where a head is saturated (p = 1 in float32) its margin has no gradient. A small pull of all heads but the last towards
+    the uniform distribution, `unmask`, then shows the way; elsewhere it is too small to matter.
+
+    Args:
+        kappa: how far past the boundary. unmask: weight of the pull.
+        c: weight of the hinge against ‖x' − x‖₂; None leaves the distance to the constraint.
+        temperature: of the relaxation (straight-through gates use it).
+    """
+
+    name: ClassVar[str] = "hinge-margins"
+    kappa: Annotated[Fraction, Field(ge=0)] = 0.05
+    unmask: Annotated[Fraction, Field(ge=0)] = 1e-3
+    c: Annotated[Fraction, Field(gt=0)] | None = None
+    temperature: Annotated[Fraction, Field(gt=0)] = 0.1
+
+    def prepare(self, model: AdaptiveModel, clean: Tensor) -> Context:
+        """The scale of each decision of the dearest path."""
+        with torch.no_grad():
+            size = model.relax(clean, temperature=self.temperature).margins[:, pushed(model, clean)].abs()
+        return {"scale": torch.maximum(size, 0.1 * size.mean(1, keepdim=True)).clamp_min(1e-6)}
+
+    def measure(self, model: AdaptiveModel, x: Tensor, clean: Tensor, context: Context, y: Tensor) -> Goal:
+        """Hinge, the pull, and the distance if it has a price."""
+        relaxed = model.relax(x, temperature=self.temperature)
+        margins = relaxed.margins[:, pushed(model, x)]
+        loss = (self.kappa - margins / context["scale"]).clamp_min(0.0).sum(1)
+        if self.unmask and len(model.exit_names) > 1:
+            loss = loss + self.unmask * uniform_pull(relaxed)
+        if self.c is not None:
+            loss = (x - clean).flatten(1).square().sum(1).add(1e-12).sqrt() + self.c * loss
+        return Goal(loss, relaxed.margins.detach() > 0, (margins.detach() > 0).all(1))
+
+
+@dataclass(frozen=True, slots=True)
+class UniformHeads(GradientObjective):
+    """Σ_{k<K} H(uniform, p_k(x')), the last exit left out (DeepSloth, Hong et al., ICLR 2021)."""
+
+    name: ClassVar[str] = "uniform-heads"
+    requires: ClassVar[frozenset[str]] = frozenset({"gradients", "exit_logits"})
+
+    def applies_to(self, model: AdaptiveModel) -> str | None:
+        """Not to gated nets: they have one head."""
+        if len(model.exit_names) < 2 and model.min_macs < model.max_macs:
+            return "it has one exit, so there is no internal head to confuse; hinge-margins (ilfo) pushes its gates"
+        return one_path(model)
+
+    def measure(self, model: AdaptiveModel, x: Tensor, clean: Tensor, context: Context, y: Tensor) -> Goal:
+        """Cross-entropy to uniform."""
+        relaxed = model.relax(x)
+        return Goal(uniform_pull(relaxed), relaxed.margins.detach() > 0, _reached(model, relaxed))
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedMacs(GradientObjective):
+    """−E[MACs] / max MACs of the relaxed model.
+
+    Args:
+        temperature: of the relaxation; small is sharper and flatter.
+    """
+
+    name: ClassVar[str] = "expected-macs"
+    temperature: Annotated[Fraction, Field(gt=0)] = 0.1
+
+    def measure(self, model: AdaptiveModel, x: Tensor, clean: Tensor, context: Context, y: Tensor) -> Goal:
+        """The relaxed cost."""
+        relaxed = model.relax(x, temperature=self.temperature)
+        return Goal(
+            -relaxed.expected_macs / model.max_macs, relaxed.margins.detach() > 0, _reached(model, relaxed)
+        )
+
+
+def pushed(model: AdaptiveModel, like: Tensor) -> Tensor:
+    """(D,) bool on the device of `like`: the decisions of the dearest path."""
+    return model.dearest_decisions.to(like.device)
+
+
+def uniform_pull(relaxed: Relaxation) -> Tensor:
+    """(n,) Σ over all exits but the last of the cross-entropy to uniform, divided by log C: ≥ 1 a head, with equality when uniform."""
+    logs = relaxed.exit_logits[:, :-1].log_softmax(-1)
+    return -logs.mean(-1).sum(1) / math.log(logs.shape[-1])
+
+
+def _reached(model: AdaptiveModel, relaxed: Relaxation) -> Tensor:
+    return (relaxed.margins.detach()[:, pushed(model, relaxed.margins)] > 0).all(1)

@@ -1,0 +1,120 @@
+"""A recipe file: the four parts of an attack by name, its source, and where it departs from it. No torch here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+
+from adaptbench.errors import RecipeError
+from adaptbench.registry import did_you_mean
+
+Keep = Literal["first", "nearest", "deepest", "last"]
+ACCESS = ("white-box", "black-box", "transfer", "none")
+
+
+class Part(BaseModel):
+    """A name with settings: ``linf`` or ``linf: {eps: 8/255}``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    settings: dict[str, Any] = {}
+
+
+def _part(value: Any) -> Any:
+    if isinstance(value, Part) or value is None:
+        return value
+    if isinstance(value, str):
+        return Part(name=value)
+    if isinstance(value, dict) and len(value) == 1:
+        ((name, settings),) = value.items()
+        if settings is None or (isinstance(settings, dict) and all(isinstance(k, str) for k in settings)):
+            return Part(name=str(name), settings=settings or {})
+    raise ValueError(f"write a name, or a name with settings as in {{linf: {{eps: 8/255}}}}; seen: {value!r}")
+
+
+PartField = Annotated[Part, BeforeValidator(_part)]
+
+
+class Recipe(BaseModel):
+    """What a file in ``attacks/`` says.
+
+    Args:
+        title, cite: for reports. kind: "control" or "attack".
+        access: "white-box", "black-box: {queries: 500}", "transfer: {surrogate: NAME}" or "none".
+        objective, constraint, search: names from the registries with settings.
+        keep: which of equally costly pictures is returned, see `adaptbench.attacks.engine.Keep`.
+        deviates: a sentence for each departure from the source.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    title: str
+    cite: str = ""
+    kind: Literal["control", "attack"] = "attack"
+    access: PartField = Part(name="white-box")
+    objective: PartField | None = None
+    constraint: PartField
+    search: PartField
+    keep: Keep = "first"
+    deviates: tuple[str, ...] = ()
+
+    def parts(self) -> dict[str, Part]:
+        """The parts that are there, by field."""
+        found = {"access": self.access, "objective": self.objective, "constraint": self.constraint, "search": self.search}
+        return {field: part for field, part in found.items() if part is not None}
+
+
+def read_recipe(place: Path) -> Recipe:
+    """A recipe from a YAML file.
+
+    Raises:
+        RecipeError: not readable, not YAML, or a field that is unknown, missing or wrong; says which.
+    """
+    try:
+        content = yaml.safe_load(place.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{place} cannot be read: {error}", todo="Give a recipe file, or a name that `adaptbench list attacks` shows.") from error
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{place} is not YAML: {' '.join(str(error).split())}", todo="Mend the line it names.") from error
+    if not isinstance(content, dict):
+        raise RecipeError(f"{place} holds {type(content).__name__}, not fields.", todo="Start from one of the shipped recipes.")
+    return make_recipe(content, str(place))
+
+
+def make_recipe(content: dict[str, Any], where: str) -> Recipe:
+    """Check fields.
+
+    Args:
+        content: as YAML gives it. where: file name for messages.
+
+    Raises:
+        RecipeError: a field that is unknown, missing or wrong.
+    """
+    try:
+        recipe = Recipe.model_validate(content)
+    except ValidationError as error:
+        raise _explain(error, where, list(Recipe.model_fields)) from None
+    if recipe.access.name not in ACCESS:
+        raise RecipeError(
+            f"{where}, access: no access is called '{recipe.access.name}'.",
+            todo=f"{did_you_mean(recipe.access.name, ACCESS)}There are: {', '.join(ACCESS)}.",
+        )
+    return recipe
+
+
+def _explain(error: ValidationError, where: str, known: list[str]) -> RecipeError:
+    first = error.errors()[0]
+    field = ".".join(str(step) for step in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return RecipeError(
+            f"{where}: a recipe has no field '{field}'.", todo=f"{did_you_mean(field, known)}Fields: {', '.join(known)}."
+        )
+    if first["type"] == "missing":
+        return RecipeError(f"{where}: the field '{field}' is missing.", todo="Look at a shipped recipe for its form.")
+    if first["type"] == "literal_error" and field == "keep":
+        return RecipeError(f"{where}, keep: seen {first['input']!r}.", todo=f"One of: {', '.join(get_args(Keep))}.")
+    return RecipeError(f"{where}, {field}: {first['msg'].removeprefix('Value error, ')}.", todo="Mend this field.")

@@ -1,0 +1,39 @@
+"""Names of the parts that attacks are composed of, and of attacks that plug-ins bring; recipes are files, see `catalogue`."""
+
+from __future__ import annotations
+
+from adaptbench.registry import Registry
+
+OBJECTIVES = Registry(
+    "objective",
+    "objectives",
+    {
+        "hinge-margins": ("adaptbench.attacks.objectives:HingeMargins", "push each decision of the dearest path past its boundary"),
+        "uniform-heads": ("adaptbench.attacks.objectives:UniformHeads", "make every head but the last undecided"),
+        "expected-macs": ("adaptbench.attacks.objectives:ExpectedMacs", "raise the relaxed cost itself"),
+        "estimator": ("adaptbench.attacks.estimator:EstimatorEnergy", "raise the cost that a fitted black-box estimator predicts"),
+    },
+)
+
+CONSTRAINTS = Registry(
+    "constraint",
+    "constraints",
+    {
+        "linf": ("adaptbench.attacks.constraints:Linf", "no pixel changes by more than eps"),
+        "l2": ("adaptbench.attacks.constraints:L2", "the Euclidean length of the change is at most eps"),
+        "none": ("adaptbench.attacks.constraints:Unbounded", "any picture"),
+    },
+)
+
+SEARCHES = Registry(
+    "search",
+    "searches",
+    {
+        "sign-descent": ("adaptbench.attacks.searches:SignDescent", "steps of fixed length along the steepest direction, projected"),
+        "adam-tanh": ("adaptbench.attacks.searches:AdamTanh", "Adam on a tanh change of variables that cannot leave box or ball"),
+        "random": ("adaptbench.attacks.searches:RandomDraw", "one draw on the ball, nothing optimised"),
+    },
+)
+
+ATTACKS = Registry("attack", "attacks", {})
+"""Attack classes of plug-ins: ``name = "module:Class"``, called with the suite's settings as keywords."""

@@ -1,0 +1,118 @@
+"""What ran where: device, versions, git revision. Recorded in the manifest, compared by the gate."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+import adaptbench
+from adaptbench.errors import UsageError
+
+_PACKAGES = (
+    "torch",
+    "numpy",
+    "pandas",
+    "scikit-learn",
+    "scipy",
+    "torchattacks",
+    "codecarbon",
+    "nvidia-ml-py",
+    "safetensors",
+)
+
+
+def check_device(device: str) -> str:
+    """A device that exists here.
+
+    Raises:
+        UsageError: an unknown word, or no such device.
+    """
+    try:
+        kind = torch.device(device)
+    except RuntimeError:
+        raise UsageError(f"'{device}' is no device.", todo="Use cpu, cuda or cuda:0.") from None
+    if kind.type == "cuda":
+        count = torch.cuda.device_count()
+        if not torch.cuda.is_available() or (kind.index or 0) >= count:
+            raise UsageError(
+                f"device '{device}' was asked for; torch sees {count} CUDA devices.",
+                todo="Use --device cpu, or see `adaptbench doctor`.",
+            )
+    elif kind.type != "cpu":
+        raise UsageError(f"device '{device}' is not supported.", todo="Use cpu or cuda.")
+    return str(kind)
+
+
+def describe_device(device: str) -> dict[str, Any]:
+    """Name, kind and a fingerprint of everything that changes a clock or a sensor."""
+    details: dict[str, Any] = {
+        "kind": torch.device(device).type,
+        "cpu": cpu_name(),
+        "cores": psutil.cpu_count(logical=False),
+        "logical_cores": psutil.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+    name = details["cpu"]
+    if details["kind"] == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        name = properties.name
+        details |= {
+            "gpu": properties.name,
+            "gpu_uuid": str(getattr(properties, "uuid", "")),
+            "gpu_memory_gib": round(properties.total_memory / 2**30, 1),
+            "cuda": torch.version.cuda,
+        }
+    host = {**details, "node": platform.node()}
+    fingerprint = hashlib.sha256(json.dumps(host, sort_keys=True, default=str).encode()).hexdigest()
+    return {"name": name, "fingerprint": fingerprint, **details}
+
+
+def cpu_name() -> str:
+    """The processor's model name, as the system gives it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides figures; absent packages are left out."""
+    found = {"adaptbench": adaptbench.__version__, "python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def git_state(folder: Path | None = None) -> dict[str, Any] | None:
+    """Revision of the repository one stands in and whether it has changes; None outside of one."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(
+            ["git", *words], cwd=folder, capture_output=True, text=True, timeout=10, check=True
+        ).stdout.strip()
+
+    try:
+        return {"revision": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def synchroniser(device: str) -> Any:
+    """A call that waits for the device."""
+    return torch.cuda.synchronize if torch.device(device).type == "cuda" else (lambda: None)

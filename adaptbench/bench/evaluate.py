@@ -1,0 +1,112 @@
+"""One chunk of one evaluation: craft where there is an attack, run the hard pass, keep a row a sample."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from adaptbench.adaptive import AdaptiveModel, Inference
+from adaptbench.bench.plan import Evaluation
+
+GALLERY = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """What a chunk leaves.
+
+    Args:
+        samples: rows of ``samples.parquet``. crafted: arrays for ``crafted/``, None for clean inputs.
+        seconds: spent crafting, None for clean. details: what the attack has to say.
+    """
+
+    samples: pd.DataFrame
+    crafted: dict[str, np.ndarray] | None = None
+    seconds: float | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+def evaluate_chunk(
+    evaluation: Evaluation,
+    start: int,
+    stop: int,
+    *,
+    device: str,
+    surrogate: Callable[[str], AdaptiveModel],
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Chunk:
+    """Craft and evaluate the samples start … stop of an evaluation.
+
+    Args:
+        evaluation: of the plan.
+        start, stop: rows of its split; chunks are cut at fixed places, so that any shard sees the same batches.
+        device: where it runs.
+        surrogate: name → another model, for transfer attacks.
+        on_progress: told (done, of) while crafting.
+    """
+    split = evaluation.split
+    clean, labels, ids = split.x[start:stop], split.y[start:stop], split.ids[start:stop]
+    inputs, crafted, seconds, details, queries = clean, None, None, {}, None
+    if evaluation.attack is not None:
+        began = time.perf_counter()
+        made = evaluation.attack.craft(
+            evaluation.model,
+            as_input(clean, device),
+            labels.to(device),
+            ids=ids,
+            seed=evaluation.seed,
+            surrogate=surrogate,
+            on_progress=on_progress,
+        )
+        seconds, details, queries = time.perf_counter() - began, dict(made.details), made.queries
+        inputs = made.x_adv.cpu()
+        crafted = {"x_adv": inputs.numpy(), "sample_id": ids.numpy(), "gallery_clean": clean[:GALLERY].numpy()}
+    found = evaluation.model.infer(
+        as_input(inputs, device),
+        seeds=(ids + evaluation.seed * 1_000_003).to(device),
+        labels=labels.to(device) if evaluation.model.needs_labels else None,
+    )
+    return Chunk(_rows(evaluation.id, found, labels, ids, clean, inputs, queries), crafted, seconds, details)
+
+
+def as_input(x: Tensor, device: str) -> Tensor:
+    """uint8 pictures as the model takes them: float32 in [0, 1] on the device."""
+    return x.to(device).float().div_(255.0)
+
+
+def _rows(
+    case: str, found: Inference, labels: Tensor, ids: Tensor, clean: Tensor, inputs: Tensor, queries: Tensor | None
+) -> pd.DataFrame:
+    change = (inputs.float() - clean.float()).div_(255.0).flatten(1)
+    predictions = found.predictions.cpu()
+    return pd.DataFrame(
+        {
+            "case": pd.Series([case] * len(ids), dtype="string"),
+            "sample_id": ids.numpy(),
+            "label": labels.numpy(),
+            "prediction": predictions.numpy(),
+            "exit": found.exit.cpu().numpy(),
+            "depth": found.path.sum(1).cpu().numpy(),
+            "macs": found.macs.cpu().numpy(),
+            "correct": (predictions == labels).numpy(),
+            "linf": change.abs().amax(1).double().numpy(),
+            "l2": change.double().norm(dim=1).numpy(),
+            "queries": pd.array([None] * len(ids) if queries is None else queries.cpu().tolist(), dtype="Int64"),
+            "tie": found.tie.cpu().numpy(),
+            "confidence": found.logits.softmax(1).amax(1).double().cpu().numpy(),
+        }
+    )
+
+
+def hash_inputs(x: np.ndarray | Tensor) -> str:
+    """SHA-256 of uint8 pictures in sample order."""
+    array = x.numpy() if isinstance(x, torch.Tensor) else x
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()

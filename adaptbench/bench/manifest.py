@@ -1,0 +1,79 @@
+"""What the manifest says of models, conditions and data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from adaptbench.adaptive import DecisionGraph, GatedNetwork
+from adaptbench.bench.plan import Plan
+
+
+def describe_models(plan: Plan) -> dict[str, Any]:
+    """Shape, paths, costs and cards, by model name."""
+    found: dict[str, Any] = {}
+    for name, loaded in plan.models.items():
+        model = loaded.model
+        found[name] = {
+            "title": loaded.title,
+            "cite": loaded.cite,
+            "shape": model.shape,
+            "node_names": list(model.node_names),
+            "exit_names": list(model.exit_names),
+            "node_macs": list(model.node_macs),
+            "policy_macs": _policy_macs(model),
+            "min_macs": model.min_macs,
+            "max_macs": model.max_macs,
+            "macs_full": model.macs_full,
+            "policy": model.policy_name,
+            "card": loaded.card,
+            "uncounted": list(model.uncounted),
+            "cost_unit": "macs",
+        }
+    return found
+
+
+def _policy_macs(model: object) -> list[int]:
+    if isinstance(model, DecisionGraph):
+        return list(model.policy_macs)
+    return [model.gate_macs] if isinstance(model, GatedNetwork) else []
+
+
+def describe_conditions(plan: Plan) -> dict[str, Any]:
+    """Threat model, settings and deviations, by condition id."""
+    found: dict[str, Any] = {}
+    for condition in plan.suite.suite.conditions:
+        attack = plan.attacks.get(condition.id)
+        if attack is None:
+            found[condition.id] = {
+                "title": "clean inputs",
+                "kind": "clean",
+                "access": "none",
+                "cite": "",
+                "settings": {},
+                "deviates": [],
+            }
+        else:
+            found[condition.id] = {
+                "title": attack.title,
+                "kind": attack.kind,
+                "access": attack.access,
+                "cite": attack.cite,
+                "settings": attack.settings,
+                "deviates": list(attack.deviates),
+            }
+    return found
+
+
+def describe_data(plan: Plan) -> dict[str, Any]:
+    """Size, hash and class names, by data set."""
+    split = plan.split
+    return {
+        split.name: {
+            "n": len(split),
+            "split": split.role,
+            "sha256": split.sha256,
+            "shape": list(split.shape),
+            "n_classes": len(split.class_names),
+            "class_names": list(split.class_names),
+        }
+    }

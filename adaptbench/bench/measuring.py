@@ -1,0 +1,171 @@
+"""Timing and metering the plan's cases: one interleaved session a batch size, and one window over the whole run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from adaptbench.bench.environment import describe_device
+from adaptbench.bench.evaluate import as_input
+from adaptbench.bench.plan import Evaluation, Plan
+from adaptbench.bench.progress import Progress
+from adaptbench.bench.suite import Measure
+from adaptbench.bench.timed import make_arm, make_static_arm
+from adaptbench.meters.base import Meter
+from adaptbench.meters.reading import NO_WORK
+from adaptbench.meters.windows import Arm, WindowRow, measure, to_rows
+from adaptbench.registry import METERS
+from adaptbench.results.store import RunWriter
+
+
+@dataclass(slots=True)
+class Timing:
+    """What was timed.
+
+    Args:
+        keys: cells with windows, in order.
+        cases: evaluation id → [(batch size, case id, static case id)].
+        macs: case id → mean MACs a sample of the inputs that were timed.
+    """
+
+    keys: list[str] = field(default_factory=list)
+    cases: dict[str, list[tuple[int, str, str]]] = field(default_factory=dict)
+    macs: dict[str, float] = field(default_factory=dict)
+
+
+class WholeRun:
+    """Meters that are meant for one window over everything."""
+
+    def __init__(self, meters: Sequence[Meter]) -> None:
+        self.meters = list(meters)
+        self.keys: list[str] = []
+
+    @contextmanager
+    def over_run(self, writer: RunWriter, plan: Plan) -> Iterator[None]:
+        """A window over the body; its rows are committed under the case "suite"."""
+        marks = [(meter, meter.begin()) for meter in self.meters]
+        yield
+        rows: list[WindowRow] = []
+        for meter, mark in marks:
+            rows += to_rows("suite", 0, 0, meter, meter.end(mark, NO_WORK), 0)
+        if rows:
+            key = f"suite-{plan.suite.sha256}"
+            writer.commit(key, {}, windows=_frame(rows))
+            self.keys.append(key)
+
+
+def open_meters(spec: Measure | None, device: str) -> tuple[list[Meter], WholeRun]:
+    """The suite's meters, opened: those for windows, and those for the whole run."""
+    meters: list[Meter] = []
+    for name in spec.meters if spec else []:
+        kind = METERS.load(name)
+        meter = kind(country_iso_code=spec.country) if name == "codecarbon" and spec else kind()
+        meter.open(device)
+        meters.append(meter)
+    return [m for m in meters if not m.whole_run], WholeRun([m for m in meters if m.whole_run])
+
+
+class Measuring:
+    """The timed part of a run."""
+
+    def __init__(self, plan: Plan, writer: RunWriter, device: str, meters: Sequence[Meter], progress: Progress) -> None:
+        self.plan, self.writer, self.device, self.meters, self.progress = plan, writer, device, meters, progress
+
+    def run(self, synchronise: Callable[[], None]) -> Timing:
+        """All batch sizes, one after another; within one, all arms are interleaved."""
+        timing = Timing()
+        spec = self.plan.suite.suite.measure
+        if spec is None or not self.plan.timed or not self.meters:
+            return timing
+        for size in spec.batch_sizes:
+            self._session(spec, size, timing, synchronise)
+        return timing
+
+    def _session(self, spec: Measure, size: int, timing: Timing, synchronise: Callable[[], None]) -> None:
+        arms: list[Arm] = []
+        statics: dict[str, str] = {}
+        first_of: dict[str, Evaluation] = {}
+        for evaluation in self.plan.timed:
+            case = f"{evaluation.id}/b{size}"
+            arm, macs = make_arm(
+                case,
+                evaluation.model,
+                self._inputs(evaluation, spec.samples),
+                *self._seeds(evaluation, spec.samples),
+                size,
+            )
+            arms.append(arm)
+            static = f"static:{evaluation.loaded.name}/b{size}"
+            statics[evaluation.loaded.name] = static
+            first_of.setdefault(evaluation.loaded.name, evaluation)
+            timing.cases.setdefault(evaluation.id, []).append((size, case, static))
+            timing.macs[case] = macs
+        for name, static in statics.items():
+            clean = as_input(first_of[name].split.x[: spec.samples], self.device)
+            arms.append(make_static_arm(static, first_of[name].model, clean, size))
+        key = self._key(spec, size)
+        window_s = max([spec.window_s, *(m.min_window_s for m in self.meters)])
+        done = self._already(key, spec.blocks)
+        self.progress.begin(f"measuring  batch {size}, {len(arms)} arms interleaved", spec.blocks)
+
+        def on_block(block: int, rows: list[WindowRow]) -> None:
+            self.writer.commit(f"{key}-{block}", {}, windows=_frame(rows))
+            self.progress.advance(block + 1, f"block {block + 1} of {spec.blocks}")
+
+        if not self.writer.has(key):
+            with torch.no_grad():
+                rows = measure(
+                    arms,
+                    self.meters,
+                    blocks=spec.blocks,
+                    window_s=window_s,
+                    warmup_s=spec.warmup_s,
+                    rng=np.random.default_rng(size),
+                    synchronise=synchronise,
+                    on_block=on_block,
+                    already=done,
+                )
+            self.writer.commit(key, {}, windows=_frame(rows))
+        timing.keys.append(key)
+        self.progress.end()
+
+    def _key(self, spec: Measure, size: int) -> str:
+        content = {
+            "timed": [e.key for e in self.plan.timed],
+            "measure": spec.model_dump(mode="json"),
+            "size": size,
+            "device": describe_device(self.device)["fingerprint"],
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def _already(self, key: str, blocks: int) -> list[WindowRow]:
+        rows: list[WindowRow] = []
+        for block in range(blocks):
+            if self.writer.has(f"{key}-{block}"):
+                frame = self.writer.load(f"{key}-{block}").windows
+                assert frame is not None
+                rows += [WindowRow(**_plain(row)) for row in frame.to_dict("records")]
+        return rows
+
+    def _inputs(self, evaluation: Evaluation, samples: int) -> torch.Tensor:
+        record = self.writer.record(evaluation.key)
+        if record["crafted"] is None:
+            return as_input(evaluation.split.x[:samples], self.device)
+        return as_input(torch.from_numpy(self.writer.crafted(record["crafted"])["x_adv"][:samples].copy()), self.device)
+
+
+def _frame(rows: Sequence[WindowRow]) -> pd.DataFrame:
+    return pd.DataFrame([asdict(row) for row in rows])
+
+
+def _plain(row: dict[Any, Any]) -> dict[str, Any]:
+    """A table row with NaN and NA as None, numpy scalars as Python's."""
+    return {str(k): None if pd.isna(v) else (v.item() if hasattr(v, "item") else v) for k, v in row.items()}

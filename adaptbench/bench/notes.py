@@ -1,0 +1,122 @@
+"""Things to know: what a careful colleague would add to the table, drawn from the figures themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+Record = dict[str, Any]
+
+
+def things_to_know(
+    cases: Sequence[Record],
+    *,
+    meters: Mapping[str, Mapping[str, Any]],
+    models: Mapping[str, Mapping[str, Any]],
+    conditions: Mapping[str, Mapping[str, Any]],
+    skipped: Sequence[tuple[str, str, str]],
+) -> list[str]:
+    """Sentences for the terminal and the report, the gravest first."""
+    notes = [
+        *_uncounted(models),
+        *_sensors(meters, cases),
+        *_realised(cases),
+        *_no_effect(cases),
+        *_over_ceiling(models),
+        *_queries(cases, conditions),
+        *_ties(cases),
+        *_limits(cases),
+    ]
+    notes += [f"{condition} was not run on {model}: {reason}" for model, condition, reason in skipped]
+    return notes
+
+
+def _uncounted(models: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    return [
+        f"{name}: MACs leave out {', '.join(model['uncounted'])}, for which there is no formula"
+        for name, model in models.items()
+        if model.get("uncounted")
+    ]
+
+
+def _sensors(meters: Mapping[str, Mapping[str, Any]], cases: Sequence[Record]) -> list[str]:
+    sources = {c.get("energy_provenance") for c in cases if c.get("energy_j_per_sample") is not None}
+    if not sources:
+        return ["no joules were recorded: no energy meter was asked for, or none answered"] if meters else []
+    if any(str(source).startswith("measured") for source in sources):
+        return []
+    reason = (meters.get("nvml") or {}).get("reason")
+    return [
+        "no power sensor answered here: joules are modelled"
+        + (f" (NVML: {reason})" if reason else "")
+        + "; `adaptbench doctor` says how to get measured ones"
+    ]
+
+
+def _realised(cases: Sequence[Record]) -> list[str]:
+    by_batch: dict[int, list[float]] = {}
+    for case in cases:
+        if case["kind"] == "clean" and case.get("batch_size") and case.get("realised_saving_time") is not None:
+            by_batch.setdefault(case["batch_size"], []).append(case["realised_saving_time"])
+    if not by_batch:
+        return []
+    parts = [f"batch {size}: {fmean(shares):.0%}".replace("%", " %") for size, shares in sorted(by_batch.items())]
+    return [f"share of the MAC saving that the clock realises, mean over models: {'; '.join(parts)}"]
+
+
+def _evaluated(cases: Sequence[Record]) -> list[Record]:
+    """One record an evaluation, whatever batch sizes it was timed at."""
+    return list({case["evaluation"]: case for case in cases}.values())
+
+
+def _no_effect(cases: Sequence[Record]) -> list[str]:
+    weak = [
+        f"{c['condition']} on {c['model']}"
+        for c in _evaluated(cases)
+        if c["kind"] == "attack"
+        and c.get("recovery") is not None
+        and c["recovery"] <= 0
+        and not c["condition"].startswith("torchattacks/")
+    ]
+    return (
+        [f"no head-room was taken back by {', '.join(weak)}: a weak attack is no proof of a strong model"]
+        if weak
+        else []
+    )
+
+
+def _over_ceiling(models: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    over = [
+        (n, m["max_macs"] / m["macs_full"])
+        for n, m in models.items()
+        if m.get("macs_full") and m["max_macs"] > 1.005 * m["macs_full"]
+    ]
+    if not over:
+        return []
+    words = ", ".join(f"{name} {share:.0%}".replace("%", " %") for name, share in over)
+    return [f"the dearest path costs more than the static reference: {words} of it"]
+
+
+def _queries(cases: Sequence[Record], conditions: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    notes = []
+    for name, condition in conditions.items():
+        spent = [
+            c["queries_mean"] for c in _evaluated(cases) if c["condition"] == name and c.get("queries_mean") is not None
+        ]
+        budget = (condition.get("settings") or {}).get("queries")
+        if spent and budget:
+            notes.append(f"{name} was held to {budget} queries an input and made {fmean(spent):.0f} on average")
+    return notes
+
+
+def _ties(cases: Sequence[Record]) -> list[str]:
+    near = {c["evaluation"]: c.get("ties") or 0 for c in cases}
+    total = sum(near.values())
+    return [f"{total} decisions lay within 1e-5 of a threshold and may fall the other way elsewhere"] if total else []
+
+
+def _limits(cases: Sequence[Record]) -> list[str]:
+    most = max((c["n"] for c in cases), default=0)
+    fewer: dict[str, int] = {c["condition"]: c["n"] for c in cases if c["n"] < most}
+    return [f"{name} was evaluated on the first {n} of {most} inputs" for name, n in fewer.items()]

@@ -1,0 +1,225 @@
+"""From a suite to cells: what is evaluated, on which inputs, under which content key."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import adaptbench
+from adaptbench.adaptive import AdaptiveModel, DecisionGraph, Split
+from adaptbench.attacks import Attack, load_attack
+from adaptbench.bench.suite import Condition, LoadedSuite
+from adaptbench.data import load_data
+from adaptbench.errors import AdaptBenchError, CapabilityError, SuiteError
+from adaptbench.zoo.loading import Loaded, load_system
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """One model, one knob setting, one condition, one seed.
+
+    Args:
+        id: "data/model[@knob=value]/condition[/s<seed>]". kind: "clean", "control", "attack", "sweep" or "reference".
+        loaded: the model. condition: of the suite. attack: None for clean. seed: of crafting and drawing.
+        split: its inputs. key: hash of everything the outcome hangs on.
+    """
+
+    id: str
+    kind: str
+    loaded: Loaded
+    condition: Condition
+    attack: Attack | None
+    seed: int
+    split: Split
+    key: str
+    knob: str | None = None
+    knob_value: float | None = None
+
+    @property
+    def model(self) -> AdaptiveModel:
+        """The network."""
+        return self.loaded.model
+
+    @property
+    def clean_id(self) -> str:
+        """The clean evaluation of the same model, knob and seed."""
+        parts = self.id.split("/")
+        parts[2] = "clean"
+        return "/".join(parts[:2] + ["clean"] + [p for p in parts[3:] if p.startswith("s") and p[1:].isdigit()])
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything that a suite will do.
+
+    Args:
+        suite: checked. data: name, test split, number of classes, class names.
+        models: by name, references and swept models among them. evaluations: in order.
+        skipped: (model, condition id, reason) that do not apply to each other.
+    """
+
+    suite: LoadedSuite
+    split: Split
+    models: dict[str, Loaded]
+    evaluations: tuple[Evaluation, ...]
+    attacks: dict[str, Attack]
+    skipped: tuple[tuple[str, str, str], ...]
+
+    @property
+    def timed(self) -> tuple[Evaluation, ...]:
+        """Evaluations whose inputs are timed and metered."""
+        measure = self.suite.suite.measure
+        if measure is None:
+            return ()
+        wanted = measure.conditions
+        return tuple(
+            e
+            for e in self.evaluations
+            if e.kind in {"clean", "control", "attack"}
+            and e.seed == self.suite.suite.seeds[0]
+            and (wanted is None or e.condition.id in wanted)
+        )
+
+
+def make_plan(
+    suite: LoadedSuite,
+    *,
+    data_root: Path | None = None,
+    download: bool = False,
+    zoo: Path | None = None,
+    limit: int | None = None,
+    device: str = "cpu",
+) -> Plan:
+    """Load data, models and recipes, and lay out the cells.
+
+    Raises:
+        SuiteError: a recipe or sweep that does not exist, with file and line.
+        DataMissingError, CheckpointError: what the suite needs is not there.
+    """
+    spec = suite.suite
+    data = load_data(spec.data, root=data_root, download=download)
+    limits = [n for n in (spec.limit, limit) if n is not None]
+    split = data.split("test").first(min(limits) if limits else None)
+    names = dict.fromkeys([*spec.models, *spec.references, *spec.sweeps])
+    models = {name: load_system(name, data.name, zoo=zoo, device=device) for name in names}
+    attacks: dict[str, Attack] = {}
+    for i, condition in enumerate(spec.conditions):
+        if condition.ref != "clean":
+            try:
+                attacks[condition.id] = load_attack(condition.ref, condition.settings)
+            except AdaptBenchError as error:
+                raise SuiteError(
+                    f"{suite.located.where(('conditions', i))}: {error.seen}", why=error.why, todo=error.todo
+                ) from None
+    planned: list[Evaluation] = []
+    skipped: list[tuple[str, str, str]] = []
+    clean = Condition(id="clean", ref="clean")
+    for seed in spec.seeds:
+        for name in spec.models:
+            for condition in spec.conditions:
+                attack = attacks.get(condition.id)
+                reason = attack.applies_to(models[name].model) if attack else None
+                if reason:
+                    if seed == spec.seeds[0]:
+                        skipped.append((name, condition.id, reason))
+                    continue
+                kind = attack.kind if attack else "clean"
+                planned.append(_evaluation(kind, models[name], condition, attack, seed, split, device, spec.chunk))
+    planned += [
+        _evaluation("reference", models[name], clean, None, spec.seeds[0], split, device, spec.chunk)
+        for name in spec.references
+    ]
+    for name, values in spec.sweeps.items():
+        planned.extend(_sweep(suite, models[name], values, split, device))
+    return Plan(suite, split, models, tuple(planned), attacks, tuple(skipped))
+
+
+def _sweep(suite: LoadedSuite, loaded: Loaded, values: list[float], split: Split, device: str) -> list[Evaluation]:
+    spec = suite.suite
+    model = loaded.model
+    if not isinstance(model, DecisionGraph) or model.policy.knob is None:
+        raise SuiteError(
+            f"{suite.located.where(('sweeps', loaded.name))}: '{loaded.name}' has no knob to sweep.",
+            todo="Leave it out of sweeps.",
+        )
+    clean = Condition(id="clean", ref="clean")
+    found = []
+    for i, value in enumerate(values):
+        try:
+            policy = model.policy.at(value)
+        except AdaptBenchError as error:
+            raise SuiteError(
+                f"{suite.located.where(('sweeps', loaded.name, i))}: {error.seen}", why=error.why, todo=error.todo
+            ) from None
+        turned = replace(loaded, model=_with_policy(model, policy))
+        found.append(
+            _evaluation(
+                "sweep", turned, clean, None, spec.seeds[0], split, device, spec.chunk, model.policy.knob, value
+            )
+        )
+    return found
+
+
+def _with_policy(model: DecisionGraph, policy: Any) -> DecisionGraph:
+    """The same weights, shared, under another policy."""
+    memo = {id(p): p for p in [*model.parameters(), *model.buffers()]}
+    twin = copy.deepcopy(model, memo)
+    twin.policy = policy.to(next(model.parameters()).device).eval()
+    return twin
+
+
+def _evaluation(
+    kind: str,
+    loaded: Loaded,
+    condition: Condition,
+    attack: Attack | None,
+    seed: int,
+    split: Split,
+    device: str,
+    chunk: int,
+    knob: str | None = None,
+    value: float | None = None,
+) -> Evaluation:
+    part = split.first(condition.limit)
+    label = loaded.name if knob is None else f"{loaded.name}@{knob}={value:g}"
+    name = f"{split.name}/{label}/{condition.id}" + (f"/s{seed}" if seed else "")
+    content: dict[str, Any] = {
+        "version": adaptbench.__version__,
+        "evaluation": name,
+        "model": model_hash(loaded.model),
+        "data": part.sha256,
+        "settings": attack.settings if attack else None,
+        "attack": condition.ref,
+        "seed": seed,
+        "device": device.partition(":")[0],
+        "chunk": chunk,
+    }
+    if attack is not None and attack.access == "transfer":
+        content["surrogate"] = str(attack.settings)
+    key = hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+    if loaded.model.needs_labels and attack is not None:
+        raise CapabilityError(
+            f"'{loaded.name}' looks at labels and cannot be attacked.", todo="List it under references."
+        )
+    return Evaluation(name, kind, loaded, condition, attack, seed, part, key, knob, value)
+
+
+def model_hash(model: AdaptiveModel) -> str:
+    """SHA-256 over every weight, buffer and policy setting."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(
+            tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
+            if tensor.ndim
+            else repr(tensor.item()).encode()
+        )
+    if isinstance(model, DecisionGraph):
+        digest.update(json.dumps([model.policy.name, model.policy.describe()], sort_keys=True, default=str).encode())
+    return digest.hexdigest()

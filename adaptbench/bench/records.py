@@ -1,0 +1,108 @@
+"""Flat case records for the summary: identity, the deterministic part, the timed part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pandas as pd
+
+from adaptbench.adaptive import AdaptiveModel, DecisionGraph
+from adaptbench.bench.measuring import Timing
+from adaptbench.bench.plan import Evaluation, Plan
+from adaptbench.bench.progress import Progress
+from adaptbench.results.metrics import CostBounds, summarise
+from adaptbench.results.store import RunWriter
+from adaptbench.results.timing import summarise_windows
+
+ENERGY_METERS = ("nvml", "modelled")
+"""In order of preference: a sensor first. CodeCarbon stands for the whole run, never for a case."""
+
+_TIMED = ("energy_j_per_sample", "latency_s_per_sample", "realised_saving_time", "realised_saving_energy")
+
+
+def case_records(
+    plan: Plan,
+    writer: RunWriter,
+    chunk_keys: Callable[[Evaluation], list[str]],
+    timing: Timing,
+    device: str,
+    progress: Progress,
+) -> list[dict[str, Any]]:
+    """One record a case, in plan order; an evaluation timed at two batch sizes makes two."""
+    windows = _windows(writer, timing.keys)
+    clean_of = {e.id: e for e in plan.evaluations if e.kind in {"clean", "reference", "sweep"}}
+    cache: dict[str, pd.DataFrame] = {}
+
+    def samples(evaluation: Evaluation) -> pd.DataFrame:
+        if evaluation.id not in cache:
+            cache.clear() if len(cache) > 4 else None
+            frames = [writer.load(key).samples for key in chunk_keys(evaluation)]
+            cache[evaluation.id] = pd.concat([f for f in frames if f is not None], ignore_index=True)
+        return cache[evaluation.id]
+
+    records: list[dict[str, Any]] = []
+    for i, evaluation in enumerate(plan.evaluations):
+        reference = clean_of.get(evaluation.clean_id) if evaluation.kind in {"control", "attack"} else None
+        clean = samples(reference) if reference is not None else None
+        cell = writer.record(evaluation.key)
+        base = {
+            **_identity(evaluation, device),
+            **summarise(samples(evaluation), clean, cost_bounds(evaluation.model), seed=evaluation.seed),
+            "craft_s": cell["craft_s"],
+            "craft_s_missing": "nothing was crafted",
+            "inputs_sha256": cell["inputs_sha256"],
+            "crafted": cell["crafted"],
+            "uncounted": list(evaluation.model.uncounted),
+            "craft_details": cell["details"],
+        }
+        timed = timing.cases.get(evaluation.id, [])
+        if not timed:
+            reasons = {f"{name}_missing": "this case is not timed by the suite" for name in _TIMED}
+            records.append({**base, "case": evaluation.id, "batch_size": None, **reasons})
+        for size, case, static in timed:
+            seconds = summarise_windows(
+                windows,
+                case,
+                static,
+                macs_mean=timing.macs[case],
+                macs_full=evaluation.model.macs_full,
+                energy_meters=_asked(plan),
+            )
+            records.append({**base, "case": case, "batch_size": size, **seconds})
+        progress.advance(i + 1)
+    return records
+
+
+def _asked(plan: Plan) -> tuple[str, ...]:
+    measure = plan.suite.suite.measure
+    return tuple(m for m in ENERGY_METERS if measure and m in measure.meters)
+
+
+def _identity(evaluation: Evaluation, device: str) -> dict[str, Any]:
+    return {
+        "evaluation": evaluation.id,
+        "model": evaluation.loaded.name,
+        "policy": evaluation.model.policy_name,
+        "knob": evaluation.knob,
+        "knob_value": evaluation.knob_value,
+        "data": evaluation.split.name,
+        "condition": evaluation.condition.id,
+        "kind": evaluation.kind,
+        "device": device,
+        "seed": evaluation.seed,
+    }
+
+
+def cost_bounds(model: AdaptiveModel) -> CostBounds:
+    """What a model can cost; an exit has one cost where the graph is a chain."""
+    exit_macs = None
+    if isinstance(model, DecisionGraph) and model.structure.is_chain:
+        visit = [a + b for a, b in zip(model.node_macs, model.policy_macs, strict=True)]
+        exit_macs = tuple(sum(visit[: k + 1]) + leave for k, leave in enumerate(model.predict_macs))
+    return CostBounds(model.min_macs, model.max_macs, model.macs_full, model.exit_names, exit_macs)
+
+
+def _windows(writer: RunWriter, keys: Sequence[str]) -> pd.DataFrame:
+    frames = [cell.windows for cell in map(writer.load, keys) if cell.windows is not None]
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()

@@ -1,0 +1,226 @@
+"""Carries a plan out: craft and evaluate in chunks, measure interleaved, put the run directory together.
+
+Each chunk and each block of windows is committed on its own, under a key made of everything it hangs on. A run that was
+killed goes on where it stopped, and ends with the records of an undisturbed one.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from adaptbench.adaptive import AdaptiveModel
+from adaptbench.bench.environment import check_device, describe_device, git_state, synchroniser, versions
+from adaptbench.bench.evaluate import evaluate_chunk, hash_inputs
+from adaptbench.bench.manifest import describe_conditions, describe_data, describe_models
+from adaptbench.bench.measuring import Measuring, open_meters
+from adaptbench.bench.notes import things_to_know
+from adaptbench.bench.plan import Evaluation, Plan, make_plan
+from adaptbench.bench.progress import Progress, Silent
+from adaptbench.bench.records import case_records
+from adaptbench.bench.suite import LoadedSuite, load_suite
+from adaptbench.errors import UncountedError
+from adaptbench.results.store import Run, RunWriter
+from adaptbench.zoo.loading import load_model
+
+_log = logging.getLogger(__name__)
+
+
+def run_suite(
+    suite: str | LoadedSuite,
+    *,
+    overrides: Sequence[str] = (),
+    out: str | Path | None = None,
+    device: str = "cpu",
+    limit: int | None = None,
+    fresh: bool = False,
+    data_root: Path | None = None,
+    download: bool = False,
+    zoo: Path | None = None,
+    command: str = "",
+    progress: Progress | None = None,
+) -> Run:
+    """Execute a suite and leave a run directory.
+
+    Args:
+        suite: a name, a path, or a loaded suite. overrides: ``key=value`` laid over it.
+        out: the run directory (default ``runs/NAME``). device: "cpu", "cuda", "cuda:1".
+        limit: test samples at most. fresh: forget what an earlier run of the same cells computed.
+        data_root, download, zoo: where data and checkpoints are.
+        command: for the manifest. progress: who watches.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        AdaptBenchError: whatever the user can mend; nothing already computed is lost.
+    """
+    loaded = load_suite(suite, overrides) if isinstance(suite, str) else suite
+    device = check_device(device)
+    plan = make_plan(loaded, data_root=data_root, download=download, zoo=zoo, limit=limit, device=device)
+    _require_counted(plan)
+    writer = RunWriter(out or Path("runs") / loaded.name)
+    if fresh:
+        writer.discard_cells()
+    return Runner(plan, writer, device, zoo, limit, command, progress or Silent()).run()
+
+
+def _require_counted(plan: Plan) -> None:
+    """Strict suites refuse MACs that leave something out, before anything is spent on them."""
+    for name, loaded in plan.models.items():
+        if plan.suite.suite.strict and loaded.model.uncounted:
+            raise UncountedError(
+                f"model '{name}' runs operators without a MAC formula: {', '.join(loaded.model.uncounted)}.",
+                why="It would look cheaper than it is.",
+                todo="Add formulas, or set `strict: false` in the suite: the operators are then named in every record.",
+            )
+
+
+class Runner:
+    """One execution of a plan into one directory."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        writer: RunWriter,
+        device: str,
+        zoo: Path | None,
+        limit: int | None,
+        command: str,
+        progress: Progress,
+    ) -> None:
+        self.plan, self.writer, self.device, self.zoo, self.progress = plan, writer, device, zoo, progress
+        self.limit, self.command = limit, command
+        self._surrogates: dict[str, AdaptiveModel] = {}
+        self._started = datetime.now(UTC)
+
+    def run(self) -> Run:
+        """Everything, in plan order; what is committed already is not done again."""
+        spec = self.plan.suite.suite
+        self.writer.begin(self._manifest())
+        meters, whole = open_meters(spec.measure, self.device)
+        try:
+            with whole.over_run(self.writer, self.plan):
+                for evaluation in self.plan.evaluations:
+                    self._evaluate(evaluation)
+                measuring = Measuring(self.plan, self.writer, self.device, meters, self.progress)
+                timing = measuring.run(synchroniser(self.device))
+            described = {m.name: m.describe() for m in [*meters, *whole.meters]}
+        finally:
+            for meter in [*meters, *whole.meters]:
+                meter.close()
+        chunk_keys = [key for e in self.plan.evaluations for key in self.chunk_keys(e)]
+        keys = [*chunk_keys, *timing.keys, *whole.keys]
+        self.progress.begin("summarising", len(self.plan.evaluations))
+        cases = case_records(self.plan, self.writer, self.chunk_keys, timing, self.device, self.progress)
+        self.progress.end()
+        manifest = self._manifest(cases, described)
+        manifest["ended"] = datetime.now(UTC).isoformat(timespec="seconds")
+        return self.writer.finish(manifest, keys, cases)
+
+    def _manifest(self, cases: Sequence[dict[str, Any]] = (), meters: dict[str, Any] | None = None) -> dict[str, Any]:
+        suite, plan = self.plan.suite, self.plan
+        models, conditions = describe_models(plan), describe_conditions(plan)
+        notes = (
+            things_to_know(cases, meters=meters or {}, models=models, conditions=conditions, skipped=plan.skipped)
+            if cases
+            else []
+        )
+        return {
+            "suite": {
+                "name": suite.name,
+                "title": suite.suite.title,
+                "text": suite.text,
+                "sha256": suite.sha256,
+                "overrides": list(suite.overrides),
+                "limit": self.limit,
+            },
+            "gate": suite.suite.gate,
+            "versions": versions(),
+            "device": describe_device(self.device),
+            "git": git_state(),
+            "seeds": suite.suite.seeds,
+            "command": self.command,
+            "started": self._started.isoformat(timespec="seconds"),
+            "meters": meters or {},
+            "models": models,
+            "conditions": conditions,
+            "data": describe_data(plan),
+            "notes": notes,
+        }
+
+    def chunk_keys(self, evaluation: Evaluation) -> list[str]:
+        """Keys of an evaluation's chunks, in sample order."""
+        return [f"{evaluation.key}-{start}" for start in range(0, len(evaluation.split), self.plan.suite.suite.chunk)]
+
+    def _surrogate(self, name: str) -> AdaptiveModel:
+        if name in self.plan.models:
+            return self.plan.models[name].model
+        if name not in self._surrogates:
+            self._surrogates[name] = load_model(name, self.plan.split.name, zoo=self.zoo, device=self.device)
+        return self._surrogates[name]
+
+    def _evaluate(self, evaluation: Evaluation) -> None:
+        if self.writer.has(evaluation.key):
+            return
+        size, n = self.plan.suite.suite.chunk, len(evaluation.split)
+        verb = "evaluating" if evaluation.attack is None else "crafting"
+        words = f"{evaluation.condition.id} → {evaluation.id.split('/')[1]}"
+        self.progress.begin(f"{verb}  {words}", n)
+        for start, key in zip(range(0, n, size), self.chunk_keys(evaluation), strict=True):
+            stop = min(start + size, n)
+            if not self.writer.has(key):
+                chunk = evaluate_chunk(
+                    evaluation,
+                    start,
+                    stop,
+                    device=self.device,
+                    surrogate=self._surrogate,
+                    on_progress=lambda done, of, start=start, stop=stop: self.progress.advance(
+                        start + (stop - start) * done // max(of, 1)
+                    ),
+                )
+                crafted = self.writer.commit_crafted(chunk.crafted) if chunk.crafted else None
+                self.writer.commit(
+                    key, {"crafted": crafted, "seconds": chunk.seconds, "details": chunk.details}, samples=chunk.samples
+                )
+            self.progress.advance(stop)
+        self._join(evaluation)
+        self.progress.end()
+
+    def _join(self, evaluation: Evaluation) -> None:
+        """One file of crafted inputs for the evaluation, and one cell that says that it is whole."""
+        parts = [self.writer.record(key) for key in self.chunk_keys(evaluation)]
+        record: dict[str, Any] = {"crafted": None, "craft_s": None, "details": _merge([p["details"] for p in parts])}
+        if evaluation.attack is None:
+            record["inputs_sha256"] = hash_inputs(evaluation.split.x)
+        else:
+            files = [str(p["crafted"]) for p in parts]
+            arrays = [self.writer.crafted(file) for file in files]
+            whole = {name: np.concatenate([a[name] for a in arrays]) for name in ("x_adv", "sample_id")}
+            whole["gallery_clean"] = arrays[0]["gallery_clean"]
+            record["crafted"] = self.writer.commit_crafted(whole)
+            record["inputs_sha256"] = hash_inputs(whole["x_adv"])
+            record["craft_s"] = sum(p["seconds"] for p in parts)
+            self._obsolete = [f for f in files if f != record["crafted"]]
+        self.writer.commit(evaluation.key, record)
+        if evaluation.attack is not None:
+            for file in self._obsolete:
+                (self.writer.path / "crafted" / file).unlink(missing_ok=True)
+
+
+def _merge(details: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Details of chunks as one: numbers by their mean, other things from the first chunk that has them."""
+    merged: dict[str, Any] = {}
+    for name in dict.fromkeys(key for d in details for key in d):
+        values = [d[name] for d in details if d.get(name) is not None]
+        numbers = [v for v in values if isinstance(v, (int, float)) and not isinstance(v, bool)]
+        merged[name] = (
+            float(np.mean(numbers)) if values and len(numbers) == len(values) else (values[0] if values else None)
+        )
+    return merged

@@ -1,0 +1,105 @@
+"""Arms for the interleaved protocol: each timed case, and each model's static reference, at each batch size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from adaptbench.adaptive import AdaptiveModel, DecisionGraph, GatedNetwork
+from adaptbench.adaptive.outcome import Inference
+from adaptbench.meters.reading import Work
+from adaptbench.meters.windows import Arm
+
+WARM_PATHS = 8
+"""Ways through a model that are run before the first window, at most; the cheapest and the dearest are among them."""
+
+
+def make_arm(case: str, model: AdaptiveModel, x: Tensor, seeds: Tensor, batch_size: int) -> tuple[Arm, float]:
+    """A case as an arm: one call goes through all inputs, batch by batch.
+
+    Args:
+        case: its id.
+        model: under its own policy.
+        x: (n, C, H, W) on the device.
+        seeds: (n,) for policies that draw.
+        batch_size: inputs handed over at once; inputs are repeated where there are fewer.
+
+    Returns:
+        The arm, and the mean MACs a sample of what it runs.
+    """
+    batches = _batches(x, seeds, batch_size)
+    found = [model.infer(part, seeds=seed) for part, seed in batches]
+    macs = sum(int(f.macs.sum()) for f in found)
+    samples = sum(len(f) for f in found)
+    traffic = sum(_traffic(model, f, part) for f, (part, _) in zip(found, batches, strict=True))
+
+    def run() -> None:
+        for part, seed in batches:
+            model.infer(part, seeds=seed)
+
+    first = batches[0][0]
+    return Arm(
+        case, run, Work(macs, traffic, samples), [_forced(model, first, way) for way in model.paths()[:WARM_PATHS]]
+    ), macs / samples
+
+
+def make_static_arm(case: str, model: AdaptiveModel, x: Tensor, batch_size: int) -> Arm:
+    """The model's static reference on the same inputs."""
+    batches = [part for part, _ in _batches(x, torch.zeros(len(x), dtype=torch.int64), batch_size)]
+    samples = sum(len(part) for part in batches)
+    weights = _reference_bytes(model)
+    traffic = weights * len(batches) + sum(_bytes(part) for part in batches)
+
+    def run() -> None:
+        for part in batches:
+            model.run_reference(part)
+
+    return Arm(case, run, Work(model.macs_full * samples, traffic, samples), [run])
+
+
+def _batches(x: Tensor, seeds: Tensor, size: int) -> list[tuple[Tensor, Tensor]]:
+    if len(x) < size:
+        rows = torch.arange(size, device=x.device) % len(x)
+        x, seeds = x[rows], seeds[rows.to(seeds.device)]
+    whole = len(x) // size * size
+    seeds = seeds.to(x.device)
+    return [(x[i : i + size].contiguous(), seeds[i : i + size]) for i in range(0, whole, size)]
+
+
+def _forced(model: AdaptiveModel, x: Tensor, way: Tensor) -> Callable[[], Any]:
+    return lambda: model.infer(x, force=way)
+
+
+def _bytes(x: Tensor) -> int:
+    return x.numel() * x.element_size()
+
+
+def _weight_bytes(*modules: nn.Module) -> int:
+    return sum(_bytes(t) for m in modules for t in [*m.parameters(), *m.buffers()])
+
+
+def _traffic(model: AdaptiveModel, found: Inference, x: Tensor) -> int:
+    """Bytes that one batch must move at least: its inputs, and once the weights of each node that any sample ran.
+
+    Activations are taken to stay in cache: a lower bound, which the modelled meter's provenance says.
+    """
+    ran = found.path.any(0).tolist()
+    total = _bytes(x)
+    if isinstance(model, DecisionGraph):
+        total += sum(_weight_bytes(model.stages[v], model.heads[v]) for v, yes in enumerate(ran) if yes)
+        return total + _weight_bytes(model.policy)
+    if isinstance(model, GatedNetwork):
+        bodies = sum(_weight_bytes(body) for body, yes in zip(model.bodies, ran[1:-1], strict=True) if yes)
+        return total + bodies + _weight_bytes(model.stem, model.shortcuts, model.afters, model.head, model.gates)
+    return total + _weight_bytes(model)
+
+
+def _reference_bytes(model: AdaptiveModel) -> int:
+    if isinstance(model, DecisionGraph):
+        return _weight_bytes(*(model.stages[v] for v in model.reference), model.heads[model.reference[-1]])
+    if isinstance(model, GatedNetwork):
+        return _weight_bytes(model.stem, model.shortcuts, model.afters, model.head, model.bodies)
+    return _weight_bytes(model)

@@ -1,0 +1,349 @@
+"""The command line: parses, calls, prints. Heavy modules are imported by the command that needs them."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from adaptbench.errors import AdaptBenchError, UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from adaptbench.bench.plan import Plan
+    from adaptbench.results.store import Run
+
+app = typer.Typer(
+    name="adaptbench",
+    help="Do adaptive neural networks save the energy they promise, and can an attacker take the saving away?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+DataRoot = Annotated[Path | None, typer.Option("--data-root", help="Folder with data sets; also ADAPTBENCH_DATA.")]
+Download = Annotated[bool, typer.Option("--download", help="Fetch a missing data set from its publisher.")]
+Zoo = Annotated[
+    Path | None, typer.Option("--zoo", help="Folder with your own checkpoints, instead of the shipped ones.")
+]
+
+
+class Kind(StrEnum):
+    """What can be listed."""
+
+    models = "models"
+    policies = "policies"
+    attacks = "attacks"
+    data = "data"
+    meters = "meters"
+    suites = "suites"
+
+
+class Format(StrEnum):
+    """How the gate speaks."""
+
+    text = "text"
+    json = "json"
+    junit = "junit"
+    github = "github"
+
+
+def _console(stderr: bool = False) -> Console:
+    from rich.console import Console
+
+    found = Console(stderr=stderr, highlight=False)
+    # a pipe or a log has no width of its own: 80 columns would only cut the table
+    return found if found.is_terminal or "COLUMNS" in os.environ else Console(stderr=stderr, highlight=False, width=120)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from adaptbench import __version__
+
+        typer.echo(f"adaptbench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Options before the command."""
+
+
+@app.command()
+def run(
+    suite: Annotated[str, typer.Argument(help="A suite's name (bench, ci, fashion-mnist) or a YAML file.")],
+    override: Annotated[
+        list[str] | None, typer.Option("-o", "--override", metavar="KEY=VALUE", help="Lay a value over the suite.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Run directory (default runs/NAME).")] = None,
+    device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1.")] = "cpu",
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Test samples at most.")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Compute everything anew.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and an estimate of its time.")] = False,
+    report: Annotated[Path | None, typer.Option("--report", help="HTML file (default reports/NAME.html).")] = None,
+    no_report: Annotated[bool, typer.Option("--no-report", help="Leave the HTML page out.")] = False,
+    baseline: Annotated[
+        Path | None, typer.Option("--baseline", help="Compare with it after the run; the exit code is the gate's.")
+    ] = None,
+    data_root: DataRoot = None,
+    download: Download = False,
+    zoo: Zoo = None,
+) -> None:
+    """Execute a suite: craft, evaluate, measure, report."""
+    from adaptbench.bench.runner import run_suite
+    from adaptbench.bench.suite import load_suite
+    from adaptbench.console import Bars, headline, result_table, show_notes
+
+    console = _console()
+    if baseline is not None and not baseline.exists():
+        raise UsageError(
+            f"there is no baseline {baseline}.", todo="Name a run directory or a baseline file; nothing was run yet."
+        )
+    loaded = load_suite(suite, override or [])
+    if dry_run:
+        from adaptbench.bench.plan import make_plan
+
+        _show_plan(
+            console,
+            make_plan(loaded, data_root=data_root, download=download, zoo=zoo, limit=limit, device=device),
+            device,
+        )
+        return
+    with Bars(_console(stderr=True)) as bars:
+        done = run_suite(
+            loaded,
+            out=out,
+            device=device,
+            limit=limit,
+            fresh=fresh,
+            data_root=data_root,
+            download=download,
+            zoo=zoo,
+            command=shlex.join(["adaptbench", *sys.argv[1:]]),
+            progress=bars,
+        )
+    console.print(headline(done.manifest), highlight=False)
+    console.print()
+    console.print(result_table(done.cases, done.manifest, width=console.width))
+    show_notes(console, done.manifest["notes"])
+    console.print()
+    _after_run(console, done, loaded.name, None if no_report else report or Path("reports") / f"{loaded.name}.html")
+    if baseline is not None:
+        _gate(done.path, baseline, Format.text, None)
+
+
+def _after_run(console: Console, done: Run, name: str, page: Path | None) -> None:
+    if page is not None:
+        from adaptbench.report.page import write_report
+
+        write_report([done.path], page)
+        console.print(f"report   {page}", soft_wrap=True)
+    console.print(f"run      {done.path}", soft_wrap=True)
+    kept = Path("reports") / "baselines" / f"{name}.json"
+    shown = kept if kept.exists() else "BASELINE"
+    console.print(f"compare  adaptbench check {done.path} --baseline {shown}", soft_wrap=True)
+
+
+def _show_plan(console: Console, plan: Plan, device: str) -> None:
+    from rich.table import Table
+
+    from adaptbench.bench.estimate import estimate
+    from adaptbench.report import words
+
+    guess = estimate(plan, device)
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("evaluation", no_wrap=True)
+    for title in ("kind", "inputs", "about"):
+        table.add_column(title, justify="right")
+    for evaluation in plan.evaluations:
+        seconds = guess.evaluations[evaluation.id]
+        table.add_row(evaluation.id, evaluation.kind, words.count(len(evaluation.split)), words.seconds(seconds))
+    console.print(table)
+    for model, condition, reason in plan.skipped:
+        console.print(f"not run: {condition} on {model}: {reason}", soft_wrap=True)
+    total = f"{words.plural(len(plan.evaluations), 'evaluation')}, {len(plan.timed)} of them timed"
+    time = f"at most about {words.seconds(guess.total_s)} here, measuring {words.seconds(guess.measuring_s)} of it"
+    console.print(f"\n{total}; {time}. Nothing was run.", soft_wrap=True)
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="One run directory, or two to see the difference.")],
+    out: Annotated[Path | None, typer.Option("--out", help="HTML file (default reports/NAME.html).")] = None,
+) -> None:
+    """One HTML file, opens offline."""
+    from adaptbench.report.page import write_report
+
+    names = "-vs-".join(path.resolve().name for path in runs)
+    page = write_report(runs, out or Path("reports") / f"{names}.html")
+    _console().print(f"report   {page}", soft_wrap=True)
+
+
+@app.command()
+def check(
+    run_directory: Annotated[Path, typer.Argument(metavar="RUN", help="The run to judge.")],
+    baseline: Annotated[Path | None, typer.Option("--baseline", help="A run directory or a baseline file.")] = None,
+    form: Annotated[Format, typer.Option("--format", help="text, json, junit or github.")] = Format.text,
+    out: Annotated[Path | None, typer.Option("--out", help="Write the verdict to a file, too.")] = None,
+    selftest: Annotated[
+        bool, typer.Option("--selftest", help="Plant known regressions and show that the gate goes red.")
+    ] = False,
+) -> None:
+    """Compare with a baseline. Exit codes: 0 pass, 1 regression or missing case, 2 input error, 3 no verdict."""
+    if selftest:
+        _selftest(run_directory)
+        return
+    if baseline is None:
+        raise UsageError("no baseline was named.", todo="Add --baseline RUN or --baseline reports/baselines/NAME.json.")
+    _gate(run_directory, baseline, form, out)
+
+
+def _gate(run_directory: Path, baseline: Path, form: Format, out: Path | None) -> None:
+    from adaptbench.errors import OutputError
+    from adaptbench.results.gate import compare
+    from adaptbench.results.gate_format import render
+
+    verdict = compare(run_directory, baseline)
+    text = render(verdict, form.value)
+    if out is not None:
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            out.write_text(text + "\n", encoding="utf-8")
+        except OSError as error:
+            raise OutputError(
+                f"{out} cannot be written: {error.strerror}.", todo="Name a file in a folder that you may write to."
+            ) from None
+    typer.echo(text)
+    raise typer.Exit(verdict.exit_code)
+
+
+def _selftest(run_directory: Path) -> None:
+    from adaptbench.results.gate_selftest import selftest as plant
+
+    planted = plant(run_directory)
+    for fault in planted:
+        typer.echo(str(fault))
+    raise typer.Exit(0 if planted and all(fault.caught for fault in planted) else 1)
+
+
+@app.command()
+def baseline(
+    run_directory: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run.")],
+    out: Annotated[Path | None, typer.Option("--out", help="JSON file (default reports/baselines/SUITE.json).")] = None,
+) -> None:
+    """Keep a run's figures as a small file that `check` compares with."""
+    from adaptbench.results.baseline import write_baseline
+    from adaptbench.results.store import Run
+
+    found = Run.open(run_directory)
+    place = out or Path("reports") / "baselines" / f"{found.manifest['suite']['name']}.json"
+    _console().print(f"baseline {write_baseline(found, place)}", soft_wrap=True)
+
+
+@app.command()
+def train(
+    model: Annotated[str, typer.Argument(help="A registered model; its whole family of weights is trained.")],
+    data: Annotated[str, typer.Option("--data", help="Data set with a recipe: digits, fashion-mnist.")] = "digits",
+    out: Annotated[Path, typer.Option("--out", help="Zoo folder; pass it on with --zoo.")] = Path("zoo"),
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Other than the recipe's.")] = None,
+    data_root: DataRoot = None,
+    download: Download = False,
+) -> None:
+    """Train a model's weights and fit its policy by the committed recipe; a killed training resumes exactly."""
+    from adaptbench.console import Bars
+    from adaptbench.data import load_data
+    from adaptbench.registry import MODELS
+    from adaptbench.zoo.loading import train_system
+
+    MODELS.entry(model)
+    loaded = load_data(data, root=data_root, download=download)
+    phase = ""
+    with Bars(_console(stderr=True)) as bars:
+
+        def on_epoch(name: str, record: object) -> None:
+            nonlocal phase
+            epoch, epochs, loss = (getattr(record, field) for field in ("epoch", "epochs", "loss"))
+            if name != phase:
+                bars.begin(f"training  {name}", epochs)
+                phase = name
+            bars.advance(epoch, f"loss {loss:.3f}")
+
+        files = train_system(model, loaded, out, on_epoch=on_epoch, seed=seed)
+    console = _console()
+    for file in files:
+        console.print(f"wrote    {file}", soft_wrap=True)
+    console.print(f"use      adaptbench run SUITE --zoo {out}", soft_wrap=True)
+
+
+@app.command(name="list")
+def list_names(
+    kind: Annotated[Kind, typer.Argument(help="models, policies, attacks, data, meters or suites.")],
+) -> None:
+    """Names that suites and commands take."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True, style="bold")
+    table.add_column()
+    for name, summary in _names(kind):
+        table.add_row(name, summary)
+    _console().print(table)
+
+
+def _names(kind: Kind) -> list[tuple[str, str]]:
+    from adaptbench import registry
+
+    if kind is Kind.suites:
+        from adaptbench.bench.suite import load_suite, suite_names
+
+        return [(name, load_suite(name).suite.title) for name in suite_names()]
+    if kind is Kind.attacks:
+        from adaptbench.attacks.catalogue import list_attacks
+
+        return [(listed.name, listed.title) for listed in list_attacks()]
+    tables = {
+        Kind.models: registry.MODELS,
+        Kind.policies: registry.POLICIES,
+        Kind.data: registry.DATA,
+        Kind.meters: registry.METERS,
+    }
+    return [(entry.name, entry.summary) for entry in tables[kind]]
+
+
+@app.command()
+def doctor(data_root: DataRoot = None) -> None:
+    """Sensors, permissions, versions, data: found or not, why, and the one command that helps."""
+    from adaptbench.diagnosis import lines
+
+    console = _console()
+    for line in lines(data_root):
+        console.print(line, soft_wrap=True, markup=False)
+
+
+def main() -> None:
+    """Entry point: our own mistakes without a traceback, exit code 2."""
+    try:
+        app()
+    except AdaptBenchError as error:
+        from adaptbench.console import show_error
+
+        show_error(_console(stderr=True), error)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        typer.echo("stopped; what was computed is kept, the same command goes on from there", err=True)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""What the terminal shows: progress bars, the table after a run, and mistakes without a traceback."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from adaptbench.errors import AdaptBenchError
+from adaptbench.report import words
+
+Record = Mapping[str, Any]
+
+
+class Bars:
+    """Draws what the runner tells; one bar at a time, finished ones are wiped."""
+
+    def __init__(self, console: Console) -> None:
+        self._bars = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(compact=True),
+            console=console,
+            transient=True,
+        )
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Bars:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def begin(self, stage: str, total: int) -> None:
+        """A new bar."""
+        self.end()
+        self._task = self._bars.add_task(stage, total=total)
+
+    def advance(self, done: int, words: str = "") -> None:
+        """Move it."""
+        if self._task is not None:
+            self._bars.update(self._task, completed=done)
+
+    def end(self) -> None:
+        """Take it away."""
+        if self._task is not None:
+            self._bars.remove_task(self._task)
+            self._task = None
+
+
+def show_error(console: Console, error: AdaptBenchError) -> None:
+    """One message: what, why, what next; plain text, so that brackets in names survive."""
+    lines = [*error.seen.splitlines(), *error.why.splitlines(), *error.todo.splitlines()]
+    text = Text("error: ", style="bold red")
+    text.append(lines[0] if lines else type(error).__name__, style="default not bold")
+    for line in lines[1:]:
+        text.append(f"\n       {line}", style="default not bold")
+    console.print(text, soft_wrap=True, highlight=False)
+
+
+def result_table(cases: Sequence[Record], manifest: Mapping[str, Any], *, width: int = 120) -> Table:
+    """Models and conditions with what they cost; one row an evaluation, timed at the smallest batch size.
+
+    Args:
+        cases: of a summary. manifest: of its run.
+        width: of the terminal; below 100 columns the intervals are left to the page.
+    """
+    rows = _one_row_each(cases)
+    joules = words.one_scale([c.get("energy_j_per_sample") for c in rows], "J")
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("", no_wrap=True, overflow="ellipsis")
+    for title in ("accuracy", "MACs/sample", "of full", "attacker\ntakes back", "95 %", "energy/sample"):
+        if title != "95 %" or width >= 100:
+            table.add_column(title, justify="right", no_wrap=True)
+    blank = [""] * (len(table.columns) - 1)
+    previous = ""
+    for case in rows:
+        if case["model"] != previous:
+            if previous:
+                table.add_row("", *blank)
+            previous = case["model"]
+            table.add_row(Text(previous, style="bold"), *blank)
+        cells = _cells(case, manifest, joules)
+        table.add_row(*(cells if width >= 100 else cells[:5] + cells[6:]))
+    return table
+
+
+def _one_row_each(cases: Sequence[Record]) -> list[Record]:
+    chosen: dict[str, Record] = {}
+    for case in cases:
+        if case["kind"] == "sweep":
+            continue
+        kept = chosen.get(case["evaluation"])
+        if kept is None or (case.get("batch_size") or 0) < (kept.get("batch_size") or 0):
+            chosen[case["evaluation"]] = case
+    return list(chosen.values())
+
+
+def _cells(case: Record, manifest: Mapping[str, Any], joules: Any) -> list[Text]:
+    settings = (manifest["conditions"].get(case["condition"]) or {}).get("settings") or {}
+    name = case["condition"] if case["kind"] != "reference" else "clean (reference)"
+    eps = settings.get("eps")
+    if isinstance(eps, int | float):
+        name += f" {words.eps(eps)}"
+    if case["kind"] == "control":
+        name += " (control)"
+    back, interval = words.DASH, ""
+    if case.get("recovery") is not None and case["kind"] in {"control", "attack"}:
+        back, interval = words.percent(case["recovery"]), words.interval(case.get("recovery_ci"))
+    strong = case["kind"] == "attack" and (case.get("recovery") or 0) > 0.5
+    energy = words.DASH
+    if case.get("energy_j_per_sample") is not None:
+        energy = f"{joules(case['energy_j_per_sample'])} {words.provenance_kind(case.get('energy_provenance'))}"
+    full = case["macs_mean"] / case["macs_full"] if case.get("macs_full") else None
+    return [
+        Text(f"  {name}"),
+        Text(words.percent(case.get("accuracy"))),
+        Text(words.macs(case.get("macs_mean"))),
+        Text(words.percent(full, 0)),
+        Text(back, style="red" if strong else ""),
+        Text(interval, style="dim"),
+        Text(energy),
+    ]
+
+
+def show_notes(console: Console, notes: Sequence[str]) -> None:
+    """What a careful colleague would add."""
+    if not notes:
+        return
+    console.print(f"\n{words.plural(len(notes), 'thing')} to know", style="bold", highlight=False)
+    for note in notes:
+        console.print(Text(f"  · {note}"), soft_wrap=False, highlight=False)
+
+
+def headline(manifest: Mapping[str, Any]) -> str:
+    """Suite, data, device and size of the matrix, in a line."""
+    ((data, details),) = manifest["data"].items()
+    device = manifest["device"]
+    where = f"{device['kind']}, {device.get('threads', '?')} threads" if device["kind"] == "cpu" else device["name"]
+    models = words.plural(len(manifest["models"]), "model")
+    conditions = words.plural(len(manifest["conditions"]), "condition")
+    images = f"{data}, {words.count(details['n'])} test images"
+    return " · ".join([manifest["suite"]["name"], images, where, f"{models} × {conditions}"])

@@ -1,0 +1,9 @@
+"""Sources of time and energy, and the protocol that reads them: see `windows` and docs/measurement.md."""
+
+from __future__ import annotations
+
+from adaptbench.meters.base import Meter
+from adaptbench.meters.reading import Found, Missing, Reading, Work
+from adaptbench.meters.windows import Arm, WindowRow, measure
+
+__all__ = ["Arm", "Found", "Meter", "Missing", "Reading", "WindowRow", "Work", "measure"]

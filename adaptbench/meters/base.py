@@ -1,0 +1,141 @@
+"""The meter protocol: an accumulator that is read at both ends of a window."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar, Literal, Self
+
+from adaptbench.errors import MeterError
+from adaptbench.meters.reading import NO_WORK, Found, Missing, Reading, Work
+
+Clock = Callable[[], float]
+"""Seconds on a clock that never goes back."""
+
+Mark = Any
+"""What `Meter.begin` returns and `Meter.end` takes back; private to the meter."""
+
+
+class Window:
+    """One stretch of work; `readings` is filled when it closes, `work` may be set inside it."""
+
+    def __init__(self, work: Work) -> None:
+        self.work = work
+        self.readings: list[Reading] = []
+
+
+class Meter(ABC):
+    """A source of time or energy.
+
+    A sensor that is not there is no error: `open` takes note, and each window gives `Missing` with the reason. Using a
+    meter out of order is one. Windows do not overlap on one meter, unless it says so.
+
+    Args:
+        clock: monotonic seconds; tests give their own.
+
+    Attributes:
+        name: as suites and tables call it.
+        quantity: what its readings are about; a time meter's value is the window's length.
+        whole_run: the meter is meant for one window over everything, not for short ones.
+        waits: `begin` and `end` wait for the sensor's next edge, so it is started first and stopped last.
+    """
+
+    name: ClassVar[str]
+    quantity: ClassVar[Literal["energy", "time"]] = "energy"
+    whole_run: ClassVar[bool] = False
+    waits: ClassVar[bool] = False
+
+    def __init__(self, *, clock: Clock = time.perf_counter) -> None:
+        self._clock = clock
+        self._opened = False
+
+    @property
+    def min_window_s(self) -> float:
+        """The shortest window, in seconds, that needs no flag; 0: any length will do. Known after `open`."""
+        return 0.0
+
+    @abstractmethod
+    def probe(self) -> Found | Missing:
+        """Look for the sensor without opening it; never raises. Doctor shows the result."""
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """For the manifest, JSON-able: ``found``, ``reason`` (null where found), and the sensor's details."""
+
+    @abstractmethod
+    def begin(self) -> Mark:
+        """Start a window. The caller has synchronised the device.
+
+        Raises:
+            MeterError: the meter is not open.
+        """
+
+    @abstractmethod
+    def end(self, mark: Mark, work: Work) -> list[Reading]:
+        """Close a window, a reading a component. The caller has synchronised the device.
+
+        Args:
+            mark: what `begin` returned.
+            work: all that the window executed.
+        """
+
+    def open(self, device: str = "cpu") -> None:
+        """Get ready to read windows on a device ("cpu", "cuda:1").
+
+        Raises:
+            MeterError: the meter is open already.
+        """
+        if self._opened:
+            raise MeterError(
+                f"the meter '{self.name}' is open already.", todo="Close it first, or use it in one `with`."
+            )
+        self._opened = True
+        try:
+            self._open(str(device))
+        except BaseException:
+            self._opened = False
+            raise
+
+    def close(self) -> None:
+        """Let the sensor go; a second call does nothing."""
+        if self._opened:
+            self._opened = False
+            self._close()
+
+    def _open(self, device: str) -> None:  # noqa: B027  # a clock has nothing to open
+        """What a subclass does to open."""
+
+    def _close(self) -> None:  # noqa: B027
+        """What a subclass does to close."""
+
+    def _need_open(self) -> None:
+        if not self._opened:
+            raise MeterError(
+                f"the meter '{self.name}' is not open.",
+                todo="Call meter.open(device), or use `with meter.on(device):`.",
+            )
+
+    @contextmanager
+    def on(self, device: str = "cpu") -> Iterator[Self]:
+        """Open for the length of a `with`."""
+        self.open(device)
+        try:
+            yield self
+        finally:
+            self.close()
+
+    @contextmanager
+    def window(self, work: Work = NO_WORK) -> Iterator[Window]:
+        """One window for the length of a `with`; nothing is read where its body raises.
+
+        >>> from adaptbench.meters.clock import ClockMeter
+        >>> with ClockMeter().on("cpu") as meter, meter.window() as window:
+        ...     _ = sum(range(1000))
+        >>> window.readings[0].duration_s > 0
+        True
+        """
+        window, mark = Window(work), self.begin()
+        yield window
+        window.readings = self.end(mark, window.work)

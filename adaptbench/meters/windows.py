@@ -1,0 +1,302 @@
+"""The interleaved protocol: every arm once a block, blocks in random order, in one process.
+
+Drift (temperature, clocks, other tenants) then hits all arms alike: consecutive blocks run in mirrored order, so that
+a linear drift cancels within each pair of blocks. After Yang, Adámek, Armour, SC 2024, and Kalibera & Jones, 2013.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from adaptbench.errors import MeterError
+from adaptbench.meters.base import Clock, Meter
+from adaptbench.meters.reading import NO_WORK, Missing, Reading, Work
+from adaptbench.meters.steadiness import STEADINESS, Steadiness, flag_unsteady
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_log = logging.getLogger(__name__)
+
+IDLE = "idle"
+"""The case of windows in which nothing runs."""
+
+_MARGIN = 1.1  # windows are planned 10 % longer, so that a faster block is not a short one
+_MOST_CALLS = 1 << 24
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One thing to measure.
+
+    Args:
+        case: its case id.
+        run: one call of the work, on inputs that are on the device already.
+        work: what one call executes.
+        warm: calls that touch every path (every exit, every kernel shape); each is run before the first window.
+    """
+
+    case: str
+    run: Callable[[], None]
+    work: Work
+    warm: Sequence[Callable[[], None]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class WindowRow:
+    """One row of windows.parquet: a window, a meter, a component.
+
+    Args:
+        case: case id, or "idle".
+        block: 0 …
+        order: the window's place in its block.
+        meter, component: whose reading.
+        energy_j: joules of the window; None where missing.
+        duration_s: of the window, as this meter saw it.
+        n_samples: inputs answered in it.
+        provenance, scope: of the reading.
+        flags: comma separated.
+        missing: why there are no joules.
+    """
+
+    case: str
+    block: int
+    order: int
+    meter: str
+    component: str
+    energy_j: float | None
+    duration_s: float
+    n_samples: int
+    provenance: str
+    scope: str
+    flags: str
+    missing: str | None
+
+
+def to_rows(
+    case: str, block: int, order: int, meter: Meter, readings: Sequence[Reading], n_samples: int
+) -> list[WindowRow]:
+    """The rows of one window of one meter; a sensor's window below its `min_window_s` is flagged "short"."""
+    rows = []
+    for reading in readings:
+        energy = reading.energy_j
+        flags = reading.flags
+        answered = meter.quantity == "time" or not isinstance(energy, Missing)
+        if answered and reading.duration_s < meter.min_window_s:
+            flags = (*flags, "short")
+        rows.append(
+            WindowRow(
+                case,
+                block,
+                order,
+                meter.name,
+                reading.component,
+                None if isinstance(energy, Missing) else energy,
+                reading.duration_s,
+                n_samples,
+                reading.provenance,
+                reading.scope,
+                ",".join(dict.fromkeys(flags)),
+                energy.reason if isinstance(energy, Missing) else None,
+            )
+        )
+    return rows
+
+
+def measure(
+    arms: Sequence[Arm],
+    meters: Sequence[Meter],
+    *,
+    blocks: int,
+    window_s: float,
+    warmup_s: float,
+    rng: np.random.Generator,
+    idle: bool = True,
+    synchronise: Callable[[], None] = lambda: None,
+    clock: Clock = time.perf_counter,
+    pause: Callable[[float], None] = time.sleep,
+    on_block: Callable[[int, list[WindowRow]], None] = lambda block, rows: None,
+    already: Sequence[WindowRow] = (),
+    steadiness: Steadiness = STEADINESS,
+) -> list[WindowRow]:
+    """Measure arms against each other.
+
+    Every path of every arm is warmed, each arm's calls a window are fixed from a timed estimate, then each block runs
+    every arm once, and an idle window. Takes about (arms + 1) · blocks · window_s.
+
+    Args:
+        arms: at least one; case ids all different.
+        meters: open; those for whole runs are left out.
+        blocks: ≥ 1; six are the least that can show a difference at the 5 % level (Wilcoxon).
+        window_s: length to aim at, seconds.
+        warmup_s: how long each arm runs before the first window; ≥ 1 s for averaging power sensors.
+        rng: draws the order of all blocks at the start, so that a resumed run has the same plan.
+        idle: one window a block in which nothing runs.
+        synchronise: waits for the device.
+        clock: monotonic seconds, for the estimates.
+        pause: waits so many seconds, in idle windows.
+        on_block: told (block, its rows) after each block: the place to save them.
+        already: rows of an interrupted run; whole blocks among them are kept and not measured again.
+        steadiness: limits of the pass that flags cases which scatter over blocks.
+
+    Returns:
+        rows of all blocks, by block and order.
+
+    Raises:
+        MeterError: no arms, doubled case ids, a length that cannot be, or calls too short to be timed.
+    """
+    _check(arms, blocks, window_s, warmup_s)
+    used = sorted((meter for meter in meters if not meter.whole_run), key=lambda meter: not meter.waits)
+    plan = _orders([arm.case for arm in arms] + ([IDLE] if idle else []), blocks, rng)
+    kept = _whole_blocks(already, plan, {meter.name for meter in used})
+    rows = [row for block in sorted(kept) for row in kept[block]]
+    if len(kept) == blocks:
+        return flag_unsteady(rows, steadiness)
+    by_case = {arm.case: arm for arm in arms}
+    calls = _warm_up(arms, window_s, warmup_s, synchronise, clock) | _calls_of(rows, by_case)
+    for block, order in enumerate(plan):
+        if block in kept:
+            continue
+        fresh: list[WindowRow] = []
+        for place, case in enumerate(order):
+            if case == IDLE:
+                body, work = (lambda: pause(window_s)), NO_WORK
+            else:
+                body, work = _repeat(by_case[case].run, calls[case], synchronise), by_case[case].work * calls[case]
+            fresh += _window(case, block, place, body, work, used, synchronise)
+        on_block(block, fresh)
+        rows += fresh
+    rows.sort(key=lambda row: (row.block, row.order))
+    return flag_unsteady(rows, steadiness)
+
+
+def _check(arms: Sequence[Arm], blocks: int, window_s: float, warmup_s: float) -> None:
+    cases = [arm.case for arm in arms]
+    if not cases:
+        raise MeterError("there is nothing to measure.", todo="Give at least one arm.")
+    if len(set(cases)) != len(cases) or IDLE in cases:
+        raise MeterError(
+            f"the case ids of the arms must differ, and none may be '{IDLE}': {', '.join(cases)}.",
+            why="Rows of two arms could not be told apart.",
+        )
+    if blocks < 1 or not (math.isfinite(window_s) and window_s > 0) or not (math.isfinite(warmup_s) and warmup_s >= 0):
+        raise MeterError(f"cannot measure {blocks} blocks of {window_s} s after {warmup_s} s of warm-up.")
+    idle_arms = [arm.case for arm in arms if arm.work.samples == 0]
+    if idle_arms:
+        raise MeterError(
+            f"a call of {', '.join(idle_arms)} answers no sample.", why="Joules a sample would be infinite."
+        )
+
+
+def _orders(cases: Sequence[str], blocks: int, rng: np.random.Generator) -> list[list[str]]:
+    """Every second block mirrors the one before it: ABBA, over any number of arms."""
+    orders: list[list[str]] = []
+    for block in range(blocks):
+        if block % 2:
+            orders.append(orders[-1][::-1])
+        else:
+            orders.append([cases[i] for i in rng.permutation(len(cases))])
+    return orders
+
+
+def _whole_blocks(
+    rows: Sequence[WindowRow], plan: Sequence[Sequence[str]], meters: set[str]
+) -> dict[int, list[WindowRow]]:
+    found: dict[int, list[WindowRow]] = {}
+    for row in rows:
+        found.setdefault(row.block, []).append(row)
+    return {
+        block: sorted(found[block], key=lambda row: row.order)
+        for block, order in enumerate(plan)
+        if {(row.case, row.meter) for row in found.get(block, [])}
+        == {(case, name) for case in order for name in meters}
+    }
+
+
+def _calls_of(rows: Sequence[WindowRow], arms: dict[str, Arm]) -> dict[str, int]:
+    """Calls a window of an interrupted run, so that the rest of its blocks do the same work."""
+    return {
+        row.case: row.n_samples // arms[row.case].work.samples
+        for row in rows
+        if row.case in arms and row.n_samples >= arms[row.case].work.samples
+    }
+
+
+def _warm_up(
+    arms: Sequence[Arm], window_s: float, warmup_s: float, synchronise: Callable[[], None], clock: Clock
+) -> dict[str, int]:
+    """Run every path once, then each arm for a while; how many calls of each fill a window."""
+    for arm in arms:
+        for warm in arm.warm:
+            warm()
+    synchronise()
+    return {arm.case: _calls(arm, window_s, warmup_s, synchronise, clock) for arm in arms}
+
+
+def _calls(arm: Arm, window_s: float, warmup_s: float, synchronise: Callable[[], None], clock: Clock) -> int:
+    calls, total = 1, 0.0
+    while True:
+        start = clock()
+        _repeat(arm.run, calls, synchronise)()
+        took = clock() - start
+        total += took
+        # A tenth of a window is long enough to time a call by; the last, warmest stretch counts.
+        if total >= warmup_s and took >= window_s / 10:
+            break
+        if took < window_s / 10:
+            calls *= 2
+        if calls > _MOST_CALLS:
+            raise MeterError(
+                f"{arm.case}: {_MOST_CALLS} calls take less than {window_s / 10:g} s.",
+                why="A window cannot be filled with work that short; does the call do anything?",
+            )
+    return max(1, math.ceil(_MARGIN * window_s * calls / took))
+
+
+def _repeat(run: Callable[[], None], calls: int, synchronise: Callable[[], None]) -> Callable[[], None]:
+    def body() -> None:
+        for _ in range(calls):
+            run()
+        synchronise()
+
+    return body
+
+
+def _window(
+    case: str,
+    block: int,
+    place: int,
+    body: Callable[[], None],
+    work: Work,
+    meters: Sequence[Meter],
+    synchronise: Callable[[], None],
+) -> list[WindowRow]:
+    synchronise()
+    with _no_collection():
+        marks = [(meter, meter.begin()) for meter in meters]
+        body()
+        readings = [(meter, meter.end(mark, work)) for meter, mark in reversed(marks)]
+    _log.debug("block %d, window %d, %s", block, place, case)
+    return [
+        row for meter, found in reversed(readings) for row in to_rows(case, block, place, meter, found, work.samples)
+    ]
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """No garbage collection inside a window; what is due is collected before it."""
+    gc.collect()
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()

@@ -1,0 +1,1 @@
+"""From run directories to one HTML file that opens offline. Knows nothing of torch."""

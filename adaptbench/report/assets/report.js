@@ -1,0 +1,85 @@
+"use strict";
+(() => {
+  const root = document.documentElement;
+  const stored = (value) => {
+    try {
+      if (value) localStorage.setItem("adaptbench-theme", value);
+      return localStorage.getItem("adaptbench-theme");
+    } catch { return null; }
+  };
+
+  const toggle = document.getElementById("theme");
+  const isDark = () => (root.dataset.theme || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
+  const label = () => { toggle.textContent = isDark() ? "Light" : "Dark"; toggle.setAttribute("aria-label", `Show the page ${isDark() ? "light" : "dark"}`); };
+  if (["light", "dark"].includes(stored())) root.dataset.theme = stored();
+  toggle.addEventListener("click", () => { root.dataset.theme = isDark() ? "light" : "dark"; stored(root.dataset.theme); label(); });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", label);
+  toggle.hidden = false;
+  label();
+
+  const text = (cell) => cell.dataset.v ?? cell.dataset.t ?? cell.textContent.trim().replace(/\s+/g, " ");
+  const field = (cell) => {
+    let value = cell.dataset.v ?? text(cell);
+    if (cell.dataset.v === undefined && /^[=+@\t\r-]/.test(value)) value = `'${value}`;  // a spreadsheet must not run it
+    return /[",\r\n]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value;
+  };
+  const csv = (table) => {
+    const lines = [[...table.tHead.rows[0].cells].map(field)];
+    let group = "";
+    const grouped = table.querySelector("tr.heading") !== null;
+    if (grouped) lines[0].unshift("model");
+    for (const row of table.tBodies[0].rows) {
+      if (row.classList.contains("heading")) { group = field(row.cells[0]); continue; }
+      const cells = [...row.cells].map(field);
+      lines.push(grouped ? [group, ...cells] : cells);
+    }
+    return lines.map((line) => line.join(",")).join("\r\n") + "\r\n";
+  };
+  for (const mark of document.querySelectorAll("td sup a")) {
+    const note = document.getElementById(mark.hash.slice(1));
+    if (note) mark.closest("td").title = note.lastChild.textContent;
+  }
+
+  for (const button of document.querySelectorAll("button.csv")) {
+    button.hidden = false;
+    button.addEventListener("click", () => {
+      const url = URL.createObjectURL(new Blob([csv(document.getElementById(button.dataset.table))], { type: "text/csv;charset=utf-8" }));
+      const link = Object.assign(document.createElement("a"), { href: url, download: `${button.dataset.table}.csv` });
+      link.click();
+      setTimeout(() => URL.revokeObjectURL(url), 1000);
+    });
+  }
+
+  for (const table of document.querySelectorAll("table.sortable")) {
+    [...table.tHead.rows[0].cells].forEach((head, place) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.className = "sort";
+      button.append(...head.childNodes);
+      head.append(button);
+      button.addEventListener("click", () => {
+        const down = head.getAttribute("aria-sort") === "ascending";
+        for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
+        head.setAttribute("aria-sort", down ? "descending" : "ascending");
+        const numeric = head.classList.contains("num");
+        const key = (row) => numeric ? parseFloat(row.cells[place].dataset.v ?? "NaN") : text(row.cells[place]);
+        const order = (a, b) => {
+          const x = key(a), y = key(b);
+          if (!numeric) return (down ? -1 : 1) * x.localeCompare(y);
+          if (Number.isNaN(x) || Number.isNaN(y)) return Number.isNaN(x) - Number.isNaN(y);  // missing stays last
+          return down ? y - x : x - y;
+        };
+        table.tBodies[0].append(...[...table.tBodies[0].rows].sort(order));
+      });
+    });
+  }
+
+  const links = new Map([...document.querySelectorAll("nav.toc a")].map((link) => [link.hash.slice(1), link]));
+  const spy = new IntersectionObserver((entries) => {
+    for (const entry of entries) if (entry.isIntersecting) {
+      links.forEach((link) => link.removeAttribute("aria-current"));
+      links.get(entry.target.id)?.setAttribute("aria-current", "true");
+    }
+  }, { rootMargin: "-10% 0px -75% 0px" });
+  document.querySelectorAll("main section[id]").forEach((section) => spy.observe(section));
+})();

@@ -1,0 +1,201 @@
+"""Accuracy against cost: the policy’s sweep, its operating point, and what it is held against."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from adaptbench.report import words
+from adaptbench.report.figures import svg
+from adaptbench.report.figures.parts import Figure, Legend, Panel, errors
+from adaptbench.report.tables import Builder, Cell, Column, Table, share_cell, unit_cell
+from adaptbench.report.view import Record, Subject, View, reference_name
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_REFERENCE = {
+    "static": ("s", "square", svg.INK, "ink", "static network"),
+    "oracle": ("*", "star", svg.ORACLE, "oracle", "oracle (knows the labels)"),
+    "myopic": ("^", "triangle", svg.PROMISE, "promise", "myopic oracle"),
+    "uniform": ("D", "dashes", svg.CONTROL, "control", "uniform (input-blind)"),
+}
+_OTHER = ("P", "square", svg.CONTROL, "control", "")
+
+
+def figure(view: View) -> Figure | None:
+    """One panel a model, axes shared; None where nothing was swept and there is no reference."""
+    shown = [subject for subject in view.subjects if view.sweep(subject) or view.references(subject)]
+    if not shown:
+        return None
+    everything = {subject: _points(view, subject) for subject in shown}
+    frame = _frame([record for records in everything.values() for record in records])
+    panels = tuple(_panel(view, subject, everything, frame) for subject in shown)
+    caption = (
+        "Accuracy against executed MACs as the policy’s knob turns; bars are 95 % confidence intervals. "
+        "MACs are in per cent of the static reference, so that the panels share their axes; "
+        "other models stand behind in grey."
+    )
+    return Figure("fig-curves", caption, panels, _legend(view, shown), _table(view, shown))
+
+
+def _points(view: View, subject: Subject) -> list[Record]:
+    clean = view.clean(subject)
+    found = [*view.sweep(subject), *view.references(subject), *([clean] if clean else [])]
+    return [record for record in found if _cost(record) is not None and words.exists(record.get("accuracy"))]
+
+
+def _cost(record: Record) -> float | None:
+    mean, full = record.get("macs_mean"), record.get("macs_full")
+    return 100 * mean / full if words.exists(mean) and words.exists(full) and full else None
+
+
+def _places(records: list[Record]) -> tuple[list[float], list[float]]:
+    """Costs and accuracies, both in per cent; the records have them."""
+    across = [100.0 * record["macs_mean"] / record["macs_full"] for record in records]
+    return across, [100.0 * record["accuracy"] for record in records]
+
+
+def _frame(records: list[Record]) -> tuple[tuple[float, float], tuple[float, float]]:
+    costs = [cost for record in records if (cost := _cost(record)) is not None] or [100.0]
+    levels = [100 * record["accuracy"] for record in records] or [0.0, 100.0]
+    for record in records:
+        levels += [100 * bound for bound in record.get("accuracy_ci") or () if words.exists(bound)]
+    pad = max(0.06 * (max(levels) - min(levels)), 0.5)
+    return (0.0, 1.06 * max(100.0, *costs)), (max(min(levels) - pad, 0.0), max(levels) + pad)
+
+
+def _panel(
+    view: View,
+    subject: Subject,
+    everything: dict[Subject, list[Record]],
+    frame: tuple[tuple[float, float], tuple[float, float]],
+) -> Panel:
+    from matplotlib.ticker import MaxNLocator
+
+    points = everything[subject]
+    clean = view.clean(subject)
+    with svg.canvas(f"acc-{subject.key}", _alt(subject, points, clean), height=270) as canvas:
+        axes = canvas.axes
+        axes.grid()
+        for other, found in everything.items():
+            if other != subject and other.data == subject.data:
+                _line(axes, [record for record in found if record["kind"] == "sweep"], svg.RULE, faint=True)
+        by_condition: dict[str, list[Record]] = {}
+        for record in points:
+            if record["kind"] == "sweep":
+                by_condition.setdefault(record["condition"], []).append(record)
+        for condition, found in by_condition.items():
+            attacked = view.condition(condition).get("kind") == "attack"
+            _line(axes, found, svg.ATTACK if attacked else svg.CLEAN)
+        _references(axes, [record for record in points if record["kind"] == "reference"])
+        if clean is not None and clean in points:
+            axes.plot(
+                *_places([clean]), "o", markersize=9,
+                markerfacecolor=svg.PAPER, markeredgecolor=svg.CLEAN, markeredgewidth=2.6, zorder=6,
+            )  # fmt: skip
+        axes.set(xlim=frame[0], ylim=frame[1], xlabel="MACs/sample, % of the static network", ylabel="accuracy, %")
+        axes.xaxis.set_major_locator(MaxNLocator(6))
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+    return Panel(subject.title, canvas.svg)
+
+
+def _line(axes: Axes, records: list[Record], colour: str, *, faint: bool = False) -> None:
+    if not records:
+        return
+    import seaborn as sns
+
+    across, up = _places(records)
+    sns.lineplot(
+        x=across, y=up, ax=axes, color=colour, sort=False, estimator=None, legend=False,
+        linewidth=1.1 if faint else 1.9, marker=None if faint else "o", markersize=4.5, markeredgewidth=0,
+    )  # fmt: skip
+    if not faint:
+        arms = [[100 * arm for arm in errors(record["accuracy"], record.get("accuracy_ci"))] for record in records]
+        widths = [_cost_errors(record) for record in records]
+        axes.errorbar(
+            across, up, yerr=list(zip(*arms, strict=True)), xerr=list(zip(*widths, strict=True)),
+            fmt="none", ecolor=colour, elinewidth=1.0, alpha=0.55,
+        )  # fmt: skip
+
+
+def _cost_errors(record: Record) -> tuple[float, float]:
+    low, high = errors(record["macs_mean"], record.get("macs_mean_ci"))
+    return 100 * low / record["macs_full"], 100 * high / record["macs_full"]
+
+
+def _references(axes: Axes, records: list[Record]) -> None:
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        groups.setdefault(reference_name(record), []).append(record)
+    for name, found in groups.items():
+        marker, _, colour, _, _ = _REFERENCE.get(name, _OTHER)
+        across, up = _places(found)
+        if len(found) > 1:
+            axes.plot(across, up, color=colour, linestyle=(0, (3, 2.5)), linewidth=1.4)
+        else:
+            axes.plot(
+                across, up, marker, color=colour, markersize=11 if marker == "*" else 7, markeredgewidth=0, zorder=5
+            )
+
+
+def _legend(view: View, shown: list[Subject]) -> tuple[Legend, ...]:
+    signs = []
+    if any(view.sweep(subject) for subject in shown):
+        signs.append(Legend("clean", "line", "sweep of the knob"))
+    signs.append(Legend("clean", "ring", "operating point"))
+    names = dict.fromkeys(reference_name(record) for subject in shown for record in view.references(subject))
+    for name in names:
+        _, shape, _, role, label = _REFERENCE.get(name, _OTHER)
+        signs.append(Legend(role, shape, label or name))
+    if len(shown) > 1:
+        signs.append(Legend("rule", "line", "the other models"))
+    return tuple(signs)
+
+
+def _alt(subject: Subject, points: list[Record], clean: Record | None) -> str:
+    parts = [f"Accuracy against cost of {subject.title}."]
+    sweep = [record for record in points if record["kind"] == "sweep"]
+    if sweep:
+        first, last = sweep[0], sweep[-1]
+        parts.append(
+            f"The sweep goes from {words.percent(first['accuracy'])} "
+            f"at {words.number(_cost(first), 0)} % of the static MACs "
+            f"to {words.percent(last['accuracy'])} at {words.number(_cost(last), 0)} %."
+        )
+    if clean is not None and _cost(clean) is not None:
+        accuracy = words.percent(clean.get("accuracy"))
+        parts.append(f"Operating point: {accuracy} at {words.number(_cost(clean), 0)} %.")
+    return " ".join(parts)
+
+
+def _table(view: View, shown: list[Subject]) -> Table:
+    columns = [
+        Column("model", numeric=False),
+        Column("what", numeric=False),
+        Column("knob", numeric=False),
+        Column("value"),
+        Column("accuracy", unit="share"),
+        Column("MACs/sample", unit="MACs"),
+        Column("of the static network", unit="%"),
+    ]
+    table = Builder("table-curves", "Points of the accuracy–cost curves", columns)
+    for subject in shown:
+        clean = view.clean(subject)
+        for record in [*([clean] if clean else []), *view.sweep(subject), *view.references(subject)]:
+            what = {"clean": "operating point", "reference": f"reference: {reference_name(record)}"}.get(
+                record["kind"], "sweep"
+            )
+            value, cost = record.get("knob_value"), _cost(record)
+            has_knob = record["kind"] == "sweep"
+            table.add(
+                subject.title,
+                what,
+                str(record.get("knob") or "") if has_knob else "",
+                Cell(f"{value:g}" if words.exists(value) else str(value or ""), value=value) if has_knob else "",
+                share_cell(record, "accuracy"),
+                unit_cell(record, "macs_mean", words.macs),
+                Cell(f"{words.number(cost, 1)} %", value=cost)
+                if cost is not None
+                else Cell(words.DASH, reason="no static reference"),
+            )
+    return table.build()

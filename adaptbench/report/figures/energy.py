@@ -1,0 +1,208 @@
+"""Energy per sample by condition: measured and modelled in figures and columns of their own, idle power beside them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from adaptbench.report import words
+from adaptbench.report.figures import svg
+from adaptbench.report.figures.parts import KIND_COLOURS, Figure, Panel, errors, kind_legend, row_titles
+from adaptbench.report.tables import Builder, Cell, Column, Table, unit_cell
+from adaptbench.report.view import Record, Subject, View
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_ROW = 36
+_KINDS = {"measured": "a sensor's reading", "modelled": "a formula's result, not a sensor's reading"}
+
+
+def figures(view: View) -> list[Figure]:
+    """A figure for measured and one for modelled energies, as far as there are any."""
+    made = []
+    for kind, words_for_it in _KINDS.items():
+        shown = {subject: _records(view, subject, kind) for subject in view.subjects}
+        shown = {subject: found for subject, found in shown.items() if found}
+        if shown:
+            made.append(_figure(view, kind, words_for_it, shown))
+    return made
+
+
+def _records(view: View, subject: Subject, kind: str) -> list[Record]:
+    return [
+        record
+        for record in view.timed(subject)
+        if record["batch_size"] == view.batch_size
+        and words.exists(record.get("energy_j_per_sample"))
+        and words.provenance_kind(record.get("energy_provenance")) == kind
+    ]
+
+
+def _figure(view: View, kind: str, gloss: str, shown: dict[Subject, list[Record]]) -> Figure:
+    records = [record for found in shown.values() for record in found]
+    scale, unit = _scale(max(record["energy_j_per_sample"] for record in records))
+    top = max(
+        max(record["energy_j_per_sample"], *(record.get("energy_j_per_sample_ci") or [0.0])) for record in records
+    )
+    panels = tuple(
+        _panel(view, subject, found, kind, scale, unit, 1.06 * top * scale) for subject, found in shown.items()
+    )
+    origins = words.listing(dict.fromkeys(str(record["energy_provenance"]) for record in records))
+    caption = (
+        f"Energy per sample at batch {view.batch_size}, {kind}: {gloss} ({origins.replace(f'{kind}: ', '')}). "
+        "Bars are 95 % confidence intervals."
+    )
+    return Figure(f"fig-energy-{kind}", caption, panels, kind_legend(records, "dot"), _table(view, kind))
+
+
+def _scale(top: float) -> tuple[float, str]:
+    for factor, unit in ((1.0, "J"), (1e3, "mJ"), (1e6, "µJ")):
+        if top * factor >= 0.1:
+            return factor, unit
+    return 1e9, "nJ"
+
+
+def _panel(
+    view: View, subject: Subject, records: list[Record], kind: str, scale: float, unit: str, top: float
+) -> Panel:
+    alt = f"Energy per sample of {subject.title}, {kind}: " + "; ".join(
+        f"{view.condition_title(record)} {words.joules(record['energy_j_per_sample'])}" for record in records
+    )
+    places = list(range(len(records), 0, -1))
+    with svg.canvas(f"{kind}-{subject.key}", alt, height=_ROW * len(records) + 48) as canvas:
+        axes = canvas.axes
+        axes.grid(axis="x")
+        for place, record in zip(places, records, strict=True):
+            value, colour = scale * record["energy_j_per_sample"], KIND_COLOURS[record["kind"]]
+            low, high = (
+                scale * arm for arm in errors(record["energy_j_per_sample"], record.get("energy_j_per_sample_ci"))
+            )
+            axes.plot([0, value], [place, place], color=colour, linewidth=1.2, alpha=0.45)
+            face = colour if kind == "measured" else svg.PAPER
+            axes.errorbar(
+                [value], [place], xerr=[[low], [high]], fmt="o", markersize=6, color=colour,
+                markerfacecolor=face, elinewidth=1.8, capsize=3,
+            )  # fmt: skip
+        row_titles(axes, [view.condition_title(record) for record in records], [place + 0.42 for place in places])
+        axes.set(xlim=(0, top), ylim=(0.5, len(records) + 0.75), yticks=[], xlabel=f"{unit} per sample, {kind}")
+        axes.spines["left"].set_visible(False)
+    return Panel(subject.title, canvas.svg)
+
+
+def _table(view: View, kind: str) -> Table:
+    columns = [
+        Column("model", numeric=False),
+        Column("condition", numeric=False),
+        Column("batch"),
+        Column(f"energy/sample, {kind}", unit="J"),
+        Column("meter", numeric=False),
+        Column("provenance", numeric=False),
+        Column("latency/sample", unit="s"),
+        Column("flags", numeric=False),
+    ]
+    table = Builder(f"table-energy-{kind}", f"Energy per sample, {kind}", columns)
+    flags = _flags(view)
+    for subject in view.subjects:
+        for record in view.timed(subject):
+            if words.provenance_kind(record.get("energy_provenance")) != kind:
+                continue
+            table.add(
+                subject.title,
+                view.condition_title(record),
+                Cell(words.count(record["batch_size"]), value=record["batch_size"]),
+                unit_cell(record, "energy_j_per_sample", words.joules),
+                str(record.get("energy_meter") or words.DASH),
+                str(record.get("energy_provenance") or words.DASH),
+                unit_cell(record, "latency_s_per_sample", words.seconds),
+                flags.get(record["case"], ""),
+                kind=record["kind"],
+            )
+    return table.build()
+
+
+def _flags(view: View) -> dict[str, str]:
+    windows = view.run.windows()
+    found: dict[str, dict[str, None]] = {}
+    for case, text in zip(windows["case"], windows["flags"], strict=True):
+        for flag in str(text or "").split(","):
+            if flag.strip() and flag != "nan":
+                found.setdefault(str(case), {})[flag.strip()] = None
+    return {case: ", ".join(flags) for case, flags in found.items()}
+
+
+def idle_table(view: View) -> Table | None:
+    """Power of the idle device, by meter and component; None where no idle window exists."""
+    windows = view.run.windows()
+    rows = windows[windows["case"] == "idle"]
+    if rows.empty:
+        return None
+    columns = [
+        Column("meter", numeric=False),
+        Column("component", numeric=False),
+        Column("scope", numeric=False),
+        Column("idle power, median of the windows", unit="W"),
+        Column("windows"),
+        Column("provenance", numeric=False),
+    ]
+    table = Builder("table-idle", "Idle device", columns)
+    for (meter, component), group in rows.groupby(["meter", "component"], sort=True, dropna=False):
+        if str(component) != "clock":
+            table.add(
+                str(meter),
+                str(component),
+                _first(group, "scope"),
+                _power(group),
+                Cell(str(len(group)), value=len(group)),
+                _first(group, "provenance"),
+            )
+    return table.build() if table.rows else None
+
+
+def _power(group: pd.DataFrame) -> Cell:
+    known = group[group["energy_j"].notna() & (group["duration_s"] > 0)]
+    if known.empty:
+        return Cell(words.DASH, reason=_first(group, "missing") or "no reading")
+    power = known["energy_j"] / known["duration_s"]
+    under = f"{words.watts(float(power.min()))} to {words.watts(float(power.max()))}" if len(power) > 1 else ""
+    return Cell(words.watts(float(power.median())), value=float(power.median()), under=under)
+
+
+def suite_table(view: View) -> Table | None:
+    """What CodeCarbon saw over the whole run, component by component; None where it was not asked."""
+    windows = view.run.windows()
+    rows = windows[windows["case"] == "suite"]
+    if rows.empty:
+        return None
+    columns = [
+        Column("meter", numeric=False),
+        Column("component", numeric=False),
+        Column("energy", unit="J"),
+        Column("duration", unit="s"),
+        Column("mean power", unit="W"),
+        Column("provenance", numeric=False),
+        Column("scope", numeric=False),
+    ]
+    table = Builder("table-suite", "Energy of the whole run", columns)
+    for row in rows.to_dict("records"):
+        energy, duration = _number(row["energy_j"]), _number(row["duration_s"])
+        reason = str(row["missing"] or "no reading")
+        power = energy / duration if energy is not None and duration else None
+        table.add(
+            str(row["meter"]),
+            str(row["component"]),
+            Cell(words.joules(energy), value=energy, reason="" if energy is not None else reason),
+            Cell(words.seconds(duration), value=duration),
+            Cell(words.watts(power), value=power, reason="" if power is not None else reason),
+            str(row["provenance"] or words.DASH),
+            str(row["scope"] or words.DASH),
+        )
+    return table.build()
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if words.exists(value) else None
+
+
+def _first(group: pd.DataFrame, column: str) -> str:
+    known = group[column].dropna()
+    return str(known.iloc[0]) if len(known) else ""

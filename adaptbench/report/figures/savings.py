@@ -1,0 +1,157 @@
+"""The saving that MACs promise, beside what the clock and the power sensor see of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from adaptbench.report import words
+from adaptbench.report.figures import svg
+from adaptbench.report.figures.parts import Figure, Legend, Panel, errors
+from adaptbench.report.tables import Builder, Cell, Column, Table, share_cell
+from adaptbench.report.view import Record, Subject, View, missing, saving, saving_ci
+
+_BARS = (("promise", svg.PROMISE, "MACs"), ("clean", svg.CLEAN, "time"), ("energy", svg.ENERGY, "measured energy"))
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A saving as a share of the static reference; ``reason`` where it does not exist."""
+
+    share: float | None
+    bounds: Sequence[float] | None = None
+    reason: str = ""
+
+
+def realised(record: Record, what: str) -> Part:
+    """The saving in ``time`` or ``energy``: realised share × MAC saving.
+
+    A modelled energy follows from the MACs, so that it can realise nothing: it is not shown as a saving.
+    """
+    field, promised = f"realised_saving_{what}", saving(record)
+    if what == "energy" and words.provenance_kind(record.get("energy_provenance")) == "modelled":
+        return Part(None, reason="energy was modelled, not measured")
+    ratio = record.get(field)
+    if not words.exists(ratio) or promised is None:
+        return Part(None, reason=missing(record, field))
+    bounds = [bound * promised for bound in record.get(f"{field}_ci") or () if words.exists(bound)]
+    return Part(ratio * promised, sorted(bounds) if len(bounds) == 2 else None)
+
+
+def parts(record: Record) -> tuple[Part, Part, Part]:
+    """Promised by MACs, seen by the clock, seen by the power sensor."""
+    promised = Part(
+        saving(record), saving_ci(record), reason="" if saving(record) is not None else "no static reference"
+    )
+    return promised, realised(record, "time"), realised(record, "energy")
+
+
+def figure(view: View) -> Figure | None:
+    """Clean inputs by batch size, one panel a model; None where nothing was timed."""
+    shown = {
+        subject: [record for record in view.timed(subject) if record["kind"] == "clean"] for subject in view.subjects
+    }
+    shown = {
+        subject: found for subject, found in shown.items() if found and any(part.share for part in parts(found[0]))
+    }
+    if not shown:
+        return None
+    present = [
+        place
+        for place in range(3)
+        if any(parts(record)[place].share is not None for found in shown.values() for record in found)
+    ]
+    span = _span([part for found in shown.values() for record in found for part in parts(record)])
+    panels = tuple(_panel(subject, found, present, span) for subject, found in shown.items())
+    legend = tuple(Legend(_BARS[place][0], "bar", f"saving in {_BARS[place][2]}") for place in present)
+    caption = (
+        "Saving against the static network on clean inputs, by batch size, with 95 % confidence intervals. "
+        "Equal bars mean that the MACs told the truth; a bar below zero, that the adaptive network was the dearer one."
+    )
+    return Figure("fig-savings", caption, panels, legend, _table(view))
+
+
+def _span(found: list[Part]) -> tuple[float, float]:
+    ends = [0.0]
+    for part in found:
+        ends += [] if part.share is None else [part.share, *(part.bounds or ())]
+    return 100 * max(min(ends), -1.5) - (6 if min(ends) < 0 else 0), 100 * min(max(ends), 1.0) + 9
+
+
+def _panel(subject: Subject, records: list[Record], present: list[int], span: tuple[float, float]) -> Panel:
+    alt = f"Saving on {subject.title}: " + "; ".join(
+        f"batch {record['batch_size']}: "
+        + ", ".join(f"{_BARS[place][2]} {words.percent(parts(record)[place].share, 0)}" for place in present)
+        for record in records
+    )
+    from matplotlib.ticker import MaxNLocator
+
+    width = 0.8 / len(present)
+    with svg.canvas(f"save-{subject.key}", alt, height=240) as canvas:
+        axes = canvas.axes
+        axes.grid(axis="y")
+        axes.axhline(0, color=svg.MUTED, linewidth=0.9)
+        for column, place in enumerate(present):
+            for spot, record in enumerate(records):
+                part = parts(record)[place]
+                if part.share is None:
+                    continue
+                where = spot + (column - (len(present) - 1) / 2) * width
+                axes.bar([where], [100 * part.share], width=0.9 * width, color=_BARS[place][1])
+                low, high = (100 * arm for arm in errors(part.share, part.bounds))
+                if low or high:
+                    axes.errorbar(
+                        [where],
+                        [100 * part.share],
+                        yerr=[[low], [high]],
+                        fmt="none",
+                        ecolor=svg.INK,
+                        elinewidth=1.1,
+                        capsize=2.5,
+                    )
+                top = 100 * max(part.share, part.bounds[1] if part.bounds else part.share, 0.0)
+                axes.text(
+                    where, top + 1.2, words.percent(part.share, 0), ha="center", va="bottom", fontsize=9, color=svg.INK
+                )
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.set_xticks(range(len(records)), [f"batch {record['batch_size']}" for record in records])
+        axes.set(xlim=(-0.55, len(records) - 0.45), ylim=span, ylabel="saving, %")
+        axes.tick_params(axis="x", length=0)
+        axes.spines["bottom"].set_visible(False)
+    return Panel(subject.title, canvas.svg)
+
+
+def _table(view: View) -> Table:
+    columns = [
+        Column("model", numeric=False),
+        Column("condition", numeric=False),
+        Column("batch"),
+        Column("saving in MACs", unit="share"),
+        Column("saving in time", unit="share"),
+        Column("saving in measured energy", unit="share"),
+        Column("time ÷ MACs", unit="ratio"),
+        Column("energy ÷ MACs", unit="ratio"),
+    ]
+    table = Builder("table-savings", "Promised and realised saving", columns)
+    for subject in view.subjects:
+        for record in view.timed(subject):
+            cells = [_cell(part) for part in parts(record)]
+            energy = realised(record, "energy")
+            table.add(
+                subject.title,
+                view.condition_title(record),
+                Cell(words.count(record["batch_size"]), value=record["batch_size"]),
+                *cells,
+                share_cell(record, "realised_saving_time", 0),
+                share_cell(record, "realised_saving_energy", 0)
+                if energy.share is not None
+                else Cell(words.DASH, reason=energy.reason),
+                kind=record["kind"],
+            )
+    return table.build()
+
+
+def _cell(part: Part) -> Cell:
+    if part.share is None:
+        return Cell(words.DASH, reason=part.reason)
+    return Cell(words.percent(part.share), value=part.share, under=words.interval(part.bounds))

@@ -1,0 +1,160 @@
+"""One run, or the difference of two, as one HTML file that opens offline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from adaptbench.errors import UsageError
+from adaptbench.report import html, sections, verdict, words
+from adaptbench.report.difference import difference_page
+from adaptbench.report.figures import curves, energy, exits, recovery, savings
+from adaptbench.report.gallery import gallery
+from adaptbench.report.view import RunLike, View
+
+SECTIONS = {
+    "overview": "What is saved, what is taken back",
+    "curves": "Accuracy against cost",
+    "exits": "Where inputs leave",
+    "savings": "Promised and realised saving",
+    "energy": "Energy per sample",
+    "gallery": "Crafted inputs",
+    "attacks": "Attacks and threat models",
+    "models": "Models",
+    "reproduce": "How to reproduce",
+}
+
+
+def write_report(runs: Sequence[Path], out: Path) -> Path:
+    """Write the report of one run, or the difference page of two.
+
+    Args:
+        runs: one run directory, or two: A, then B.
+        out: the HTML file; folders above it are made.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        UsageError: neither one run nor two.
+        RunError: a directory is not a complete run.
+        OutputError: ``out`` cannot be written.
+    """
+    from adaptbench.results.store import Run
+
+    if len(runs) not in (1, 2):
+        raise UsageError(
+            f"{words.plural(len(runs), 'run')} given to the report.",
+            why="A page shows one run, or how two differ.",
+            todo="Name one run directory, or two.",
+        )
+    opened = [Run.open(Path(path)) for path in runs]
+    text = run_page(opened[0]) if len(opened) == 1 else difference_page(opened[0], opened[1])
+    return html.write(text, Path(out))
+
+
+def run_page(run: RunLike) -> str:
+    """The page of one run as text; the same run gives the same bytes."""
+    view = View(run)
+    manifest = view.manifest
+    suite: Mapping[str, Any] = manifest.get("suite") or {}
+    name = str(suite.get("name") or run.path.name)
+    return html.render(
+        "report.html.j2",
+        title=_title(view, name),
+        kicker=_kicker(view, name),
+        contents=list(SECTIONS.items()),
+        names=SECTIONS,
+        sources=f"the run “{name}”",
+        verdict=verdict.verdict(view),
+        headlines=verdict.headlines(view),
+        notes=[str(note) for note in manifest.get("notes") or []],
+        overview=sections.overview(view),
+        recovery=recovery.figure(view),
+        curves=curves.figure(view),
+        exits=exits.figure(view),
+        savings=savings.figure(view),
+        energies=energy.figures(view),
+        idle=energy.idle_table(view),
+        whole=energy.suite_table(view),
+        gallery=gallery(view),
+        audit=sections.attack_audit(view) if any(view.attacks(subject) for subject in view.subjects) else None,
+        recipes=sections.recipes(view),
+        models=sections.model_table(view),
+        model_details=_models(view),
+        command=str(manifest.get("command") or ""),
+        facts=run_facts(view),
+        meters=sections.meter_table(view),
+        method=list(verdict.method(view)),
+        suite_text=str(suite.get("text") or ""),
+        versions=html.facts(manifest.get("versions") or {}),
+        cases=sections.all_cases(view),
+    )
+
+
+def run_facts(view: View) -> list[tuple[str, str]]:
+    """Device, revision, seeds, duration: what a second party needs."""
+    manifest = view.manifest
+    suite, device, git = (manifest.get(key) or {} for key in ("suite", "device", "git"))
+    details = {key: value for key, value in device.items() if key not in ("name", "kind", "fingerprint")}
+    revision = (
+        f"{git.get('revision')}{', with uncommitted changes' if git.get('dirty') else ''}"
+        if git
+        else "not in a git repository"
+    )
+    data = {
+        f"data: {name}": f"{words.count(about.get('n'))} inputs of the {about.get('split', 'test')} split, "
+        f"sha256 {about.get('sha256', 'unknown')}"
+        for name, about in (manifest.get("data") or {}).items()
+    }
+    return html.facts(
+        {
+            "suite": suite.get("name"),
+            "suite sha256": suite.get("sha256"),
+            "overrides": words.listing(str(override) for override in suite.get("overrides") or []),
+            "limit": f"the first {words.count(suite['limit'])} inputs" if suite.get("limit") else "",
+            "device": f"{device.get('name', 'unknown')} ({device.get('kind', 'unknown')})" if device else "",
+            "device details": sections.settings(details),
+            "fingerprint": device.get("fingerprint"),
+            "git revision": revision,
+            "seeds": words.listing(str(seed) for seed in manifest.get("seeds") or []),
+            **data,
+            "started": manifest.get("started"),
+            "took": words.seconds(duration_s(manifest)) if manifest.get("ended") else "not finished",
+        }
+    )
+
+
+def duration_s(manifest: Mapping[str, Any]) -> float | None:
+    """How long the run took, in seconds; None where the manifest does not say."""
+    try:
+        span = datetime.fromisoformat(manifest["ended"]) - datetime.fromisoformat(manifest["started"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    return span.total_seconds()
+
+
+def _title(view: View, name: str) -> str:
+    data = words.listing(dict.fromkeys(subject.data for subject in view.subjects))
+    return f"{name}: adaptive inference on {data}" if data else name
+
+
+def _kicker(view: View, name: str) -> list[str]:
+    started = str(view.manifest.get("started") or "")[:10]
+    device = view.manifest.get("device") or {}
+    threads = f", {words.plural(device['threads'], 'thread')}" if device.get("threads") else ""
+    where = f"{device['kind']}{threads}" if device.get("kind") else ""
+    return [fact for fact in (f"suite {name}", where, started) if fact]
+
+
+def _models(view: View) -> list[dict[str, Any]]:
+    return [
+        {
+            "title": view.model_title(name),
+            "nodes": sections.path_table(view, name, place),
+            "card": sections.card_lines(model.get("card") or {}),
+        }
+        for place, (name, model) in enumerate((view.manifest.get("models") or {}).items())
+    ]

@@ -1,0 +1,163 @@
+"""Numbers in words: one place for units, signs, intervals and the dash that stands for what is missing.
+
+Nothing heavy is imported, so that the command line's table uses the same helpers as the page.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from numbers import Real
+from typing import TypeGuard
+
+DASH = "–"
+"""What a figure that does not exist looks like; never 0."""
+
+_MINUS = "\u2212"
+_CARDINALS = (
+    "No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine", "Ten", "Eleven", "Twelve",
+)  # fmt: skip
+_DECADES = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"), (1e-12, "p"))
+
+
+def exists(value: object) -> TypeGuard[float]:
+    """Whether ``value`` is a finite number (a bool is not one)."""
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def number(value: float | None, digits: int = 2, *, signed: bool = False) -> str:
+    """``value`` with a fixed number of decimals and a true minus sign; the dash if it does not exist."""
+    if value is None or not math.isfinite(value):
+        return DASH
+    text = f"{abs(value):,.{digits}f}".replace(",", "\u2009")
+    is_zero = not any(sign in text for sign in "123456789")
+    if value < 0 and not is_zero:
+        return _MINUS + text
+    return "+" + text if signed and not is_zero else text
+
+
+def count(value: float | None) -> str:
+    """A whole number, thousands apart by thin spaces."""
+    return number(value, 0)
+
+
+def percent(share: float | None, digits: int = 1, *, signed: bool = False) -> str:
+    """A share (1.0 = all) in per cent: ``97.8 %``."""
+    if share is None or not math.isfinite(share):
+        return DASH
+    return f"{number(100 * share, digits, signed=signed)} %"
+
+
+def points(share: float | None, digits: int = 1) -> str:
+    """A difference of two shares, in percentage points: ``−0.6 points``."""
+    if share is None or not math.isfinite(share):
+        return DASH
+    return f"{number(100 * share, digits, signed=True)} points"
+
+
+def macs(value: float | None) -> str:
+    """Multiply–accumulates: ``0.41 M``, ``85.3 k``, ``4.10 G``."""
+    return _scaled(value, "", floor=0.1, smallest=1.0).rstrip()
+
+
+def joules(value: float | None) -> str:
+    """Energy in J: ``0.12 mJ``."""
+    return _scaled(value, "J")
+
+
+def watts(value: float | None) -> str:
+    """Power in W: ``4.20 W``."""
+    return _scaled(value, "W", floor=1.0)
+
+
+def seconds(value: float | None) -> str:
+    """Time in s: ``0.31 ms``; from two minutes on ``4 min 05 s``, from two hours on ``3 h 20 min``."""
+    if value is not None and math.isfinite(value) and value >= 120:
+        total = round(value)
+        if total >= 7200:
+            return f"{total // 3600} h {total % 3600 // 60:02d} min"
+        return f"{total // 60} min {total % 60:02d} s"
+    return _scaled(value, "s")
+
+
+def one_scale(values: Iterable[float | None], unit: str) -> Callable[[float | None], str]:
+    """A writer for a whole column, with one prefix and as many decimals for all, so that figures compare by eye.
+
+    Args:
+        values: everything that will stand in the column.
+        unit: ``J``, ``s``, ``W`` …
+    """
+    sizes = [abs(value) for value in values if value is not None and math.isfinite(value) and value != 0]
+    largest, smallest = max(sizes, default=1.0), min(sizes, default=1.0)
+    factor, prefix = next((pair for pair in _DECADES if largest >= 0.1 * pair[0]), _DECADES[-1])
+    digits = min(max(1 - math.floor(math.log10(smallest / factor)), 0), 4)
+
+    def write(value: float | None) -> str:
+        return DASH if value is None or not math.isfinite(value) else f"{number(value / factor, digits)} {prefix}{unit}"
+
+    return write
+
+
+def interval(bounds: Sequence[float | None] | None, digits: int = 1, *, scale: float = 100.0) -> str:
+    """A confidence interval, ``[90.3, 93.8]``, in per cent unless ``scale`` says otherwise; empty if there is none."""
+    if bounds is None or len(bounds) != 2:
+        return ""
+    low, high = bounds
+    if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
+        return ""
+    return f"[{number(scale * low, digits)}, {number(scale * high, digits)}]"
+
+
+def eps(value: float | None) -> str:
+    """An L∞ size in [0, 1] pixel units as grey levels: ``8/255``."""
+    if value is None or not math.isfinite(value):
+        return DASH
+    levels = 255 * value
+    return f"{number(levels, 0 if abs(levels - round(levels)) < 1e-3 else 2)}/255"
+
+
+def provenance_kind(provenance: str | None) -> str:
+    """``measured``, ``modelled`` or, where nothing answered, an empty string."""
+    head = (provenance or "").split(":", 1)[0].strip().lower()
+    return head if head in ("measured", "modelled") else ""
+
+
+def listing(things: Iterable[str], last: str = "and") -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    items = list(things)
+    if len(items) < 2:
+        return "".join(items)
+    return f"{', '.join(items[:-1])} {last} {items[-1]}"
+
+
+def cardinal(amount: int) -> str:
+    """A small number as a word, to open a sentence with."""
+    return _CARDINALS[amount] if 0 <= amount < len(_CARDINALS) else count(amount)
+
+
+def plural(amount: int, one: str, many: str | None = None) -> str:
+    """``1 model``, ``3 models``."""
+    return f"{count(amount)} {one if amount == 1 else many or one + 's'}"
+
+
+def clip(text: str, width: int) -> str:
+    """``text`` cut to ``width`` characters, with an ellipsis where something is gone."""
+    return text if len(text) <= width else text[: width - 1].rstrip() + "…"
+
+
+def _scaled(value: float | None, unit: str, *, floor: float = 0.1, smallest: float = 0.0) -> str:
+    """The largest prefix that leaves at least ``floor`` before the unit."""
+    if value is None or not math.isfinite(value):
+        return DASH
+    size = abs(value)
+    if size == 0 or (smallest and size < 1000):
+        return f"{number(value, 0 if smallest and size == round(size) else 1 if size else 0)} {unit}"
+    for factor, prefix in _DECADES:
+        if factor >= smallest and size >= floor * factor:
+            return f"{number(value / factor, _decimals(size / factor))} {prefix}{unit}"
+    factor, prefix = _DECADES[-1]
+    return f"{number(value / factor, 2)} {prefix}{unit}"
+
+
+def _decimals(size: float) -> int:
+    return 2 if size < 9.995 else 1 if size < 99.95 else 0

@@ -1,0 +1,16 @@
+"""Conformance kits for plug-in authors: subclass one in a test file, give the object, and pytest runs the laws."""
+
+from adaptbench.testing.data import DataConformance
+from adaptbench.testing.models import ModelConformance, check_model
+from adaptbench.testing.planted import planted_graph, planted_split
+from adaptbench.testing.policies import PolicyConformance, check_policy
+
+__all__ = [
+    "DataConformance",
+    "ModelConformance",
+    "PolicyConformance",
+    "check_model",
+    "check_policy",
+    "planted_graph",
+    "planted_split",
+]

@@ -1,0 +1,501 @@
+"""What every adaptive model must hold to. Subclass in a test file and give `model`::
+
+    class TestMyModel(ModelConformance):
+        def model(self):
+            return my_model()
+
+pytest collects the checks; `check_model(model)` runs them all in plain Python.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from adaptbench.adaptive.counting import counting
+from adaptbench.adaptive.model import AdaptiveModel, frozen
+from adaptbench.adaptive.outcome import TIE_MARGIN, Inference
+from adaptbench.adaptive.splits import Split
+from adaptbench.errors import AdaptBenchError, CapabilityError, DomainError, LeakageError
+from adaptbench.testing import views
+
+
+class ModelConformance:
+    """The laws of an adaptive model, one check each; a failure says which sample broke which law.
+
+    Attributes:
+        n_inputs: pictures drawn where `inputs` gives none.
+        follows_input: False for a model whose decisions do not depend on the picture by design.
+    """
+
+    n_inputs: ClassVar[int] = 64
+    follows_input: ClassVar[bool] = True
+
+    @abstractmethod
+    def model(self) -> AdaptiveModel:
+        """The model under test; called once for all checks."""
+
+    def inputs(self) -> Tensor | None:
+        """(N, C, H, W) inside the domain; None: drawn, from flat to full contrast."""
+        return None
+
+    # ------------------------------------------------------------------ what the checks work on
+
+    def _given(self) -> tuple[AdaptiveModel, Tensor, Tensor]:
+        kept: tuple[AdaptiveModel, Tensor, Tensor] | None = type(self).__dict__.get("_kept")
+        if kept is None:
+            model = self.model()
+            x = self.inputs()
+            kept = _prepare(model, x, self.n_inputs)
+            type(self)._kept = kept  # type: ignore[attr-defined]
+        return kept
+
+    def _infer(self, x: Tensor | None = None, **how: Any) -> Inference:
+        model, default, labels = self._given()
+        if model.needs_labels and "labels" not in how and x is None:
+            how["labels"] = labels
+        return model.infer(default if x is None else x, **how)
+
+    def _relaxes(self) -> bool:
+        model, _, _ = self._given()
+        return "gradients" in model.capabilities and not model.needs_labels
+
+    # ------------------------------------------------------------------ the checks
+
+    def test_it_describes_itself(self) -> None:
+        """Names, sizes and costs that records and attacks rely on."""
+        model, x, _ = self._given()
+        found = self._infer()
+        n, nodes = len(x), len(model.node_names)
+        assert len(set(model.node_names)) == nodes > 0, "node names are column names: they must differ"
+        assert len(set(model.exit_names)) == len(model.exit_names) > 0, "exit names must differ"
+        assert model.capabilities <= {"gradients", "exit_logits", "queries"}, "an unknown capability"
+        assert len(model.node_macs) == nodes, "node_macs has one entry a node"
+        assert found.logits.shape == (n, model.n_classes), f"logits {tuple(found.logits.shape)}, not (N, C)"
+        assert found.path.shape == (n, nodes) and found.path.dtype == torch.bool, "path is (N, V) bool"
+        for name, column in (("macs", found.macs), ("exit", found.exit)):
+            assert column.shape == (n,) and column.dtype == torch.int64, f"{name} is (N,) int64"
+        assert int(found.exit.min()) >= 0 and int(found.exit.max()) < len(model.exit_names), "exit indexes exit_names"
+        if not model.needs_labels:
+            assert isinstance(model.uncounted, tuple) and isinstance(model.policy_name, str)
+
+    def test_the_hard_pass_is_running_everything_and_choosing_afterwards(self) -> None:
+        """Law 1: skipping changes what is paid, not what is answered."""
+        model, x, _ = self._given()
+        if model.needs_labels:
+            return
+        found = self._infer()
+        if (dense := views.chosen_afterwards(model, x)) is None:
+            return
+        path, logits, tie = dense
+        sure = ~(found.tie | tie)
+        _same(found.path, path, sure, "the path", "the hard pass", "choosing afterwards")
+        _close(found.logits, logits, sure, "the hard pass", "choosing afterwards")
+
+    def test_no_sample_touches_another(self) -> None:
+        """Law 1: batch 1, odd batches and the whole batch agree, ties aside."""
+        whole = self._infer()
+        _, x, labels = self._given()
+        sure = (~whole.tie).float().mean()
+        assert sure >= 0.5, f"only {sure:.0%} of the decisions are clear of a tie: the checks below would be empty"
+        _agree(whole, self._infer(per_sample=True), "the whole batch", "one sample at a time")
+        for size in (7, len(x) // 2 + 1):
+            parts = [
+                self._infer(x[i : i + size], labels=labels[i : i + size]) for i in range(0, len(x), size)
+            ]
+            _agree(whole, Inference.join(parts), "the whole batch", f"batches of {size}")
+
+    def test_the_order_of_a_batch_does_not_matter(self) -> None:
+        """Law 1, again: a shuffled batch gives the shuffled results."""
+        _, x, labels = self._given()
+        order = torch.randperm(len(x), generator=torch.Generator().manual_seed(7))
+        whole = self._infer()
+        back = order.argsort()
+        mixed = self._infer(x[order], labels=labels[order])
+        _agree(whole, _rows(mixed, back), "the batch in order", "the batch shuffled")
+
+    def test_the_same_call_gives_the_same_result(self) -> None:
+        """No hidden counter or draw: two identical calls are identical to the bit."""
+        one, two = self._infer(), self._infer()
+        assert torch.equal(one.logits, two.logits), "logits differ between two identical calls"
+        assert torch.equal(one.path, two.path) and torch.equal(one.macs, two.macs), "paths differ between two calls"
+
+    def test_what_is_skipped_does_not_run(self) -> None:
+        """Law 2: a node's module sees exactly the samples whose path it is on, and none other."""
+        model, x, labels = self._given()
+        modules = views.node_modules(model)
+        force = _mixed_paths(model, len(x))
+        if model.needs_labels:  # an oracle runs everything to choose
+            calls: list[dict[str, Any]] = [{"force": force}]
+        else:
+            calls = [{}, {"force": force}, *({"force": path} for path in model.paths()[:8])]
+        _ = model.min_macs  # counting runs every node once; it is not what is looked at
+        for how in calls:
+            with _rows_seen(modules) as seen:
+                found = self._infer(**how)
+            for v, rows in seen.items():
+                want = int(found.path[:, v].sum())
+                assert rows == want, (
+                    f"node '{model.node_names[v]}' is on the path of {want} samples and ran on {rows}: "
+                    "what is skipped must not run"
+                )
+
+    def test_macs_are_the_sum_over_the_path(self) -> None:
+        """Law 3: nodes on the path, policy, prediction and gates are all that is counted."""
+        model, x, _ = self._given()
+        for found in (self._infer(), self._infer(force=_mixed_paths(model, len(x)))):
+            extra = views.overhead_macs(model, found)
+            if extra is None:
+                return
+            total = (found.path.cpu() * torch.tensor(model.node_macs)).sum(1) + extra
+            _same(found.macs.cpu(), total, torch.ones(len(x), dtype=torch.bool), "MACs", "macs", "Σ path · node MACs + policy")
+
+    def test_macs_are_what_the_dispatcher_saw(self) -> None:
+        """Law 3: on a mixed batch the records add up to the count of what really ran."""
+        model, x, _ = self._given()
+        calls: list[dict[str, Any]] = [{"force": _mixed_paths(model, len(x))}]
+        if not model.needs_labels:
+            calls.append({})
+        _ = model.min_macs
+        for how in calls:
+            with counting() as counter:
+                found = self._infer(**how)
+            claimed = int(found.macs.sum())
+            assert counter.macs == claimed, (
+                f"the records claim {claimed} MACs, the dispatcher saw {counter.macs} ({dict(counter.by_operator)}): "
+                "something runs unrecorded, or is recorded and does not run"
+            )
+            hidden = set(counter.uncounted) - set(model.uncounted)
+            assert not hidden, f"uncounted operators ran that model.uncounted does not name: {sorted(hidden)}"
+
+    def test_margins_have_the_sign_of_the_decisions(self) -> None:
+        """Law 4: along the path taken, a margin is > 0 exactly where the sample went on spending."""
+        model, x, _ = self._given()
+        if not self._relaxes():
+            return
+        found = self._infer()
+        with torch.no_grad():
+            relaxed = model.relax(x)
+        decisions = len(model.dearest_decisions)
+        assert relaxed.margins.shape == (len(x), decisions), f"margins are (N, D) with D = {decisions}"
+        assert relaxed.exit_logits.shape == (len(x), len(model.exit_names), model.n_classes), "exit_logits is (N, K, C)"
+        assert relaxed.reach.shape == (len(x), len(model.node_names)), "reach is (N, V)"
+        if (decided := views.hard_decisions(model, found)) is None:
+            return
+        taken, asked = decided
+        margins = relaxed.margins.cpu()
+        wrong = asked & ~found.tie[:, None].cpu() & ((margins > 0) != taken) & (margins.abs() > TIE_MARGIN)
+        if wrong.any():
+            i, d = wrong.nonzero()[0].tolist()
+            raise AssertionError(
+                f"sample {i}, decision {d}: the margin is {margins[i, d]:.3g}, but the hard pass "
+                f"{'went on' if taken[i, d] else 'did not go on'}"
+            )
+
+    def test_expected_macs_become_the_executed_ones(self) -> None:
+        """Law 4: as the temperature falls; and at no temperature do they leave [min, max]."""
+        model, x, _ = self._given()
+        if not self._relaxes():
+            return
+        found = self._infer()
+        slack = 1e-5 * model.max_macs
+        with torch.no_grad():
+            for temperature in (10.0, 1.0, 0.1, 0.01, 1e-7):
+                expected = model.relax(x, temperature=temperature).expected_macs.double()
+                assert torch.isfinite(expected).all(), f"expected_macs is not finite at temperature {temperature:g}"
+                low, high = float(expected.min()), float(expected.max())
+                assert model.min_macs - slack <= low and high <= model.max_macs + slack, (
+                    f"expected_macs spans [{low:.6g}, {high:.6g}] at temperature {temperature:g}; "
+                    f"no path costs less than {model.min_macs} or more than {model.max_macs}"
+                )
+        off = ((expected - found.macs).abs() > max(slack, 0.5)) & ~found.tie
+        if off.any():
+            i = int(off.nonzero()[0])
+            raise AssertionError(
+                f"sample {i}: expected_macs is {expected[i]:.6g} at temperature 1e-7, executed are {int(found.macs[i])}"
+            )
+
+    def test_costs_stay_between_the_extremes_and_reach_them(self) -> None:
+        """Law 5: min_macs and max_macs are costs of real paths, the first two of paths()."""
+        model, x, _ = self._given()
+        found = self._infer()
+        paths = model.paths()
+        assert model.min_macs <= int(found.macs.min()), f"a sample cost {int(found.macs.min())}, less than min_macs"
+        assert int(found.macs.max()) <= model.max_macs, f"a sample cost {int(found.macs.max())}, more than max_macs"
+        for what, path, want in (
+            ("cheapest", paths[0], model.min_macs),
+            ("dearest", paths[min(1, len(paths) - 1)], model.max_macs),
+        ):
+            macs = self._infer(force=path).macs
+            assert (macs == want).all(), f"the {what} path costs {macs.unique().tolist()}, the model says {want}"
+
+    def test_paths_cover_every_node_and_are_followed(self) -> None:
+        """Warm-up and profiling force paths: each is taken as given, together they run everything."""
+        model, x, _ = self._given()
+        paths = model.paths()
+        assert torch.stack(paths).any(0).all(), "paths() leaves a node out: it would run cold the first time"
+        for path in paths:
+            got = self._infer(x[:2], force=path).path
+            assert (got == path.to(got.device)).all(), (
+                f"forced on {_names(model, path)}, the model took {_names(model, got[0])}"
+            )
+        if self._relaxes() and (decided := views.hard_decisions(model, self._infer(x[:1], force=paths[min(1, len(paths) - 1)]))):
+            assert torch.equal(decided[0][0], model.dearest_decisions.cpu()), (
+                "dearest_decisions are not those of the dearest path"
+            )
+
+    def test_nothing_is_left_changed(self) -> None:
+        """Law 6: flags, weights, buffers, gradients, random state and the input are as before."""
+        model, x, _ = self._given()
+        was = [module.training for module in model.modules()]
+        try:
+            for i, module in enumerate(model.modules()):
+                module.training = i % 2 == 0
+            kept = x.clone()
+            before = _state(model)
+            self._infer()
+            self._infer(per_sample=True)
+            model.run_reference(x)
+            _ = model.min_macs, model.max_macs, model.macs_full, model.paths()
+            if self._relaxes():
+                leaf = x.clone().requires_grad_()
+                expected = model.relax(leaf).expected_macs
+                if expected.requires_grad:
+                    torch.autograd.grad(expected.sum(), leaf, allow_unused=True)
+            after = _state(model)
+        finally:
+            for module, flag in zip(model.modules(), was, strict=True):
+                module.training = flag
+        for what, value in before.items():
+            assert after[what] == value, f"{what} changed during inference or relaxation"
+        assert torch.equal(x, kept), "the input was changed in place"
+
+    def test_gradients_reach_the_input(self) -> None:
+        """White-box attacks need them: of expected MACs, margins and exit logits, finite, not all zero."""
+        model, x, _ = self._given()
+        if not self._relaxes():
+            return
+        leaf = x.clone().requires_grad_()
+        relaxed = model.relax(leaf, temperature=1.0)
+        targets = {"exit_logits": relaxed.exit_logits}
+        if self.follows_input and relaxed.margins.shape[1] and views.decides_from_input(model):
+            targets |= {"expected_macs": relaxed.expected_macs, "margins": relaxed.margins}
+        for what, value in targets.items():
+            assert value.requires_grad, f"{what} has no gradient: was something detached or rounded?"
+            (gradient,) = torch.autograd.grad(value.sum(), leaf, retain_graph=True, allow_unused=True)
+            assert gradient is not None, f"{what} does not depend on the input"
+            assert torch.isfinite(gradient).all(), f"the gradient of {what} is not finite"
+            weights = torch.linspace(-1, 1, value.numel(), device=value.device).view_as(value)  # sums may cancel
+            (weighted,) = torch.autograd.grad((value * weights).sum(), leaf, retain_graph=True)
+            assert (gradient != 0).any() or (weighted != 0).any(), f"the gradient of {what} is zero everywhere"
+
+    def test_calling_the_model_is_inference(self) -> None:
+        """forward returns the same logits, with gradients, so that any torch tool can use the model."""
+        model, x, _ = self._given()
+        if model.needs_labels:
+            return
+        found = self._infer()
+        leaf = x.clone().requires_grad_("gradients" in model.capabilities)
+        with frozen(model):
+            logits = model(leaf)
+        _close(found.logits, logits.detach(), ~found.tie, "infer", "calling the model")
+        if "gradients" in model.capabilities:
+            assert logits.requires_grad, "model(x) has no gradient"
+
+    def test_inputs_outside_the_domain_are_refused(self) -> None:
+        """A wrong shape, type or value is an error that names it, never a wrong figure."""
+        model, x, labels = self._given()
+        low, high = float(x.amin()), float(x.amax())
+        one = x[:2].clone()
+        bad: dict[str, Tensor] = {
+            "a single picture without a batch": x[0],
+            "an empty batch": x[:0],
+            "whole numbers": torch.zeros_like(one, dtype=torch.uint8),
+            "another width": torch.cat([one, one], -1),
+            "another number of channels": torch.cat([one, one], 1),
+        }
+        for name, value in (("NaN", torch.nan), ("infinity", torch.inf), ("too large", high + 1e3), ("too small", low - 1e3)):
+            bad[name] = one.clone().index_fill_(0, torch.tensor([1], device=one.device), value)
+        for what, given in bad.items():
+            _refuses(lambda given=given: self._infer(given, labels=labels[:2]), DomainError, what)  # type: ignore[misc]
+            if self._relaxes():
+                _refuses(lambda given=given: model.relax(given), DomainError, f"relax: {what}")  # type: ignore[misc]
+        few = torch.zeros(1, dtype=torch.int64)
+        _refuses(lambda: self._infer(one, seeds=few, labels=labels[:2]), DomainError, "seeds for fewer samples")
+        _refuses(lambda: self._infer(one, labels=few), DomainError, "labels for fewer samples")
+        short = torch.ones(len(model.node_names) + 1, dtype=torch.bool)
+        _refuses(lambda: self._infer(one, force=short), CapabilityError, "a forced path of another length")
+
+    def test_chance_follows_the_sample(self) -> None:
+        """A policy that draws does so from each sample's seed alone: no batch, order or global state changes a draw."""
+        model, x, _ = self._given()
+        if model.needs_labels:
+            return
+        seeds = torch.arange(len(x), dtype=torch.int64, device=x.device) * 7919 + 11
+        one = self._infer(seeds=seeds)
+        torch.rand(3)
+        order = torch.arange(len(x) - 1, -1, -1)
+        _agree(one, _rows(self._infer(x[order], seeds=seeds[order]), order), "seeds in order", "seeds in reverse order")
+        if not views.draws(model):
+            _agree(one, self._infer(), "one choice of seeds", "another, though the policy does not draw")
+            return
+        if not len(model.dearest_decisions):
+            return
+        same = self._infer(x[:1].expand(256, *x.shape[1:]), seeds=torch.arange(256, device=x.device))
+        assert len(same.path.unique(dim=0)) > 1, "256 seeds of one picture gave one path: the policy ignores its seeds"
+
+    def test_the_static_reference_costs_what_it_says(self) -> None:
+        """macs_full is the dispatcher's count of run_reference: savings are shares of it."""
+        model, x, _ = self._given()
+        _ = model.min_macs
+        with counting() as counter:
+            logits = model.run_reference(x)
+        assert logits.shape == (len(x), model.n_classes) and torch.isfinite(logits).all(), "the reference gives no logits"
+        assert not logits.requires_grad, "the reference runs without gradients: it is timed"
+        assert counter.macs == model.macs_full * len(x), (
+            f"the reference ran {counter.macs / len(x):.1f} MACs a sample, macs_full says {model.macs_full}"
+        )
+
+    def test_an_oracle_asks_for_labels(self) -> None:
+        """A policy that looks at the label says so, and is no target for gradients."""
+        model, x, labels = self._given()
+        if not model.needs_labels:
+            return
+        _refuses(lambda: model.infer(x), CapabilityError, "an oracle without labels")
+        _refuses(lambda: model.relax(x), CapabilityError, "gradients of an oracle")
+        assert "gradients" not in model.capabilities, "an oracle offers no gradients; its capabilities must not say so"
+        model.infer(x, labels=labels)
+
+    def test_the_test_split_is_not_logged(self) -> None:
+        """Policies are fitted on calibration samples; a test split is refused."""
+        model, x, _ = self._given()
+        pixels = torch.zeros(4, *x.shape[1:], dtype=torch.uint8)
+        names = tuple(f"class{c}" for c in range(model.n_classes))
+        for role in ("test", "train"):
+            split = Split("planted", role, pixels, torch.zeros(4, dtype=torch.int64), torch.arange(4), names)  # type: ignore[arg-type]
+            try:
+                model.log(split)
+            except (LeakageError, CapabilityError):
+                continue
+            raise AssertionError(f"log() took a {role} split; only calibration samples may shape a policy")
+
+
+def check_model(model: AdaptiveModel, x: Tensor | None = None, *, n_inputs: int = 64, follows_input: bool = True) -> None:
+    """Every check of `ModelConformance` on one model.
+
+    Args:
+        model: any adaptive model.
+        x: (N, C, H, W) inside its domain (default: drawn).
+        n_inputs: how many to draw.
+        follows_input: False where decisions do not depend on the picture by design.
+
+    Raises:
+        AssertionError: a law does not hold; the message names it.
+    """
+    settings = {"_kept": _prepare(model, x, n_inputs), "follows_input": follows_input}
+    kit = type("Check", (ModelConformance,), settings)()
+    for name in dir(kit):
+        if name.startswith("test_"):
+            getattr(kit, name)()
+
+
+# ---------------------------------------------------------------------- helpers
+
+
+def _prepare(model: AdaptiveModel, x: Tensor | None, n: int) -> tuple[AdaptiveModel, Tensor, Tensor]:
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    generator = torch.Generator().manual_seed(0)
+    if x is None:
+        low, high = float(model.domain.low), float(model.domain.high)
+        contrast = torch.linspace(0.05, 1.0, n)[torch.randperm(n, generator=generator)].view(-1, 1, 1, 1)
+        noise = torch.rand((n, *model.domain.shape), generator=generator) - 0.5
+        x = low + (high - low) * (0.5 + contrast * noise)
+    labels = torch.randint(model.n_classes, (len(x),), generator=generator)
+    return model, x.detach().to(device), labels.to(device)
+
+
+def _mixed_paths(model: AdaptiveModel, n: int) -> Tensor:
+    """(N, V): every path that the model lists, in turn."""
+    paths = torch.stack(model.paths())
+    return paths[torch.arange(n) % len(paths)]
+
+
+def _names(model: AdaptiveModel, path: Tensor) -> str:
+    return " → ".join(name for name, on in zip(model.node_names, path.tolist(), strict=True) if on)
+
+
+def _rows(found: Inference, order: Tensor) -> Inference:
+    return Inference(found.logits[order], found.macs[order], found.exit[order], found.path[order], found.tie[order])
+
+
+def _same(a: Tensor, b: Tensor, sure: Tensor, what: str, one: str, other: str) -> None:
+    differ = (a != b).flatten(1).any(1) if a.ndim > 1 else a != b
+    if (differ & sure).any():
+        i = int((differ & sure).nonzero()[0])
+        raise AssertionError(f"sample {i}: {what} of {one} is {a[i].tolist()}, of {other} {b[i].tolist()}")
+
+
+def _close(a: Tensor, b: Tensor, sure: Tensor, one: str, other: str) -> None:
+    scale = max(1.0, float(a.abs().max()))
+    gap = torch.where(sure, (a - b).abs().amax(1), 0.0)
+    i = int(gap.argmax())
+    assert float(gap[i]) <= 1e-4 * scale, f"sample {i}: logits of {one} and of {other} differ by {float(gap[i]):.3g}"
+
+
+def _agree(a: Inference, b: Inference, one: str, other: str) -> None:
+    sure = ~(a.tie | b.tie)
+    for what in ("path", "exit", "macs"):
+        _same(getattr(a, what), getattr(b, what), sure, what, one, other)
+    _close(a.logits, b.logits, sure, one, other)
+
+
+@contextmanager
+def _rows_seen(modules: list[Any]) -> Iterator[dict[int, int]]:
+    """Samples that each node's module is called with; modules that several nodes share are left out."""
+    seen: dict[int, int] = {}
+    handles = []
+    for v, module in enumerate(modules):
+        if module is None or sum(module is other for other in modules) > 1:
+            continue
+        seen[v] = 0
+
+        def note(_module: Any, args: Any, _out: Any, v: int = v) -> None:
+            seen[v] += views.batch_of(args)
+
+        handles.append(module.register_forward_hook(note))
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _state(model: AdaptiveModel) -> dict[str, Any]:
+    weights, buffers = hashlib.sha256(), hashlib.sha256()
+    for digest, tensors in ((weights, model.parameters()), (buffers, model.buffers())):
+        for tensor in tensors:
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return {
+        "training flags": [m.training for m in model.modules()],
+        "weights": weights.hexdigest(),
+        "buffers": buffers.hexdigest(),
+        "requires_grad": [p.requires_grad for p in model.parameters()],
+        "parameter gradients": [p.grad is None for p in model.parameters()],
+        "torch's random state": torch.get_rng_state().numpy().tobytes(),
+    }
+
+
+def _refuses(call: Callable[[], object], error: type[AdaptBenchError], what: str) -> None:
+    try:
+        call()
+    except error:
+        return
+    except Exception as other:
+        raise AssertionError(f"{what}: {type(other).__name__} was raised where {error.__name__} is expected: {other}") from other
+    raise AssertionError(f"{what} was accepted; raise {error.__name__}")

@@ -1,0 +1,81 @@
+"""Where the kit looks inside a model: which module runs for which node, which margin belongs to which decision."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from adaptbench.adaptive.gated import GatedNetwork
+from adaptbench.adaptive.graph import DecisionGraph
+from adaptbench.adaptive.model import AdaptiveModel, frozen
+from adaptbench.adaptive.outcome import Inference, seeds_from_content
+from adaptbench.adaptive.policy import NeverStop
+from adaptbench.adaptive.replay import replay
+
+
+def node_modules(model: AdaptiveModel) -> list[nn.Module | None]:
+    """V modules that run exactly where their node is on the path; None where nothing can be said."""
+    if isinstance(model, DecisionGraph):
+        return list(model.stages)
+    if isinstance(model, GatedNetwork):
+        return [None, *model.bodies, None]
+    return [None] * len(model.node_names)
+
+
+def overhead_macs(model: AdaptiveModel, found: Inference) -> Tensor | None:
+    """(N,) MACs beside the nodes': policy, prediction, gates. None for a kind of model that does not tell."""
+    if isinstance(model, DecisionGraph):
+        deciding = (found.path.cpu() * torch.tensor(model.policy_macs)).sum(1)
+        return deciding + torch.tensor(model.predict_macs)[found.exit.cpu()]
+    if isinstance(model, GatedNetwork):
+        return torch.full((len(found),), model.gate_macs)
+    return None
+
+
+def hard_decisions(model: AdaptiveModel, found: Inference) -> tuple[Tensor, Tensor] | None:
+    """(N, D) bool each: where the hard pass went on spending, and which decisions it came to at all."""
+    path = found.path.cpu()
+    if isinstance(model, DecisionGraph):
+        taken, asked = [], []
+        for v, w in model.structure.edges:
+            between = path[:, v + 1 : w].any(1)  # nodes run in order, so the next one run is the one handed over to
+            taken.append(path[:, v] & path[:, w] & ~between)
+            asked.append(path[:, v])
+        empty = torch.zeros(len(path), 0, dtype=torch.bool)
+        return (torch.stack(taken, 1), torch.stack(asked, 1)) if taken else (empty, empty)
+    if isinstance(model, GatedNetwork):
+        columns = [b + 1 for b, gated in enumerate(model.gated) if gated]
+        return path[:, columns], torch.ones(len(path), len(columns), dtype=torch.bool)
+    return None
+
+
+def chosen_afterwards(model: AdaptiveModel, x: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
+    """Path (N, V), logits (N, C) and ties (N,) of running everything on everybody and choosing then."""
+    with frozen(model), torch.no_grad():
+        if isinstance(model, DecisionGraph):
+            found = replay(model.policy, model.structure, model.dense_logits(x), seeds=seeds_from_content(x))
+            return found.path, found.logits, found.tie
+        if isinstance(model, GatedNetwork):
+            logits, margins = model.gated_forward(x)
+            path = torch.ones(len(x), len(model.node_names), dtype=torch.bool)
+            path[:, [b + 1 for b, gated in enumerate(model.gated) if gated]] = margins > 0
+            return path, logits, torch.zeros(len(x), dtype=torch.bool)
+    return None
+
+
+def draws(model: AdaptiveModel) -> bool:
+    """True where decisions are drawn by chance."""
+    return bool(getattr(getattr(model, "policy", None), "draws", False))
+
+
+def decides_from_input(model: AdaptiveModel) -> bool:
+    """False where decisions are constant or drawn, so that no gradient can reach the input."""
+    return not draws(model) and not isinstance(getattr(model, "policy", None), NeverStop)
+
+
+def batch_of(value: Any) -> int:
+    """How many samples a module was called with."""
+    return next((len(leaf) for leaf in tree_leaves(value) if isinstance(leaf, Tensor) and leaf.ndim), 0)

@@ -1,0 +1,162 @@
+"""A run from end to end: what it leaves behind, that it resumes after a kill, and that nothing is lost."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import adaptbench as ab
+from adaptbench.bench.plan import make_plan
+from adaptbench.bench.runner import run_suite
+from adaptbench.bench.suite import load_suite
+from adaptbench.errors import UncountedError, UsageError
+from adaptbench.results.store import Run
+
+SMALL = str(Path(__file__).parent / "small.yaml")
+NOISY = ("craft_s", "energy", "latency", "realised")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return run_suite(SMALL, out=tmp_path_factory.mktemp("run") / "small", command="adaptbench run small")
+
+
+def steady(record: dict[str, object]) -> dict[str, object]:
+    """A record without what a clock put into it."""
+    return {k: v for k, v in record.items() if not k.startswith(NOISY)}
+
+
+def test_every_case_of_the_plan_has_its_record(finished: Run) -> None:
+    plan = make_plan(load_suite(SMALL))
+    assert {c["evaluation"] for c in finished.cases} == {e.id for e in plan.evaluations}
+    timed = [c for c in finished.cases if c["batch_size"]]
+    assert len(timed) == 2 * 3 * 2  # models × conditions × batch sizes
+    assert {c["kind"] for c in finished.cases} == {"clean", "control", "attack", "reference", "sweep"}
+
+
+def test_records_agree_with_the_samples_behind_them(finished: Run) -> None:
+    for case in finished.cases:
+        rows = finished.samples([case["evaluation"]])
+        assert len(rows) == case["n"] == 30
+        assert case["accuracy"] == pytest.approx(rows["correct"].mean())
+        assert case["macs_mean"] == pytest.approx(rows["macs"].mean())
+        assert case["macs_min"] <= rows["macs"].min() <= rows["macs"].max() <= case["macs_max"]
+
+
+def test_recovery_is_the_ratio_of_means_over_the_same_inputs(finished: Run) -> None:
+    for case in finished.cases:
+        if case["kind"] != "attack":
+            continue
+        clean = finished.samples([case["evaluation"].replace("/ilfo", "/clean")])["macs"].mean()
+        attacked = finished.samples([case["evaluation"]])["macs"].mean()
+        assert case["recovery"] == pytest.approx((attacked - clean) / (case["macs_max"] - clean))
+
+
+def test_crafted_inputs_are_kept_and_give_the_recorded_figures(finished: Run) -> None:
+    import torch
+
+    case = next(c for c in finished.cases if c["model"] == "softmax-threshold" and c["condition"] == "ilfo")
+    stored = finished.crafted(case["crafted"])
+    rows = finished.samples([case["evaluation"]])
+    assert stored["sample_id"].tolist() == rows["sample_id"].tolist()
+    model = ab.load_model("softmax-threshold", "digits")
+    again = model.infer(torch.from_numpy(stored["x_adv"].copy()).float() / 255)
+    np.testing.assert_array_equal(again.macs.numpy(), rows["macs"].to_numpy())
+    clean = ab.load_data("digits").split("test").first(30).x.numpy()
+    assert np.abs(stored["x_adv"].astype(int) - clean.astype(int)).max() <= 16
+
+
+def test_energy_without_a_sensor_is_modelled_and_says_so(finished: Run) -> None:
+    timed = [c for c in finished.cases if c["batch_size"]]
+    assert all(c["energy_provenance"].startswith("modelled") for c in timed)
+    assert any("joules are modelled" in note for note in finished.manifest["notes"])
+    windows = finished.windows()
+    clock = windows[windows["meter"] == "clock"]
+    assert clock["energy_j"].isna().all()
+    assert clock["missing"].notna().all()
+    blocks = windows.groupby(["case", "meter"])["block"].nunique()
+    assert (blocks == 3).all()
+
+
+def test_windows_of_the_static_reference_stand_in_the_same_blocks(finished: Run) -> None:
+    cases = set(finished.windows()["case"])
+    assert {"static:softmax-threshold/b1", "static:skipnet/b8"} <= cases
+
+
+def test_a_second_run_computes_nothing_and_ends_equal(finished: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("a committed cell was computed again")
+
+    monkeypatch.setattr("adaptbench.bench.runner.evaluate_chunk", never)
+    monkeypatch.setattr("adaptbench.bench.measuring.measure", never)
+    again = run_suite(SMALL, out=finished.path)
+    assert again.cases == finished.cases
+
+
+def test_a_failing_attack_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from adaptbench.bench import runner
+
+    real, calls = runner.evaluate_chunk, []
+
+    def fails_late(*args: object, **kwargs: object) -> object:
+        calls.append(args)
+        if len(calls) == 7:
+            raise MemoryError("planted")
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(runner, "evaluate_chunk", fails_late)
+    with pytest.raises(MemoryError):
+        run_suite(SMALL, out=tmp_path / "run")
+    before = len(calls)
+    monkeypatch.setattr(runner, "evaluate_chunk", lambda *a, **k: calls.append(a) or real(*a, **k))
+    run_suite(SMALL, out=tmp_path / "run")
+    total = len(calls) - 1
+    assert total == sum(len(range(0, 30, 16)) for _ in make_plan(load_suite(SMALL)).evaluations)
+    assert before == 7
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_killed_and_resumed_equals_undisturbed(finished: Run, tmp_path: Path, seed: int) -> None:
+    """kill -9 once a random number of cells is on the disk, then the same command again."""
+    out = tmp_path / "run"
+    code = f"from adaptbench.bench.runner import run_suite; run_suite({SMALL!r}, out={str(out)!r})"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    child = subprocess.Popen([sys.executable, "-c", code], env=environment, start_new_session=True)
+    wanted = random.Random(seed).randint(1, 30)
+    cells = out / "cells"
+    while child.poll() is None:
+        if cells.is_dir() and sum(1 for _ in cells.iterdir()) >= wanted:
+            os.killpg(child.pid, signal.SIGKILL)
+            break
+    child.wait()
+    resumed = run_suite(SMALL, out=out)
+    assert [steady(c) for c in resumed.cases] == [steady(c) for c in finished.cases]
+    pd.testing.assert_frame_equal(resumed.samples(), finished.samples())
+
+
+def test_the_gate_passes_on_itself_and_sees_a_planted_fault(finished: Run) -> None:
+    assert ab.check(finished, finished).exit_code == 0
+
+
+def test_strict_refuses_uncounted_compute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from adaptbench.adaptive import DecisionGraph
+
+    monkeypatch.setattr(DecisionGraph, "uncounted", property(lambda self: ("aten::_fft_r2c",)))
+    with pytest.raises(UncountedError, match="_fft_r2c"):
+        run_suite(SMALL, out=tmp_path / "run")
+    loose = run_suite(SMALL, overrides=["strict=false", "measure=null", "conditions=[clean]"], out=tmp_path / "loose")
+    assert loose.cases[0]["uncounted"] == ["aten::_fft_r2c"]
+
+
+def test_no_such_device_is_said_before_anything_runs(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is no device"):
+        run_suite(SMALL, device="gpu9", out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()

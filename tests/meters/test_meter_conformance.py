@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import pytest
+
+from adaptbench.meters.base import Meter
+from adaptbench.meters.clock import ClockMeter
+from adaptbench.meters.reading import Found, Missing, Reading
+from adaptbench.testing.meters import MeterConformance
+
+
+class Honest(Meter):
+    """A plug-in author's first meter."""
+
+    name = "honest"
+    total = 0.0
+
+    def probe(self):
+        return Found({"sensor": "counter"})
+
+    def describe(self):
+        return {"found": True, "reason": None}
+
+    def begin(self):
+        self._need_open()
+        return self._clock()
+
+    def end(self, mark, work):
+        return [Reading("board", 1.0, self._clock() - mark, "measured: counter", "device")]
+
+
+class TestHonest(MeterConformance):
+    def make(self):
+        return Honest()
+
+
+class Zero(Honest):
+    def end(self, mark, work):
+        return [Reading("board", 0.0, self._clock() - mark, "measured: counter", "device")]
+
+
+class Lax(Honest):
+    def begin(self):
+        return self._clock()
+
+
+class Loud(Honest):
+    def begin(self):
+        print("measuring")  # noqa: T201
+        return super().begin()
+
+
+class Silent(Honest):
+    def end(self, mark, work):
+        return []
+
+
+class Unfound(Honest):
+    def describe(self):
+        return {"found": False, "reason": "no sensor"}
+
+
+class Reasonless(Honest):
+    def describe(self):
+        return {"found": False, "reason": None}
+
+
+class Fickle(Honest):
+    def end(self, mark, work):
+        self.total += 1
+        return [Reading(f"board{self.total:g}", 1.0, self._clock() - mark, "measured: counter", "device")]
+
+
+class Named(Honest):
+    name = "My Meter"
+
+
+def faulty(meter):
+    return type("Case", (MeterConformance,), {"make": lambda self: meter()})()
+
+
+@pytest.mark.parametrize(
+    ("meter", "check"),
+    [
+        (Zero, "missing_is_never_zero"),
+        (Lax, "misuse_is_said"),
+        (Loud, "it_prints_nothing"),
+        (Silent, "readings_say_where_they_come_from"),
+        (Unfound, "it_describes_itself"),
+        (Reasonless, "it_describes_itself"),
+        (Fickle, "two_windows_have_the_same_components"),
+        (Named, "it_has_a_name"),
+    ],
+)
+def test_each_fault_is_caught_by_its_check(meter, check):
+    with pytest.raises(AssertionError):
+        getattr(faulty(meter), f"test_{check}")()
+
+
+def test_a_meter_that_fails_to_open_is_closed():
+    class Broken(Honest):
+        def _open(self, device):
+            raise OSError("busy")
+
+    meter = Broken()
+    for _ in range(2):
+        with pytest.raises(OSError, match="busy"):
+            meter.open()
+
+
+def test_a_sensor_that_is_missing_passes_too():
+    class Absent(Honest):
+        def describe(self):
+            return {"found": False, "reason": "no sensor"}
+
+        def end(self, mark, work):
+            return [Reading("board", Missing("no sensor"), self._clock() - mark, "", "device")]
+
+    case = faulty(Absent)
+    for name in dir(case):
+        if name.startswith("test_"):
+            getattr(case, name)()
+
+
+def test_the_registry_s_meters_are_meters():
+    from adaptbench.registry import METERS
+
+    for name in ("clock", "modelled", "nvml", "codecarbon"):
+        made = METERS.load(name)()
+        assert isinstance(made, Meter)
+        assert made.name == name
+    assert ClockMeter.quantity == "time"

@@ -1,0 +1,182 @@
+"""Every shipped policy holds to the contract, and planted faults are found."""
+
+import pytest
+import torch
+
+from adaptbench.adaptive import ChainPolicy
+from adaptbench.policies import (
+    DagSelection,
+    LearnedCascade,
+    Myopic,
+    NeverStop,
+    Oracle,
+    RandomMix,
+    SoftmaxThreshold,
+    UniformThreshold,
+)
+from adaptbench.testing import PolicyConformance, check_policy, planted_graph, planted_split
+
+
+class TestSoftmaxThreshold(PolicyConformance):
+    another_setting = 0.2
+
+    def fit(self, log):
+        return SoftmaxThreshold.fit(log, epsilon=0.02, min_support=100)
+
+
+class TestLearnedCascade(PolicyConformance):
+    another_setting = 0.8
+
+    def fit(self, log):
+        return LearnedCascade.fit(log, price=0.3, steps=60)
+
+
+class TestDagSelection(PolicyConformance):
+    graph = "dag"
+    another_setting = 4.0
+
+    def fit(self, log):
+        return DagSelection.fit(log, prices=(1.0, 4.0), steps=60).at(1.0)
+
+
+class TestMyopic(PolicyConformance):
+    graph = "dag"
+    another_setting = 4.0
+
+    def fit(self, log):
+        return Myopic.fit(log, prices=(1.0, 4.0), steps=60).at(1.0)
+
+
+class TestUniformThreshold(PolicyConformance):
+    another_setting = 0.5
+
+    def fit(self, log):
+        return UniformThreshold.fit(log, grid=50)
+
+
+class TestUniformThresholdOnADag(TestUniformThreshold):
+    graph = "dag"
+
+
+class TestRandomMix(PolicyConformance):
+    another_setting = 0.25
+
+    def fit(self, log):
+        return RandomMix(0.5)
+
+
+class TestOracle(PolicyConformance):
+    graph = "dag"
+
+    def fit(self, log):
+        return Oracle()
+
+
+class Threshold(ChainPolicy):
+    """The smallest policy there is; each fault is a change of it."""
+
+    name = "threshold"
+
+    def __init__(self, at: float = 0.8) -> None:
+        super().__init__()
+        self.register_buffer("height", torch.tensor(at))
+
+    def margin(self, node, signals):
+        return self.height - signals.confidence
+
+    @classmethod
+    def fit(cls, log: "CalibrationLog"):  # noqa: F821
+        return cls(float(log.confidence.median()))
+
+    @classmethod
+    def from_state(cls, settings, tensors):
+        policy = cls()
+        policy.load_state_dict(tensors)
+        return policy
+
+
+class Rounds(Threshold):
+    def margin(self, node, signals):
+        return (self.height - signals.confidence).round(decimals=2).detach()
+
+
+class ComparesWithTheBatch(Threshold):
+    def margin(self, node, signals):
+        return signals.confidence.mean() - signals.confidence
+
+
+class DependsOnGlobalState(Threshold):
+    @classmethod
+    def fit(cls, log: "CalibrationLog"):  # noqa: F821
+        return cls(float(torch.rand(())))
+
+
+class Forgets(Threshold):
+    @classmethod
+    def from_state(cls, settings, tensors):
+        return cls(0.8)
+
+
+class MovesItself(Threshold):
+    knob = "height"
+
+    @property
+    def knob_value(self):
+        return round(float(self.height), 3)
+
+    def at(self, value):
+        other = type(self)(value)
+        other.height = self.height.fill_(value)
+        return other
+
+
+class TakesASplit(Threshold):
+    @classmethod
+    def fit(cls, split):
+        return cls(0.8)
+
+
+class Infinite(Threshold):
+    @classmethod
+    def fit(cls, log: "CalibrationLog"):  # noqa: F821
+        return cls(float("inf"))
+
+
+def test_the_smallest_policy_passes():
+    check_policy(Threshold.fit)
+
+
+@pytest.mark.parametrize(
+    ("policy", "message"),
+    [
+        (Rounds, "no gradient"),
+        (ComparesWithTheBatch, "with the batch"),
+        (DependsOnGlobalState, "second fit"),
+        (Forgets, "scores otherwise"),
+        (MovesItself, "changed the original"),
+        (Infinite, "NaN or infinity"),
+    ],
+)
+def test_a_planted_fault_is_found(policy, message):
+    with pytest.raises(AssertionError, match=message):
+        check_policy(policy.fit, another_setting=0.3)
+
+
+def test_a_policy_fitted_on_anything_is_found():
+    with pytest.raises(AssertionError, match="not a CalibrationLog"):
+        check_policy(lambda log: TakesASplit(0.8))
+
+
+def test_never_stop_runs_to_the_end():
+    net = planted_graph()
+    net.policy = NeverStop()
+    assert net.infer(planted_split("test", 10).images()).path.all()
+
+
+def test_planted_nets_get_better_as_they_cost_more():
+    net = planted_graph()
+    log = net.log(planted_split())
+    accuracy = log.correct.float().mean(0).tolist()
+    assert accuracy == sorted(accuracy)
+    assert accuracy[2] - accuracy[0] > 0.1
+    assert net.node_macs == (64, 320, 1280)
