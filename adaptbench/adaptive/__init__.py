@@ -1,4 +1,4 @@
-"""What an adaptive network is: graphs, gates, the hard and the differentiable pass, and the count of what was executed."""
+"""What an adaptive network is: graphs, gates, the hard and the differentiable pass, and the count of what ran."""
 
 from adaptbench.adaptive.adapter import from_logits_list
 from adaptbench.adaptive.constructors import Cascade, MultiExit, NetworkDag, Static

@@ -55,7 +55,7 @@ def from_logits_list(
     except Exception as error:  # fx raises whatever the module's code does with a proxy
         raise GraphError(
             f"{type(module).__name__} could not be traced: {error}",
-            why="To skip what comes after an exit, its forward is cut at each exit; control flow that looks at values hides the cuts.",
+            why="To skip what follows an exit, forward is cut at each exit; control flow on values hides the cuts.",
             todo="Give the pieces yourself: MultiExit(stages=[…], heads=[…], input_shape=…).",
         ) from error
     leaves = _exits(traced.graph, exits, type(module).__name__)
@@ -122,8 +122,9 @@ def _ancestors(leaf: fx.Node) -> set[fx.Node]:
 
 
 def _is_sampleless(node: fx.Node) -> bool:
-    """Parameters, sizes and what follows from them alone: not carried from part to part (there is nothing to compact,
-    and a batch size from before compaction would be wrong) but taken anew where needed.
+    """Parameters, sizes and what follows from them alone.
+
+    Not carried from part to part but taken anew: a batch size from before compaction would be wrong after it.
     """
     if node.op == "placeholder":
         return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -51,7 +52,8 @@ class MultiExit(DecisionGraph):
         bounds: of the input values.
 
     >>> from torch import nn
-    >>> net = MultiExit(stages=[nn.Flatten(), nn.Linear(4, 8)], heads=[nn.Linear(4, 3), nn.Linear(8, 3)], input_shape=(1, 2, 2))
+    >>> heads = [nn.Linear(4, 3), nn.Linear(8, 3)]
+    >>> net = MultiExit(stages=[nn.Flatten(), nn.Linear(4, 8)], heads=heads, input_shape=(1, 2, 2))
     >>> net.node_macs, net.macs_full
     ((12, 56), 56)
     """
@@ -155,7 +157,7 @@ class Cascade(NetworkDag):
         super().__init__(
             nets,
             input_shape=input_shape,
-            edges=list(zip(names, names[1:], strict=False)),
+            edges=list(pairwise(names)),
             policy=policy,
             reference=reference,
             bounds=bounds,

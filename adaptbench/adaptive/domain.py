@@ -27,7 +27,8 @@ class ImageDomain:
         """Refuse what the model was not made for."""
         if x.ndim != 4 or tuple(x.shape[1:]) != self.shape:
             raise DomainError(
-                f"an input of shape {tuple(x.shape)} was given to a model that takes (N, {', '.join(map(str, self.shape))}).",
+                f"an input of shape {tuple(x.shape)} was given to a model that takes "
+                f"(N, {', '.join(map(str, self.shape))}).",
                 todo="Resize or reorder the pictures; a single one needs x[None].",
             )
         if len(x) == 0:
@@ -41,7 +42,8 @@ class ImageDomain:
         # a hair of slack: tanh space and clamps round in float32
         if not (low >= self.low - 1e-6 and high <= self.high + 1e-6):
             raise DomainError(
-                f"input values span [{low.item():.4g}, {high.item():.4g}]; the model declares [{self.low:g}, {self.high:g}].",
+                f"input values span [{low.item():.4g}, {high.item():.4g}]; "
+                f"the model declares [{self.low:g}, {self.high:g}].",
                 why="The normaliser is inside the model: an input normalised outside is normalised twice.",
                 todo="Give raw pictures scaled to the declared bounds.",
             )

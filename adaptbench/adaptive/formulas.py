@@ -31,7 +31,8 @@ def _encoder_layer(args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> i
     """The transformer fast path: QKV 3E², attention 2LE, projection E², feed-forward 2EF, for each of N·L tokens."""
     src, embed, hidden = args[0], args[1], args[14]  # hidden: the first feed-forward weight, (F, E)
     n, length, _ = src.shape
-    return n * length * (4 * embed * embed + 2 * embed * hidden.shape[0]) + _attention(n, length, length, embed, embed)
+    tokens = n * length * (4 * embed * embed + 2 * embed * hidden.shape[0])
+    return int(tokens + _attention(n, length, length, embed, embed))
 
 
 def _native_mha(args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> int:
@@ -108,10 +109,31 @@ _OURS: dict[str, Formula] = {
 }
 
 # Data movement, reductions, pooling, normalisation and bookkeeping: no MACs by the convention above.
-_FREE = frozenset(
-    f"aten::{name}"
-    for name in ["_softmax", "_log_softmax", "_to_copy", "_unsafe_view", "_reshape_alias", "_reshape_copy", "_local_scalar_dense", "_adaptive_avg_pool2d", "_pack_padded_sequence", "_adaptive_avg_pool3d", "adaptive_max_pool2d", "alias", "amax", "amin", "aminmax", "any", "all", "arange", "argmax", "argmin", "argsort", "as_strided", "avg_pool1d", "avg_pool2d", "avg_pool3d", "max_pool2d_with_indices", "max_pool3d_with_indices", "mkldnn_max_pool2d", "bernoulli", "bincount", "bucketize", "cat", "channel_shuffle", "clone", "col2im", "im2col", "constant_pad_nd", "contiguous", "copy", "copy_", "cummax", "cummin", "cumsum", "detach", "diagonal", "diag_embed", "embedding", "empty", "empty_like", "empty_strided", "eq", "equal", "expand", "eye", "fill", "fill_", "flip", "full", "full_like", "gather", "gelu", "index", "index_add", "index_add_", "index_copy", "index_copy_", "index_fill", "index_put", "index_put_", "index_select", "isfinite", "isnan", "isin", "item", "lift", "lift_fresh", "lift_fresh_copy", "linspace", "logsumexp", "masked_fill", "masked_fill_", "masked_scatter", "masked_select", "max", "mean", "median", "min", "mode", "multinomial", "native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training", "_batch_norm_with_update", "_batch_norm_no_update", "batch_norm_backward", "cudnn_batch_norm", "miopen_batch_norm", "native_dropout", "native_group_norm", "native_layer_norm", "new_empty", "new_empty_strided", "new_full", "new_ones", "new_zeros", "nonzero", "norm", "linalg_vector_norm", "normal_", "one_hot", "ones", "ones_like", "permute", "pixel_shuffle", "pixel_unshuffle", "prod", "quantize_per_tensor", "dequantize", "quantize_per_tensor_dynamic", "rand", "rand_like", "randint", "randn", "randn_like", "randperm", "reflection_pad1d", "reflection_pad2d", "repeat", "repeat_interleave", "replication_pad2d", "resize_", "roll", "scalar_tensor", "scatter", "scatter_", "scatter_add", "scatter_add_", "scatter_reduce", "searchsorted", "select", "select_scatter", "set_", "sigmoid_", "size", "slice", "slice_scatter", "sort", "split", "split_with_sizes", "squeeze", "stack", "std", "std_mean", "sum", "t", "tanh_", "topk", "transpose", "tril", "triu", "unbind", "unfold", "uniform_", "unique_consecutive", "_unique2", "unsafe_split", "unsafe_split_with_sizes", "unsqueeze", "upsample_bilinear2d", "upsample_nearest1d", "upsample_nearest2d", "upsample_bicubic2d", "var", "var_mean", "view", "view_as_real", "where", "zero", "zero_", "zeros", "zeros_like", "random_", "_fused_moving_avg_obs_fq_helper", "hardtanh", "leaky_relu", "elu", "silu", "mish", "threshold", "_linalg_check_errors", "native_channel_shuffle", "_prelu_kernel", "hardswish", "hardsigmoid", "_unsafe_index", "grid_sampler_2d", "log_sigmoid_forward", "glu", "rrelu_with_noise", "fractional_max_pool2d", "kthvalue", "exponential_"]
-)
+_FREE_NAMES = """
+    _adaptive_avg_pool2d _adaptive_avg_pool3d _batch_norm_no_update _batch_norm_with_update
+    _fused_moving_avg_obs_fq_helper _linalg_check_errors _local_scalar_dense _log_softmax
+    _native_batch_norm_legit _native_batch_norm_legit_no_training _pack_padded_sequence _prelu_kernel
+    _reshape_alias _reshape_copy _softmax _to_copy _unique2 _unsafe_index _unsafe_view adaptive_max_pool2d alias
+    all amax amin aminmax any arange argmax argmin argsort as_strided avg_pool1d avg_pool2d avg_pool3d
+    batch_norm_backward bernoulli bincount bucketize cat channel_shuffle clone col2im constant_pad_nd contiguous
+    copy copy_ cudnn_batch_norm cummax cummin cumsum dequantize detach diag_embed diagonal elu embedding empty
+    empty_like empty_strided eq equal expand exponential_ eye fill fill_ flip fractional_max_pool2d full
+    full_like gather gelu glu grid_sampler_2d hardsigmoid hardswish hardtanh im2col index index_add index_add_
+    index_copy index_copy_ index_fill index_put index_put_ index_select isfinite isin isnan item kthvalue
+    leaky_relu lift lift_fresh lift_fresh_copy linalg_vector_norm linspace log_sigmoid_forward logsumexp
+    masked_fill masked_fill_ masked_scatter masked_select max max_pool2d_with_indices max_pool3d_with_indices
+    mean median min miopen_batch_norm mish mkldnn_max_pool2d mode multinomial native_batch_norm
+    native_channel_shuffle native_dropout native_group_norm native_layer_norm new_empty new_empty_strided
+    new_full new_ones new_zeros nonzero norm normal_ one_hot ones ones_like permute pixel_shuffle
+    pixel_unshuffle prod quantize_per_tensor quantize_per_tensor_dynamic rand rand_like randint randn randn_like
+    random_ randperm reflection_pad1d reflection_pad2d repeat repeat_interleave replication_pad2d resize_ roll
+    rrelu_with_noise scalar_tensor scatter scatter_ scatter_add scatter_add_ scatter_reduce searchsorted select
+    select_scatter set_ sigmoid_ silu size slice slice_scatter sort split split_with_sizes squeeze stack std
+    std_mean sum t tanh_ threshold topk transpose tril triu unbind unfold uniform_ unique_consecutive
+    unsafe_split unsafe_split_with_sizes unsqueeze upsample_bicubic2d upsample_bilinear2d upsample_nearest1d
+    upsample_nearest2d var var_mean view view_as_real where zero zero_ zeros zeros_like
+"""
+_FREE = frozenset(f"aten::{name}" for name in _FREE_NAMES.split())
 _FREE_TAGS = {torch.Tag.pointwise}
 
 

@@ -1,4 +1,4 @@
-"""Networks whose blocks are skipped by gates: SkipNet (a gate a block), BlockDrop (one look at the image), recurrent gates."""
+"""Networks whose blocks gates skip: SkipNet (a gate a block), BlockDrop (one look at the image), recurrent gates."""
 
 from __future__ import annotations
 
@@ -160,13 +160,13 @@ class GatedNetwork(AdaptiveModel):
         always = [0, len(self.node_names) - 1, *(b + 1 for b, gated in enumerate(self.gated) if not gated)]
         if tuple(force.shape) != (n, len(self.node_names)) or not force[:, always].all():
             raise CapabilityError(
-                f"a forced path of shape {tuple(force.shape)} does not fit a gated net of {len(self.node_names)} nodes.",
+                f"a forced path of shape {tuple(force.shape)} does not fit a net of {len(self.node_names)} nodes.",
                 todo="Give (V,) or (N, V) bool with stem, head and ungated blocks set; model.paths() lists some.",
             )
         return force
 
     def _relax(self, x: Tensor, *, temperature: float, seeds: Tensor | None) -> Relaxation:
-        """Hard decisions forward, sigmoid gradients backward (straight-through), so that margins keep the hard path's features."""
+        """Hard decisions forward, sigmoid gradients backward (straight-through): features are the hard path's."""
         costs = self._cost_table(x)
         logits, margins = self.gated_forward(x, temperature=temperature)
         reach, column = [x.new_ones(len(x))], 0

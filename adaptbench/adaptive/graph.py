@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -65,7 +66,7 @@ class DecisionGraph(AdaptiveModel):
         domain: what inputs it takes.
         n_classes: C.
         policy: decides at each node with a way on; without one, a chain runs to its end.
-        reference: names of the nodes that make the static reference, in order (default: the dearest way to the last node).
+        reference: names of the nodes that make the static reference, in order (default: the last and what it reads).
         shape: the word for reports.
 
     Raises:
@@ -131,14 +132,9 @@ class DecisionGraph(AdaptiveModel):
         n, device = len(x), x.device
         costs = self._cost_table(x)
         policy = self.policy
-        if self.needs_labels and force is None:
-            if labels is None:
-                raise CapabilityError(f"the policy '{self.policy_name}' needs labels.", todo="Call infer(x, labels=y).")
-            force = policy.choose(self._dense(x)[1], labels, costs.node)  # type: ignore[operator]
         if policy.draws and seeds is None:
             seeds = seeds_from_content(x)
-        if force is not None:
-            force = self._check_force(force.to(device), n)
+        force = self._forced(x, labels, force)
         path = torch.zeros(n, len(self.node_names), dtype=torch.bool, device=device)
         leaves = torch.zeros(n, dtype=torch.int64, device=device)
         tie = torch.zeros(n, dtype=torch.bool, device=device)
@@ -168,23 +164,14 @@ class DecisionGraph(AdaptiveModel):
                 visited=path[rows] if history is not None else None,
                 seeds=None if seeds is None else seeds[rows],
             )
-            stop: Tensor | None = None
             if ways:
                 action, near = self._decide(v, signals, None if force is None else force[rows])
                 tie[rows] |= near
-                for a, w in enumerate(ways, start=1):
-                    going = action == a
-                    if going.all():
-                        waiting.setdefault(w, []).append(rows)
-                        break
-                    if going.any():
-                        waiting.setdefault(w, []).append(rows[going])
-                else:
-                    stop = action == 0
-                if stop is None or not stop.any():
+                stop = _hand_over(waiting, ways, rows, action)
+                if stop is None:
                     continue
-            if stop is not None and not stop.all():  # an aggregating predict() costs: for those who leave only
-                rows, signals = rows[stop], signals.rows(stop)
+                if not stop.all():  # an aggregating predict() costs: for those who leave only
+                    rows, signals = rows[stop], signals.rows(stop)
             answers.append(policy.predict(v, signals))
             answered.append(rows)
             leaves[rows] = v
@@ -222,6 +209,14 @@ class DecisionGraph(AdaptiveModel):
         best, edge = margins.max(1)
         return torch.where(best > 0, edge + 1, 0), best.abs() <= TIE_MARGIN
 
+    def _forced(self, x: Tensor, labels: Tensor | None, force: Tensor | None) -> Tensor | None:
+        """The caller's paths, or an oracle's; None where the policy decides on the way."""
+        if force is None and self.needs_labels:
+            if labels is None:
+                raise CapabilityError(f"the policy '{self.policy_name}' needs labels.", todo="Call infer(x, labels=y).")
+            force = self.policy.choose(self._dense(x)[1], labels, self._cost_table(x).node)  # type: ignore[operator]
+        return None if force is None else self._check_force(force.to(x.device), len(x))
+
     def _check_force(self, force: Tensor, n: int) -> Tensor:
         if force.ndim == 1:
             force = force.expand(n, -1)
@@ -232,10 +227,10 @@ class DecisionGraph(AdaptiveModel):
             )
         for way in set(map(tuple, force.tolist())):
             nodes = [v for v, on in enumerate(way) if on]
-            for v, w in zip(nodes, nodes[1:], strict=False):
+            for v, w in pairwise(nodes):
                 if w not in self.structure.successors[v]:
                     raise CapabilityError(
-                        f"a forced path goes from '{self.node_names[v]}' to '{self.node_names[w]}', which is no hand-over.",
+                        f"a forced path goes from '{self.node_names[v]}' to '{self.node_names[w]}': no hand-over.",
                         todo="model.paths() lists those that exist.",
                     )
         return force
@@ -417,7 +412,7 @@ class DecisionGraph(AdaptiveModel):
         """(D,) bool over the edges: those of the dearest way."""
         dearest = self.paths()[min(1, len(self.paths()) - 1)]
         way = [v for v in range(len(dearest)) if dearest[v]]
-        steps = set(zip(way, way[1:], strict=False))
+        steps = set(pairwise(way))
         return torch.tensor([edge in steps for edge in self.structure.edges], dtype=torch.bool)
 
     def log(self, split: Split, *, chunk: int = 1000) -> CalibrationLog:
@@ -434,3 +429,16 @@ class DecisionGraph(AdaptiveModel):
             f"{split.name}/{split.role}",
             split.sha256,
         )
+
+
+def _hand_over(waiting: dict[int, list[Tensor]], ways: Sequence[int], rows: Tensor, action: Tensor) -> Tensor | None:
+    """Queue each row at its next node; (n,) bool of those that stop, None where nobody does."""
+    for a, w in enumerate(ways, start=1):
+        going = action == a
+        if going.all():
+            waiting.setdefault(w, []).append(rows)
+            return None
+        if going.any():
+            waiting.setdefault(w, []).append(rows[going])
+    stop = action == 0
+    return stop if stop.any() else None

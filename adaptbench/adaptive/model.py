@@ -51,11 +51,11 @@ class AdaptiveModel(nn.Module):
 
     @abstractmethod
     def run_reference(self, x: Tensor) -> Tensor:
-        """(N, C) logits of the static reference: the same backbone without exits, gates or policy; the best member of a ladder."""
+        """(N, C) logits of the static reference: the backbone without exits, gates or policy; a ladder's best."""
 
     @abstractmethod
     def paths(self) -> list[Tensor]:
-        """(V,) bool masks for `infer(force=…)`: every node is on one, the cheapest and the dearest path are among them."""
+        """(V,) bool masks for `infer(force=…)`: the cheapest path, the dearest, others until all nodes are on one."""
 
     @property
     @abstractmethod

@@ -1,4 +1,4 @@
-"""Policies: objects apart from the weights that decide, from what is known at a node, to stop or which node to run next."""
+"""Policies: objects apart from the weights that decide, from what a node shows, to stop or which node to run next."""
 
 from __future__ import annotations
 
@@ -112,7 +112,8 @@ class ChainPolicy(Policy):
         """Chains only."""
         if not structure.is_chain:
             raise PolicyError(
-                f"the policy '{self.name}' works on chains; this graph's nodes have {[len(w) for w in structure.successors]} ways on.",
+                f"the policy '{self.name}' works on chains; this graph's nodes have "
+                f"{[len(w) for w in structure.successors]} ways on.",
                 todo="Use dag-selection, or arrange the nodes as a chain.",
             )
 

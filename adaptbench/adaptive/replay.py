@@ -1,4 +1,4 @@
-"""Choosing afterwards: what a policy would have done, from logged logits of every node. Fast sweeps; `infer` must agree."""
+"""Choosing afterwards: what a policy would have done, from logged logits of every node. `infer` must agree."""
 
 from __future__ import annotations
 
@@ -89,6 +89,7 @@ class Point:
 
 def evaluate_on(policy: Policy, log: CalibrationLog, setting: float = float("nan")) -> Point:
     """Accuracy and mean node MACs of a policy on a calibration log."""
+    policy.bind(log.structure)
     found = replay(policy, log.structure, log.logits, seeds=torch.arange(len(log)))
     return Point(
         setting, found.correct(log.labels).float().mean().item(), found.macs(log.node_macs).float().mean().item()

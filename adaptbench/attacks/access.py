@@ -71,10 +71,10 @@ class QueriedModel:
         if (over := self.used + asked > self.budget).any():
             row = int(over.nonzero()[0])
             raise CapabilityError(
-                f"input {row} was asked {int(self.used[row] + asked[row])} times with a budget of {self.budget} queries.",
+                f"input {row} was asked {int(self.used[row] + asked[row])} times; its budget is {self.budget} queries.",
                 why="A black-box attack is only as strong as its budget is honest.",
                 todo="Plan within queried.left(rows), or give more: {queries: …}.",
             )
         self.used += asked
-        found = [self._model.infer(part.float() / 255.0).macs for part in pictures.split(CHUNK)]
+        found = [self._model.infer(part.float() / 255.0).macs for part in torch.split(pictures, CHUNK)]
         return torch.cat(found) if found else torch.zeros(0, dtype=torch.int64)

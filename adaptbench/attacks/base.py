@@ -21,7 +21,7 @@ Progress = Callable[[int, int], None]
 Surrogates = Callable[[str], AdaptiveModel]
 
 MASKED_SHARE = 0.1
-"""Above this share of samples without any gradient the attack says so: it may be the gradient that is missing, not the weakness."""
+"""Above this share of samples without a gradient the attack says so: the gradient may be missing, not the weakness."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +146,7 @@ class Attack(ABC):
     def applies_to(self, model: AdaptiveModel) -> str | None:
         """None, or the reason why this attack cannot be run on a model."""
         if (model.domain.low, model.domain.high) != (0.0, 1.0):
-            return f"its inputs span [{model.domain.low:g}, {model.domain.high:g}]; attacks work on 8-bit pictures in [0, 1]"
+            return f"its inputs span [{model.domain.low:g}, {model.domain.high:g}], and attacks work in [0, 1]"
         if missing := sorted(self.requires - model.capabilities):
             return f"the model offers no {missing[0].replace('_', ' ')}"
         if self.requires and model.needs_labels:
@@ -181,7 +181,7 @@ class Attack(ABC):
         if reason := self.applies_to(model):
             raise CapabilityError(
                 f"'{self.name}' cannot attack this {model.shape} model: {reason}.",
-                todo="Leave the pair out, or ask attack.applies_to(model) first; `adaptbench list attacks` shows the others.",
+                todo="Leave the pair out, or take another attack: `adaptbench list attacks`.",
             )
         model.domain.check(x)
         ids = torch.arange(len(x)) if ids is None else ids
@@ -211,7 +211,7 @@ class Attack(ABC):
         return Crafted(found.x_adv.cpu(), linf, l2, queries, self.clock() - started, details)
 
     def __call__(self, model: AdaptiveModel) -> Callable[..., Tensor]:
-        """Bind a model: ``attack(model)(x, y)`` → attacked pictures, float in [0, 1] on x's device, as torchattacks has it."""
+        """As torchattacks has it: ``attack(model)(x, y)`` → attacked pictures, float in [0, 1] on x's device."""
 
         def bound(x: Tensor, y: Tensor, **more: Any) -> Tensor:
             return self.craft(model, x, y, **more).images().to(x.device)

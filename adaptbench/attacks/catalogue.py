@@ -58,14 +58,18 @@ def find_recipe(ref: str) -> tuple[str, Path]:
     if place.suffix in (".yaml", ".yml"):
         if place.is_file():
             return place.stem, place
-        raise UnknownNameError(f"there is no recipe file '{ref}'.", todo="Check the path, or give a name that `adaptbench list attacks` shows.")
+        raise UnknownNameError(
+            f"there is no recipe file '{ref}'.",
+            todo="Check the path, or give a name that `adaptbench list attacks` shows.",
+        )
     found = recipe_files()
     if ref in found:
         return ref, found[ref]
     known = [*found, *ATTACKS.names()]
     raise UnknownNameError(
         f"no attack is called '{ref}'.",
-        todo=f"{did_you_mean(ref, known)}`adaptbench list attacks` shows all {len(known)}; torchattacks/NAME takes any class of torchattacks.",
+        todo=f"{did_you_mean(ref, known)}`adaptbench list attacks` shows all {len(known)}; "
+        "torchattacks/NAME takes any class of torchattacks.",
     )
 
 

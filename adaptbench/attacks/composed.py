@@ -153,7 +153,7 @@ class Noise(RecipeAttack):
 
 
 class ILFO(ComposedAttack):
-    """Haque, Chauhan, Liu, Yang, CVPR 2020, as in ``attacks/ilfo.yaml``; settings as for `load_attack`: eps, steps, lr, kappa.
+    """Haque, Chauhan, Liu, Yang, CVPR 2020, as in ``attacks/ilfo.yaml``; settings: eps, steps, lr, kappa.
 
     >>> ILFO(eps=4 / 255, steps=50).settings["steps"]
     50

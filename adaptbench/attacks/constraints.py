@@ -18,7 +18,7 @@ SLACK = 1e-6  # float32 pixels, half a millionth of a grey level
 
 
 class Constraint(ABC):
-    """A set of pictures around each clean one. Pictures are (N, C, H, W) float in [0, 1]; the clean ones lie on the 8-bit grid."""
+    """A set of pictures around each clean one, (N, C, H, W) float in [0, 1]; the clean ones lie on the 8-bit grid."""
 
     name: ClassVar[str]
     start: ClassVar[float]
@@ -55,7 +55,7 @@ class Constraint(ABC):
         return torch.atanh(((x - middle) / half).clamp(-self.start, self.start))
 
     def quantise(self, x: Tensor, clean: Tensor) -> Tensor:
-        """(N, C, H, W) uint8: the nearest grid picture, pixels rounded towards the clean one where that would leave the set."""
+        """(N, C, H, W) uint8: nearest; rounded towards the clean picture where that would leave the set."""
         near = to_bytes(self.project(x, clean))
         change = (near.double() - to_bytes(clean).double()).flatten(1) / 255.0
         far = self.outside(change.abs().amax(1), change.norm(dim=1))

@@ -2,8 +2,8 @@
 
 The pool is refilled as samples retire, so that the few hard ones do not run in crumbs; each sample has a step count of
 its own. What is kept is the best picture by *executed* MACs of its 8-bit rounding. The hard pass runs only where it can
-tell something new: a decision flipped since the sample's last check, the whole dearest path looks open, every tenth step,
-and at the end. (The cost is a function of the decisions; all that a skipped check can hide is what rounding changes.)
+tell something new: a decision flipped since the sample's last check, the whole dearest path looks open, every tenth
+step, and at the end. (The cost is a function of the decisions; a skipped check can only hide what rounding changes.)
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from adaptbench.attacks.randomness import uniform_pixels
 from adaptbench.attacks.searches import GradientSearch, State
 
 Keep = Literal["first", "nearest", "deepest", "last"]
-"""Among pictures of equal cost: the first found (the sample retires at max MACs), the nearest to the clean one, the one with
-the lowest loss; "last" is the final iterate whatever it costs, as accuracy attacks return it."""
+"""Among pictures of equal cost: the first found (the sample retires at max MACs), the nearest to the clean one, the one
+with the lowest loss; "last" is the final iterate whatever it costs, as accuracy attacks return it."""
 
 POOL = 256
 CHECK_EVERY = 10
@@ -32,7 +32,7 @@ CHECK_EVERY = 10
 
 def hard_macs(model: AdaptiveModel, pictures: Tensor) -> Tensor:
     """(N,) int64 executed MACs of uint8 pictures."""
-    return torch.cat([model.infer(part.float() / 255.0).macs for part in pictures.split(POOL)])
+    return torch.cat([model.infer(part.float() / 255.0).macs for part in torch.split(pictures, POOL)])
 
 
 class _Best:
@@ -123,7 +123,7 @@ class Optimiser:
     def run(self) -> Found:
         """Until every sample has retired."""
         everyone = torch.arange(len(self.task.x), device=self.task.x.device)
-        waiting = list(everyone[~self.best.done(everyone)].split(POOL // 2))
+        waiting = list(torch.split(everyone[~self.best.done(everyone)], POOL // 2))
         pool: _Pool | None = None
         while pool is not None or waiting:
             while waiting and (pool is None or len(pool.rows) <= POOL // 2):
@@ -197,7 +197,8 @@ class Optimiser:
 
     def _rank(self, pictures: Tensor, rows: Tensor, loss: Tensor) -> Tensor:
         if self.keep == "nearest":
-            return (pictures.float() / 255.0 - self.task.x[rows]).flatten(1).norm(dim=1)
+            change: Tensor = (pictures.float() / 255.0 - self.task.x[rows]).flatten(1)
+            return change.square().sum(1).sqrt()
         return loss if self.keep == "deepest" else torch.zeros_like(loss)
 
     def _count_flat(self, pool: _Pool, goal: Goal, gradient: Tensor) -> None:
@@ -218,7 +219,8 @@ class Optimiser:
         }
         if self.flat > MASKED_SHARE * max(self.moved, 1):
             details["notes"] = [
-                f"the gradient is exactly zero for {self.flat} of {self.moved} samples: it may be masked, and a failed attack is no evidence"
+                f"the gradient is exactly zero for {self.flat} of {self.moved} samples: "
+                "it may be masked, and a failed attack is no evidence"
             ]
         return details
 

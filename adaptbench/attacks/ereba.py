@@ -42,7 +42,7 @@ class QueryAttack(RecipeAttack):
 
 
 class EREBA(QueryAttack):
-    """Haque, Yadlapalli, Yang, Liu, ICSE 2022, as in ``attacks/ereba.yaml``; settings: eps, queries, rounds, steps, lr."""
+    """Haque, Yadlapalli, Yang, Liu, ICSE 2022, as in ``attacks/ereba.yaml``; settings: eps, queries, rounds, climbs."""
 
     def __init__(self, **settings: Any) -> None:
         self._take(recipe_parts("ereba", settings), BlackBox(int(settings.get("queries", 500))))
@@ -77,12 +77,16 @@ class _Campaign:
         correlations: list[float | None] = []
         for round_ in range(self.objective.rounds):
             correlations.append(self._fit())
-            rows = self._unsatisfied()
-            if len(rows):
-                rounds_left = self.objective.rounds - round_
-                for _ in range(int(self.queried.left(rows).min()) // rounds_left):
-                    rows = rows[self.cost[rows] < self.cost.max()]
-                    self._attempt(rows)
+            rounds_left = self.objective.rounds - round_
+            for climb in range(self.objective.climbs):
+                rows = self._unsatisfied()
+                share = (
+                    int(self.queried.left(rows).min()) // (rounds_left * self.objective.climbs - climb)
+                    if len(rows)
+                    else 0
+                )
+                for part in torch.split(rows, CHUNK) if share else ():
+                    self._climb(part, min(share, self.search.steps))
             self.task.progress(len(self.task.x) * (round_ + 1) // self.objective.rounds, len(self.task.x))
         details: dict[str, Any] = {
             "queries_total": int(self.queried.used.sum()),
@@ -95,28 +99,28 @@ class _Campaign:
         return Found(self.best, self.queried.used.clone(), details)
 
     def _unsatisfied(self) -> Tensor:
-        """Inputs below the dearest cost seen so far, with budget left; nobody tells a black-box attacker the ceiling."""
+        """Inputs below the dearest cost seen, with budget left; nobody tells a black-box attacker the ceiling."""
         open_ = (self.cost < self.cost.max()) | (self.cost.max() == self.cost.min())
         return self.everyone[open_ & (self.queried.left(self.everyone).to(open_.device) > 0)]
 
-    def _attempt(self, rows: Tensor) -> None:
-        """One candidate an input: climb the estimator from a perturbed best, then ask."""
-        for part in rows.split(CHUNK):
-            clean = self.task.x[part]
-            noise = self._noise(part)
-            start = self.constraint.project(self.best[part].float() / 255.0 + self.constraint.draw(noise, None) * noise.abs(), clean)
-            state = self.search.begin(clean, self.constraint, noise)
-            state["variable"] = self._variable_at(start, clean, state["variable"])
-            age = torch.zeros_like(part)
-            for _ in range(self.search.steps):
-                variable = state["variable"].detach().requires_grad_()
-                state["variable"] = variable
-                loss = -self.estimator.logit(self.search.point(state, self.constraint)).sum()
-                (gradient,) = torch.autograd.grad(loss, variable)
-                state["variable"] = variable.detach()
-                self.search.advance(state, gradient, age, self.constraint)
-                age = age + 1
-            self._ask(part, self.constraint.quantise(self.search.point(state, self.constraint).detach(), clean))
+    def _climb(self, rows: Tensor, asks: int) -> None:
+        """From a perturbed best up the estimator; the last `asks` pictures on the way are queried."""
+        clean = self.task.x[rows]
+        noise = self._noise(rows)
+        near = self.best[rows].float() / 255.0 + self.constraint.draw(noise, None) * noise.abs()
+        state = self.search.begin(clean, self.constraint, noise)
+        state["variable"] = self._variable_at(self.constraint.project(near, clean), clean, state["variable"])
+        age = torch.zeros_like(rows)
+        for step in range(self.search.steps):
+            variable = state["variable"] = state["variable"].detach().requires_grad_()
+            loss = -self.estimator.logit(self.search.point(state, self.constraint)).sum()
+            (gradient,) = torch.autograd.grad(loss, variable)
+            state["variable"] = variable.detach()
+            self.search.advance(state, gradient, age, self.constraint)
+            age = age + 1
+            if step >= self.search.steps - asks:
+                with torch.no_grad():
+                    self._ask(rows, self.constraint.quantise(self.search.point(state, self.constraint), clean))
 
     def _variable_at(self, start: Tensor, clean: Tensor, like: Tensor) -> Tensor:
         at_clean = self.search.begin(clean, self.constraint, torch.zeros_like(clean))["variable"]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from adaptbench.attacks.fractions import Fraction
 from adaptbench.attacks.objectives import Objective
 
-BATCH = 256
+BATCH = 128
 Count = Annotated[int, Field(ge=1)]
 
 
@@ -24,6 +24,7 @@ class EstimatorEnergy(Objective):
 
     Args:
         rounds: of crafting, querying and refitting.
+        climbs: on the estimator, an input and round, at most; each queries every picture on its way.
         probes: random pictures an input that the first fit sees, besides the clean one.
         width: channels of the estimator's first layer.
         fit_steps: minibatch steps a refit.
@@ -32,10 +33,11 @@ class EstimatorEnergy(Objective):
 
     name: ClassVar[str] = "estimator"
     requires: ClassVar[frozenset[str]] = frozenset({"queries"})
-    rounds: Count = 12
+    rounds: Count = 10
+    climbs: Count = 4
     probes: Count = 8
-    width: Count = 24
-    fit_steps: Count = 250
+    width: Count = 16
+    fit_steps: Count = 100
     holdout: Annotated[Fraction, Field(gt=0, lt=0.5)] = 0.1
 
 
@@ -53,9 +55,9 @@ class Estimator(nn.Module):
         self.layers = nn.Sequential(
             nn.Conv2d(channels, width, 3, padding=1),
             nn.SiLU(),
-            nn.Conv2d(width, width, 3, stride=2 if min(height, breadth) >= 16 else 1, padding=1),
+            nn.Conv2d(width, width, 3, stride=2 if min(height, breadth) >= 8 else 1, padding=1),
             nn.SiLU(),
-            nn.Conv2d(width, 2 * width, 3, stride=2 if min(height, breadth) >= 8 else 1, padding=1),
+            nn.Conv2d(width, 2 * width, 3, stride=2 if min(height, breadth) >= 16 else 1, padding=1),
             nn.SiLU(),
             nn.AdaptiveAvgPool2d(pool),
             nn.Flatten(),
@@ -101,7 +103,7 @@ class Estimator(nn.Module):
     @torch.no_grad()
     def predict(self, pictures: Tensor) -> Tensor:
         """(M,) of uint8 pictures."""
-        return torch.cat([self(part.float() / 255.0) for part in pictures.split(4 * BATCH)])
+        return torch.cat([self(part.float() / 255.0) for part in torch.split(pictures, 4 * BATCH)])
 
 
 def rank_correlation(predicted: Tensor, true: Tensor) -> float | None:

@@ -96,13 +96,20 @@ def build(name: str, recipe: Recipe, where: str) -> Attack:
     parts = Parts(name, recipe, objective, made["constraint"], made["search"])
     if isinstance(parts.search, RandomDraw):
         if objective is not None or recipe.access.name != "none":
-            raise RecipeError(f"{where}: the search 'random' aims at nothing.", todo="Leave objective out and write access: none.")
+            raise RecipeError(
+                f"{where}: the search 'random' aims at nothing.", todo="Leave objective out and write access: none."
+            )
         return Noise._from(parts)
     if not isinstance(parts.search, GradientSearch) or objective is None:
-        raise RecipeError(f"{where}: the search '{recipe.search.name}' needs an objective.", todo=f"Objectives: {', '.join(OBJECTIVES.names())}.")
+        raise RecipeError(
+            f"{where}: the search '{recipe.search.name}' needs an objective.",
+            todo=f"Objectives: {', '.join(OBJECTIVES.names())}.",
+        )
     if isinstance(objective, EstimatorEnergy):
         if not isinstance(access, BlackBox):
-            raise RecipeError(f"{where}: an estimator is fitted on queries.", todo="Write access: {black-box: {queries: 500}}.")
+            raise RecipeError(
+                f"{where}: an estimator is fitted on queries.", todo="Write access: {black-box: {queries: 500}}."
+            )
         return QueryAttack._from(parts, access)
     if isinstance(access, Transfer):
         return TransferAttack._from(parts, access)
@@ -144,4 +151,6 @@ def _make(field: str, name: str, settings: dict[str, Any], where: str) -> Any:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(step) for step in first["loc"])
-        raise RecipeError(f"{place}.{key}: {first['msg']}; seen: {first['input']!r}.", todo="Mend this setting.") from None
+        raise RecipeError(
+            f"{place}.{key}: {first['msg']}; seen: {first['input']!r}.", todo="Mend this setting."
+        ) from None

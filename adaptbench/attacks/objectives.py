@@ -1,4 +1,4 @@
-"""What the gradient pushes. Every loss is per sample and is minimised; a batch sums them, so that samples stay apart."""
+"""What the gradient pushes: a loss a sample, minimised; a batch sums them, so that samples stay apart."""
 
 from __future__ import annotations
 
@@ -62,11 +62,11 @@ class HingeMargins(GradientObjective):
     """Σ_d max(0, κ − m_d(x') / s_d) over the decisions of the dearest path (ILFO, Haque et al., CVPR 2020).
 
     Margins are probabilities for one policy, log-odds or gate logits for the next. s_d is the sample's own clean margin
-    |m_d(x)|, at least a tenth of the mean over its decisions: −1 is the clean picture, 0 the boundary, and κ a fraction of
-    the way between them, whatever the unit; nothing depends on the batch.
+    |m_d(x)|, at least a tenth of the mean over its decisions: −1 is the clean picture, 0 the boundary, and κ a fraction
+    of the way between them, whatever the unit; nothing depends on the batch.
 
-    Where a head is saturated (p = 1 in float32) its margin has no gradient. A small pull of all heads but the last towards
-    the uniform distribution, `unmask`, then shows the way; elsewhere it is too small to matter.
+    Where a head is saturated (p = 1 in float32) its margin has no gradient. A small pull of all heads but the last
+    towards the uniform distribution, `unmask`, then shows the way; elsewhere it hardly matters.
 
     Args:
         kappa: how far past the boundary. unmask: weight of the pull.
@@ -76,7 +76,7 @@ class HingeMargins(GradientObjective):
 
     name: ClassVar[str] = "hinge-margins"
     kappa: Annotated[Fraction, Field(ge=0)] = 0.05
-    unmask: Annotated[Fraction, Field(ge=0)] = 1e-3
+    unmask: Annotated[Fraction, Field(ge=0)] = 0.01
     c: Annotated[Fraction, Field(gt=0)] | None = None
     temperature: Annotated[Fraction, Field(gt=0)] = 0.1
 
@@ -131,9 +131,7 @@ class ExpectedMacs(GradientObjective):
     def measure(self, model: AdaptiveModel, x: Tensor, clean: Tensor, context: Context, y: Tensor) -> Goal:
         """The relaxed cost."""
         relaxed = model.relax(x, temperature=self.temperature)
-        return Goal(
-            -relaxed.expected_macs / model.max_macs, relaxed.margins.detach() > 0, _reached(model, relaxed)
-        )
+        return Goal(-relaxed.expected_macs / model.max_macs, relaxed.margins.detach() > 0, _reached(model, relaxed))
 
 
 def pushed(model: AdaptiveModel, like: Tensor) -> Tensor:
@@ -142,7 +140,7 @@ def pushed(model: AdaptiveModel, like: Tensor) -> Tensor:
 
 
 def uniform_pull(relaxed: Relaxation) -> Tensor:
-    """(n,) Σ over all exits but the last of the cross-entropy to uniform, divided by log C: ≥ 1 a head, with equality when uniform."""
+    """(n,) Σ over all exits but the last of H(uniform, p) / log C: ≥ 1 a head, 1 when uniform."""
     logs = relaxed.exit_logits[:, :-1].log_softmax(-1)
     return -logs.mean(-1).sum(1) / math.log(logs.shape[-1])
 

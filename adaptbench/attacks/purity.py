@@ -50,14 +50,14 @@ def untouched(model: nn.Module) -> Iterator[None]:
 @contextmanager
 def random_states_kept() -> Iterator[None]:
     """Global random states of torch, NumPy and Python, the same before and after."""
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - foreign attacks draw from it
-    cuda = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    python, numpy = random.getstate(), np.random.get_state()  # foreign attacks draw from it
+    cuda = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
     with torch.random.fork_rng(devices=cuda):
         try:
             yield
         finally:
             random.setstate(python)
-            np.random.set_state(numpy)  # noqa: NPY002
+            np.random.set_state(numpy)
 
 
 def fingerprint(model: nn.Module) -> str:

@@ -64,7 +64,12 @@ class Recipe(BaseModel):
 
     def parts(self) -> dict[str, Part]:
         """The parts that are there, by field."""
-        found = {"access": self.access, "objective": self.objective, "constraint": self.constraint, "search": self.search}
+        found = {
+            "access": self.access,
+            "objective": self.objective,
+            "constraint": self.constraint,
+            "search": self.search,
+        }
         return {field: part for field, part in found.items() if part is not None}
 
 
@@ -77,11 +82,18 @@ def read_recipe(place: Path) -> Recipe:
     try:
         content = yaml.safe_load(place.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{place} cannot be read: {error}", todo="Give a recipe file, or a name that `adaptbench list attacks` shows.") from error
+        raise RecipeError(
+            f"{place} cannot be read: {error}",
+            todo="Give a recipe file, or a name that `adaptbench list attacks` shows.",
+        ) from error
     except yaml.YAMLError as error:
-        raise RecipeError(f"{place} is not YAML: {' '.join(str(error).split())}", todo="Mend the line it names.") from error
+        raise RecipeError(
+            f"{place} is not YAML: {' '.join(str(error).split())}", todo="Mend the line it names."
+        ) from error
     if not isinstance(content, dict):
-        raise RecipeError(f"{place} holds {type(content).__name__}, not fields.", todo="Start from one of the shipped recipes.")
+        raise RecipeError(
+            f"{place} holds {type(content).__name__}, not fields.", todo="Start from one of the shipped recipes."
+        )
     return make_recipe(content, str(place))
 
 
@@ -111,7 +123,8 @@ def _explain(error: ValidationError, where: str, known: list[str]) -> RecipeErro
     field = ".".join(str(step) for step in first["loc"])
     if first["type"] == "extra_forbidden":
         return RecipeError(
-            f"{where}: a recipe has no field '{field}'.", todo=f"{did_you_mean(field, known)}Fields: {', '.join(known)}."
+            f"{where}: a recipe has no field '{field}'.",
+            todo=f"{did_you_mean(field, known)}Fields: {', '.join(known)}.",
         )
     if first["type"] == "missing":
         return RecipeError(f"{where}: the field '{field}' is missing.", todo="Look at a shipped recipe for its form.")

@@ -1,4 +1,4 @@
-"""Names of the parts that attacks are composed of, and of attacks that plug-ins bring; recipes are files, see `catalogue`."""
+"""Names of the parts of attacks, and attacks that plug-ins bring; recipes are files, see `catalogue`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,16 @@ OBJECTIVES = Registry(
     "objective",
     "objectives",
     {
-        "hinge-margins": ("adaptbench.attacks.objectives:HingeMargins", "push each decision of the dearest path past its boundary"),
+        "hinge-margins": (
+            "adaptbench.attacks.objectives:HingeMargins",
+            "push each decision of the dearest path past its boundary",
+        ),
         "uniform-heads": ("adaptbench.attacks.objectives:UniformHeads", "make every head but the last undecided"),
         "expected-macs": ("adaptbench.attacks.objectives:ExpectedMacs", "raise the relaxed cost itself"),
-        "estimator": ("adaptbench.attacks.estimator:EstimatorEnergy", "raise the cost that a fitted black-box estimator predicts"),
+        "estimator": (
+            "adaptbench.attacks.estimator:EstimatorEnergy",
+            "raise the cost that a fitted black-box estimator predicts",
+        ),
     },
 )
 
@@ -29,8 +35,14 @@ SEARCHES = Registry(
     "search",
     "searches",
     {
-        "sign-descent": ("adaptbench.attacks.searches:SignDescent", "steps of fixed length along the steepest direction, projected"),
-        "adam-tanh": ("adaptbench.attacks.searches:AdamTanh", "Adam on a tanh change of variables that cannot leave box or ball"),
+        "sign-descent": (
+            "adaptbench.attacks.searches:SignDescent",
+            "steps of fixed length along the steepest direction, projected",
+        ),
+        "adam-tanh": (
+            "adaptbench.attacks.searches:AdamTanh",
+            "Adam on a tanh change of variables that cannot leave box or ball",
+        ),
         "random": ("adaptbench.attacks.searches:RandomDraw", "one draw on the ball, nothing optimised"),
     },
 )

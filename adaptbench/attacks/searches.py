@@ -45,7 +45,7 @@ class GradientSearch(Search):
 
 @dataclass(frozen=True, slots=True)
 class SignDescent(GradientSearch):
-    """x ← project(x − step · steepest direction): the sign under L∞, the normalised gradient under L2 (Madry et al. 2018).
+    """x ← project(x − step · steepest direction): the sign under L∞, the unit gradient under L2 (Madry et al. 2018).
 
     Args:
         step: length in the constraint's norm.
@@ -75,7 +75,7 @@ class SignDescent(GradientSearch):
 
 @dataclass(frozen=True, slots=True)
 class AdamTanh(GradientSearch):
-    """Adam (Kingma & Ba 2015) on w, with x = middle + half width · tanh w: no step leaves box or ball (after Carlini & Wagner 2017).
+    """Adam (Kingma & Ba 2015) on w, x = middle + half width · tanh w: nothing leaves box or ball (Carlini & Wagner 2017).
 
     Written out, not torch.optim's, because a sample that retires takes its moments and its step count along.
 
@@ -93,7 +93,7 @@ class AdamTanh(GradientSearch):
         return {"variable": w, "clean": clean, "first": torch.zeros_like(w), "second": torch.zeros_like(w)}
 
     def point(self, state: State, constraint: Constraint) -> Tensor:
-        """tanh space → picture."""
+        """From tanh space."""
         return constraint.squash(state["variable"], state["clean"])
 
     def advance(self, state: State, gradient: Tensor, age: Tensor, constraint: Constraint) -> None:

@@ -77,10 +77,11 @@ class TorchAttack(Attack):
             raise RecipeError(f"torchattacks/{name}, deadline_s: seen {deadline_s!r}.", todo="Give seconds, above 0.")
         self.given = {key: parse_fraction(value) for key, value in settings.items()}
         defaults = _keywords(self.factory)
+        takes = [*defaults, "deadline_s"]
         if wrong := [key for key in self.given if key not in defaults]:
             raise RecipeError(
                 f"torchattacks.{name} takes no '{wrong[0]}'.",
-                todo=f"{did_you_mean(wrong[0], [*defaults, 'deadline_s'])}It takes: {', '.join([*defaults, 'deadline_s'])}.",
+                todo=f"{did_you_mean(wrong[0], takes)}It takes: {', '.join(takes)}.",
             )
         self.name = f"torchattacks/{name}"
         self.title = f"{name} (torchattacks)"
@@ -94,7 +95,9 @@ class TorchAttack(Attack):
     @property
     def settings(self) -> dict[str, Any]:
         """The class's keywords, defaults included."""
-        plain = {k: v if isinstance(v, (int, float, str, bool, type(None))) else list(v) for k, v in self.keywords.items()}
+        plain = {
+            k: v if isinstance(v, (int, float, str, bool, type(None))) else list(v) for k, v in self.keywords.items()
+        }
         return {"access": self.access, **plain, "deadline_s": float(self.deadline_s)}
 
     def _outside(self, linf: Tensor, l2: Tensor) -> Tensor:
@@ -115,7 +118,11 @@ class TorchAttack(Attack):
             beyond += out
             done = part.stop
             task.progress(done, len(task.x))
-        details: dict[str, Any] = {"forward_passes": timed.passes, "unfinished": len(task.x) - done, "projected": beyond}
+        details: dict[str, Any] = {
+            "forward_passes": timed.passes,
+            "unfinished": len(task.x) - done,
+            "projected": beyond,
+        }
         if notes:
             details["notes"] = notes
         return Found(result, details=details)
@@ -123,7 +130,7 @@ class TorchAttack(Attack):
     def _run(self, timed: _Timed, task: Task, part: slice) -> Tensor:
         seed = int(sample_keys(task.ids[part][:1], task.seed)[0]) & 0xFFFFFFFF
         torch.manual_seed(seed)
-        np.random.seed(seed)  # noqa: NPY002 - some classes draw from NumPy's global state; it is put back after the craft
+        np.random.seed(seed)  # some classes draw from NumPy's global state
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             attack = self.factory(timed, **self.given)
@@ -168,10 +175,12 @@ def _find(name: str) -> Any:
     known = class_names()
     if name not in known:
         lower = {k.lower(): k for k in known}
-        near = did_you_mean(name, lower).replace("'?", "'?")
+        near = did_you_mean(name, lower)
         for low, true in lower.items():
             near = near.replace(f"'{low}'", f"'torchattacks/{true}'")
-        raise UnknownNameError(f"torchattacks has no class '{name}' that can be run.", todo=f"{near}It has: {', '.join(known)}.")
+        raise UnknownNameError(
+            f"torchattacks has no class '{name}' that can be run.", todo=f"{near}It has: {', '.join(known)}."
+        )
     return getattr(torchattacks(), name)
 
 

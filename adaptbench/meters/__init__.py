@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from adaptbench.meters.base import Meter
 from adaptbench.meters.reading import Found, Missing, Reading, Work
-from adaptbench.meters.windows import Arm, WindowRow, measure
+from adaptbench.meters.rows import WindowRow
+from adaptbench.meters.windows import Arm, measure
 
 __all__ = ["Arm", "Found", "Meter", "Missing", "Reading", "WindowRow", "Work", "measure"]

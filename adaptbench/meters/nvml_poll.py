@@ -135,7 +135,7 @@ class ProcessPoller:
         self._folder = tempfile.TemporaryDirectory(prefix="adaptbench-power-")
         command = [sys.executable, "-m", __name__, gpu.uuid, repr(self.period_s), str(self._file())]
         self._child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
-        self._wait(lambda: bool(self._samples), limit_s=10.0)
+        self._wait(lambda: bool(self._samples), limit_s=30.0)
 
     def between(self, start_s: float, end_s: float) -> list[Sample]:
         """See `Poller.between`. Older samples are forgotten: windows do not go back."""

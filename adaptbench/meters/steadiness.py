@@ -5,10 +5,8 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from adaptbench.meters.windows import WindowRow
+from adaptbench.meters.rows import WindowRow
 
 UNSTEADY = "unsteady"
 

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 
 from adaptbench.errors import MeterError
 from adaptbench.meters.base import Clock, Meter
-from adaptbench.meters.reading import NO_WORK, Missing, Reading, Work
+from adaptbench.meters.reading import NO_WORK, Work
+from adaptbench.meters.rows import WindowRow, to_rows
 from adaptbench.meters.steadiness import STEADINESS, Steadiness, flag_unsteady
 
 if TYPE_CHECKING:
@@ -47,67 +48,6 @@ class Arm:
     run: Callable[[], None]
     work: Work
     warm: Sequence[Callable[[], None]] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class WindowRow:
-    """One row of windows.parquet: a window, a meter, a component.
-
-    Args:
-        case: case id, or "idle".
-        block: 0 …
-        order: the window's place in its block.
-        meter, component: whose reading.
-        energy_j: joules of the window; None where missing.
-        duration_s: of the window, as this meter saw it.
-        n_samples: inputs answered in it.
-        provenance, scope: of the reading.
-        flags: comma separated.
-        missing: why there are no joules.
-    """
-
-    case: str
-    block: int
-    order: int
-    meter: str
-    component: str
-    energy_j: float | None
-    duration_s: float
-    n_samples: int
-    provenance: str
-    scope: str
-    flags: str
-    missing: str | None
-
-
-def to_rows(
-    case: str, block: int, order: int, meter: Meter, readings: Sequence[Reading], n_samples: int
-) -> list[WindowRow]:
-    """The rows of one window of one meter; a sensor's window below its `min_window_s` is flagged "short"."""
-    rows = []
-    for reading in readings:
-        energy = reading.energy_j
-        flags = reading.flags
-        answered = meter.quantity == "time" or not isinstance(energy, Missing)
-        if answered and reading.duration_s < meter.min_window_s:
-            flags = (*flags, "short")
-        rows.append(
-            WindowRow(
-                case,
-                block,
-                order,
-                meter.name,
-                reading.component,
-                None if isinstance(energy, Missing) else energy,
-                reading.duration_s,
-                n_samples,
-                reading.provenance,
-                reading.scope,
-                ",".join(dict.fromkeys(flags)),
-                energy.reason if isinstance(energy, Missing) else None,
-            )
-        )
-    return rows
 
 
 def measure(
@@ -160,19 +100,20 @@ def measure(
     if len(kept) == blocks:
         return flag_unsteady(rows, steadiness)
     by_case = {arm.case: arm for arm in arms}
-    calls = _warm_up(arms, window_s, warmup_s, synchronise, clock) | _calls_of(rows, by_case)
-    for block, order in enumerate(plan):
-        if block in kept:
-            continue
-        fresh: list[WindowRow] = []
-        for place, case in enumerate(order):
-            if case == IDLE:
-                body, work = (lambda: pause(window_s)), NO_WORK
-            else:
-                body, work = _repeat(by_case[case].run, calls[case], synchronise), by_case[case].work * calls[case]
-            fresh += _window(case, block, place, body, work, used, synchronise)
-        on_block(block, fresh)
-        rows += fresh
+    with _frozen():
+        calls = _warm_up(arms, window_s, warmup_s, synchronise, clock) | _calls_of(rows, by_case)
+        for block, order in enumerate(plan):
+            if block in kept:
+                continue
+            fresh: list[WindowRow] = []
+            for place, case in enumerate(order):
+                if case == IDLE:
+                    body, work = (lambda: pause(window_s)), NO_WORK
+                else:
+                    body, work = _repeat(by_case[case].run, calls[case], synchronise), by_case[case].work * calls[case]
+                fresh += _window(case, block, place, body, work, used, synchronise)
+            on_block(block, fresh)
+            rows += fresh
     rows.sort(key=lambda row: (row.block, row.order))
     return flag_unsteady(rows, steadiness)
 
@@ -287,6 +228,19 @@ def _window(
     return [
         row for meter, found in reversed(readings) for row in to_rows(case, block, place, meter, found, work.samples)
     ]
+
+
+@contextmanager
+def _frozen() -> Iterator[None]:
+    """Leave what exists already out of the collections between windows: with torch loaded, each would take long."""
+    mine = gc.get_freeze_count() == 0
+    if mine:
+        gc.freeze()
+    try:
+        yield
+    finally:
+        if mine:
+            gc.unfreeze()
 
 
 @contextmanager

@@ -22,11 +22,11 @@ DEFAULT_PRICES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 class DagSelection(Policy):
     """At each node score stopping and every hand-over by what the rest of the way costs from there.
 
-    Bolukbasi, Wang, Dekel, Saligrama, "Adaptive Neural Networks for Efficient Inference", ICML 2017. An action's cost is
+    Bolukbasi, Wang, Dekel, Saligrama, "Adaptive Neural Networks for Efficient Inference", ICML 2017. An action costs
     T + λ·(L(ŷ) − L(ŷ_ref))₊ under the decisions already learned below; a mistake that the reference makes too is free.
 
-    Deviates: out-degree > 1 is learned in one piece, by minimising the expected cost of a softmax over actions (the
-    paper reduces to weighted binary problems; for out-degree 1 the two weigh samples alike).
+    Deviates: out-degree > 1 is learned in one piece, by a logistic loss over all actions weighted by what each saves
+    (the paper speaks of weighted binary problems; with one way on the two are the same).
 
     Args:
         structure: of the graph.
@@ -69,7 +69,8 @@ class DagSelection(Policy):
         """The very graph it was fitted on."""
         if structure.successors != self.structure.successors or structure.n_classes != self.structure.n_classes:
             raise PolicyError(
-                f"a policy fitted on hand-overs {self.structure.successors} was given to a graph with {structure.successors}.",
+                f"a policy fitted on hand-overs {self.structure.successors} was given to a graph with "
+                f"{structure.successors}.",
                 todo="Fit the policy on this graph's own log.",
             )
 
@@ -133,7 +134,7 @@ class DagSelection(Policy):
             costs = torch.stack([lost[:, v], *onward], 1)
             features = confidence_features(Signals(log.logits[:, v]))
             scorer: nn.ModuleDict = self.scorers[which]  # type: ignore[assignment]
-            minimise_expected_cost(scorer[str(v)], features, costs, steps)
+            learn_actions(scorer[str(v)], features, costs, steps)
             with torch.no_grad():
                 margins = edge_margins(scorer[str(v)](features))
                 best, edge = margins.max(1)
@@ -185,27 +186,32 @@ class DagSelection(Policy):
 
 
 class Myopic(DagSelection):
-    """Compares stopping with each hand-over as if the sample had to stop there: what looking further is worth is the difference."""
+    """Compares stopping with each hand-over as if the sample had to stop there: what foresight is worth."""
 
     name = "myopic"
     lookahead = False
 
 
-def minimise_expected_cost(scorer: nn.Module, features: Tensor, costs: Tensor, steps: int) -> None:
-    """Train a scorer so that a softmax over its actions pays little: min Σ_i Σ_a softmax(s(x_i))_a · cost_i,a.
+def learn_actions(scorer: nn.Module, features: Tensor, costs: Tensor, steps: int) -> None:
+    """Train a scorer by weighted logistic loss: min −Σ_i Σ_a (max_b cost_i,b − cost_i,a) · log softmax(s(x_i))_a.
+
+    With two actions that is the paper's importance-weighted binary classification, W = |cost-to-go − cost of leaving|.
+    With more, the best scorer's softmax is proportional to what each action saves over the dearest: its top is the
+    cheapest on average.
+    (The expected cost of the softmax itself saturates on the dearest mistakes and never learns the small ones.)
 
     Args:
         scorer: (n, F) → (n, A), changed in place.
         features: (n, F).
         costs: (n, A).
     """
-    regret = costs - costs.min(1, keepdim=True).values
-    regret = regret / regret.mean().clamp_min(1e-9)
+    saved = costs.max(1, keepdim=True).values - costs
+    saved = saved / saved.sum(1).mean().clamp_min(1e-9)
     optimiser = torch.optim.Adam(scorer.parameters(), lr=1e-2, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     with torch.enable_grad():
         for _ in range(steps):
-            objective = (scorer(features).softmax(1) * regret).sum(1).mean()
+            objective = -(scorer(features).log_softmax(1) * saved).sum(1).mean()
             optimiser.zero_grad()
             objective.backward()
             optimiser.step()

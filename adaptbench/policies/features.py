@@ -1,4 +1,4 @@
-"""What a fitted policy sees of a prediction: sorted probabilities and three summaries; no class has a name of its own."""
+"""What a fitted policy sees of a prediction: sorted probabilities and three summaries; classes have no names."""
 
 from __future__ import annotations
 

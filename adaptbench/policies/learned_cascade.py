@@ -61,9 +61,12 @@ class LearnedCascade(ChainPolicy):
         return math.log(self.threshold / (1 - self.threshold)) - self.stop_logit(node, signals)
 
     def stop_probabilities(self, logits: Tensor) -> Tensor:
-        """(N, K−1) from the logits of every net (N, K, C), clipped to [0.02, 0.98] for training."""
+        """(N, K−1) from the logits of every net (N, K, C), in [0.02, 0.98] for training.
+
+        Squeezed, not clipped: a clipped module that says "go on" to everybody has no gradient to learn from.
+        """
         odds = [self.stop_logit(k, Signals(logits[:, k])) for k in range(len(self.selectors))]
-        return torch.stack(odds, 1).sigmoid().clamp(0.02, 0.98)
+        return 0.02 + 0.96 * torch.stack(odds, 1).sigmoid()
 
     @classmethod
     def fit(
@@ -116,7 +119,7 @@ class LearnedCascade(ChainPolicy):
                     entropy_bonus=1e-2 * (1 - step / steps),
                 )
                 optimiser.zero_grad()
-                objective.backward()
+                objective.backward()  # type: ignore[no-untyped-call]
                 optimiser.step()
                 schedule.step()
         return policy.requires_grad_(False)
@@ -177,7 +180,7 @@ def stage_losses(logits: Tensor, labels: Tensor, kind: str) -> Tensor:
     if kind == "zero-one":
         return (logits.argmax(-1) != labels[:, None]).float()
     if kind == "cross-entropy":
-        n, k, c = logits.shape
+        n, k, _ = logits.shape
         return F.cross_entropy(logits.flatten(0, 1), labels.repeat_interleave(k), reduction="none").view(n, k)
     raise UsageError(f"no loss is called '{kind}'.", todo="Use 'zero-one' or 'cross-entropy'.")
 

@@ -27,7 +27,7 @@ def stopping_distribution(stop: Tensor) -> Tensor:
         (N, K), rows sum to 1.
     """
     going = torch.cumprod(1 - stop, dim=1)
-    ones = torch.ones_like(stop[:, :1])
+    ones = stop.new_ones(len(stop), 1)
     return torch.cat([stop, ones], 1) * torch.cat([ones, going], 1)
 
 

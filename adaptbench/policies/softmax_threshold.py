@@ -13,7 +13,6 @@ from adaptbench.adaptive.outcome import Signals
 from adaptbench.adaptive.policy import ChainPolicy, Structure
 from adaptbench.errors import CalibrationError, PolicyError, UsageError
 
-
 _NEVER = 2.0  # above every confidence and accuracy; finite, as checkpoints want it
 
 
@@ -27,7 +26,7 @@ class SoftmaxThreshold(ChainPolicy):
     samples of equal confidence are admitted together.
 
     Args:
-        confidence: (K−1, S) confidences at which the residual accuracy first reaches a new height, rising, padded with 2.
+        confidence: (K−1, S) at which the residual accuracy first reaches a new height, rising, padded with 2.
         accuracy: (K−1, S) those heights, rising, padded with 2.
         best: (K−1,) α_k*.
         epsilon: accuracy an exit may lose against its own best, a fraction.

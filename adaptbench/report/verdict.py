@@ -133,7 +133,10 @@ def _takes_back(view: View) -> str:
     subject, record = worst
     bounds = words.interval(record.get("recovery_ci"))
     control = next((found for found in view.controls(subject) if words.exists(found.get("recovery"))), None)
-    noise = f" Noise of equal norm takes back {words.percent(control['recovery'])}." if control else ""
+    noise = ""
+    if control:
+        title = view.condition_title(control)
+        noise = f" {title[:1].upper()}{title[1:]} takes back {words.percent(control['recovery'])}."
     if record["recovery"] <= 0:
         return (
             f"No attack takes anything back; the nearest, {view.condition_title(record)} on {subject.title}, "
@@ -192,8 +195,9 @@ def method(view: View) -> Iterator[tuple[str, str]]:
         "Intervals",
         (
             "Brackets and bars are 95 % confidence intervals. Accuracies have Wilson’s; mean MACs, recovery and the "
-            "other ratios are bootstrapped over inputs (BCa), paired with the clean run of the same inputs. Seconds and "
-            "joules are Hodges–Lehmann centres of the measuring blocks on the log scale, savings the same over paired blocks. "
+            "other ratios are bootstrapped over inputs (BCa), paired with the clean run of the same inputs. Seconds "
+            "and joules are Hodges–Lehmann centres of the measuring blocks on the log scale, savings the same over "
+            "paired blocks. "
             "A figure without an interval did not vary, or has too few blocks for one."
         ),
     )
@@ -210,7 +214,8 @@ def _uncounted(view: View) -> str:
 
 
 def _ties(view: View) -> str:
-    ties = sum(record["ties"] for record in view.records if words.exists(record.get("ties")))
+    counts = {record["evaluation"]: record["ties"] for record in view.records if words.exists(record.get("ties"))}
+    ties = sum(counts.values())
     if not ties:
         return "No decision was a tie."
     return (

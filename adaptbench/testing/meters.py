@@ -21,7 +21,7 @@ from typing import ClassVar
 from adaptbench.errors import MeterError
 from adaptbench.meters.base import Meter
 from adaptbench.meters.reading import NO_WORK, Found, Missing, Reading, Work
-from adaptbench.meters.windows import to_rows
+from adaptbench.meters.rows import to_rows
 
 SCOPES = frozenset({"device", "process", "machine", ""})
 

@@ -1,4 +1,6 @@
-"""What every adaptive model must hold to. Subclass in a test file and give `model`::
+"""What every adaptive model must hold to.
+
+Subclass in a test file and give `model`::
 
     class TestMyModel(ModelConformance):
         def model(self):
@@ -9,10 +11,7 @@ pytest collects the checks; `check_model(model)` runs them all in plain Python.
 
 from __future__ import annotations
 
-import hashlib
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import torch
@@ -22,8 +21,9 @@ from adaptbench.adaptive.counting import counting
 from adaptbench.adaptive.model import AdaptiveModel, frozen
 from adaptbench.adaptive.outcome import TIE_MARGIN, Inference
 from adaptbench.adaptive.splits import Split
-from adaptbench.errors import AdaptBenchError, CapabilityError, DomainError, LeakageError
+from adaptbench.errors import CapabilityError, DomainError, LeakageError
 from adaptbench.testing import views
+from adaptbench.testing.compare import agree, close, refuses, rows_of, rows_seen, same, state_of
 
 
 class ModelConformance:
@@ -78,12 +78,13 @@ class ModelConformance:
         assert model.capabilities <= {"gradients", "exit_logits", "queries"}, "an unknown capability"
         assert len(model.node_macs) == nodes, "node_macs has one entry a node"
         assert found.logits.shape == (n, model.n_classes), f"logits {tuple(found.logits.shape)}, not (N, C)"
-        assert found.path.shape == (n, nodes) and found.path.dtype == torch.bool, "path is (N, V) bool"
+        assert (found.path.shape, found.path.dtype) == ((n, nodes), torch.bool), "path is (N, V) bool"
         for name, column in (("macs", found.macs), ("exit", found.exit)):
-            assert column.shape == (n,) and column.dtype == torch.int64, f"{name} is (N,) int64"
-        assert int(found.exit.min()) >= 0 and int(found.exit.max()) < len(model.exit_names), "exit indexes exit_names"
+            assert (column.shape, column.dtype) == ((n,), torch.int64), f"{name} is (N,) int64"
+        assert 0 <= int(found.exit.min()) <= int(found.exit.max()) < len(model.exit_names), "exit indexes exit_names"
         if not model.needs_labels:
-            assert isinstance(model.uncounted, tuple) and isinstance(model.policy_name, str)
+            assert isinstance(model.uncounted, tuple)
+            assert isinstance(model.policy_name, str)
 
     def test_the_hard_pass_is_running_everything_and_choosing_afterwards(self) -> None:
         """Law 1: skipping changes what is paid, not what is answered."""
@@ -95,8 +96,8 @@ class ModelConformance:
             return
         path, logits, tie = dense
         sure = ~(found.tie | tie)
-        _same(found.path, path, sure, "the path", "the hard pass", "choosing afterwards")
-        _close(found.logits, logits, sure, "the hard pass", "choosing afterwards")
+        same(found.path, path, sure, "the path", "the hard pass", "choosing afterwards")
+        close(found.logits, logits, sure, "the hard pass", "choosing afterwards")
 
     def test_no_sample_touches_another(self) -> None:
         """Law 1: batch 1, odd batches and the whole batch agree, ties aside."""
@@ -104,12 +105,10 @@ class ModelConformance:
         _, x, labels = self._given()
         sure = (~whole.tie).float().mean()
         assert sure >= 0.5, f"only {sure:.0%} of the decisions are clear of a tie: the checks below would be empty"
-        _agree(whole, self._infer(per_sample=True), "the whole batch", "one sample at a time")
+        agree(whole, self._infer(per_sample=True), "the whole batch", "one sample at a time")
         for size in (7, len(x) // 2 + 1):
-            parts = [
-                self._infer(x[i : i + size], labels=labels[i : i + size]) for i in range(0, len(x), size)
-            ]
-            _agree(whole, Inference.join(parts), "the whole batch", f"batches of {size}")
+            parts = [self._infer(x[i : i + size], labels=labels[i : i + size]) for i in range(0, len(x), size)]
+            agree(whole, Inference.join(parts), "the whole batch", f"batches of {size}")
 
     def test_the_order_of_a_batch_does_not_matter(self) -> None:
         """Law 1, again: a shuffled batch gives the shuffled results."""
@@ -118,17 +117,18 @@ class ModelConformance:
         whole = self._infer()
         back = order.argsort()
         mixed = self._infer(x[order], labels=labels[order])
-        _agree(whole, _rows(mixed, back), "the batch in order", "the batch shuffled")
+        agree(whole, rows_of(mixed, back), "the batch in order", "the batch shuffled")
 
     def test_the_same_call_gives_the_same_result(self) -> None:
         """No hidden counter or draw: two identical calls are identical to the bit."""
         one, two = self._infer(), self._infer()
         assert torch.equal(one.logits, two.logits), "logits differ between two identical calls"
-        assert torch.equal(one.path, two.path) and torch.equal(one.macs, two.macs), "paths differ between two calls"
+        assert torch.equal(one.path, two.path), "paths differ between two identical calls"
+        assert torch.equal(one.macs, two.macs), "MACs differ between two identical calls"
 
     def test_what_is_skipped_does_not_run(self) -> None:
         """Law 2: a node's module sees exactly the samples whose path it is on, and none other."""
-        model, x, labels = self._given()
+        model, x, _labels = self._given()
         modules = views.node_modules(model)
         force = _mixed_paths(model, len(x))
         if model.needs_labels:  # an oracle runs everything to choose
@@ -137,7 +137,7 @@ class ModelConformance:
             calls = [{}, {"force": force}, *({"force": path} for path in model.paths()[:8])]
         _ = model.min_macs  # counting runs every node once; it is not what is looked at
         for how in calls:
-            with _rows_seen(modules) as seen:
+            with rows_seen(modules) as seen:
                 found = self._infer(**how)
             for v, rows in seen.items():
                 want = int(found.path[:, v].sum())
@@ -154,7 +154,14 @@ class ModelConformance:
             if extra is None:
                 return
             total = (found.path.cpu() * torch.tensor(model.node_macs)).sum(1) + extra
-            _same(found.macs.cpu(), total, torch.ones(len(x), dtype=torch.bool), "MACs", "macs", "Σ path · node MACs + policy")
+            same(
+                found.macs.cpu(),
+                total,
+                torch.ones(len(x), dtype=torch.bool),
+                "MACs",
+                "macs",
+                "Σ path · node MACs + policy",
+            )
 
     def test_macs_are_what_the_dispatcher_saw(self) -> None:
         """Law 3: on a mixed batch the records add up to the count of what really ran."""
@@ -210,7 +217,7 @@ class ModelConformance:
                 expected = model.relax(x, temperature=temperature).expected_macs.double()
                 assert torch.isfinite(expected).all(), f"expected_macs is not finite at temperature {temperature:g}"
                 low, high = float(expected.min()), float(expected.max())
-                assert model.min_macs - slack <= low and high <= model.max_macs + slack, (
+                assert model.min_macs - slack <= low <= high <= model.max_macs + slack, (
                     f"expected_macs spans [{low:.6g}, {high:.6g}] at temperature {temperature:g}; "
                     f"no path costs less than {model.min_macs} or more than {model.max_macs}"
                 )
@@ -223,7 +230,7 @@ class ModelConformance:
 
     def test_costs_stay_between_the_extremes_and_reach_them(self) -> None:
         """Law 5: min_macs and max_macs are costs of real paths, the first two of paths()."""
-        model, x, _ = self._given()
+        model, _x, _ = self._given()
         found = self._infer()
         paths = model.paths()
         assert model.min_macs <= int(found.macs.min()), f"a sample cost {int(found.macs.min())}, less than min_macs"
@@ -233,7 +240,7 @@ class ModelConformance:
             ("dearest", paths[min(1, len(paths) - 1)], model.max_macs),
         ):
             macs = self._infer(force=path).macs
-            assert (macs == want).all(), f"the {what} path costs {macs.unique().tolist()}, the model says {want}"
+            assert (macs == want).all(), f"the {what} path costs {sorted(set(macs.tolist()))}, the model says {want}"
 
     def test_paths_cover_every_node_and_are_followed(self) -> None:
         """Warm-up and profiling force paths: each is taken as given, together they run everything."""
@@ -245,7 +252,9 @@ class ModelConformance:
             assert (got == path.to(got.device)).all(), (
                 f"forced on {_names(model, path)}, the model took {_names(model, got[0])}"
             )
-        if self._relaxes() and (decided := views.hard_decisions(model, self._infer(x[:1], force=paths[min(1, len(paths) - 1)]))):
+        if self._relaxes() and (
+            decided := views.hard_decisions(model, self._infer(x[:1], force=paths[min(1, len(paths) - 1)]))
+        ):
             assert torch.equal(decided[0][0], model.dearest_decisions.cpu()), (
                 "dearest_decisions are not those of the dearest path"
             )
@@ -258,7 +267,7 @@ class ModelConformance:
             for i, module in enumerate(model.modules()):
                 module.training = i % 2 == 0
             kept = x.clone()
-            before = _state(model)
+            before = state_of(model)
             self._infer()
             self._infer(per_sample=True)
             model.run_reference(x)
@@ -268,7 +277,7 @@ class ModelConformance:
                 expected = model.relax(leaf).expected_macs
                 if expected.requires_grad:
                     torch.autograd.grad(expected.sum(), leaf, allow_unused=True)
-            after = _state(model)
+            after = state_of(model)
         finally:
             for module, flag in zip(model.modules(), was, strict=True):
                 module.training = flag
@@ -296,7 +305,7 @@ class ModelConformance:
             assert (gradient != 0).any() or (weighted != 0).any(), f"the gradient of {what} is zero everywhere"
 
     def test_calling_the_model_is_inference(self) -> None:
-        """forward returns the same logits, with gradients, so that any torch tool can use the model."""
+        """Forward returns the same logits, with gradients, so that any torch tool can use the model."""
         model, x, _ = self._given()
         if model.needs_labels:
             return
@@ -304,7 +313,7 @@ class ModelConformance:
         leaf = x.clone().requires_grad_("gradients" in model.capabilities)
         with frozen(model):
             logits = model(leaf)
-        _close(found.logits, logits.detach(), ~found.tie, "infer", "calling the model")
+        close(found.logits, logits.detach(), ~found.tie, "infer", "calling the model")
         if "gradients" in model.capabilities:
             assert logits.requires_grad, "model(x) has no gradient"
 
@@ -320,17 +329,22 @@ class ModelConformance:
             "another width": torch.cat([one, one], -1),
             "another number of channels": torch.cat([one, one], 1),
         }
-        for name, value in (("NaN", torch.nan), ("infinity", torch.inf), ("too large", high + 1e3), ("too small", low - 1e3)):
+        for name, value in (
+            ("NaN", torch.nan),
+            ("infinity", torch.inf),
+            ("too large", high + 1e3),
+            ("too small", low - 1e3),
+        ):
             bad[name] = one.clone().index_fill_(0, torch.tensor([1], device=one.device), value)
         for what, given in bad.items():
-            _refuses(lambda given=given: self._infer(given, labels=labels[:2]), DomainError, what)  # type: ignore[misc]
+            refuses(lambda given=given: self._infer(given, labels=labels[:2]), DomainError, what)  # type: ignore[misc]
             if self._relaxes():
-                _refuses(lambda given=given: model.relax(given), DomainError, f"relax: {what}")  # type: ignore[misc]
+                refuses(lambda given=given: model.relax(given), DomainError, f"relax: {what}")  # type: ignore[misc]
         few = torch.zeros(1, dtype=torch.int64)
-        _refuses(lambda: self._infer(one, seeds=few, labels=labels[:2]), DomainError, "seeds for fewer samples")
-        _refuses(lambda: self._infer(one, labels=few), DomainError, "labels for fewer samples")
+        refuses(lambda: self._infer(one, seeds=few, labels=labels[:2]), DomainError, "seeds for fewer samples")
+        refuses(lambda: self._infer(one, labels=few), DomainError, "labels for fewer samples")
         short = torch.ones(len(model.node_names) + 1, dtype=torch.bool)
-        _refuses(lambda: self._infer(one, force=short), CapabilityError, "a forced path of another length")
+        refuses(lambda: self._infer(one, force=short), CapabilityError, "a forced path of another length")
 
     def test_chance_follows_the_sample(self) -> None:
         """A policy that draws does so from each sample's seed alone: no batch, order or global state changes a draw."""
@@ -341,14 +355,18 @@ class ModelConformance:
         one = self._infer(seeds=seeds)
         torch.rand(3)
         order = torch.arange(len(x) - 1, -1, -1)
-        _agree(one, _rows(self._infer(x[order], seeds=seeds[order]), order), "seeds in order", "seeds in reverse order")
+        agree(
+            one, rows_of(self._infer(x[order], seeds=seeds[order]), order), "seeds in order", "seeds in reverse order"
+        )
         if not views.draws(model):
-            _agree(one, self._infer(), "one choice of seeds", "another, though the policy does not draw")
+            agree(one, self._infer(), "one choice of seeds", "another, though the policy does not draw")
             return
         if not len(model.dearest_decisions):
             return
         same = self._infer(x[:1].expand(256, *x.shape[1:]), seeds=torch.arange(256, device=x.device))
-        assert len(same.path.unique(dim=0)) > 1, "256 seeds of one picture gave one path: the policy ignores its seeds"
+        assert len(set(map(tuple, same.path.tolist()))) > 1, (
+            "256 seeds of one picture gave one path: the policy ignores its seeds"
+        )
 
     def test_the_static_reference_costs_what_it_says(self) -> None:
         """macs_full is the dispatcher's count of run_reference: savings are shares of it."""
@@ -356,7 +374,8 @@ class ModelConformance:
         _ = model.min_macs
         with counting() as counter:
             logits = model.run_reference(x)
-        assert logits.shape == (len(x), model.n_classes) and torch.isfinite(logits).all(), "the reference gives no logits"
+        assert logits.shape == (len(x), model.n_classes), "the reference gives no logits"
+        assert torch.isfinite(logits).all(), "the reference gives NaN or infinity"
         assert not logits.requires_grad, "the reference runs without gradients: it is timed"
         assert counter.macs == model.macs_full * len(x), (
             f"the reference ran {counter.macs / len(x):.1f} MACs a sample, macs_full says {model.macs_full}"
@@ -367,8 +386,8 @@ class ModelConformance:
         model, x, labels = self._given()
         if not model.needs_labels:
             return
-        _refuses(lambda: model.infer(x), CapabilityError, "an oracle without labels")
-        _refuses(lambda: model.relax(x), CapabilityError, "gradients of an oracle")
+        refuses(lambda: model.infer(x), CapabilityError, "an oracle without labels")
+        refuses(lambda: model.relax(x), CapabilityError, "gradients of an oracle")
         assert "gradients" not in model.capabilities, "an oracle offers no gradients; its capabilities must not say so"
         model.infer(x, labels=labels)
 
@@ -378,7 +397,7 @@ class ModelConformance:
         pixels = torch.zeros(4, *x.shape[1:], dtype=torch.uint8)
         names = tuple(f"class{c}" for c in range(model.n_classes))
         for role in ("test", "train"):
-            split = Split("planted", role, pixels, torch.zeros(4, dtype=torch.int64), torch.arange(4), names)  # type: ignore[arg-type]
+            split = Split("planted", role, pixels, torch.zeros(4, dtype=torch.int64), torch.arange(4), names)
             try:
                 model.log(split)
             except (LeakageError, CapabilityError):
@@ -386,7 +405,9 @@ class ModelConformance:
             raise AssertionError(f"log() took a {role} split; only calibration samples may shape a policy")
 
 
-def check_model(model: AdaptiveModel, x: Tensor | None = None, *, n_inputs: int = 64, follows_input: bool = True) -> None:
+def check_model(
+    model: AdaptiveModel, x: Tensor | None = None, *, n_inputs: int = 64, follows_input: bool = True
+) -> None:
     """Every check of `ModelConformance` on one model.
 
     Args:
@@ -400,12 +421,9 @@ def check_model(model: AdaptiveModel, x: Tensor | None = None, *, n_inputs: int 
     """
     settings = {"_kept": _prepare(model, x, n_inputs), "follows_input": follows_input}
     kit = type("Check", (ModelConformance,), settings)()
-    for name in dir(kit):
+    for name in vars(ModelConformance):  # in the order they stand: the plain ones first
         if name.startswith("test_"):
             getattr(kit, name)()
-
-
-# ---------------------------------------------------------------------- helpers
 
 
 def _prepare(model: AdaptiveModel, x: Tensor | None, n: int) -> tuple[AdaptiveModel, Tensor, Tensor]:
@@ -428,74 +446,3 @@ def _mixed_paths(model: AdaptiveModel, n: int) -> Tensor:
 
 def _names(model: AdaptiveModel, path: Tensor) -> str:
     return " → ".join(name for name, on in zip(model.node_names, path.tolist(), strict=True) if on)
-
-
-def _rows(found: Inference, order: Tensor) -> Inference:
-    return Inference(found.logits[order], found.macs[order], found.exit[order], found.path[order], found.tie[order])
-
-
-def _same(a: Tensor, b: Tensor, sure: Tensor, what: str, one: str, other: str) -> None:
-    differ = (a != b).flatten(1).any(1) if a.ndim > 1 else a != b
-    if (differ & sure).any():
-        i = int((differ & sure).nonzero()[0])
-        raise AssertionError(f"sample {i}: {what} of {one} is {a[i].tolist()}, of {other} {b[i].tolist()}")
-
-
-def _close(a: Tensor, b: Tensor, sure: Tensor, one: str, other: str) -> None:
-    scale = max(1.0, float(a.abs().max()))
-    gap = torch.where(sure, (a - b).abs().amax(1), 0.0)
-    i = int(gap.argmax())
-    assert float(gap[i]) <= 1e-4 * scale, f"sample {i}: logits of {one} and of {other} differ by {float(gap[i]):.3g}"
-
-
-def _agree(a: Inference, b: Inference, one: str, other: str) -> None:
-    sure = ~(a.tie | b.tie)
-    for what in ("path", "exit", "macs"):
-        _same(getattr(a, what), getattr(b, what), sure, what, one, other)
-    _close(a.logits, b.logits, sure, one, other)
-
-
-@contextmanager
-def _rows_seen(modules: list[Any]) -> Iterator[dict[int, int]]:
-    """Samples that each node's module is called with; modules that several nodes share are left out."""
-    seen: dict[int, int] = {}
-    handles = []
-    for v, module in enumerate(modules):
-        if module is None or sum(module is other for other in modules) > 1:
-            continue
-        seen[v] = 0
-
-        def note(_module: Any, args: Any, _out: Any, v: int = v) -> None:
-            seen[v] += views.batch_of(args)
-
-        handles.append(module.register_forward_hook(note))
-    try:
-        yield seen
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _state(model: AdaptiveModel) -> dict[str, Any]:
-    weights, buffers = hashlib.sha256(), hashlib.sha256()
-    for digest, tensors in ((weights, model.parameters()), (buffers, model.buffers())):
-        for tensor in tensors:
-            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return {
-        "training flags": [m.training for m in model.modules()],
-        "weights": weights.hexdigest(),
-        "buffers": buffers.hexdigest(),
-        "requires_grad": [p.requires_grad for p in model.parameters()],
-        "parameter gradients": [p.grad is None for p in model.parameters()],
-        "torch's random state": torch.get_rng_state().numpy().tobytes(),
-    }
-
-
-def _refuses(call: Callable[[], object], error: type[AdaptBenchError], what: str) -> None:
-    try:
-        call()
-    except error:
-        return
-    except Exception as other:
-        raise AssertionError(f"{what}: {type(other).__name__} was raised where {error.__name__} is expected: {other}") from other
-    raise AssertionError(f"{what} was accepted; raise {error.__name__}")

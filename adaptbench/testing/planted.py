@@ -1,4 +1,4 @@
-"""A problem with a known answer for testing policies: pictures of planted classes, and nets that get better as they cost more."""
+"""A problem with a known answer for testing policies: planted classes, and nets that get better as they cost more."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SIDE = 16
 
 
 def planted_split(role: Role = "calibration", n: int = 300) -> Split:
-    """Pictures (n, 1, 4, 4): a template a class under noise that differs from picture to picture, so that some are easy."""
+    """Pictures (n, 1, 4, 4): a template a class, under noise of a strength of its own: some are easy."""
     generator = torch.Generator().manual_seed({"train": 1, "calibration": 2, "test": 3}[role])
     y = torch.randint(CLASSES, (n,), generator=generator)
     noise = torch.rand(n, 1, generator=generator) * 1.5 * torch.randn(n, _SIDE, generator=generator)

@@ -1,4 +1,6 @@
-"""What every policy must hold to. Subclass in a test file and say how yours is fitted::
+"""What every policy must hold to.
+
+Subclass in a test file and say how yours is fitted::
 
     class TestMyPolicy(PolicyConformance):
         def fit(self, log):
@@ -64,7 +66,7 @@ class PolicyConformance:
         """Settings go into records and checkpoints: plain JSON; tensors there are finite."""
         policy = self._policy()
         assert isinstance(policy, Policy), "fit() returns a Policy"
-        assert policy.name and policy.name != "policy", "give the class a name of its own: it stands in every record"
+        assert policy.name not in ("", "policy"), "give the class a name of its own: it stands in every record"
         json.dumps(policy.describe(), allow_nan=False)
         for name, tensor in policy.state_dict().items():
             assert torch.isfinite(tensor).all(), f"'{name}' holds NaN or infinity; checkpoints refuse that"
@@ -122,7 +124,8 @@ class PolicyConformance:
         assert self.another_setting is not None, f"give `another_setting`: a second value of the knob '{policy.knob}'"
         before, setting = _all_scores(net, log), policy.knob_value
         other = policy.at(self.another_setting)
-        assert other is not policy and type(other) is type(policy), "at() returns a new policy of the same kind"
+        assert other is not policy, "at() returns a new policy"
+        assert type(other) is type(policy), "at() returns a policy of the same kind"
         assert other.knob_value == self.another_setting, f"at({self.another_setting}) is at {other.knob_value}"
         assert policy.knob_value == setting, "at() changed the original's setting"
         assert torch.equal(before, _all_scores(net, log)), "at() changed the original's scores"
@@ -144,7 +147,9 @@ class PolicyConformance:
         again.bind(net.structure)
         assert again.knob_value == policy.knob_value, "the knob's setting was lost"
         if not policy.needs_labels:
-            assert torch.equal(_all_scores(net, log), _all_scores(net, log, again)), "the rebuilt policy scores otherwise"
+            assert torch.equal(_all_scores(net, log), _all_scores(net, log, again)), (
+                "the rebuilt policy scores otherwise"
+            )
 
     def test_its_macs_are_counted(self) -> None:
         """What deciding costs is in policy_macs and in every sample's record."""
@@ -195,7 +200,9 @@ class PolicyConformance:
         check_model(net, planted_split("test", 40).images(), follows_input=self.follows_input)
 
 
-def check_policy(fit: Any, *, graph: Graph = "chain", another_setting: float | None = None, follows_input: bool = True) -> None:
+def check_policy(
+    fit: Any, *, graph: Graph = "chain", another_setting: float | None = None, follows_input: bool = True
+) -> None:
     """Every check of `PolicyConformance` on one way of fitting.
 
     Args:
@@ -212,7 +219,7 @@ def check_policy(fit: Any, *, graph: Graph = "chain", another_setting: float | N
         "follows_input": follows_input,
     }
     kit = type("Check", (PolicyConformance,), settings)()
-    for name in dir(kit):
+    for name in vars(PolicyConformance):  # in the order they stand: the narrow checks first
         if name.startswith("test_"):
             getattr(kit, name)()
 

@@ -54,7 +54,7 @@ class Recipe:
     gate_weight: float = 2.0
     joint_price: float = 0.05
     exit_weights: tuple[float, ...] = (0.3, 0.4, 0.6, 1.0)
-    prices: tuple[float, ...] = (0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32)
+    prices: tuple[float, ...] = (0.005, 0.01, 0.0125, 0.015, 0.0175, 0.02, 0.03, 0.04, 0.08, 0.16, 0.32)
     drop: float = 0.005
     epsilon: float = 0.01
     seed: int = 0

@@ -1,4 +1,4 @@
-"""Hypothesis strategies: decision graphs and gated nets of every shape that the protocol permits, small enough to run in milliseconds."""
+"""Hypothesis strategies: decision graphs and gated nets of every shape that the protocol permits, tiny ones."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class FromPair(nn.Module):
 
 
 class RandomScores(Policy):
-    """Affine in what the node shows: its own logits, or all logits visited; optionally drawn, optionally aggregating."""
+    """Affine in the node's own logits, or in all visited; optionally drawn, optionally aggregating."""
 
     name = "random-scores"
 
@@ -61,9 +61,7 @@ class RandomScores(Policy):
         seen = signals.history.softmax(-1) * signals.visited[..., None] if self.looks_back else signals.logits
         out = seen.flatten(1) @ self.weights[node] + self.biases[node]
         if self.draws:
-            out = out + 3 * torch.stack(
-                [signals.uniform(node * 10 + a) for a in range(out.shape[1])], 1
-            )
+            out = out + 3 * torch.stack([signals.uniform(node * 10 + a) for a in range(out.shape[1])], 1)
         return out
 
     def predict(self, node, signals):
@@ -94,16 +92,14 @@ def _head(kind: str) -> nn.Module | None:
 @st.composite
 def topologies(draw, max_nodes: int = 6):
     """(successors in any order, reads): every node reached, readers dominated by what they read."""
-    size = draw(st.integers(1, max_nodes))
+    size = draw(st.sampled_from([1, 2, *[*range(3, max_nodes + 1)] * 3]))
     before = [set()] + [set(draw(st.sets(st.integers(0, v - 1), min_size=1, max_size=3))) for v in range(1, size)]
     certain = [set()]
     reads = [-1]
     for v in range(1, size):
         certain.append(set.intersection(*(certain[u] | {u} for u in before[v])))
         reads.append(draw(st.sampled_from([-1, *sorted(certain[v])])))
-    successors = [
-        tuple(draw(st.permutations([w for w in range(v + 1, size) if v in before[w]]))) for v in range(size)
-    ]
+    successors = [tuple(draw(st.permutations([w for w in range(v + 1, size) if v in before[w]]))) for v in range(size)]
     return successors, reads
 
 

@@ -14,7 +14,7 @@ SHAPE = (1, 8, 8)
 
 
 class Shared(nn.Module):
-    """Functional glue, a shared trunk, a skip connection over an exit, logits of one exit used by the next, sizes and parameters."""
+    """Functional glue, a trunk, a skip over an exit, one exit's logits in the next, sizes and parameters."""
 
     def __init__(self) -> None:
         super().__init__()

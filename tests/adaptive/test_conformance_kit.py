@@ -1,4 +1,4 @@
-"""The kit finds what it is there to find: each planted fault breaks the check that names it, and only such models fail."""
+"""The kit finds what it is there to find: each planted fault breaks the check that names it."""
 
 import dataclasses
 

@@ -70,7 +70,10 @@ CASES = {
     "cdist": (lambda: torch.cdist(r(2, 3), r(4, 3)), 24),
     "cdist, L1": (lambda: torch.cdist(r(2, 3), r(4, 3), p=1), 24),
     "cdist, many rows": (lambda: torch.cdist(r(30, 3), r(40, 3)), 30 * 40 * 3),
-    "attention": (lambda: F.scaled_dot_product_attention(r(N, H, 3, 4), r(N, H, 5, 4), r(N, H, 5, 4)), N * H * 3 * 5 * 8),
+    "attention": (
+        lambda: F.scaled_dot_product_attention(r(N, H, 3, 4), r(N, H, 5, 4), r(N, H, 5, 4)),
+        N * H * 3 * 5 * 8,
+    ),
     "attention, mask": (
         lambda: F.scaled_dot_product_attention(*[r(N, H, 3, 4)] * 3, attn_mask=torch.zeros(3, 3)),
         N * H * 9 * 8,
@@ -133,20 +136,20 @@ def test_the_fast_path_counts_what_the_slow_one_does():
     assert fast.macs == slow.macs
 
 
+@pytest.mark.filterwarnings("ignore:.*quantize_per_tensor.*deprecated.*:UserWarning")
 def test_quantised_layers():
     """Static and dynamic int8 kernels, called as the quantised modules call them."""
-    with pytest.warns(UserWarning, match="deprecated"):
-        weight = torch.quantize_per_tensor(r(5, 4), 0.1, 0, torch.qint8)
-        kernel = torch.quantize_per_tensor(r(6, 2, 3, 3), 0.1, 0, torch.qint8)
-        x = torch.quantize_per_tensor(r(3, 4), 0.1, 0, torch.quint8)
-        picture = torch.quantize_per_tensor(r(1, 4, 5, 5), 0.1, 0, torch.quint8)
-        ops = torch.ops.quantized
-        linear, conv = ops.linear_prepack(weight, None), ops.conv2d_prepack(kernel, None, [1, 1], [0, 0], [1, 1], 2)
-        with counting() as counter:
-            ops.linear(x, linear, 0.1, 0)
-            ops.linear_relu(x, linear, 0.1, 0)
-            ops.linear_dynamic(r(3, 4), linear)
-            ops.conv2d(picture, conv, 0.1, 0)
+    weight = torch.quantize_per_tensor(r(5, 4), 0.1, 0, torch.qint8)
+    kernel = torch.quantize_per_tensor(r(6, 2, 3, 3), 0.1, 0, torch.qint8)
+    x = torch.quantize_per_tensor(r(3, 4), 0.1, 0, torch.quint8)
+    picture = torch.quantize_per_tensor(r(1, 4, 5, 5), 0.1, 0, torch.quint8)
+    ops = torch.ops.quantized
+    linear, conv = ops.linear_prepack(weight, None), ops.conv2d_prepack(kernel, None, [1, 1], [0, 0], [1, 1], 2)
+    with counting() as counter:
+        ops.linear(x, linear, 0.1, 0)
+        ops.linear_relu(x, linear, 0.1, 0)
+        ops.linear_dynamic(r(3, 4), linear)
+        ops.conv2d(picture, conv, 0.1, 0)
     assert counter.by_operator == {
         "quantized::linear": 60,
         "quantized::linear_relu": 60,
@@ -166,11 +169,13 @@ def test_cudnn_rnn_by_its_arguments():
 
 
 ACTIVATIONS = [
-    nn.ReLU(), nn.ReLU6(), nn.ELU(), nn.SELU(), nn.CELU(), nn.GELU(), nn.SiLU(), nn.Mish(), nn.Hardswish(), nn.Hardsigmoid(),
-    nn.Hardtanh(), nn.Softplus(), nn.Sigmoid(), nn.LogSigmoid(), nn.Tanh(), nn.PReLU(), nn.GLU(1), nn.LeakyReLU(), nn.Softmax(1),
-    nn.LogSoftmax(1), nn.Dropout(), nn.MaxPool2d(2), nn.AvgPool2d(2), nn.AdaptiveAvgPool2d(2), nn.AdaptiveMaxPool2d(2),
-    nn.BatchNorm2d(4), nn.GroupNorm(2, 4), nn.InstanceNorm2d(4), nn.LayerNorm(8), nn.RMSNorm(8), nn.PixelShuffle(2),
-    nn.ZeroPad2d(1), nn.ReflectionPad2d(1), nn.Upsample(scale_factor=2), nn.Upsample(scale_factor=2, mode="bilinear"), nn.Flatten(),
+    nn.ReLU(), nn.ReLU6(), nn.ELU(), nn.SELU(), nn.CELU(), nn.GELU(), nn.SiLU(), nn.Mish(), nn.Hardswish(),
+    nn.Hardsigmoid(), nn.Hardtanh(), nn.Softplus(), nn.Sigmoid(), nn.LogSigmoid(), nn.Tanh(), nn.PReLU(),
+    nn.GLU(1), nn.LeakyReLU(), nn.Softmax(1), nn.LogSoftmax(1), nn.Dropout(), nn.MaxPool2d(2),
+    nn.AvgPool2d(2), nn.AdaptiveAvgPool2d(2), nn.AdaptiveMaxPool2d(2), nn.BatchNorm2d(4), nn.GroupNorm(2, 4),
+    nn.InstanceNorm2d(4), nn.LayerNorm(8), nn.RMSNorm(8), nn.PixelShuffle(2), nn.ZeroPad2d(1),
+    nn.ReflectionPad2d(1), nn.Upsample(scale_factor=2), nn.Upsample(scale_factor=2, mode="bilinear"),
+    nn.Flatten(),
 ]  # fmt: skip
 
 

@@ -142,7 +142,8 @@ def test_a_split_knows_its_content():
 
 
 def net():
-    return Cascade({"a": nn.Sequential(nn.Flatten(), nn.Linear(16, 3)), "b": nn.Sequential(nn.Flatten(), nn.Linear(16, 3))}, input_shape=(1, 4, 4))  # fmt: skip
+    a, b = (nn.Sequential(nn.Flatten(), nn.Linear(16, 3)) for _ in range(2))
+    return Cascade({"a": a, "b": b}, input_shape=(1, 4, 4))
 
 
 @pytest.mark.parametrize("role", ["test", "train"])
@@ -164,21 +165,26 @@ def test_a_log_is_what_the_nodes_said():
     assert (len(one), len(two)) == (3, 2)
 
 
-def test_a_log_of_test_samples_cannot_exist():
+def log_of(logits, n_labels=4, split="x/calibration"):
     structure = Structure(("a",), ((),), 3)
-    for name in ("digits/test", "test"):
-        with pytest.raises(LeakageError, match="test samples"):
-            CalibrationLog(torch.zeros(4, 1, 3), torch.zeros(4, dtype=torch.int64), structure, torch.ones(1), name, "")
+    return CalibrationLog(logits, torch.zeros(n_labels, dtype=torch.int64), structure, torch.ones(1), split, "")
 
 
-def test_a_log_that_cannot_be_fitted_on():
-    structure = Structure(("a",), ((),), 3)
-    with pytest.raises(CalibrationError, match="empty"):
-        CalibrationLog(torch.zeros(0, 1, 3), torch.zeros(0, dtype=torch.int64), structure, torch.ones(1), "x/calibration", "")
-    with pytest.raises(CalibrationError, match="NaN"):
-        CalibrationLog(torch.full((4, 1, 3), torch.nan), torch.zeros(4, dtype=torch.int64), structure, torch.ones(1), "x/calibration", "")  # fmt: skip
-    with pytest.raises(CalibrationError, match="4 rows of logits"):
-        CalibrationLog(torch.zeros(4, 1, 3), torch.zeros(3, dtype=torch.int64), structure, torch.ones(1), "x/calibration", "")  # fmt: skip
-    with pytest.raises(CalibrationError, match=r"2 nodes"):
-        CalibrationLog(torch.zeros(4, 2, 3), torch.zeros(4, dtype=torch.int64), structure, torch.ones(1), "x/calibration", "")  # fmt: skip
+@pytest.mark.parametrize("name", ["digits/test", "test"])
+def test_a_log_of_test_samples_cannot_exist(name):
+    with pytest.raises(LeakageError, match="test samples"):
+        log_of(torch.zeros(4, 1, 3), split=name)
 
+
+@pytest.mark.parametrize(
+    ("logits", "n_labels", "message"),
+    [
+        (torch.zeros(0, 1, 3), 0, "empty"),
+        (torch.full((4, 1, 3), torch.nan), 4, "NaN"),
+        (torch.zeros(4, 1, 3), 3, "4 rows of logits"),
+        (torch.zeros(4, 2, 3), 4, "2 nodes"),
+    ],
+)
+def test_a_log_that_cannot_be_fitted_on(logits, n_labels, message):
+    with pytest.raises(CalibrationError, match=message):
+        log_of(logits, n_labels)

@@ -95,7 +95,10 @@ SHAPE = (1, 2, 2)
         (lambda: Cascade({"a": flat(), "b": flat()}, input_shape=SHAPE, reference="c"), "reference names 'c'"),
         (
             lambda: DecisionGraph(
-                [Node("a", nn.Flatten(), nn.Linear(4, 3), to=("b",)), Node("b", nn.Identity(), nn.Linear(4, 3), reads="a")],
+                [
+                    Node("a", nn.Flatten(), nn.Linear(4, 3), to=("b",)),
+                    Node("b", nn.Identity(), nn.Linear(4, 3), reads="a"),
+                ],
                 domain=ImageDomain(SHAPE),
                 n_classes=3,
                 reference=["b"],

@@ -6,12 +6,13 @@ import socket
 from types import SimpleNamespace
 
 import pytest
+import urllib3  # noqa: F401  # its import tries IPv6 on the loopback: before sockets are refused
 
 from adaptbench.errors import UsageError
 from adaptbench.meters import codecarbon, rapl
 from adaptbench.meters.codecarbon import CodeCarbonMeter
 from adaptbench.meters.reading import NO_WORK, Found, Missing
-from adaptbench.meters.windows import to_rows
+from adaptbench.meters.rows import to_rows
 from adaptbench.testing.meters import MeterConformance
 
 
@@ -55,7 +56,7 @@ class TestCodeCarbon(MeterConformance):
 
 
 def test_components_apart_each_with_its_source(worked):
-    meter, readings, _ = worked
+    _meter, readings, _ = worked
     parts = {one.component: one for one in readings}
     assert {"cpu", "ram"} <= set(parts)
     assert "total" not in parts, "a sum would mix measured and modelled joules"

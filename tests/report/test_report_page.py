@@ -128,8 +128,9 @@ def test_gated_networks_are_told_by_depth(bench_run, bench_page):
 def test_how_to_reproduce_is_all_there(bench_run, bench_page):
     manifest = bench_run.manifest
     for text in (
-        manifest["command"], manifest["device"]["fingerprint"], manifest["git"]["revision"], manifest["suite"]["sha256"],
-        "4 min 31 s", "no NVIDIA driver on this machine", manifest["versions"]["torch"], "Wilson",
+        manifest["command"], manifest["device"]["fingerprint"], manifest["git"]["revision"],
+        manifest["suite"]["sha256"], "4 min 31 s", "no NVIDIA driver on this machine", "Wilson",
+        manifest["versions"]["torch"],
         "here it is bounded, so that recipes compare at equal ε", "Haque, Yadav, Liu, Yang, ICSE 2022",
     ):  # fmt: skip
         assert text in bench_page.reading
@@ -144,17 +145,22 @@ def test_names_from_outside_are_text_and_never_markup(small_run, page_of):
     nasty = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
     plain = small_run("plain", conditions=("clean", "ilfo"))
     manifest = plain.manifest
+    model = manifest["models"]["softmax-threshold"]
+    exits = [nasty, nasty + "2", "c", "d"]
     parts = {
         "suite": manifest["suite"] | {"name": nasty, "text": nasty},
-        "models": {"softmax-threshold": manifest["models"]["softmax-threshold"] | {"title": nasty, "exit_names": [nasty, nasty + "2", "c", "d"], "card": {nasty: nasty}}},
-        "conditions": {name: condition | {"title": f"{nasty} {name}", "cite": nasty, "deviates": [nasty], "settings": {nasty: nasty}} for name, condition in manifest["conditions"].items()},
+        "models": {"softmax-threshold": model | {"title": nasty, "exit_names": exits, "card": {nasty: nasty}}},
+        "conditions": {
+            name: condition | {"title": nasty + name, "cite": nasty, "deviates": [nasty], "settings": {nasty: nasty}}
+            for name, condition in manifest["conditions"].items()
+        },
         "device": {"name": nasty, "kind": nasty, "fingerprint": nasty},
         "meters": {nasty: {"found": False, "reason": nasty}},
         "notes": [nasty],
         "command": nasty,
         "versions": {nasty: nasty},
         "git": {"revision": nasty, "dirty": True},
-    }  # fmt: skip
+    }
     page = page_of(small_run("nasty", manifest=parts, conditions=("clean", "ilfo")))
     assert len(page.all("script")) == 1
     assert all(attrs["src"].startswith("data:") for attrs in page.all("img"))

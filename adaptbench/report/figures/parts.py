@@ -49,7 +49,7 @@ class Figure:
 
 
 KIND_COLOURS = {"clean": svg.CLEAN, "control": svg.CONTROL, "attack": svg.ATTACK}
-KIND_LEGEND = {"clean": "clean inputs", "control": "noise of equal norm (control)", "attack": "attacked inputs"}
+KIND_LEGEND = {"clean": "clean inputs", "control": "noise (control)", "attack": "attacked inputs"}
 
 
 def kind_legend(records: Sequence[Record], shape: str) -> tuple[Legend, ...]:

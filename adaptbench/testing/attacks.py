@@ -1,0 +1,180 @@
+"""What every attack must hold to.
+
+Subclass in a test file and give `make`::
+
+    class TestMyAttack(AttackConformance):
+        def make(self) -> Attack:
+            return MyAttack(eps=8 / 255)
+
+`subject` gives the model and the inputs; override it where the attack needs others.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import abstractmethod
+from typing import ClassVar, get_args
+
+import torch
+from torch import Tensor
+
+from adaptbench.adaptive import AdaptiveModel
+from adaptbench.attacks.base import Access, Attack, Crafted, Kind, Surrogates
+from adaptbench.attacks.purity import fingerprint
+from adaptbench.errors import CapabilityError
+from adaptbench.policies import UniformThreshold
+from adaptbench.testing.planted import planted_graph, planted_split
+
+CAPABILITIES = frozenset({"gradients", "exit_logits", "queries"})
+
+
+class AttackConformance:
+    """Checks that pytest collects from a subclass; each failure says which rule is broken.
+
+    Attributes:
+        never_cheaper: the attack keeps the clean picture where it found nothing dearer.
+        n_inputs: pictures that the checks attack.
+    """
+
+    never_cheaper: ClassVar[bool] = True
+    n_inputs: ClassVar[int] = 12
+
+    @abstractmethod
+    def make(self) -> Attack:
+        """A new object for the attack under test."""
+
+    def subject(self) -> tuple[AdaptiveModel, Tensor, Tensor, Tensor]:
+        """Model, pictures (N, C, H, W) float in [0, 1], labels, ids."""
+        model = planted_graph("chain")
+        model.policy = UniformThreshold(0.9)
+        split = planted_split("test", self.n_inputs)
+        return model.eval(), split.images(), split.y, split.ids
+
+    def surrogates(self) -> Surrogates | None:
+        """Finds models by name, for transfer attacks."""
+        return None
+
+    def _craft(self, rows: Tensor | None = None, *, seed: int = 0) -> Crafted:
+        model, x, y, ids = self.subject()
+        rows = torch.arange(len(x)) if rows is None else rows
+        return self.make().craft(model, x[rows], y[rows], ids=ids[rows], seed=seed, surrogate=self.surrogates())
+
+    def test_it_describes_itself(self) -> None:
+        """Name, access, kind, settings and needs are what reports and suites can read."""
+        attack = self.make()
+        assert attack.name == attack.name.strip() != "", "the name stands in case ids"
+        assert attack.title, "the title stands in reports"
+        assert attack.access in get_args(Access)
+        assert attack.kind in get_args(Kind)
+        assert attack.requires <= CAPABILITIES, "needs that no model can declare"
+        assert all(isinstance(sentence, str) for sentence in attack.deviates)
+        assert json.loads(json.dumps(attack.settings)) == attack.settings, "settings are JSON"
+        assert not any(isinstance(v, dict) for v in attack.settings.values()), "settings are flat"
+
+    def test_results_are_pictures(self) -> None:
+        """8-bit pictures of the inputs' shape, one distance each, details in JSON."""
+        _, x, _, _ = self.subject()
+        found = self._craft()
+        assert found.x_adv.dtype == torch.uint8
+        assert found.x_adv.shape == x.shape
+        assert found.linf.shape == found.l2.shape == (len(x),)
+        assert found.seconds >= 0
+        json.dumps(found.details)
+
+    def test_distances_are_true(self) -> None:
+        """Norms are of the rounded pictures."""
+        _, x, _, _ = self.subject()
+        found = self._craft()
+        change = (found.images().double() - x.double()).flatten(1)
+        torch.testing.assert_close(found.linf, change.abs().amax(1), atol=1e-6, rtol=0)
+        torch.testing.assert_close(found.l2, change.square().sum(1).sqrt(), atol=1e-5, rtol=0)
+
+    def test_it_stays_inside_its_own_constraint(self) -> None:
+        """After rounding to 8 bits."""
+        assert not self._craft().details.get("outside_constraint"), "rounding or projection leaves the ball"
+
+    def test_it_never_returns_something_cheaper_than_clean(self) -> None:
+        """The clean picture is the first candidate."""
+        if self.never_cheaper:
+            model, x, _, _ = self.subject()
+            found = self._craft()
+            assert (model.infer(found.images()).macs >= model.infer(x).macs).all()
+
+    def test_the_model_is_left_as_it_was(self) -> None:
+        """Weights, buffers, gradients, each module's mode, requires_grad and the random states."""
+        model, x, y, ids = self.subject()
+        model.train()
+        next(iter(model.children())).eval()
+        for parameter in model.parameters():
+            parameter.requires_grad_(True)
+            parameter.grad = torch.full_like(parameter, 0.5)
+        before = fingerprint(model)
+        self.make().craft(model, x, y, ids=ids, surrogate=self.surrogates())
+        assert fingerprint(model) == before, "the attack changed the caller's model or the random state"
+
+    def test_the_inputs_are_left_as_they_were(self) -> None:
+        """Nothing is written into the caller's tensors."""
+        model, x, y, ids = self.subject()
+        kept = x.clone(), y.clone(), ids.clone()
+        self.make().craft(model, x, y, ids=ids, surrogate=self.surrogates())
+        assert all(torch.equal(a, b) for a, b in zip(kept, (x, y, ids), strict=True))
+
+    def test_it_works_under_no_grad(self) -> None:
+        """A caller that evaluates need not know that attacks differentiate."""
+        with torch.no_grad():
+            inside = self._craft()
+            assert not torch.is_grad_enabled()
+        assert torch.equal(inside.x_adv, self._craft().x_adv)
+
+    def test_the_same_seed_gives_the_same_bytes(self) -> None:
+        """Whatever the global random state is."""
+        torch.manual_seed(1)
+        one = self._craft(seed=7)
+        torch.manual_seed(2)
+        assert torch.equal(one.x_adv, self._craft(seed=7).x_adv)
+
+    def test_chunks_and_order_change_nothing(self) -> None:
+        """Random numbers belong to (seed, id), and samples do not touch each other; attacks that couple them say so."""
+        if self.make().couples_samples:
+            return
+        whole = self._craft()
+        order = torch.arange(len(whole.x_adv)).flip(0)
+        parts = Crafted.join([self._craft(rows) for rows in order.split(5)])  # type: ignore[no-untyped-call]
+        differ = (parts.x_adv[order] != whole.x_adv).flatten(1).any(1)
+        # sums round differently from batch to batch, and optimisation can amplify that
+        assert differ.float().mean() <= 0.1, f"{int(differ.sum())} of {len(differ)} results depend on the batch"
+
+    def test_queries_are_counted_and_kept_within_budget(self) -> None:
+        """One count an input where the access has a budget."""
+        budget = self.make().settings.get("queries")
+        found = self._craft()
+        if budget is not None:
+            assert found.queries is not None
+            assert (found.queries <= budget).all(), "the budget is spent more than once"
+
+    def test_a_model_without_the_means_is_refused(self) -> None:
+        """`applies_to` gives the reason, and craft refuses with it."""
+        attack = self.make()
+        if not attack.requires:
+            return
+        model, x, y, ids = self.subject()
+        model.capabilities = frozenset()
+        reason = attack.applies_to(model)
+        assert reason
+        try:
+            attack.craft(model, x, y, ids=ids, surrogate=self.surrogates())
+        except CapabilityError as error:
+            assert reason in str(error), "the refusal does not say why"
+            return
+        raise AssertionError("craft ran on a model that lacks what the attack requires; raise CapabilityError")
+
+    def test_progress_arrives(self) -> None:
+        """The last word is (N, N), and it never runs back."""
+        model, x, y, ids = self.subject()
+        told: list[tuple[int, int]] = []
+        self.make().craft(
+            model, x, y, ids=ids, surrogate=self.surrogates(), on_progress=lambda done, n: told.append((done, n))
+        )
+        assert told, "nothing was told"
+        assert told[-1] == (len(x), len(x)), "the bar never fills"
+        assert [done for done, _ in told] == sorted(done for done, _ in told)

@@ -1,0 +1,74 @@
+"""Pages opened in headless Chromium with the network off."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+from synthetic_run import MODELS, Plan, write_run
+
+from adaptbench.report.page import write_report
+
+LONG = "A condition with a title much longer than anybody would wish for, 8/255 (control)"
+
+
+@pytest.fixture(scope="session")
+def pages(tmp_path_factory):
+    """name → file: a report, one with awkward names and gaps, and a difference."""
+    base = tmp_path_factory.mktemp("browser")
+    plan = Plan(models=(*MODELS[:2], MODELS[4]), conditions=("clean", "noise", "pgd", "ilfo"), n=80, sweep=4)
+    first = write_run(base / "first", plan)
+    second = write_run(base / "second", Plan(models=MODELS[:2], conditions=("clean", "ilfo"), n=80, sweep=4, seed=1))
+    manifest = first.manifest
+    titled = {
+        name: about | {"title": LONG if about["kind"] != "clean" else "clean"}
+        for name, about in manifest["conditions"].items()
+    }
+    named = {name: about | {"title": f"<b>{'unbroken' * 9}</b>"} for name, about in manifest["models"].items()}
+    awkward = write_run(base / "awkward", plan, conditions=titled, models=named, command="adaptbench run " + "x" * 300)
+    runs = {"report": [first], "awkward": [awkward], "difference": [first, second]}
+    return {name: write_report([run.path for run in found], base / f"{name}.html") for name, found in runs.items()}
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """One browser for all tests."""
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        pytest.fail("Chromium is not installed: `apt-get install chromium`, or deselect with -m 'not browser'.")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(chromium, pages):
+    """Open a page offline; on leaving, whatever it complained of or asked for fails the test."""
+
+    @contextmanager
+    def opened(name, width=1440, scheme="light", **options):
+        context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, **options)
+        context.set_offline(True)
+        page = context.new_page()
+        complaints, asked = [], []
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(pages[name].as_uri())
+        try:
+            yield page
+            assert complaints == []
+            assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
+        finally:
+            context.close()
+
+    return opened

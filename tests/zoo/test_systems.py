@@ -1,0 +1,134 @@
+"""Every registered model, with its shipped weights, keeps the laws; cards tell the truth; training repeats itself."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import adaptbench as ab
+from adaptbench.data import load_data
+from adaptbench.errors import CheckpointError, UnknownNameError, UsageError
+from adaptbench.registry import MODELS
+from adaptbench.testing import ModelConformance
+from adaptbench.zoo.loading import SHIPPED, load_system, train_system
+from adaptbench.zoo.recipes import RECIPES
+
+SHIPPED_DATA = sorted(p.name for p in SHIPPED.iterdir() if p.is_dir())
+DEPLOYABLE = [name for name in MODELS.names() if name != "oracle"]
+
+
+def _conformance(name: str, data: str) -> type[ModelConformance]:
+    class Check(ModelConformance):
+        def model(self) -> ab.DecisionGraph:
+            return ab.load_model(name, data)
+
+    Check.__name__ = Check.__qualname__ = f"Test_{name}_{data}".replace("-", "_")
+    return Check
+
+
+for _data in ("digits", "fashion-mnist"):
+    for _name in MODELS.names():
+        _check = _conformance(_name, _data)
+        globals()[_check.__name__] = _check
+del _check
+
+
+def test_both_data_sets_ship() -> None:
+    assert SHIPPED_DATA == ["digits", "fashion-mnist"]
+    total = sum(f.stat().st_size for f in SHIPPED.rglob("*") if f.is_file())
+    assert total < 5_000_000
+
+
+@pytest.mark.parametrize("name", DEPLOYABLE)
+def test_digits_are_read_decently(name: str) -> None:
+    test = load_data("digits").split("test")
+    found = ab.load_model(name, "digits").infer(test.images())
+    assert (found.predictions == test.y).float().mean() > 0.95
+
+
+def test_the_oracle_is_the_bound() -> None:
+    test = load_data("digits").split("test")
+    x, y = test.images(), test.y
+    oracle = ab.load_model("oracle", "digits").infer(x, labels=y)
+    right = (oracle.predictions == y).float().mean()
+    for name in ("dag-selection", "myopic", "uniform"):
+        found = ab.load_model(name, "digits").infer(x)
+        assert right >= (found.predictions == y).float().mean()
+        assert oracle.macs.sum() <= found.macs.sum()
+
+
+@pytest.mark.parametrize("data", ["digits", "fashion-mnist"])
+def test_cards_name_recipe_data_and_accuracy(data: str) -> None:
+    for card_file in sorted((SHIPPED / data).glob("*.json")):
+        card = json.loads(card_file.read_text(encoding="utf-8"))
+        assert len(card["sha256"]) == 64
+        if card_file.stem.endswith(".policy"):
+            assert card["fitted_on"] == f"{data}/calibration"
+        else:
+            recipe = RECIPES[data]
+            assert card["recipe"]["backbone"]["epochs"] == recipe.backbone.epochs
+            assert card["accuracy_test"]
+            assert card["command"].startswith("adaptbench train")
+
+
+def test_policies_were_fitted_on_the_split_that_ships() -> None:
+    sha = load_data("digits").split("calibration").sha256
+    for card_file in (SHIPPED / "digits").glob("*.policy.json"):
+        assert json.loads(card_file.read_text(encoding="utf-8"))["fitted_on_sha256"] == sha
+
+
+def test_wrong_names_and_missing_checkpoints(tmp_path: Path) -> None:
+    with pytest.raises(UnknownNameError, match="'skipnet'"):
+        load_system("skipnets")
+    with pytest.raises(UnknownNameError, match="no plan for data 'svhn'"):
+        load_system("static", "svhn")
+    with pytest.raises(CheckpointError, match="adaptbench train static"):
+        load_system("static", "digits", zoo=tmp_path)
+
+
+def test_training_a_system_ends_in_a_zoo_that_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole way, shortened: weights, policy, cards; the same seed gives the same bytes."""
+    from dataclasses import replace
+
+    recipe = RECIPES["digits"]
+    short = replace(
+        recipe,
+        backbone=replace(recipe.backbone, epochs=1),
+        gates=replace(recipe.gates, epochs=1),
+        joint=replace(recipe.joint, epochs=1),
+        prices=(0.1,),
+    )
+    monkeypatch.setitem(RECIPES, "digits", short)
+    digits = load_data("digits")
+    hashes = []
+    for place in (tmp_path / "a", tmp_path / "b"):
+        for name in ("softmax-threshold", "learned-cascade", "skipnet"):
+            train_system(name, digits, place)
+        hashes.append([json.loads(f.read_text(encoding="utf-8"))["sha256"] for f in sorted((place / "digits").glob("*.json"))])
+        for name in ("softmax-threshold", "learned-cascade", "skipnet"):
+            model = load_system(name, "digits", zoo=place).model
+            assert model.infer(torch.rand(2, 1, 8, 8)).logits.shape == (2, 10)
+    assert hashes[0] == hashes[1]
+
+
+def build_plain(data: str) -> ab.DecisionGraph:
+    """A plug-in's factory."""
+    return ab.Static(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10)), input_shape=(1, 8, 8))
+
+
+def build_nonsense(data: str) -> str:
+    """A plug-in's factory that gives something else."""
+    return data
+
+
+def test_a_plug_in_is_a_function_of_the_data_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    from adaptbench.registry import Registry
+
+    table = Registry("model", "models", {n: (f"{__name__}:build_{n}", n) for n in ("plain", "nonsense")})
+    monkeypatch.setattr("adaptbench.zoo.loading.MODELS", table)
+    assert load_system("plain", "digits").model.macs_full == 640
+    with pytest.raises(UsageError, match="returned str"):
+        load_system("nonsense", "digits")
