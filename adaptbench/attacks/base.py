@@ -147,10 +147,10 @@ class Attack(ABC):
         """None, or the reason why this attack cannot be run on a model."""
         if (model.domain.low, model.domain.high) != (0.0, 1.0):
             return f"its inputs span [{model.domain.low:g}, {model.domain.high:g}], and attacks work in [0, 1]"
-        if missing := sorted(self.requires - model.capabilities):
-            return f"the model offers no {missing[0].replace('_', ' ')}"
         if self.requires and model.needs_labels:
             return f"the policy '{model.policy_name}' looks at the label: it is a bound, not a deployed model"
+        if missing := sorted(self.requires - model.capabilities):
+            return f"the model offers no {missing[0].replace('_', ' ')}"
         return self._why_not(model)
 
     def craft(

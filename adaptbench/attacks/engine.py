@@ -123,7 +123,9 @@ class Optimiser:
     def run(self) -> Found:
         """Until every sample has retired."""
         everyone = torch.arange(len(self.task.x), device=self.task.x.device)
-        waiting = list(torch.split(everyone[~self.best.done(everyone)], POOL // 2))
+        entering = everyone[~self.best.done(everyone)]
+        waiting = list(torch.split(entering, POOL // 2)) if len(entering) else []
+        self.task.progress(len(everyone) - len(entering), len(everyone))
         pool: _Pool | None = None
         while pool is not None or waiting:
             while waiting and (pool is None or len(pool.rows) <= POOL // 2):

@@ -100,8 +100,10 @@ class _Campaign:
 
     def _unsatisfied(self) -> Tensor:
         """Inputs below the dearest cost seen, with budget left; nobody tells a black-box attacker the ceiling."""
-        open_ = (self.cost < self.cost.max()) | (self.cost.max() == self.cost.min())
-        return self.everyone[open_ & (self.queried.left(self.everyone).to(open_.device) > 0)]
+        dearest = max(int(c.max()) for c in self.costs)
+        cheapest = min(int(c.min()) for c in self.costs)
+        below = self.cost < dearest if cheapest < dearest else torch.ones_like(self.cost, dtype=torch.bool)
+        return self.everyone[below & (self.queried.left(self.everyone).to(below.device) > 0)]
 
     def _climb(self, rows: Tensor, asks: int) -> None:
         """From a perturbed best up the estimator; the last `asks` pictures on the way are queried."""

@@ -51,13 +51,16 @@ class Estimator(nn.Module):
     def __init__(self, shape: tuple[int, int, int], width: int, generator: torch.Generator) -> None:
         super().__init__()
         channels, height, breadth = shape
-        pool = min(4, height, breadth)
+        side = min(height, breadth)
+        pool = min(4, side)
+        # halve until the map is about 8 wide: the estimator is fitted many times
+        first, second, third = (2 if side >= limit else 1 for limit in (16, 8, 32))
         self.layers = nn.Sequential(
-            nn.Conv2d(channels, width, 3, padding=1),
+            nn.Conv2d(channels, width, 3, stride=first, padding=1),
             nn.SiLU(),
-            nn.Conv2d(width, width, 3, stride=2 if min(height, breadth) >= 8 else 1, padding=1),
+            nn.Conv2d(width, width, 3, stride=second, padding=1),
             nn.SiLU(),
-            nn.Conv2d(width, 2 * width, 3, stride=2 if min(height, breadth) >= 16 else 1, padding=1),
+            nn.Conv2d(width, 2 * width, 3, stride=third, padding=1),
             nn.SiLU(),
             nn.AdaptiveAvgPool2d(pool),
             nn.Flatten(),

@@ -75,7 +75,7 @@ class SignDescent(GradientSearch):
 
 @dataclass(frozen=True, slots=True)
 class AdamTanh(GradientSearch):
-    """Adam (Kingma & Ba 2015) on w, x = middle + half width · tanh w: nothing leaves box or ball (Carlini & Wagner 2017).
+    """Adam (Kingma & Ba 2015) on w, x = middle + half width · tanh w: none leaves box or ball (Carlini & Wagner 2017).
 
     Written out, not torch.optim's, because a sample that retires takes its moments and its step count along.
 

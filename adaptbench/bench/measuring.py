@@ -95,13 +95,8 @@ class Measuring:
         first_of: dict[str, Evaluation] = {}
         for evaluation in self.plan.timed:
             case = f"{evaluation.id}/b{size}"
-            arm, macs = make_arm(
-                case,
-                evaluation.model,
-                self._inputs(evaluation, spec.samples),
-                *self._seeds(evaluation, spec.samples),
-                size,
-            )
+            seeds = evaluation.split.ids[: spec.samples] + evaluation.seed * 1_000_003
+            arm, macs = make_arm(case, evaluation.model, self._inputs(evaluation, spec.samples), seeds, size)
             arms.append(arm)
             static = f"static:{evaluation.loaded.name}/b{size}"
             statics[evaluation.loaded.name] = static

@@ -138,8 +138,12 @@ class LearnedCascade(ChainPolicy):
             The chosen policy and every λ's point on the choosing part.
         """
         fitting, choosing = log.halves(0.7)
-        fits = {price: cls.fit(fitting, price=price, **settings) for price in prices}
-        points = [evaluate_on(policy, choosing, price) for price, policy in fits.items()]
+        fits: dict[float, Self] = {}
+        previous: Self | None = None
+        for price in sorted(prices, reverse=True):
+            # from dear to cheap, each from the last: at a low λ alone "never stop at the first net" is a local optimum
+            previous = fits[price] = cls.fit(fitting, price=price, start=previous, **settings)
+        points = [evaluate_on(fits[price], choosing, price) for price in prices]
         best_member = float(choosing.correct.float().mean(0).max())
         return fits[cheapest_within(points, best_member - drop).setting], points
 

@@ -26,7 +26,11 @@ def trained_multi_exit():
     """Three exits, confident on what it was trained on: nearly everything leaves first."""
     torch.manual_seed(0)
     centre = _Shift()
-    stages = [nn.Sequential(centre, nn.Flatten()), nn.Sequential(nn.Linear(36, 48), nn.ReLU()), nn.Sequential(nn.Linear(48, 64), nn.ReLU())]
+    stages = [
+        nn.Sequential(centre, nn.Flatten()),
+        nn.Sequential(nn.Linear(36, 48), nn.ReLU()),
+        nn.Sequential(nn.Linear(48, 64), nn.ReLU()),
+    ]
     heads = [nn.Linear(36, CLASSES), nn.Linear(48, CLASSES), nn.Linear(64, CLASSES)]
     model = MultiExit(stages, heads, input_shape=SHAPE)
     x, y = faint_pictures(512, 1)
@@ -55,7 +59,12 @@ def random_model(shape):
         return model.eval()
     if shape == "gated":
         return _gated().eval()
-    nets = {f"net{k}": nn.Sequential(_Shift(), nn.Flatten(), nn.Linear(36, 8 * 2**k), nn.Tanh(), nn.Linear(8 * 2**k, CLASSES)) for k in range(3)}
+    nets = {
+        f"net{k}": nn.Sequential(
+            _Shift(), nn.Flatten(), nn.Linear(36, 8 * 2**k), nn.Tanh(), nn.Linear(8 * 2**k, CLASSES)
+        )
+        for k in range(3)
+    }
     model = (Cascade if shape == "cascade" else NetworkDag)(nets, input_shape=SHAPE)
     model.policy = UniformThreshold(0.35)
     return model.eval()

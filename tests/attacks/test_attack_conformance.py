@@ -1,0 +1,157 @@
+import torch
+from attack_toys import random_model
+
+from adaptbench.attacks import load_attack
+from adaptbench.attacks.base import Attack, Crafted, Found
+from adaptbench.testing.attacks import AttackConformance
+
+
+class TestNoise(AttackConformance):
+    never_cheaper = False
+
+    def make(self):
+        return load_attack("noise")
+
+
+class TestNoiseSign(AttackConformance):
+    never_cheaper = False
+
+    def make(self):
+        return load_attack("noise-sign", {"constraint": {"l2": {"eps": 0.3}}})
+
+
+class TestIlfo(AttackConformance):
+    def make(self):
+        return load_attack("ilfo", {"steps": 25})
+
+
+class TestIlfoUnderL2(AttackConformance):
+    def make(self):
+        return load_attack("ilfo", {"steps": 15, "constraint": {"l2": {"eps": 0.4}}})
+
+
+class TestIlfoMinDistance(AttackConformance):
+    def make(self):
+        return load_attack("ilfo-min-distance", {"steps": 30})
+
+
+class TestDeepSloth(AttackConformance):
+    def make(self):
+        return load_attack("deepsloth")
+
+
+class TestExpectedMacs(AttackConformance):
+    def make(self):
+        return load_attack("deepsloth", {"objective": "expected-macs", "steps": 10})
+
+
+class TestEreba(AttackConformance):
+    def make(self):
+        return load_attack("ereba", {"queries": 20, "rounds": 2, "probes": 3, "fit_steps": 5})
+
+
+class TestTransfer(AttackConformance):
+    never_cheaper = False
+
+    def make(self):
+        return load_attack("transfer", {"surrogate": "twin", "steps": 10})
+
+    def surrogates(self):
+        return lambda name: self.subject()[0]
+
+
+class TestTorchattacksPgd(AttackConformance):
+    never_cheaper = False
+
+    def make(self):
+        return load_attack("torchattacks/PGD", {"steps": 5, "eps": "8/255"})
+
+
+class TestTorchattacksSquare(AttackConformance):
+    never_cheaper = False
+
+    def make(self):
+        return load_attack("torchattacks/Square", {"n_queries": 10})
+
+
+class _Leaky(Attack):
+    """A planted fault: trains the model's batch statistics and forgets about it."""
+
+    name = title = "leaky"
+    requires = frozenset({"gradients"})
+
+    @property
+    def settings(self):
+        return {}
+
+    def _craft(self, task):
+        return Found((task.x * 255).round().byte())
+
+    def craft(self, model, x, y, **more):
+        model.train()
+        x8 = (x * 255).round().byte()
+        zero = torch.zeros(len(x), dtype=torch.float64)
+        return Crafted(x8, zero, zero, None, 0.0, {})
+
+
+class _Drawing(_Leaky):
+    """A planted fault: draws from the global generator."""
+
+    def craft(self, model, x, y, **more):
+        torch.rand(3)
+        return super(_Leaky, self).craft(model, x, y, **more)
+
+
+class _Batchy(_Leaky):
+    """A planted fault: a sample's noise depends on its place in the batch."""
+
+    def craft(self, model, x, y, **more):
+        return Attack.craft(self, model, x, y, **more)
+
+    def _craft(self, task):
+        shift = torch.arange(len(task.x)).view(-1, 1, 1, 1) % 7
+        return Found(((task.x * 255).round() + shift).clamp(0, 255).byte())
+
+
+def _kit(attack):
+    class Kit(AttackConformance):
+        def make(self):
+            return attack()
+
+    return Kit()
+
+
+def _fails(check):
+    try:
+        check()
+    except AssertionError:
+        return True
+    return False
+
+
+def test_the_kit_catches_a_planted_state_leak():
+    assert _fails(_kit(_Leaky).test_the_model_is_left_as_it_was)
+
+
+def test_the_kit_catches_a_planted_draw_from_the_global_generator():
+    assert _fails(_kit(_Drawing).test_the_model_is_left_as_it_was)
+
+
+def test_the_kit_catches_noise_that_belongs_to_the_batch():
+    assert _fails(_kit(_Batchy).test_chunks_and_order_change_nothing)
+
+
+def test_the_kit_passes_what_is_sound():
+    kit = _kit(lambda: load_attack("noise"))
+    assert not _fails(kit.test_the_model_is_left_as_it_was)
+    assert not _fails(kit.test_chunks_and_order_change_nothing)
+
+
+def test_every_recipe_says_on_every_shape_whether_it_applies():
+    for shape in ("multi-exit", "cascade", "dag", "gated"):
+        model = random_model(shape)
+        reasons = {
+            name: load_attack(name).applies_to(model) for name in ("noise", "ilfo", "deepsloth", "ereba", "transfer")
+        }
+        assert {name for name, reason in reasons.items() if reason} == ({"deepsloth"} if shape == "gated" else set())
+    assert "ilfo" in reasons["deepsloth"]
