@@ -33,15 +33,16 @@ class Bars:
         self._task: TaskID | None = None
 
     def __enter__(self) -> Bars:
-        self._bars.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bars.stop()
+        if self._bars.live.is_started:
+            self._bars.stop()
 
     def begin(self, stage: str, total: int) -> None:
         """A new bar."""
         self.end()
+        self._bars.start()  # only now: a mistake before the first bar leaves no empty line
         self._task = self._bars.add_task(stage, total=total)
 
     def advance(self, done: int, words: str = "") -> None:
@@ -96,8 +97,8 @@ def result_table(cases: Sequence[Record], manifest: Mapping[str, Any], *, width:
 def _one_row_each(cases: Sequence[Record]) -> list[Record]:
     chosen: dict[str, Record] = {}
     for case in cases:
-        if case["kind"] == "sweep":
-            continue
+        if case["knob"] is not None:
+            continue  # points of a curve: the page draws them
         kept = chosen.get(case["evaluation"])
         if kept is None or (case.get("batch_size") or 0) < (kept.get("batch_size") or 0):
             chosen[case["evaluation"]] = case

@@ -117,13 +117,31 @@ MODELS = Registry(
     "model",
     "models",
     {
-        "softmax-threshold": ("adaptbench.zoo.systems:softmax_threshold", "multi-exit net, confidence thresholds from ε (Berestizshevsky & Even 2019)"),
-        "learned-cascade": ("adaptbench.zoo.systems:learned_cascade", "nets of growing size, learned selection modules (Guan et al. 2018)"),
-        "dag-selection": ("adaptbench.zoo.systems:dag_selection", "network selection over a DAG, cost-sensitive policies (Bolukbasi et al. 2017)"),
-        "skipnet": ("adaptbench.zoo.systems:skipnet", "residual net with a feed-forward gate a block (after Wang et al. 2018)"),
+        "softmax-threshold": (
+            "adaptbench.zoo.systems:softmax_threshold",
+            "multi-exit net, confidence thresholds from ε (Berestizshevsky & Even 2019)",
+        ),
+        "learned-cascade": (
+            "adaptbench.zoo.systems:learned_cascade",
+            "nets of growing size, learned selection modules (Guan et al. 2018)",
+        ),
+        "dag-selection": (
+            "adaptbench.zoo.systems:dag_selection",
+            "network selection over a DAG, cost-sensitive policies (Bolukbasi et al. 2017)",
+        ),
+        "skipnet": (
+            "adaptbench.zoo.systems:skipnet",
+            "residual net with a feed-forward gate a block (after Wang et al. 2018)",
+        ),
         "static": ("adaptbench.zoo.systems:static", "the largest net of the ladder, always run whole"),
-        "oracle": ("adaptbench.zoo.systems:oracle", "the DAG's nets, cheapest right answer by looking at the label: a bound, not a policy"),
-        "myopic": ("adaptbench.zoo.systems:myopic", "the DAG's nets, each node compares stopping with the next net only"),
+        "oracle": (
+            "adaptbench.zoo.systems:oracle",
+            "the DAG's nets, cheapest right answer by looking at the label: a bound, not a policy",
+        ),
+        "myopic": (
+            "adaptbench.zoo.systems:myopic",
+            "the DAG's nets, each node compares stopping with the next net only",
+        ),
         "uniform": ("adaptbench.zoo.systems:uniform", "the DAG's nets as a chain, one confidence threshold for all"),
     },
 )
@@ -132,13 +150,25 @@ POLICIES = Registry(
     "policy",
     "policies",
     {
-        "softmax-threshold": ("adaptbench.policies.softmax_threshold:SoftmaxThreshold", "residual-accuracy thresholds, ε at run time"),
-        "learned-cascade": ("adaptbench.policies.learned_cascade:LearnedCascade", "selection modules trained by REINFORCE or the exact gradient"),
-        "dag-selection": ("adaptbench.policies.dag_selection:DagSelection", "cost-sensitive actions, fitted from sinks to source"),
+        "softmax-threshold": (
+            "adaptbench.policies.softmax_threshold:SoftmaxThreshold",
+            "residual-accuracy thresholds, ε at run time",
+        ),
+        "learned-cascade": (
+            "adaptbench.policies.learned_cascade:LearnedCascade",
+            "selection modules trained by REINFORCE or the exact gradient",
+        ),
+        "dag-selection": (
+            "adaptbench.policies.dag_selection:DagSelection",
+            "cost-sensitive actions, fitted from sinks to source",
+        ),
         "myopic": ("adaptbench.policies.dag_selection:Myopic", "cost-sensitive, looks one node ahead"),
         "uniform": ("adaptbench.policies.uniform:UniformThreshold", "one confidence threshold for every node"),
         "oracle": ("adaptbench.policies.oracle:Oracle", "cheapest right node; needs labels"),
-        "random": ("adaptbench.policies.random_mix:RandomMix", "stops at each node with a given probability, seeded per sample"),
+        "random": (
+            "adaptbench.policies.random_mix:RandomMix",
+            "stops at each node with a given probability, seeded per sample",
+        ),
     },
 )
 
@@ -159,8 +189,14 @@ METERS = Registry(
     "meters",
     {
         "clock": ("adaptbench.meters.clock:ClockMeter", "wall time, device synchronised"),
-        "modelled": ("adaptbench.meters.modelled:ModelledMeter", "joules from MACs and bytes by cited coefficients: a model, not a measurement"),
+        "modelled": (
+            "adaptbench.meters.modelled:ModelledMeter",
+            "joules from MACs and bytes by cited coefficients: a model, not a measurement",
+        ),
         "nvml": ("adaptbench.meters.nvml:NvmlMeter", "NVIDIA GPU energy counter, integrated power where there is none"),
-        "codecarbon": ("adaptbench.meters.codecarbon:CodeCarbonMeter", "whole-run CPU, GPU and RAM energy and CO2e, offline"),
+        "codecarbon": (
+            "adaptbench.meters.codecarbon:CodeCarbonMeter",
+            "whole-run CPU, GPU and RAM energy and CO2e, offline",
+        ),
     },
 )

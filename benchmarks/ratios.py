@@ -107,7 +107,9 @@ def runner_overhead(data: str, blocks: int) -> dict[str, float]:
     n = min(len(evaluation.split), 1000)
     x = evaluation.split.x[:n]
     arms = {
-        "runner": lambda: evaluate_chunk(evaluation, 0, n, device="cpu", surrogate=lambda name: ab.load_model(name, data)),
+        "runner": lambda: evaluate_chunk(
+            evaluation, 0, n, device="cpu", surrogate=lambda name: ab.load_model(name, data)
+        ),
         "bare": lambda: evaluation.model.infer(as_input(x, "cpu")),
     }
     seconds = interleaved(arms, blocks)
@@ -128,8 +130,14 @@ def main() -> None:
         for size in (1, 32, 256):
             row = realised(model, test, size, options.blocks)
             found[f"{name}/b{size}"] = row
-            print(f"{name:20} {size:5} {row['mac_speedup']:12.2f}× {row['measured_speedup']:8.2f}× {row['measured_over_promised']:6.2f}")
-    for title, part in (("attack step", attack_steps(options.data, test, options.blocks)), ("runner", runner_overhead(options.data, options.blocks))):
+            print(
+                f"{name:20} {size:5} {row['mac_speedup']:12.2f}× {row['measured_speedup']:8.2f}× "
+                f"{row['measured_over_promised']:6.2f}"
+            )
+    for title, part in (
+        ("attack step", attack_steps(options.data, test, options.blocks)),
+        ("runner", runner_overhead(options.data, options.blocks)),
+    ):
         found[title] = part
         for key, value in part.items():
             print(f"{title:20} {key:32} {value:.4g}")

@@ -89,7 +89,7 @@ def test_modules_fit_in_the_head(path: Path) -> None:
         "import adaptbench",
         "import adaptbench.cli",
         "import adaptbench.report.page",
-        "import adaptbench.results.gate, adaptbench.results.gate_format, adaptbench.results.store, adaptbench.results.baseline",
+        "import adaptbench.results.gate, adaptbench.results.gate_format, adaptbench.results.baseline",
     ],
 )
 def test_light_doors_load_no_torch(code: str) -> None:

@@ -90,8 +90,19 @@ class Policy(nn.Module):
         )
 
     def describe(self) -> dict[str, Any]:
-        """Settings for the record, JSON types only."""
+        """Settings for the record, JSON types only; with the tensors they are all that `from_state` needs."""
         return {}
+
+    @classmethod
+    def from_state(cls, settings: dict[str, Any], tensors: dict[str, Tensor]) -> Self:
+        """Rebuild a fitted policy from `describe` and `state_dict`.
+
+        Raises:
+            CapabilityError: the policy is not kept in checkpoints.
+        """
+        raise CapabilityError(
+            f"{cls.__name__} cannot be rebuilt.", todo="Define from_state() to keep it in a checkpoint."
+        )
 
 
 class ChainPolicy(Policy):

@@ -58,11 +58,12 @@ class Crafted:
             torch.cat([p.l2 for p in parts]),
             torch.cat(queries) if len(queries) == len(parts) else None,
             sum(p.seconds for p in parts),
-            _join_details([p.details for p in parts], sizes),
+            join_details([p.details for p in parts], sizes),
         )
 
 
-def _join_details(parts: list[dict[str, Any]], sizes: list[int]) -> dict[str, Any]:
+def join_details(parts: list[dict[str, Any]], sizes: list[int]) -> dict[str, Any]:
+    """Details of chunks as one. Integers add up, floats average by size, lists keep each entry once, else the first."""
     joined: dict[str, Any] = {}
     for key in dict.fromkeys(k for part in parts for k in part):
         found = [(part[key], size) for part, size in zip(parts, sizes, strict=True) if part.get(key) is not None]

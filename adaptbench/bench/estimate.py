@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -43,8 +44,8 @@ def estimate(plan: Plan, device: str) -> Estimate:
         split = plan.split.first(_PROBE)
         x = as_input(split.x, device)
         labels = split.y.to(device) if loaded.model.needs_labels else None
-        hard[name] = _seconds(lambda m=loaded.model, x=x, y=labels: m.infer(x, labels=y), device) / len(x)
-        dense[name] = _seconds(lambda m=loaded.model, x=x: _dense(m, x), device) / len(x)
+        hard[name] = _seconds(partial(loaded.model.infer, x, labels=labels), device) / len(x)
+        dense[name] = _seconds(partial(_dense, loaded.model, x), device) / len(x)
     found = {e.id: _evaluation(e, hard[e.loaded.name], dense[e.loaded.name]) for e in plan.evaluations}
     measure = plan.suite.suite.measure
     measuring = 0.0

@@ -6,30 +6,49 @@ from typing import Any
 
 from adaptbench.adaptive import DecisionGraph, GatedNetwork
 from adaptbench.bench.plan import Plan
+from adaptbench.zoo.loading import Loaded
 
 
 def describe_models(plan: Plan) -> dict[str, Any]:
-    """Shape, paths, costs and cards, by model name."""
-    found: dict[str, Any] = {}
-    for name, loaded in plan.models.items():
-        model = loaded.model
-        found[name] = {
-            "title": loaded.title,
-            "cite": loaded.cite,
-            "shape": model.shape,
-            "node_names": list(model.node_names),
-            "exit_names": list(model.exit_names),
-            "node_macs": list(model.node_macs),
-            "policy_macs": _policy_macs(model),
-            "min_macs": model.min_macs,
-            "max_macs": model.max_macs,
-            "macs_full": model.macs_full,
-            "policy": model.policy_name,
-            "card": loaded.card,
-            "uncounted": list(model.uncounted),
-            "cost_unit": "macs",
-        }
-    return found
+    """Shape, paths, costs and cards of the suite's models, by name."""
+    return {name: _model(plan.models[name]) for name in plan.suite.suite.models}
+
+
+def describe_references(plan: Plan) -> dict[str, Any]:
+    """The same of what the models are held against."""
+    return {name: _model(loaded) for name, loaded in plan.models.items() if name not in plan.suite.suite.models}
+
+
+def _model(loaded: Loaded) -> dict[str, Any]:
+    model = loaded.model
+    return {
+        "title": loaded.name,
+        "summary": loaded.title,
+        "cite": loaded.cite,
+        "shape": model.shape,
+        "node_names": list(model.node_names),
+        "exit_names": list(model.exit_names),
+        "node_macs": list(model.node_macs),
+        "policy_macs": _policy_macs(model),
+        "min_macs": model.min_macs,
+        "max_macs": model.max_macs,
+        "macs_full": model.macs_full,
+        "policy": model.policy_name,
+        "card": _card(loaded),
+        "uncounted": list(model.uncounted),
+        "cost_unit": "macs",
+    }
+
+
+def _card(loaded: Loaded) -> dict[str, Any]:
+    """What it is, and the accuracy of its last exit, before the cards of weights and policy."""
+    exits = (loaded.card.get("weights") or {}).get("accuracy_test") or {}
+    return {
+        "what": loaded.title,
+        **({"source": loaded.cite} if loaded.cite else {}),
+        **({"accuracy": list(exits.values())[-1]} if exits else {}),
+        **loaded.card,
+    }
 
 
 def _policy_macs(model: object) -> list[int]:
@@ -45,7 +64,8 @@ def describe_conditions(plan: Plan) -> dict[str, Any]:
         attack = plan.attacks.get(condition.id)
         if attack is None:
             found[condition.id] = {
-                "title": "clean inputs",
+                "title": "clean",
+                "summary": "inputs as they are",
                 "kind": "clean",
                 "access": "none",
                 "cite": "",
@@ -54,7 +74,8 @@ def describe_conditions(plan: Plan) -> dict[str, Any]:
             }
         else:
             found[condition.id] = {
-                "title": attack.title,
+                "title": condition.id,
+                "summary": attack.title,
                 "kind": attack.kind,
                 "access": attack.access,
                 "cite": attack.cite,

@@ -21,7 +21,8 @@ from adaptbench.bench.suite import Measure
 from adaptbench.bench.timed import make_arm, make_static_arm
 from adaptbench.meters.base import Meter
 from adaptbench.meters.reading import NO_WORK
-from adaptbench.meters.windows import Arm, WindowRow, measure, to_rows
+from adaptbench.meters.rows import WindowRow, to_rows
+from adaptbench.meters.windows import Arm, measure
 from adaptbench.registry import METERS
 from adaptbench.results.store import RunWriter
 

@@ -158,10 +158,9 @@ def _sweep(suite: LoadedSuite, loaded: Loaded, values: list[float], split: Split
                 f"{suite.located.where(('sweeps', loaded.name, i))}: {error.seen}", why=error.why, todo=error.todo
             ) from None
         turned = replace(loaded, model=_with_policy(model, policy))
+        kind = "sweep" if loaded.name in spec.models else "reference"  # a baseline's curve is a reference for all
         found.append(
-            _evaluation(
-                "sweep", turned, clean, None, spec.seeds[0], split, device, spec.chunk, model.policy.knob, value
-            )
+            _evaluation(kind, turned, clean, None, spec.seeds[0], split, device, spec.chunk, model.policy.knob, value)
         )
     return found
 

@@ -83,7 +83,7 @@ def _identity(evaluation: Evaluation, device: str) -> dict[str, Any]:
     return {
         "evaluation": evaluation.id,
         "model": evaluation.loaded.name,
-        "policy": evaluation.model.policy_name,
+        "policy": evaluation.loaded.name if evaluation.kind == "reference" else evaluation.model.policy_name,
         "knob": evaluation.knob,
         "knob_value": evaluation.knob_value,
         "data": evaluation.split.name,

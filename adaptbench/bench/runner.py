@@ -7,7 +7,7 @@ killed goes on where it stopped, and ends with the records of an undisturbed one
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from adaptbench.adaptive import AdaptiveModel
+from adaptbench.attacks.base import join_details
 from adaptbench.bench.environment import check_device, describe_device, git_state, synchroniser, versions
 from adaptbench.bench.evaluate import evaluate_chunk, hash_inputs
-from adaptbench.bench.manifest import describe_conditions, describe_data, describe_models
+from adaptbench.bench.manifest import describe_conditions, describe_data, describe_models, describe_references
 from adaptbench.bench.measuring import Measuring, open_meters
 from adaptbench.bench.notes import things_to_know
 from adaptbench.bench.plan import Evaluation, Plan, make_plan
@@ -149,6 +150,7 @@ class Runner:
             "started": self._started.isoformat(timespec="seconds"),
             "meters": meters or {},
             "models": models,
+            "references": describe_references(plan),
             "conditions": conditions,
             "data": describe_data(plan),
             "notes": notes,
@@ -181,22 +183,30 @@ class Runner:
                     stop,
                     device=self.device,
                     surrogate=self._surrogate,
-                    on_progress=lambda done, of, start=start, stop=stop: self.progress.advance(
-                        start + (stop - start) * done // max(of, 1)
-                    ),
+                    on_progress=self._bar(start, stop),
                 )
                 crafted = self.writer.commit_crafted(chunk.crafted) if chunk.crafted else None
                 self.writer.commit(
-                    key, {"crafted": crafted, "seconds": chunk.seconds, "details": chunk.details}, samples=chunk.samples
+                    key,
+                    {"crafted": crafted, "seconds": chunk.seconds, "details": chunk.details, "n": stop - start},
+                    samples=chunk.samples,
                 )
             self.progress.advance(stop)
         self._join(evaluation)
         self.progress.end()
 
+    def _bar(self, start: int, stop: int) -> Callable[[int, int], None]:
+        """Progress inside a chunk as progress of the evaluation."""
+        return lambda done, of: self.progress.advance(start + (stop - start) * done // max(of, 1))
+
     def _join(self, evaluation: Evaluation) -> None:
         """One file of crafted inputs for the evaluation, and one cell that says that it is whole."""
         parts = [self.writer.record(key) for key in self.chunk_keys(evaluation)]
-        record: dict[str, Any] = {"crafted": None, "craft_s": None, "details": _merge([p["details"] for p in parts])}
+        record: dict[str, Any] = {
+            "crafted": None,
+            "craft_s": None,
+            "details": join_details([p["details"] for p in parts], [p["n"] for p in parts]),
+        }
         if evaluation.attack is None:
             record["inputs_sha256"] = hash_inputs(evaluation.split.x)
         else:
@@ -212,15 +222,3 @@ class Runner:
         if evaluation.attack is not None:
             for file in self._obsolete:
                 (self.writer.path / "crafted" / file).unlink(missing_ok=True)
-
-
-def _merge(details: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Details of chunks as one: numbers by their mean, other things from the first chunk that has them."""
-    merged: dict[str, Any] = {}
-    for name in dict.fromkeys(key for d in details for key in d):
-        values = [d[name] for d in details if d.get(name) is not None]
-        numbers = [v for v in values if isinstance(v, (int, float)) and not isinstance(v, bool)]
-        merged[name] = (
-            float(np.mean(numbers)) if values and len(numbers) == len(values) else (values[0] if values else None)
-        )
-    return merged

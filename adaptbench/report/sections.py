@@ -100,7 +100,7 @@ def recipes(view: View) -> Table | None:
         if condition.get("kind") == "clean":
             continue
         table.add(
-            str(condition.get("title") or name),
+            ": ".join(dict.fromkeys((name, str(condition.get("summary") or condition.get("title") or name)))),
             str(condition.get("access") or "none"),
             settings(condition.get("settings") or {}) or words.DASH,
             "; ".join(str(line) for line in condition.get("deviates") or []) or "in nothing that is known",

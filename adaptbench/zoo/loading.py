@@ -84,7 +84,7 @@ def load_system(
     if target.take is not None:
         prefix = target.take(plan)
         tensors = {f"stages.0.{k.removeprefix(prefix)}": v for k, v in tensors.items() if k.startswith(prefix)}
-    checkpoints.load_into(_Weights(model), {f"model.{k}": v for k, v in tensors.items()}, name=str(place))
+    checkpoints.load_into(model, tensors, name=str(place))  # no policy yet, so no tensors of one
     cards: dict[str, Any] = {"weights": _brief(card)}
     if target.policy is not None:
         assert isinstance(model, DecisionGraph)
@@ -107,17 +107,6 @@ def load_model(
 ) -> AdaptiveModel:
     """A registered model, ready to run; see `load_system`."""
     return load_system(name, data, zoo=zoo, device=device).model
-
-
-class _Weights(torch.nn.Module):
-    """A model without its policy, whose tensors live in a file of their own."""
-
-    def __init__(self, model: AdaptiveModel) -> None:
-        super().__init__()
-        self.model = model
-
-    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        return {k: v for k, v in super().state_dict(*args, **kwargs).items() if not k.startswith("model.policy.")}
 
 
 def _from_plugin(name: str, factory: Callable[[str], AdaptiveModel], data: str, device: str | torch.device) -> Loaded:

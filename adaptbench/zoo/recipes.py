@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -105,11 +106,15 @@ class Trainer:
             **asdict(phase),
             seed=self.seed,
             checkpoint=self.folder / f"{name}.progress.safetensors",
-            on_epoch=(lambda record: self._on_epoch(name, record)) if self._on_epoch else None,
+            on_epoch=self._teller(name),
             channels_last=True,
         )
         module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         self.history[name] = [{"epoch": r.epoch, "loss": round(r.loss, 5)} for r in done.history]
+
+    def _teller(self, name: str) -> Callable[[EpochRecord], None] | None:
+        tell = self._on_epoch
+        return None if tell is None else lambda record: tell(name, record)
 
     def _fresh(self, build: Callable[[], Any]) -> Any:
         """Initial weights that depend on the seed alone."""
@@ -121,7 +126,7 @@ class Trainer:
         """Each net of the ladder on its own."""
         nets: dict[str, nn.Module] = {}
         for name in self.plan.ladder:
-            nets[name] = self._fresh(lambda name=name: ladder_net(self.plan, name))
+            nets[name] = self._fresh(partial(ladder_net, self.plan, name))
             self._fit(self.recipe.backbone, f"ladder.{name}", nets[name], cross_entropy)
         return nets
 

@@ -39,8 +39,15 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_run_prints_the_table_and_where_things_are(room: Path) -> None:
     text = (room / "stdout").read_text(encoding="utf-8")
-    for words in ("small · digits, 30 test images", "attacker takes back", "ILFO" if "ILFO" in text else "ilfo", "(control)",
-                  "things to know", "reports/small.html", "adaptbench check"):  # fmt: skip
+    expected = (
+        "small · digits, 30 test images",
+        "takes back",
+        "ilfo",
+        "(control)",
+        "things to know",
+        "reports/small.html",
+    )
+    for words in (*expected, "adaptbench check"):
         assert words in text
     assert (room / "reports" / "small.html").stat().st_size > 10_000
 
@@ -51,7 +58,9 @@ def test_check_formats_and_exit_codes(room: Path) -> None:
     assert "0 regression" in done.stdout or "pass" in done.stdout
     adaptbench("check", "runs/small", "--baseline", "base.json", "--format", "junit", "--out", "gate.xml", cwd=room)
     assert ET.parse(room / "gate.xml").getroot().tag in {"testsuites", "testsuite"}
-    verdict = json.loads(adaptbench("check", "runs/small", "--baseline", "base.json", "--format", "json", cwd=room).stdout)
+    verdict = json.loads(
+        adaptbench("check", "runs/small", "--baseline", "base.json", "--format", "json", cwd=room).stdout
+    )
     assert verdict
     broken = json.loads((room / "base.json").read_text(encoding="utf-8"))
     clean = next(c for c in broken["cases"] if c["kind"] == "clean")
@@ -154,7 +163,9 @@ def test_a_bad_checkpoint_is_refused(fault: str, tmp_path: Path) -> None:
         checkpoints.card_path(place).write_text(json.dumps(card), encoding="utf-8")
     else:
         for suffix in (".safetensors", ".json"):
-            shutil.copy(place.with_name(f"uniform.policy{suffix}"), place.with_name(f"softmax-threshold.policy{suffix}"))
+            shutil.copy(
+                place.with_name(f"uniform.policy{suffix}"), place.with_name(f"softmax-threshold.policy{suffix}")
+            )
     done = adaptbench("run", SMALL, "--zoo", "zoo", "--out", "run", cwd=tmp_path, code=2)
     says = {"truncated": "SHA-256", "pickle": "pickle", "nan": "NaN", "foreign policy": "policy"}
     assert says[fault] in done.stderr

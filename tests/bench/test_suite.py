@@ -47,7 +47,12 @@ def test_a_suite_is_read_as_written(suite_file) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "line", "words"),
     [
-        ("  - static", "  - statics", 4, ["models[0]", "no model is called 'statics'", "'static'", "adaptbench list models"]),
+        (
+            "  - static",
+            "  - statics",
+            4,
+            ["models[0]", "no model is called 'statics'", "'static'", "adaptbench list models"],
+        ),
         ("data: digits", "data: digit", 2, ["no data set is called 'digit'", "'digits'"]),
         ("title: a small one", "titel: a small one", 1, ["no such key", "'title'"]),
         ("  batch_sizes: [1]", "  batch_sizes: [0]", 10, ["measure.batch_sizes[0]", "greater than or equal to 1", "0"]),
@@ -61,7 +66,9 @@ def test_a_suite_is_read_as_written(suite_file) -> None:
         ("id: ilfo-16", "id: clean", 8, ["two conditions are called 'clean'"]),
     ],
 )
-def test_a_mistake_is_answered_with_its_place(suite_file, old: str, new: str, line: int | None, words: list[str]) -> None:
+def test_a_mistake_is_answered_with_its_place(
+    suite_file, old: str, new: str, line: int | None, words: list[str]
+) -> None:
     with pytest.raises(SuiteError) as caught:
         load_suite(suite_file(GOOD.replace(old, new, 1)))
     message = str(caught.value)
@@ -87,10 +94,10 @@ def test_overrides_are_laid_over(suite_file) -> None:
 
 
 def test_a_wrong_override_names_itself(suite_file) -> None:
-    with pytest.raises(SuiteError, match=r"-o models=\[softmax-treshold\].*softmax-threshold") as caught:
+    with pytest.raises(SuiteError, match=r"(?s)-o models=\[softmax-treshold\].*softmax-threshold") as caught:
         load_suite(suite_file(GOOD), ["models=[softmax-treshold]"])
     assert "line" not in str(caught.value)
-    with pytest.raises(UsageError, match="no key=value"):
+    with pytest.raises(UsageError, match="is not key=value"):
         load_suite(suite_file(GOOD), ["models"])
     with pytest.raises(UsageError, match="holds no keys"):
         load_suite(suite_file(GOOD), ["models.x=1"])

@@ -107,7 +107,9 @@ def test_training_a_system_ends_in_a_zoo_that_loads(tmp_path: Path, monkeypatch:
     for place in (tmp_path / "a", tmp_path / "b"):
         for name in ("softmax-threshold", "learned-cascade", "skipnet"):
             train_system(name, digits, place)
-        hashes.append([json.loads(f.read_text(encoding="utf-8"))["sha256"] for f in sorted((place / "digits").glob("*.json"))])
+        hashes.append(
+            [json.loads(f.read_text(encoding="utf-8"))["sha256"] for f in sorted((place / "digits").glob("*.json"))]
+        )
         for name in ("softmax-threshold", "learned-cascade", "skipnet"):
             model = load_system(name, "digits", zoo=place).model
             assert model.infer(torch.rand(2, 1, 8, 8)).logits.shape == (2, 10)

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 _REFERENCE = {
     "static": ("s", "square", svg.INK, "ink", "static network"),
     "oracle": ("*", "star", svg.ORACLE, "oracle", "oracle (knows the labels)"),
-    "myopic": ("^", "triangle", svg.PROMISE, "promise", "myopic oracle"),
-    "uniform": ("D", "dashes", svg.CONTROL, "control", "uniform (input-blind)"),
+    "myopic": ("^", "triangle", svg.PROMISE, "promise", "myopic policy"),
+    "uniform": ("D", "dashes", svg.CONTROL, "control", "uniform threshold"),
 }
 _OTHER = ("P", "square", svg.CONTROL, "control", "")
 
@@ -131,7 +131,7 @@ def _references(axes: Axes, records: list[Record]) -> None:
         marker, _, colour, _, _ = _REFERENCE.get(name, _OTHER)
         across, up = _places(found)
         if len(found) > 1:
-            axes.plot(across, up, color=colour, linestyle=(0, (3, 2.5)), linewidth=1.4)
+            axes.plot(across, up, marker=marker, markersize=4, color=colour, linestyle=(0, (3, 2.5)), linewidth=1.2)
         else:
             axes.plot(
                 across, up, marker, color=colour, markersize=11 if marker == "*" else 7, markeredgewidth=0, zorder=5
