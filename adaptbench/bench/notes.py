@@ -25,6 +25,7 @@ def things_to_know(
         *_no_effect(cases),
         *_over_ceiling(models),
         *_queries(cases, conditions),
+        *_from_attacks(cases),
         *_ties(cases),
         *_limits(cases),
     ]
@@ -110,6 +111,15 @@ def _queries(cases: Sequence[Record], conditions: Mapping[str, Mapping[str, Any]
     return notes
 
 
+def _from_attacks(cases: Sequence[Record]) -> list[str]:
+    """What the attacks themselves had to say: missing gradients, deadlines."""
+    return [
+        f"{c['condition']} on {c['model']}: {note}"
+        for c in _evaluated(cases)
+        for note in (c.get("craft_details") or {}).get("notes") or []
+    ]
+
+
 def _ties(cases: Sequence[Record]) -> list[str]:
     near = {c["evaluation"]: c.get("ties") or 0 for c in cases}
     total = sum(near.values())
@@ -118,5 +128,9 @@ def _ties(cases: Sequence[Record]) -> list[str]:
 
 def _limits(cases: Sequence[Record]) -> list[str]:
     most = max((c["n"] for c in cases), default=0)
-    fewer: dict[str, int] = {c["condition"]: c["n"] for c in cases if c["n"] < most}
-    return [f"{name} was evaluated on the first {n} of {most} inputs" for name, n in fewer.items()]
+    by_size: dict[int, dict[str, None]] = {}
+    for case in cases:
+        if case["n"] < most:
+            by_size.setdefault(case["n"], {})[case["condition"]] = None
+    parts = [f"{', '.join(names)}: the first {n}" for n, names in sorted(by_size.items(), reverse=True)]
+    return [f"fewer than the {most} inputs were attacked: {'; '.join(parts)}"] if parts else []

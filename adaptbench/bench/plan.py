@@ -124,7 +124,7 @@ def make_plan(
         for name in spec.models:
             for condition in spec.conditions:
                 attack = attacks.get(condition.id)
-                reason = attack.applies_to(models[name].model) if attack else None
+                reason = _why_not(attack, models[name]) if attack else None
                 if reason:
                     if seed == spec.seeds[0]:
                         skipped.append((name, condition.id, reason))
@@ -138,6 +138,13 @@ def make_plan(
     for name, values in spec.sweeps.items():
         planned.extend(_sweep(suite, models[name], values, split, device))
     return Plan(suite, split, models, tuple(planned), attacks, tuple(skipped))
+
+
+def _why_not(attack: Attack, loaded: Loaded) -> str | None:
+    """Why an attack means nothing on a model, or None."""
+    if attack.settings.get("surrogate") == loaded.name:
+        return "it is the surrogate itself; that would be a white-box attack"
+    return attack.applies_to(loaded.model)
 
 
 def _sweep(suite: LoadedSuite, loaded: Loaded, values: list[float], split: Split, device: str) -> list[Evaluation]:

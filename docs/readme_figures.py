@@ -1,0 +1,108 @@
+"""Write the README's figures from a committed summary; a test holds README and summary together.
+
+python docs/readme_figures.py
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+SOURCE = ROOT / "reports" / "published" / "fashion-mnist.json"
+START, END = "<!-- figures: start -->", "<!-- figures: end -->"
+
+Record = dict[str, Any]
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    return "–" if value is None else f"{100 * value:.{digits}f} %".replace("-", "−")
+
+
+def with_interval(record: Record | None, name: str) -> str:
+    if record is None or record.get(name) is None:
+        return "–"
+    low, high = (f"{100 * end:.1f}".replace("-", "−") for end in record[f"{name}_ci"])
+    return f"{percent(record[name])} [{low}, {high}]"
+
+
+def figures(document: dict[str, Any]) -> str:
+    cases: dict[str, Record] = {}
+    for case in document["cases"]:
+        cases.setdefault(case["evaluation"], case)
+    manifest = document["manifest"]
+    models = list(manifest["models"])
+    data = next(iter(manifest["data"]))
+
+    def case(model: str, condition: str) -> Record | None:
+        return cases.get(f"{data}/{model}/{condition}")
+
+    static = case("static", "clean")
+    oracle = case("oracle", "clean")
+    assert static is not None
+    assert oracle is not None
+    lines = [
+        f"Fashion-MNIST, {static['n']:,} test images, `adaptbench run fashion-mnist` "
+        "([summary](reports/published/fashion-mnist.json)); attacks on the first images of the test set, "
+        "as many as stated. "
+        f"The static net reads {percent(static['accuracy'])}.".replace(",000", " 000"),
+        "",
+        "| | softmax-threshold | learned-cascade | dag-selection | skipnet |",
+        "|---|---|---|---|---|",
+    ]
+    assert models == ["softmax-threshold", "learned-cascade", "dag-selection", "skipnet"]
+    rows: list[tuple[str, list[str]]] = [
+        ("accuracy, clean", [with_interval(case(m, "clean"), "accuracy") for m in models]),
+        ("MACs of the static reference's", [percent(_share(case(m, "clean"))) for m in models]),
+    ]
+    for condition in dict.fromkeys(c["condition"] for c in document["cases"]):
+        if condition != "clean":
+            n = next((c["n"] for m in models if (c := case(m, condition))), 0)
+            title = f"taken back by {condition} ({n:,} images)".replace(",", " ")
+            rows.append((title, [with_interval(case(m, condition), "recovery") for m in models]))
+    rows.append(("accuracy under ilfo", [percent((case(m, "ilfo") or {}).get("accuracy")) for m in models]))
+    lines += [f"| {title} | {' | '.join(cells)} |" for title, cells in rows]
+    dag = case("dag-selection", "clean")
+    assert dag is not None
+    captured = (static["macs_mean"] - dag["macs_mean"]) / (static["macs_mean"] - oracle["macs_mean"])
+    lines += [
+        "",
+        "*Taken back* is the share of the head-room (dearest path minus clean mean) that an attacker recovers, "
+        "with 95 % intervals. The oracle, which looks at the label, needs "
+        f"{percent(_share(oracle))} of the static MACs; DAG selection captures "
+        f"{percent(captured, 0)} of its saving.",
+        "",
+        "Share of the MAC saving that the clock realises, clean inputs, "
+        f"{manifest['device']['cpu']}, {manifest['device']['threads']} threads:",
+        "",
+        "| batch | " + " | ".join(models) + " |",
+        "|---|" + "---|" * len(models),
+    ]
+    sizes = sorted({c["batch_size"] for c in document["cases"] if c["batch_size"]})
+    for size in sizes:
+        timed = {c["model"]: c for c in document["cases"] if c["batch_size"] == size and c["condition"] == "clean"}
+        lines.append(f"| {size} | {' | '.join(with_interval(timed.get(m), 'realised_saving_time') for m in models)} |")
+    return "\n".join(lines)
+
+
+def _share(record: Record | None) -> float | None:
+    return None if record is None else record["macs_mean"] / record["macs_full"]
+
+
+def readme(text: str, document: dict[str, Any]) -> str:
+    before, rest = text.split(START)
+    _, after = rest.split(END)
+    return f"{before}{START}\n{figures(document)}\n{END}{after}"
+
+
+def main() -> None:
+    document = json.loads(SOURCE.read_text(encoding="utf-8"))
+    place = ROOT / "README.md"
+    place.write_text(readme(place.read_text(encoding="utf-8"), document), encoding="utf-8")
+    sys.stdout.write("README.md is up to date\n")
+
+
+if __name__ == "__main__":
+    main()

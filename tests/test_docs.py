@@ -1,0 +1,55 @@
+"""What the documents claim: figures come from the committed summary, examples run, links lead somewhere."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def _figures():
+    spec = importlib.util.spec_from_file_location("readme_figures", ROOT / "docs" / "readme_figures.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_readme_figures_are_those_of_the_committed_run() -> None:
+    module = _figures()
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    document = json.loads(module.SOURCE.read_text(encoding="utf-8"))
+    assert module.readme(text, document) == text, "run python docs/readme_figures.py"
+
+
+@pytest.mark.parametrize("page", ["README.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))])
+def test_links_lead_somewhere(page: str) -> None:
+    path = ROOT / page
+    for target in re.findall(r"\]\(([^)#]+)", path.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (path.parent / target).exists(), f"{page} links to {target}"
+
+
+def test_the_own_model_page_runs() -> None:
+    """Its first block, as it stands, on untrained weights."""
+    text = (ROOT / "docs" / "own-model.md").read_text(encoding="utf-8")
+    block = re.search(r"```python\n(.*?)```", text, re.DOTALL)
+    assert block is not None
+    code = re.sub(r"^print\((.*)\)(.*)$", r"shown.append(\1)", block.group(1), flags=re.MULTILINE)
+    shown: list[object] = []
+    exec(compile(code, "own-model.md", "exec"), {"shown": shown})
+    assert len(shown) == 2
+
+
+def test_every_recipe_and_suite_names_its_purpose() -> None:
+    from adaptbench.attacks import list_attacks
+    from adaptbench.bench.suite import load_suite, suite_names
+
+    assert all(listed.title for listed in list_attacks())
+    assert all(load_suite(name).suite.title for name in suite_names())
