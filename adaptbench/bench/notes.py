@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
+from adaptbench.report import words
+
 Record = dict[str, Any]
 
 
@@ -62,7 +64,7 @@ def _realised(cases: Sequence[Record]) -> list[str]:
             by_batch.setdefault(case["batch_size"], []).append(case["realised_saving_time"])
     if not by_batch:
         return []
-    parts = [f"batch {size}: {fmean(shares):.0%}".replace("%", " %") for size, shares in sorted(by_batch.items())]
+    parts = [f"batch {size}: {words.percent(fmean(shares), 0)}" for size, shares in sorted(by_batch.items())]
     return [f"share of the MAC saving that the clock realises, mean over models: {'; '.join(parts)}"]
 
 
@@ -95,7 +97,7 @@ def _over_ceiling(models: Mapping[str, Mapping[str, Any]]) -> list[str]:
     ]
     if not over:
         return []
-    words = ", ".join(f"{name} {share:.0%}".replace("%", " %") for name, share in over)
+    words = ", ".join(f"{name} {words.percent(share, 0)}" for name, share in over)
     return [f"the dearest path costs more than the static reference: {words} of it"]
 
 
@@ -123,7 +125,11 @@ def _from_attacks(cases: Sequence[Record]) -> list[str]:
 def _ties(cases: Sequence[Record]) -> list[str]:
     near = {c["evaluation"]: c.get("ties") or 0 for c in cases}
     total = sum(near.values())
-    return [f"{total} decisions lay within 1e-5 of a threshold and may fall the other way elsewhere"] if total else []
+    return (
+        [f"{words.plural(total, 'decision')} within 1e-5 of a threshold may fall the other way elsewhere"]
+        if total
+        else []
+    )
 
 
 def _limits(cases: Sequence[Record]) -> list[str]:
