@@ -111,8 +111,3 @@ def git_state(folder: Path | None = None) -> dict[str, Any] | None:
         return {"revision": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
     except (OSError, subprocess.SubprocessError):
         return None
-
-
-def synchroniser(device: str) -> Any:
-    """A call that waits for the device."""
-    return torch.cuda.synchronize if torch.device(device).type == "cuda" else (lambda: None)

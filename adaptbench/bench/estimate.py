@@ -10,9 +10,9 @@ from functools import partial
 import torch
 
 from adaptbench.adaptive import AdaptiveModel
-from adaptbench.bench.environment import synchroniser
 from adaptbench.bench.evaluate import as_input
 from adaptbench.bench.plan import Evaluation, Plan
+from adaptbench.meters.clock import synchroniser
 
 _PROBE = 64
 _BACKWARD = 3.0  # forward and backward, in forwards

@@ -16,7 +16,7 @@ import numpy as np
 
 from adaptbench.adaptive import AdaptiveModel
 from adaptbench.attacks.base import join_details
-from adaptbench.bench.environment import check_device, describe_device, git_state, synchroniser, versions
+from adaptbench.bench.environment import check_device, describe_device, git_state, versions
 from adaptbench.bench.evaluate import evaluate_chunk, hash_inputs
 from adaptbench.bench.manifest import describe_conditions, describe_data, describe_models, describe_references
 from adaptbench.bench.measuring import Measuring, open_meters
@@ -26,6 +26,7 @@ from adaptbench.bench.progress import Progress, Silent
 from adaptbench.bench.records import case_records
 from adaptbench.bench.suite import LoadedSuite, load_suite
 from adaptbench.errors import UncountedError
+from adaptbench.meters.clock import synchroniser
 from adaptbench.results.store import Run, RunWriter
 from adaptbench.zoo.loading import load_model
 
