@@ -97,8 +97,8 @@ def _over_ceiling(models: Mapping[str, Mapping[str, Any]]) -> list[str]:
     ]
     if not over:
         return []
-    words = ", ".join(f"{name} {words.percent(share, 0)}" for name, share in over)
-    return [f"the dearest path costs more than the static reference: {words} of it"]
+    parts = ", ".join(f"{name} {words.percent(share, 0)}" for name, share in over)
+    return [f"the dearest path costs more than the static reference: {parts} of it"]
 
 
 def _queries(cases: Sequence[Record], conditions: Mapping[str, Mapping[str, Any]]) -> list[str]:
