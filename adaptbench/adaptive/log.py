@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -21,6 +21,8 @@ class CalibrationLog:
         structure: the graph's shape.
         node_macs: (V,) int64, stage and head of each node, an increment.
         split: "name/role" of the samples; sha256: their hash, kept in every fitted policy's card.
+        top: an answer counts as right when the label is among the `top` largest logits.
+        costs: (V,) what policies weigh, an increment a node like `node_macs` (default: the MACs); cost_unit: its unit.
 
     Raises:
         LeakageError: the samples are test samples.
@@ -33,6 +35,9 @@ class CalibrationLog:
     node_macs: Tensor
     split: str
     sha256: str
+    top: int = 1
+    costs: Tensor | None = None
+    cost_unit: str = "macs"
 
     def __post_init__(self) -> None:
         if self.split.rpartition("/")[2] == "test":
@@ -65,8 +70,18 @@ class CalibrationLog:
 
     @property
     def correct(self) -> Tensor:
-        """(N, V) bool."""
-        return self.logits.argmax(-1) == self.labels[:, None]
+        """(N, V) bool: the label is among the `top` largest logits."""
+        return is_correct(self.logits, self.labels[:, None], self.top)
+
+    @property
+    def node_costs(self) -> Tensor:
+        """(V,) float64 increments in `cost_unit`."""
+        return (self.node_macs if self.costs is None else self.costs).double()
+
+    @property
+    def exit_costs(self) -> Tensor:
+        """(V,) float64, of a chain: everything paid when leaving at each node, c_k."""
+        return self.node_costs.cumsum(0)
 
     @property
     def confidence(self) -> Tensor:
@@ -75,12 +90,35 @@ class CalibrationLog:
 
     def part(self, rows: Tensor) -> CalibrationLog:
         """The same log on a subset of its samples (a hold-out for choosing between fits)."""
-        return CalibrationLog(
-            self.logits[rows], self.labels[rows], self.structure, self.node_macs, self.split, self.sha256
-        )
+        return replace(self, logits=self.logits[rows], labels=self.labels[rows])
+
+    def judged(self, top: int) -> CalibrationLog:
+        """The same log where an answer among the `top` largest counts as right."""
+        return replace(self, top=top)
+
+    def priced(self, costs: Tensor, unit: str) -> CalibrationLog:
+        """The same log with each node's increment in another unit: seconds, joules.
+
+        Raises:
+            CalibrationError: not one positive cost a node.
+        """
+        if costs.shape != (len(self.structure.names),) or not bool((costs > 0).all()):
+            raise CalibrationError(
+                f"costs {costs.tolist()} were given to {len(self.structure.names)} nodes.",
+                why="A policy weighs what each node adds; a node that is free or missing makes it senseless.",
+                todo="Give one increment a node, all above zero, measured on the path that is deployed.",
+            )
+        return replace(self, costs=costs.double(), cost_unit=unit)
 
     def halves(self, fraction: float = 0.5, seed: int = 0) -> tuple[CalibrationLog, CalibrationLog]:
         """Two disjoint parts: one to fit on, one to choose on."""
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
         cut = round(fraction * len(self))
         return self.part(order[:cut].sort().values), self.part(order[cut:].sort().values)
+
+
+def is_correct(logits: Tensor, labels: Tensor, top: int = 1) -> Tensor:
+    """bool: the label is among the `top` largest logits. logits: (…, C); labels broadcast to (…,)."""
+    if top == 1:
+        return logits.argmax(-1) == labels
+    return (logits.topk(min(top, logits.shape[-1]), dim=-1).indices == labels[..., None]).any(-1)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
 from adaptbench.adaptive.outcome import Signals
 from adaptbench.errors import CapabilityError, PolicyError
+
+if TYPE_CHECKING:
+    from adaptbench.adaptive.log import CalibrationLog
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,19 @@ class Policy(nn.Module):
         """
         raise CapabilityError(
             f"the policy '{self.name}' has no run-time knob.", todo="Fit it anew for another operating point."
+        )
+
+    @classmethod
+    def family(cls, log: CalibrationLog, *, seed: int = 0) -> list[Self]:
+        """Fitted policies along the whole accuracy–cost range, from cheap to dear where the policy can tell.
+
+        The points of its curve: comparisons at equal cost interpolate between them.
+
+        Raises:
+            CapabilityError: the policy has one operating point only.
+        """
+        raise CapabilityError(
+            f"{cls.__name__} has no family of operating points.", todo="Define family() to compare it at equal cost."
         )
 
     def describe(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from adaptbench.adaptive.log import CalibrationLog
+from adaptbench.adaptive.log import CalibrationLog, is_correct
 from adaptbench.adaptive.outcome import TIE_MARGIN, Signals
 from adaptbench.adaptive.policy import Policy, Structure, edge_margins
 
@@ -29,9 +29,13 @@ class Replay:
         """(N,) Σ path · node MACs; policies' own MACs are not in it."""
         return (self.path * node_macs).sum(1)
 
-    def correct(self, labels: Tensor) -> Tensor:
-        """(N,) bool."""
-        return self.logits.argmax(1) == labels
+    def cost(self, node_costs: Tensor) -> Tensor:
+        """(N,) Σ path · increments, in their unit."""
+        return self.path.to(node_costs.dtype) @ node_costs
+
+    def correct(self, labels: Tensor, top: int = 1) -> Tensor:
+        """(N,) bool: the label is among the `top` largest logits returned."""
+        return is_correct(self.logits, labels, top)
 
 
 @torch.no_grad()
@@ -80,23 +84,27 @@ def replay(policy: Policy, structure: Structure, logits: Tensor, *, seeds: Tenso
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """Where one setting of a policy lands on a log: a dot on the accuracy–cost plane."""
+    """Where one setting of a policy lands on a log: a dot on the accuracy–cost plane; cost in the log's unit."""
 
     setting: float
     accuracy: float
     macs_mean: float
+    cost_mean: float
 
 
 def evaluate_on(policy: Policy, log: CalibrationLog, setting: float = float("nan")) -> Point:
-    """Accuracy and mean node MACs of a policy on a calibration log."""
+    """Accuracy and mean cost of a policy on a calibration log, without what the policy itself costs."""
     policy.bind(log.structure)
     found = replay(policy, log.structure, log.logits, seeds=torch.arange(len(log)))
     return Point(
-        setting, found.correct(log.labels).float().mean().item(), found.macs(log.node_macs).float().mean().item()
+        setting,
+        found.correct(log.labels, log.top).float().mean().item(),
+        found.macs(log.node_macs).float().mean().item(),
+        found.cost(log.node_costs).mean().item(),
     )
 
 
 def cheapest_within(points: list[Point], accuracy: float) -> Point:
     """The cheapest point that is at least that accurate; the most accurate one where none is."""
     good = [p for p in points if p.accuracy >= accuracy]
-    return min(good, key=lambda p: p.macs_mean) if good else max(points, key=lambda p: (p.accuracy, -p.macs_mean))
+    return min(good, key=lambda p: p.cost_mean) if good else max(points, key=lambda p: (p.accuracy, -p.cost_mean))

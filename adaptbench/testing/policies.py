@@ -24,8 +24,8 @@ from adaptbench.adaptive.counting import counting
 from adaptbench.adaptive.log import CalibrationLog
 from adaptbench.adaptive.outcome import Signals, seeds_from_content
 from adaptbench.adaptive.policy import Policy
-from adaptbench.adaptive.replay import replay
-from adaptbench.errors import LeakageError
+from adaptbench.adaptive.replay import evaluate_on, replay
+from adaptbench.errors import CapabilityError, LeakageError
 from adaptbench.testing.models import check_model
 from adaptbench.testing.planted import Graph, planted_graph, planted_split
 
@@ -193,6 +193,24 @@ class PolicyConformance:
         assert again.describe() == net.policy.describe(), "a second fit gave other settings"
         for name, tensor in net.policy.state_dict().items():
             assert torch.equal(tensor, again.state_dict()[name]), f"a second fit gave another '{name}'"
+
+    def test_its_family_spans_the_range(self) -> None:
+        """Where there is a family: at least three members, each of its kind and bound to the graph, cheap to dear."""
+        net, log = self._given()
+        try:
+            members = type(net.policy).family(log)
+        except CapabilityError:
+            return
+        assert len(members) >= 3, f"a family of {len(members)} draws no curve"
+        costs = []
+        for member in members:
+            assert isinstance(member, Policy), "family() returns policies"
+            member.bind(net.structure)
+            json.dumps(member.describe(), allow_nan=False)
+            costs.append(evaluate_on(member, log).cost_mean)
+        assert max(costs) > min(costs), "every member of the family costs the same"
+        again = type(net.policy).family(log)
+        assert [evaluate_on(m, log).cost_mean for m in again] == costs, "a second family is another one"
 
     def test_a_model_under_it_keeps_the_laws(self) -> None:
         """The whole model kit, on the graph with this policy."""
