@@ -1,7 +1,7 @@
-"""CIFAR residual nets: He et al. 2016, "Deep Residual Learning for Image Recognition", section 4.2 (option A shortcuts).
+"""CIFAR residual nets: He et al. 2016 ("Deep Residual Learning"), section 4.2, option A shortcuts.
 
-Depth 6n + 2: a stem of 16 channels, then three stages of n basic blocks at 32×32×16, 16×16×32 and 8×8×64. Every net is a
-flat `nn.Sequential` of named parts, so that it can be cut into stages, gated, or grown from a shallower one.
+Depth 6n + 2: a stem of 16 channels, then three stages of n basic blocks at 32×32×16, 16×16×32 and 8×8×64. Every net
+is a flat `nn.Sequential` of named parts, so that it can be cut into stages, gated, or grown from a shallower one.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class BasicBlock(nn.Module):
 
 
 def blocks_a_stage(depth: int) -> int:
-    """n of depth 6n + 2.
+    """Blocks a stage of a net of depth 6n + 2.
 
     Raises:
         UsageError: no such depth.
@@ -108,8 +108,8 @@ def grow(shallow: nn.Sequential, deep: nn.Sequential) -> None:
     """Start a deep net from a shallow one's weights, computing the same function.
 
     Each block of the shallow net is followed by copies of itself whose last batch norm is set to zero: ReLU(h + 0) = h,
-    because h is a ReLU's output. (Net2Net's idea, Chen et al. 2016; copies rather than fresh weights, as in Chang et al.
-    2018, "Multi-level Residual Networks from Dynamical Systems View".)
+    because h is a ReLU's output. (Net2Net's idea, Chen et al. 2016; copies rather than fresh weights, as in Chang et
+    al. 2018, "Multi-level Residual Networks from Dynamical Systems View".)
 
     Raises:
         UsageError: the deep net's blocks are no multiple of the shallow net's.
@@ -132,5 +132,5 @@ def grow(shallow: nn.Sequential, deep: nn.Sequential) -> None:
         module.load_state_dict(donor.state_dict())
         if copy:
             last = module.body[-1][-1]  # type: ignore[index]
-            last.weight.zero_()  # type: ignore[union-attr, operator]
-            last.bias.zero_()  # type: ignore[union-attr, operator]
+            last.weight.zero_()  # type: ignore[union-attr]
+            last.bias.zero_()  # type: ignore[union-attr]

@@ -111,8 +111,8 @@ def fit(
         epochs: how often all samples are seen; the last partial batch of an epoch is dropped.
         batch_size: samples a step.
         lr: peak learning rate.
-        schedule: "onecycle" rises for a quarter of the steps, then falls as a cosine; "cosine"; "step" divides by ten at
-            half and at three quarters; "constant".
+        schedule: "onecycle" rises for a quarter of the steps, then falls as a cosine; "cosine"; "step" divides by ten
+            at half and at three quarters; "constant".
         optimiser: "sgd" (Nesterov where momentum > 0) or "adamw".
         weight_decay: for weights of two or more dimensions; biases and norms are spared.
         momentum: of SGD.

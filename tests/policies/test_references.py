@@ -158,7 +158,12 @@ def test_features_know_no_class_by_name():
 
 
 def test_the_cheapest_within_an_accuracy():
-    points = [Point(1, 0.9, 10.0, 10.0), Point(2, 0.95, 20.0, 20.0), Point(3, 0.97, 15.0, 15.0), Point(4, 0.8, 1.0, 1.0)]
+    points = [
+        Point(1, 0.9, 10.0, 10.0),
+        Point(2, 0.95, 20.0, 20.0),
+        Point(3, 0.97, 15.0, 15.0),
+        Point(4, 0.8, 1.0, 1.0),
+    ]
     assert cheapest_within(points, 0.94).setting == 3
     assert cheapest_within(points, 0.85).setting == 1
     assert cheapest_within(points, 0.99).setting == 3  # none is good enough: the most accurate
