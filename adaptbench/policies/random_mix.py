@@ -6,6 +6,7 @@ from typing import Any, Self
 
 from torch import Tensor
 
+from adaptbench.adaptive.log import CalibrationLog
 from adaptbench.adaptive.outcome import Signals
 from adaptbench.adaptive.policy import ChainPolicy
 
@@ -28,6 +29,11 @@ class RandomMix(ChainPolicy):
     def margin(self, node: int, signals: Signals) -> Tensor:
         """Probability minus the draw."""
         return (self.going - signals.uniform(node)).to(signals.logits.dtype) + 0 * signals.logits[:, 0]
+
+    @classmethod
+    def family(cls, log: CalibrationLog, *, seed: int = 0) -> list[Self]:
+        """From always stopping to never, in 21 steps."""
+        return [cls(i / 20) for i in range(21)]
 
     @classmethod
     def from_state(cls, settings: dict[str, Any], tensors: dict[str, Tensor]) -> Self:

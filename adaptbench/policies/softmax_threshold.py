@@ -12,7 +12,9 @@ from adaptbench.adaptive.log import CalibrationLog
 from adaptbench.adaptive.outcome import Signals
 from adaptbench.adaptive.policy import ChainPolicy, Structure
 from adaptbench.errors import CalibrationError, PolicyError, UsageError
+from adaptbench.policies.temperature import fit_temperatures
 
+_EPSILONS = (0.0, *np.geomspace(5e-4, 0.7, 40).tolist())
 _NEVER = 2.0  # above every confidence and accuracy; finite, as checkpoints want it
 
 
@@ -23,13 +25,15 @@ class SoftmaxThreshold(ChainPolicy):
     calibration serves every ε: δ_k(ε) = min {δ : α_k(δ) ≥ α_k* − ε} is looked up, nothing is refitted.
 
     Deviates: α* counts only where at least `min_support` samples stand behind it (the paper takes any number), and
-    samples of equal confidence are admitted together.
+    samples of equal confidence are admitted together. `published` gives the rule as released.
 
     Args:
         confidence: (K−1, S) at which the residual accuracy first reaches a new height, rising, padded with 2.
         accuracy: (K−1, S) those heights, rising, padded with 2.
         best: (K−1,) α_k*.
         epsilon: accuracy an exit may lose against its own best, a fraction.
+        top: confidence is the sum of so many largest probabilities (the released top-5 mode).
+        temperature: (K−1,) that logits are divided by (default: 1).
     """
 
     name = "softmax-threshold"
@@ -39,12 +43,26 @@ class SoftmaxThreshold(ChainPolicy):
     best: Tensor
     thresholds: Tensor
 
-    def __init__(self, confidence: Tensor, accuracy: Tensor, best: Tensor, epsilon: float = 0.01) -> None:
+    temperature: Tensor
+
+    def __init__(
+        self,
+        confidence: Tensor,
+        accuracy: Tensor,
+        best: Tensor,
+        epsilon: float = 0.01,
+        *,
+        top: int = 1,
+        temperature: Tensor | None = None,
+    ) -> None:
         super().__init__()
+        self.top = top
         self.register_buffer("confidence", confidence)
         self.register_buffer("accuracy", accuracy)
         self.register_buffer("best", best)
+        self.register_buffer("temperature", torch.ones(len(best)) if temperature is None else temperature)
         self.register_buffer("thresholds", torch.zeros(len(best)), persistent=False)
+        self._plain = bool((self.temperature == 1).all())
         self.set_epsilon(epsilon)
 
     def set_epsilon(self, epsilon: float) -> None:
@@ -74,11 +92,18 @@ class SoftmaxThreshold(ChainPolicy):
 
     def margin(self, node: int, signals: Signals) -> Tensor:
         """Threshold minus confidence: > 0 goes on, equal leaves."""
-        return self.thresholds[node] - signals.confidence
+        if self.top == 1 and self._plain:
+            return self.thresholds[node] - signals.confidence
+        return self.thresholds[node] - top_mass(signals.logits / self.temperature[node], self.top)
 
     @classmethod
-    def fit(cls, log: CalibrationLog, *, epsilon: float = 0.01, min_support: int = 200) -> Self:
-        """Residual accuracies from a calibration log.
+    def fit(
+        cls, log: CalibrationLog, *, epsilon: float = 0.01, min_support: int = 200, scaled: bool = False
+    ) -> Self:
+        """Residual accuracies from a calibration log; a log judged by top-5 gives the top-5 mode.
+
+        Args:
+            scaled: temperature-scale each exit first.
 
         Raises:
             CalibrationError: fewer than `min_support` samples in the log.
@@ -89,19 +114,35 @@ class SoftmaxThreshold(ChainPolicy):
                 why="A few samples at the top confidences make α* = 1 by luck, and the thresholds over-strict.",
                 todo="Give more calibration samples, or a smaller min_support and say so.",
             )
-        confidence, correct = log.confidence.double().numpy(), log.correct.numpy()
-        steps = [residual_steps(confidence[:, k], correct[:, k], min_support) for k in range(confidence.shape[1] - 1)]
+        temperature = fit_temperatures(log)[:-1] if scaled else torch.ones(log.logits.shape[1] - 1)
+        scaled_logits = log.logits[:, :-1] / temperature[:, None] if scaled else log.logits[:, :-1]
+        confidence, correct = top_mass(scaled_logits, log.top).double().numpy(), log.correct.numpy()
+        steps = [residual_steps(confidence[:, k], correct[:, k], min_support) for k in range(confidence.shape[1])]
         width = max(len(c) for c, _, _ in steps) + 1
         table = torch.full((2, len(steps), width), _NEVER)
         for k, (c, a, _) in enumerate(steps):
             table[0, k, : len(c)] = torch.from_numpy(_not_above(c))
             table[1, k, : len(a)] = torch.from_numpy(a)
-        return cls(table[0], table[1], torch.tensor([best for _, _, best in steps], dtype=torch.float32), epsilon)
+        heights = torch.tensor([best for _, _, best in steps], dtype=torch.float32)
+        return cls(table[0], table[1], heights, epsilon, top=log.top, temperature=temperature)
+
+    @classmethod
+    def family(cls, log: CalibrationLog, *, seed: int = 0) -> list[Self]:
+        """One calibration at 41 values of ε."""
+        fitted = cls.fit(log)
+        return [fitted.at(float(epsilon)) for epsilon in _EPSILONS]
 
     @classmethod
     def from_state(cls, settings: dict[str, Any], tensors: dict[str, Tensor]) -> Self:
         """Rebuild from a checkpoint."""
-        return cls(tensors["confidence"], tensors["accuracy"], tensors["best"], settings["epsilon"])
+        return cls(
+            tensors["confidence"],
+            tensors["accuracy"],
+            tensors["best"],
+            settings["epsilon"],
+            top=settings.get("top", 1),
+            temperature=tensors.get("temperature"),
+        )
 
     @property
     def knob_value(self) -> float:
@@ -110,11 +151,44 @@ class SoftmaxThreshold(ChainPolicy):
 
     def at(self, value: float) -> Self:
         """The same calibration at another ε."""
-        return type(self)(self.confidence.clone(), self.accuracy.clone(), self.best.clone(), value)
+        return type(self)(
+            self.confidence.clone(),
+            self.accuracy.clone(),
+            self.best.clone(),
+            value,
+            top=self.top,
+            temperature=self.temperature.clone(),
+        )
 
     def describe(self) -> dict[str, Any]:
         """ε and the thresholds that follow from it."""
-        return {"epsilon": self.epsilon, "thresholds": [round(t, 6) for t in self.thresholds.tolist()]}
+        return {
+            "epsilon": self.epsilon,
+            "thresholds": [round(t, 6) for t in self.thresholds.tolist()],
+            "top": self.top,
+        }
+
+
+class PublishedThreshold(SoftmaxThreshold):
+    """The rule as released: any number of samples may stand behind α*, one lucky one included.
+
+    The released driver calibrates on the training split; a log of it is taken, and its card says so.
+    """
+
+    name = "softmax-threshold-published"
+
+    @classmethod
+    def fit(
+        cls, log: CalibrationLog, *, epsilon: float = 0.01, min_support: int = 1, scaled: bool = False
+    ) -> Self:
+        """Residual accuracies with no support asked."""
+        return super().fit(log, epsilon=epsilon, min_support=min_support, scaled=scaled)
+
+
+def top_mass(logits: Tensor, top: int) -> Tensor:
+    """(…,) sum of the `top` largest softmax probabilities. logits: (…, C)."""
+    p = logits.softmax(-1)
+    return p.amax(-1) if top == 1 else p.topk(min(top, p.shape[-1]), dim=-1).values.sum(-1)
 
 
 def residual_steps(

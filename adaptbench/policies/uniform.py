@@ -61,6 +61,12 @@ class UniformThreshold(Policy):
         return cls(cheapest_within(points, floor).setting)
 
     @classmethod
+    def family(cls, log: CalibrationLog, *, seed: int = 0) -> list[Self]:
+        """41 thresholds at quantiles of the logged confidences."""
+        quantiles = torch.quantile(log.confidence.flatten().double(), torch.linspace(0, 1, 41).double()).tolist()
+        return [cls(threshold) for threshold in sorted({*quantiles, 1.1})]
+
+    @classmethod
     def from_state(cls, settings: dict[str, Any], tensors: dict[str, Tensor]) -> Self:
         """Rebuild from a checkpoint."""
         return cls(settings["threshold"])
