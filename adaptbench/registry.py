@@ -154,6 +154,18 @@ POLICIES = Registry(
             "adaptbench.policies.softmax_threshold:SoftmaxThreshold",
             "residual-accuracy thresholds, ε at run time",
         ),
+        "softmax-threshold-published": (
+            "adaptbench.policies.softmax_threshold:PublishedThreshold",
+            "the same rule as released: any support counts",
+        ),
+        "joint-threshold": (
+            "adaptbench.policies.joint_threshold:JointThreshold",
+            "thresholds chosen together for the cascade's own loss",
+        ),
+        "risk-controlled": (
+            "adaptbench.policies.risk_controlled:RiskControlled",
+            "joint thresholds; ε is a promise with a finite-sample bound",
+        ),
         "learned-cascade": (
             "adaptbench.policies.learned_cascade:LearnedCascade",
             "selection modules trained by REINFORCE or the exact gradient",
@@ -164,6 +176,7 @@ POLICIES = Registry(
         ),
         "myopic": ("adaptbench.policies.dag_selection:Myopic", "cost-sensitive, looks one node ahead"),
         "uniform": ("adaptbench.policies.uniform:UniformThreshold", "one confidence threshold for every node"),
+        "mixture": ("adaptbench.policies.mixture:Mixture", "two operating points, one drawn for each sample"),
         "oracle": ("adaptbench.policies.oracle:Oracle", "cheapest right node; needs labels"),
         "random": (
             "adaptbench.policies.random_mix:RandomMix",

@@ -54,7 +54,7 @@ class Policy(nn.Module):
     """
 
     name: ClassVar[str] = "policy"
-    uses_history: ClassVar[bool] = False
+    uses_history: bool = False
     draws: ClassVar[bool] = False
     needs_labels: ClassVar[bool] = False
     knob: ClassVar[str | None] = None

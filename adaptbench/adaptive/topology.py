@@ -56,11 +56,9 @@ def check_topology(nodes: Sequence[tuple[str, str, tuple[str, ...]]]) -> Topolog
 
 
 def _check_reached(names: Sequence[str], successors: Sequence[tuple[int, ...]], reads: Sequence[int]) -> None:
-    size = len(names)
-    certain: list[set[int] | None] = [set()] + [None] * (size - 1)  # nodes run on every way here
-    for v in range(size):
-        before = certain[v]
-        if before is None:
+    reached = {0}.union(*successors)
+    for v, before in enumerate(dominators(successors)):
+        if v not in reached:
             raise GraphError(f"no node hands over to '{names[v]}'.", todo="Add an edge to it, or leave it out.")
         if reads[v] >= 0 and reads[v] not in before:
             raise GraphError(
@@ -68,10 +66,17 @@ def _check_reached(names: Sequence[str], successors: Sequence[tuple[int, ...]], 
                 why="Its features would not exist for such a sample.",
                 todo="Let every way to it pass through the node that it reads.",
             )
-        for w in successors[v]:
-            here = before | {v}
+
+
+def dominators(successors: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
+    """For each node, the earlier nodes that every way to it passes through, in order."""
+    certain: list[set[int] | None] = [set()] + [None] * (len(successors) - 1)
+    for v, ways in enumerate(successors):
+        here = (certain[v] or set()) | {v}
+        for w in ways:
             seen = certain[w]
-            certain[w] = here if seen is None else seen & here
+            certain[w] = set(here) if seen is None else seen & here
+    return [tuple(sorted(before or ())) for before in certain]
 
 
 def extreme_costs(successors: Sequence[tuple[int, ...]], visit: Sequence[int], leave: Sequence[int]) -> tuple[int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -11,11 +12,13 @@ from adaptbench.adaptive.log import CalibrationLog
 from adaptbench.adaptive.outcome import Signals
 from adaptbench.adaptive.policy import Policy, Structure, edge_margins
 from adaptbench.adaptive.replay import Point, cheapest_within, evaluate_on
+from adaptbench.adaptive.topology import dominators
 from adaptbench.errors import CalibrationError, PolicyError, UsageError
-from adaptbench.policies.features import confidence_features, feature_width
+from adaptbench.policies.features import HISTORY_WIDTH, confidence_features, feature_width, history_features
 from adaptbench.policies.learned_cascade import seed_weights
 from adaptbench.policies.selection_module import selection_module
 
+FAMILY_PRICES = tuple(float(p) for p in np.geomspace(0.02, 100.0, 24))
 DEFAULT_PRICES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 
 
@@ -32,7 +35,8 @@ class DagSelection(Policy):
         structure: of the graph.
         prices: λ path, one set of modules each, of the reference's cost; `lambda_` picks one.
         lambda_: the price in force.
-        cost_unit: what T was counted in.
+        cost_unit: what T was counted in: "macs", or the unit that the log was priced in.
+        history: whether scorers also see the predictions of nodes that every way here has visited.
     """
 
     name = "dag-selection"
@@ -47,6 +51,7 @@ class DagSelection(Policy):
         *,
         cost_unit: str = "macs",
         hidden: int = 32,
+        history: bool = True,
     ) -> None:
         super().__init__()
         if lambda_ not in prices:
@@ -57,7 +62,9 @@ class DagSelection(Policy):
             )
         self.structure, self.prices, self.lambda_ = structure, tuple(prices), float(lambda_)
         self.cost_unit, self.hidden = cost_unit, hidden
-        width = feature_width(structure.n_classes)
+        self.uses_history = history
+        self._before = dominators(structure.successors)
+        width = feature_width(structure.n_classes) + (HISTORY_WIDTH if history else 0)
         self.scorers = nn.ModuleList(
             nn.ModuleDict(
                 {str(v): selection_module(width, 1 + len(structure.successors[v]), hidden) for v in structure.deciders}
@@ -80,8 +87,12 @@ class DagSelection(Policy):
 
     def _scores(self, which: int, node: int, signals: Signals) -> Tensor:
         scorer: nn.ModuleDict = self.scorers[which]  # type: ignore[assignment]
-        out: Tensor = scorer[str(node)](confidence_features(signals))
+        out: Tensor = scorer[str(node)](self._features(node, signals))
         return out
+
+    def _features(self, node: int, signals: Signals) -> Tensor:
+        own = confidence_features(signals)
+        return torch.cat([own, history_features(signals, self._before[node])], 1) if self.uses_history else own
 
     @classmethod
     def fit(
@@ -96,6 +107,8 @@ class DagSelection(Policy):
     ) -> Self:
         """Fit every λ on 70 % of the log; on the rest choose the cheapest within `drop` of the reference.
 
+        T is taken from the log's `node_costs`, MACs unless it was priced otherwise.
+
         Args:
             prices: λ values, in units of the reference's cost for one lost answer.
             drop: accuracy fraction that may be lost.
@@ -104,26 +117,60 @@ class DagSelection(Policy):
         Raises:
             CalibrationError: fewer than 50 samples.
         """
-        if len(log) < 50:
-            raise CalibrationError(
-                f"{len(log)} calibration samples are too few to fit a DAG's policies.", todo="Give 50 or more."
-            )
         fitting, choosing = log.halves(0.7)
-        goal = int(log.correct.float().mean(0).argmax()) if reference is None else reference
-        policy = cls(log.structure, tuple(prices), prices[0])
-        generator = torch.Generator().manual_seed(seed)
-        seed_weights(policy, generator)
-        for which, price in enumerate(prices):
-            policy._fit_one(which, fitting, price, goal, steps)
-        policy.requires_grad_(False)
+        policy = cls.path(fitting, prices=prices, reference=reference, steps=steps, seed=seed)
+        goal = _goal(fitting, reference)
         floor = float(choosing.correct[:, goal].float().mean()) - drop
         points = [evaluate_on(policy.at(price), choosing, price) for price in prices]
         return policy.at(cheapest_within(points, floor).setting)
 
+    @classmethod
+    def path(
+        cls,
+        log: CalibrationLog,
+        *,
+        prices: tuple[float, ...] = DEFAULT_PRICES,
+        reference: int | None = None,
+        steps: int = 400,
+        seed: int = 0,
+        history: bool = True,
+    ) -> Self:
+        """Every λ fitted on the whole log, each starting from the one before it; the first is in force.
+
+        Raises:
+            CalibrationError: fewer than 50 samples.
+        """
+        if len(log) < 50:
+            raise CalibrationError(
+                f"{len(log)} calibration samples are too few to fit a DAG's policies.", todo="Give 50 or more."
+            )
+        policy = cls(log.structure, tuple(prices), prices[0], cost_unit=log.cost_unit, history=history)
+        seed_weights(policy, torch.Generator().manual_seed(seed))
+        order = sorted(range(len(prices)), key=lambda i: prices[i])
+        for i, which in enumerate(order):
+            if i:
+                policy.scorers[which].load_state_dict(policy.scorers[order[i - 1]].state_dict())
+            policy._fit_one(which, log, prices[which], _goal(log, reference), steps if i == 0 else max(1, steps // 4))
+        return policy.requires_grad_(False)
+
+    @classmethod
+    def family(cls, log: CalibrationLog, *, seed: int = 0) -> list[Self]:
+        """24 prices on a log grid, from "always leave" to "lose nothing"."""
+        fitted = cls.path(log, prices=FAMILY_PRICES, seed=seed)
+        return [fitted.only(price) for price in FAMILY_PRICES]
+
+    def only(self, price: float) -> Self:
+        """The policy of one fitted λ, without the others' weights."""
+        other = type(self)(
+            self.structure, (price,), price, cost_unit=self.cost_unit, hidden=self.hidden, history=self.uses_history
+        )
+        other.scorers[0].load_state_dict(self.scorers[self.prices.index(price)].state_dict())
+        return other.requires_grad_(False)
+
     def _fit_one(self, which: int, log: CalibrationLog, price: float, goal: int, steps: int) -> None:
         correct = log.correct
         lost = (correct[:, [goal]] & ~correct).float() * price  # λ(L(ŷ_v) − L(ŷ_ref))₊ for 0/1 loss
-        unit = log.node_macs.float() / float(log.node_macs[goal])
+        unit = (log.node_costs / log.node_costs[goal]).float()
         to_go = torch.zeros_like(lost)  # cost from a node on, its own running not included
         for v in reversed(range(len(self.structure.names))):
             ways = self.structure.successors[v]
@@ -132,7 +179,7 @@ class DagSelection(Policy):
                 continue
             onward = [unit[w] + (to_go[:, w] if self.lookahead else lost[:, w]) for w in ways]
             costs = torch.stack([lost[:, v], *onward], 1)
-            features = confidence_features(Signals(log.logits[:, v]))
+            features = self._features(v, Signals(log.logits[:, v], history=log.logits))
             scorer: nn.ModuleDict = self.scorers[which]  # type: ignore[assignment]
             learn_actions(scorer[str(v)], features, costs, steps)
             with torch.no_grad():
@@ -153,6 +200,7 @@ class DagSelection(Policy):
             settings["lambda"],
             cost_unit=settings["cost_unit"],
             hidden=settings["hidden"],
+            history=settings.get("history", False),
         )
         policy.load_state_dict(tensors)
         return policy.requires_grad_(False)
@@ -164,7 +212,14 @@ class DagSelection(Policy):
 
     def at(self, value: float) -> Self:
         """Another λ of the fitted path."""
-        other = type(self)(self.structure, self.prices, value, cost_unit=self.cost_unit, hidden=self.hidden)
+        other = type(self)(
+            self.structure,
+            self.prices,
+            value,
+            cost_unit=self.cost_unit,
+            hidden=self.hidden,
+            history=self.uses_history,
+        )
         other.load_state_dict(self.state_dict())
         return other.requires_grad_(False)
 
@@ -175,6 +230,7 @@ class DagSelection(Policy):
             "prices": list(self.prices),
             "cost_unit": self.cost_unit,
             "hidden": self.hidden,
+            "history": self.uses_history,
             "names": list(self.structure.names),
             "successors": [list(w) for w in self.structure.successors],
             "n_classes": self.structure.n_classes,
@@ -190,6 +246,11 @@ class Myopic(DagSelection):
 
     name = "myopic"
     lookahead = False
+
+
+def _goal(log: CalibrationLog, reference: int | None) -> int:
+    """The node whose answers count: given, or the most accurate on the log."""
+    return int(log.correct.float().mean(0).argmax()) if reference is None else reference
 
 
 def learn_actions(scorer: nn.Module, features: Tensor, costs: Tensor, steps: int) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, Self
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -16,6 +18,9 @@ from adaptbench.adaptive.replay import Point, cheapest_within, evaluate_on
 from adaptbench.errors import CalibrationError, PolicyError, UsageError
 from adaptbench.policies.features import confidence_features, feature_width
 from adaptbench.policies.selection_module import Estimator, cascade_objective, selection_module
+
+
+FAMILY_PRICES = tuple(float(p) for p in np.geomspace(0.003, 1.5, 18))
 
 
 class LearnedCascade(ChainPolicy):
@@ -65,7 +70,10 @@ class LearnedCascade(ChainPolicy):
 
         Squeezed, not clipped: a clipped module that says "go on" to everybody has no gradient to learn from.
         """
-        odds = [self.stop_logit(k, Signals(logits[:, k])) for k in range(len(self.selectors))]
+        return self._squeezed([confidence_features(Signals(logits[:, k])) for k in range(len(self.selectors))])
+
+    def _squeezed(self, features: Sequence[Tensor]) -> Tensor:
+        odds = [selector(f).squeeze(1) for selector, f in zip(self.selectors, features, strict=True)]
         return 0.02 + 0.96 * torch.stack(odds, 1).sigmoid()
 
     @classmethod
@@ -103,14 +111,15 @@ class LearnedCascade(ChainPolicy):
             seed_weights(policy, generator)
         else:
             policy.load_state_dict(start.state_dict())
-        costs = log.node_macs.float().cumsum(0) / float(log.node_macs[-1])
-        losses = stage_losses(log.logits, log.labels, loss)
+        costs = (log.exit_costs / log.node_costs[-1]).float()
+        losses = (~log.correct).float() if loss == "zero-one" else stage_losses(log.logits, log.labels, loss)
+        features = [confidence_features(Signals(log.logits[:, k])) for k in range(len(policy.selectors))]
         optimiser = torch.optim.Adam(policy.parameters(), lr=lr, weight_decay=1e-4)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
         with torch.enable_grad():
             for step in range(steps):
                 objective = cascade_objective(
-                    policy.stop_probabilities(log.logits),
+                    policy._squeezed(features),
                     losses,
                     costs,
                     price=price,
@@ -138,14 +147,32 @@ class LearnedCascade(ChainPolicy):
             The chosen policy and every λ's point on the choosing part.
         """
         fitting, choosing = log.halves(0.7)
-        fits: dict[float, Self] = {}
-        previous: Self | None = None
-        for price in sorted(prices, reverse=True):
-            # from dear to cheap, each from the last: at a low λ alone "never stop at the first net" is a local optimum
-            previous = fits[price] = cls.fit(fitting, price=price, start=previous, **settings)
+        fits = cls.path(fitting, prices, **settings)
         points = [evaluate_on(fits[price], choosing, price) for price in prices]
         best_member = float(choosing.correct.float().mean(0).max())
         return fits[cheapest_within(points, best_member - drop).setting], points
+
+    @classmethod
+    def path(
+        cls, log: CalibrationLog, prices: Sequence[float], *, steps: int = 600, **settings: Any
+    ) -> dict[float, Self]:
+        """One fit a λ on the whole log, from dear to cheap, each from the last.
+
+        At a low λ alone "never stop at the first net" is a local optimum; hence the order.
+        """
+        fits: dict[float, Self] = {}
+        previous: Self | None = None
+        for price in sorted(prices, reverse=True):
+            previous = fits[price] = cls.fit(
+                log, price=price, start=previous, steps=steps if previous is None else max(1, steps // 2), **settings
+            )
+        return fits
+
+    @classmethod
+    def family(cls, log: CalibrationLog, *, seed: int = 0) -> list[Self]:
+        """18 prices on a log grid by the exact gradient."""
+        fits = cls.path(log, FAMILY_PRICES, seed=seed, steps=300)
+        return [fits[price] for price in sorted(fits, reverse=True)]
 
     @classmethod
     def from_state(cls, settings: dict[str, Any], tensors: dict[str, Tensor]) -> Self:

@@ -64,7 +64,7 @@ def best_of_all(log, shown, price):
 
 def fit_all(kind, log, prices, steps=150):
     """Fitted on the whole log, no part held out for choosing."""
-    policy = kind(log.structure, prices, prices[0])
+    policy = kind(log.structure, prices, prices[0], history=False)
     seed_weights(policy, torch.Generator().manual_seed(0))
     for which, price in enumerate(prices):
         policy._fit_one(which, log, price, 2, steps)
