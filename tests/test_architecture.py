@@ -28,6 +28,7 @@ ROOM = {
     "bench": 5,
     "testing": 6,
     "console": 6,
+    "study": 6,
     "diagnosis": 6,
     "cli": 7,
 }

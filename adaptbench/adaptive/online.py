@@ -182,7 +182,7 @@ class OnlineRecord:
 
     def window_costs(self) -> Tensor:
         """(⌈T / window⌉,) float64, mean cost of each window: what a meter beside the deployment would show."""
-        return torch.stack([part.mean() for part in self.cost.split(self.window)])
+        return torch.stack([part.mean() for part in torch.split(self.cost, self.window)])
 
 
 def shuffled(n: int, seed: int) -> Tensor:
@@ -344,7 +344,7 @@ def _stream(
     parts: list[tuple[Tensor, ...]] = []
     macs: list[Tensor] = []
     knob: list[float | None] = []
-    for rows in order.split(window):
+    for rows in torch.split(order, window):
         policy = online.policy()
         if policy.needs_labels:
             raise PolicyError(

@@ -1,4 +1,4 @@
-"""A policy around a policy: writes down what each node showed, and runs on past the exit where somebody wants to look."""
+"""A policy around a policy: writes down what each node showed, runs on past the exit for those who look."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Watching(Policy):
                 todo=f"Give one node below {size} for each sample, −1 for none.",
             )
         self.inner, self.structure = inner, structure
-        self.uses_history = inner.uses_history  # type: ignore[misc]
+        self.uses_history = inner.uses_history
         self.targets, self.seeds = targets, seeds
         self.onward = onward
         self.exit = torch.full((n,), -1)

@@ -164,7 +164,7 @@ def _sweep(suite: LoadedSuite, loaded: Loaded, values: list[float], split: Split
             raise SuiteError(
                 f"{suite.located.where(('sweeps', loaded.name, i))}: {error.seen}", why=error.why, todo=error.todo
             ) from None
-        turned = replace(loaded, model=_with_policy(model, policy))
+        turned = replace(loaded, model=with_policy(model, policy))
         kind = "sweep" if loaded.name in spec.models else "reference"  # a baseline's curve is a reference for all
         found.append(
             _evaluation(kind, turned, clean, None, spec.seeds[0], split, device, spec.chunk, model.policy.knob, value)
@@ -172,7 +172,7 @@ def _sweep(suite: LoadedSuite, loaded: Loaded, values: list[float], split: Split
     return found
 
 
-def _with_policy(model: DecisionGraph, policy: Any) -> DecisionGraph:
+def with_policy(model: DecisionGraph, policy: Any) -> DecisionGraph:
     """The same weights, shared, under another policy."""
     memo = {id(p): p for p in [*model.parameters(), *model.buffers()]}
     twin = copy.deepcopy(model, memo)

@@ -18,7 +18,7 @@ from adaptbench.policies.features import HISTORY_WIDTH, confidence_features, fea
 from adaptbench.policies.learned_cascade import seed_weights
 from adaptbench.policies.selection_module import selection_module
 
-FAMILY_PRICES = tuple(float(p) for p in np.geomspace(0.02, 100.0, 24))
+FAMILY_PRICES = tuple(float(p) for p in np.geomspace(0.05, 100.0, 16))
 DEFAULT_PRICES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 
 
@@ -150,12 +150,12 @@ class DagSelection(Policy):
         for i, which in enumerate(order):
             if i:
                 policy.scorers[which].load_state_dict(policy.scorers[order[i - 1]].state_dict())
-            policy._fit_one(which, log, prices[which], _goal(log, reference), steps if i == 0 else max(1, steps // 4))
+            policy._fit_one(which, log, prices[which], _goal(log, reference), steps if i == 0 else max(1, steps // 6))
         return policy.requires_grad_(False)
 
     @classmethod
     def family(cls, log: CalibrationLog, *, seed: int = 0) -> list[Self]:
-        """24 prices on a log grid, from "always leave" to "lose nothing"."""
+        """16 prices on a log grid, from "always leave" to "lose nothing"."""
         fitted = cls.path(log, prices=FAMILY_PRICES, seed=seed)
         return [fitted.only(price) for price in FAMILY_PRICES]
 

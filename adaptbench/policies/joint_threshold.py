@@ -159,7 +159,7 @@ def threshold_path(log: CalibrationLog, prices: int = 40) -> ThresholdPath:
     correct = log.correct.double().numpy()
     paid = log.exit_costs.numpy()
     share = paid / paid[-1]
-    n, exits = confidence.shape
+    exits = confidence.shape[1]
     never = np.full(exits, NEVER, dtype=np.float32)
     rows = [never]
     thresholds = never

@@ -19,7 +19,6 @@ from adaptbench.errors import CalibrationError, PolicyError, UsageError
 from adaptbench.policies.features import confidence_features, feature_width
 from adaptbench.policies.selection_module import Estimator, cascade_objective, selection_module
 
-
 FAMILY_PRICES = tuple(float(p) for p in np.geomspace(0.003, 1.5, 18))
 
 

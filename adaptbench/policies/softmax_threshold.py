@@ -97,9 +97,7 @@ class SoftmaxThreshold(ChainPolicy):
         return self.thresholds[node] - top_mass(signals.logits / self.temperature[node], self.top)
 
     @classmethod
-    def fit(
-        cls, log: CalibrationLog, *, epsilon: float = 0.01, min_support: int = 200, scaled: bool = False
-    ) -> Self:
+    def fit(cls, log: CalibrationLog, *, epsilon: float = 0.01, min_support: int = 200, scaled: bool = False) -> Self:
         """Residual accuracies from a calibration log; a log judged by top-5 gives the top-5 mode.
 
         Args:
@@ -178,9 +176,7 @@ class PublishedThreshold(SoftmaxThreshold):
     name = "softmax-threshold-published"
 
     @classmethod
-    def fit(
-        cls, log: CalibrationLog, *, epsilon: float = 0.01, min_support: int = 1, scaled: bool = False
-    ) -> Self:
+    def fit(cls, log: CalibrationLog, *, epsilon: float = 0.01, min_support: int = 1, scaled: bool = False) -> Self:
         """Residual accuracies with no support asked."""
         return super().fit(log, epsilon=epsilon, min_support=min_support, scaled=scaled)
 

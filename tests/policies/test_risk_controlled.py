@@ -72,7 +72,9 @@ def test_epsilon_holds_on_the_log_it_was_fitted_on():
         policy = fitted.at(epsilon)
         losses = paired_losses(log, policy.thresholds[None].numpy())
         assert losses.mean() <= epsilon + 1e-9
-        costs.append(log.exit_costs.numpy()[first_exit(log.confidence[:, :-1].numpy(), policy.thresholds.numpy())].mean())
+        costs.append(
+            log.exit_costs.numpy()[first_exit(log.confidence[:, :-1].numpy(), policy.thresholds.numpy())].mean()
+        )
     assert costs == sorted(costs, reverse=True)
     assert costs[-1] < costs[0]
 
@@ -98,7 +100,9 @@ def test_bounds_cover_the_true_mean(kind):
 
 def test_betting_is_the_tightest_where_losses_are_rare():
     draws = np.random.default_rng(3).choice([-1.0, 0.0, 1.0], p=[0.01, 0.97, 0.02], size=(3000, 20))
-    betting, pearson, hoeffding = (upper_bound(draws, 0.05, k).mean() for k in ("betting", "clopper-pearson", "hoeffding"))
+    betting, pearson, hoeffding = (
+        upper_bound(draws, 0.05, k).mean() for k in ("betting", "clopper-pearson", "hoeffding")
+    )
     assert betting < pearson < hoeffding
 
 

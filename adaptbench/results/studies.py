@@ -1,0 +1,80 @@
+"""Reading ``study.json``: what a study found, for pages and documents. No torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from adaptbench.errors import RunError
+
+SCHEMA = 1
+
+
+def read_study(path: Path) -> dict[str, Any]:
+    """A study's record, from its file or its run directory.
+
+    Raises:
+        RunError: missing, damaged, or of another version.
+    """
+    place = path / "study.json" if path.is_dir() else path
+    try:
+        record = json.loads(place.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunError(f"there is no study at {place}.", todo="Run one: adaptbench run replicate-NAME.") from None
+    except (OSError, ValueError) as error:
+        raise RunError(f"{place} cannot be read: {error}.", todo="Run the study again.") from None
+    if not isinstance(record, dict) or record.get("schema") != SCHEMA or "graphs" not in record:
+        raise RunError(
+            f"{place} is not a study of schema {SCHEMA}.", todo="Run the study again with this version of adaptbench."
+        )
+    return record
+
+
+def has_study(path: Path) -> bool:
+    """Whether a directory or file is a study rather than a run."""
+    return (path / "study.json").is_file() if path.is_dir() else path.suffix == ".json"
+
+
+def reading(record: Mapping[str, Any], ours: Mapping[str, Any]) -> tuple[float | None, list[float] | None]:
+    """Our counterpart of a published figure, with its interval where there is one.
+
+    Args:
+        record: of the study. ours: graph, policy, figure, and a drop or a setting.
+
+    Returns:
+        The value (percent for accuracy and points, a ratio for speed-up and shares), and [low, high].
+    """
+    found = record["graphs"].get(ours["graph"], {}).get("policies", {}).get(ours["policy"])
+    if found is None:
+        return None, None
+    if ours.get("setting") is not None:
+        points = [p for p in found["settings"] if abs(p["setting"] - ours["setting"]) < 1e-9]
+    else:
+        points = [p for p in found["chosen"] if abs(p["drop"] - ours["drop"]) < 1e-9]
+    if not points:
+        return None, None
+    point, figure = points[0], ours["figure"]
+    if figure == "gain_points":
+        low, high = point["drop_points_ci"]
+        return -point["drop_points"], [-high, -low]
+    if figure == "accuracy":
+        return 100 * point["accuracy"], None
+    if figure == "drop_points":
+        return point["drop_points"], point["drop_points_ci"]
+    return point[figure], None
+
+
+def verdict(published: Mapping[str, Any], value: float | None, interval: list[float] | None) -> str:
+    """One of better, same, worse, not comparable: against the figure, its tolerance and our interval."""
+    if value is None:
+        return "not comparable"
+    sign = 1 if published["better"] == "higher" else -1
+    theirs, slack = published["value"], published["tolerance"]
+    if sign * (value - theirs) > slack:
+        return "better"
+    inside = interval is not None and interval[0] <= theirs <= interval[1]
+    if abs(value - theirs) <= slack or inside:
+        return "same"
+    return "worse"

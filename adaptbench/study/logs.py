@@ -1,0 +1,136 @@
+"""Logits of every node, computed once for each split, streamed to disk in pieces under a content key."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from adaptbench.adaptive import CalibrationLog, DecisionGraph, Split, Structure
+from adaptbench.adaptive.model import frozen
+from adaptbench.bench.plan import model_hash
+from adaptbench.bench.progress import Progress
+from adaptbench.errors import LeakageError
+
+CHUNK = 500
+
+
+class SealedLabels:
+    """Test labels that nobody can read before every choice is made.
+
+    Args:
+        labels: (N,).
+    """
+
+    def __init__(self, labels: Tensor) -> None:
+        self.__labels = labels
+        self.choices: str | None = None
+
+    def __len__(self) -> int:
+        return len(self.__labels)
+
+    def unseal(self, choices: str) -> None:
+        """Open them, for good. choices: hash of everything fitted and chosen; it goes into the record."""
+        self.choices = choices
+
+    @property
+    def values(self) -> Tensor:
+        """(N,) int64.
+
+        Raises:
+            LeakageError: choices are still open.
+        """
+        if self.choices is None:
+            raise LeakageError(
+                "test labels were read while policies were still being fitted or chosen.",
+                why="A threshold, λ, budget or restart chosen on the test set makes every figure after it worthless.",
+                todo="Fit and choose on the calibration split only.",
+            )
+        return self.__labels
+
+
+@dataclass(frozen=True, slots=True)
+class TestLog:
+    """What a policy sees on the test split, and, once choices are made, the labels.
+
+    Args:
+        logits: (N, V, C). labels: sealed. ids: (N,) seeds of policies that draw.
+        structure, node_macs: of the graph.
+    """
+
+    logits: Tensor
+    labels: SealedLabels
+    ids: Tensor
+    structure: Structure
+    node_macs: Tensor
+
+    __test__ = False  # not a test case
+
+
+def log_key(model: DecisionGraph, split: Split) -> str:
+    """Hash of weights and samples: what logits hang on."""
+    return hashlib.sha256(f"{model_hash(model)} {split.sha256} {CHUNK}".encode()).hexdigest()[:32]
+
+
+def node_logits(
+    model: DecisionGraph, split: Split, folder: Path, *, device: str, progress: Progress, words: str
+) -> Tensor:
+    """(N, V, C) float32 logits of every node; pieces that an earlier run left are read back.
+
+    Args:
+        model: the graph. split: any role. folder: of the pieces. words: for the progress bar.
+    """
+    from safetensors.torch import load_file, save_file
+
+    key = log_key(model, split)
+    folder.mkdir(parents=True, exist_ok=True)
+    parts: list[Tensor] = []
+    progress.begin(words, len(split))
+    with frozen(model), torch.no_grad():
+        for start in range(0, len(split), CHUNK):
+            place = folder / f"{key}-{start}.safetensors"
+            if place.exists():
+                parts.append(load_file(place)["logits"])
+            else:
+                x = split.images(start, start + CHUNK).to(device)
+                parts.append(model.dense_logits(x).float().cpu().contiguous())
+                partial = place.with_suffix(".partial")
+                save_file({"logits": parts[-1]}, partial)
+                os.replace(partial, place)
+            progress.advance(min(start + CHUNK, len(split)))
+    progress.end()
+    return torch.cat(parts)
+
+
+def calibration_log(
+    model: DecisionGraph, split: Split, folder: Path, *, top: int, device: str, progress: Progress
+) -> CalibrationLog:
+    """The calibration split's log.
+
+    Raises:
+        LeakageError: it is the test split.
+    """
+    split.require("calibration", purpose="fitting a policy")
+    logits = node_logits(model, split, folder, device=device, progress=progress, words="logging  calibration")
+    return CalibrationLog(
+        logits,
+        split.y.clone(),
+        model.structure,
+        torch.tensor(model.node_macs),
+        f"{split.name}/{split.role}",
+        split.sha256,
+        top=top,
+    )
+
+
+def test_log(model: DecisionGraph, split: Split, folder: Path, *, device: str, progress: Progress) -> TestLog:
+    """The test split's log, its labels sealed."""
+    logits = node_logits(model, split, folder, device=device, progress=progress, words="logging  test")
+    return TestLog(logits, SealedLabels(split.y.clone()), split.ids, model.structure, torch.tensor(model.node_macs))
+
+
+test_log.__test__ = False  # type: ignore[attr-defined]
