@@ -110,6 +110,11 @@ def run(
         raise UsageError(
             f"there is no baseline {baseline}.", todo="Name a run directory or a baseline file; nothing was run yet."
         )
+    from adaptbench.study.spec import is_study
+
+    if is_study(suite):
+        _study(console, suite, override, out, device, limit, dry_run, report, no_report, data_root, download, zoo)
+        return
     loaded = load_suite(suite, override or [])
     if dry_run:
         from adaptbench.bench.plan import make_plan
@@ -141,6 +146,57 @@ def run(
     _after_run(console, done, loaded.name, None if no_report else report or Path("reports") / f"{loaded.name}.html")
     if baseline is not None:
         _gate(done.path, baseline, Format.text, None)
+
+
+def _study(
+    console: Console,
+    name: str,
+    override: list[str] | None,
+    out: Path | None,
+    device: str,
+    limit: int | None,
+    dry_run: bool,
+    report: Path | None,
+    no_report: bool,
+    data_root: Path | None,
+    download: bool,
+    zoo: Path | None,
+) -> None:
+    from adaptbench.console import Bars, study_table
+    from adaptbench.results.studies import read_study
+    from adaptbench.study import load_study, run_study
+
+    if override:
+        raise UsageError(
+            f"'{name}' is a study, which takes no -o.", todo="Copy its file, change it, and run the copy by its path."
+        )
+    loaded = load_study(name)
+    if dry_run:
+        for key, graph in loaded.study.graphs.items():
+            console.print(f"{key}: {graph.model} on {graph.data}, {len(loaded.study.policies)} policies")
+        return
+    with Bars(_console(stderr=True)) as bars:
+        place = run_study(
+            loaded,
+            out=out,
+            device=device,
+            limit=limit,
+            data_root=data_root,
+            download=download,
+            zoo=zoo,
+            command=shlex.join(["adaptbench", *sys.argv[1:]]),
+            progress=bars,
+        )
+    record = read_study(place)
+    for table in study_table(record):
+        console.print(table)
+        console.print()
+    if not no_report:
+        from adaptbench.report.study_page import write_study_report
+
+        page = report or Path("reports") / f"{loaded.name}.html"
+        console.print(f"report   {write_study_report(place, page)}", soft_wrap=True)
+    console.print(f"study    {place}", soft_wrap=True)
 
 
 def _after_run(console: Console, done: Run, name: str, page: Path | None) -> None:
@@ -184,9 +240,16 @@ def report(
 ) -> None:
     """One HTML file, opens offline."""
     from adaptbench.report.page import write_report
+    from adaptbench.results.studies import has_study
 
-    names = "-vs-".join(path.resolve().name for path in runs)
-    page = write_report(runs, out or Path("reports") / f"{names}.html")
+    names = "-vs-".join(path.resolve().name.removesuffix(".json") for path in runs)
+    place = out or Path("reports") / f"{names}.html"
+    if len(runs) == 1 and has_study(runs[0]):
+        from adaptbench.report.study_page import write_study_report
+
+        page = write_study_report(runs[0], place)
+    else:
+        page = write_report(runs, place)
     _console().print(f"report   {page}", soft_wrap=True)
 
 
@@ -248,7 +311,11 @@ def baseline(
     """Keep a run's figures as a small file that `check` compares with."""
     from adaptbench.results.baseline import write_baseline
     from adaptbench.results.store import Run
+    from adaptbench.results.studies import has_study, keep_study
 
+    if has_study(run_directory):
+        _console().print(f"study    {keep_study(run_directory, out)}", soft_wrap=True)
+        return
     found = Run.open(run_directory)
     place = out or Path("reports") / "baselines" / f"{found.manifest['suite']['name']}.json"
     _console().print(f"baseline {write_baseline(found, place)}", soft_wrap=True)

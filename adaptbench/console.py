@@ -94,6 +94,30 @@ def result_table(cases: Sequence[Record], manifest: Mapping[str, Any], *, width:
     return table
 
 
+def study_table(record: Mapping[str, Any]) -> list[Table]:
+    """One table a graph of a study: what each policy lost and saved at the points chosen on calibration.
+
+    Args:
+        record: ``study.json`` as read.
+    """
+    tables = []
+    for key, graph in record["graphs"].items():
+        title = (
+            f"{key}: {graph['model']} on {graph['data']}, reference {words.percent(graph['reference_accuracy'], 2)} "
+            f"at {words.macs(graph['macs_full'])} MACs"
+        )
+        table = Table(box=None, pad_edge=False, header_style="dim", title=title, title_justify="left")
+        table.add_column("", no_wrap=True)
+        for point in next(iter(graph["policies"].values()))["chosen"]:
+            table.add_column(f"for −{100 * point['drop']:g} points", justify="right", no_wrap=True)
+        for name, found in graph["policies"].items():
+            role = "bold" if name in (record["ours"], record["paper"]) else ""
+            cells = [f"{words.number(p['drop_points'])} at {p['speedup']:.2f} ×" for p in found["chosen"]]
+            table.add_row(Text(name, style=role), *cells)
+        tables.append(table)
+    return tables
+
+
 def _one_row_each(cases: Sequence[Record]) -> list[Record]:
     chosen: dict[str, Record] = {}
     for case in cases:

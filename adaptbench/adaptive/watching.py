@@ -47,16 +47,16 @@ class Watching(Policy):
     ) -> None:
         super().__init__()
         size, n_classes = len(structure.names), structure.n_classes
-        targets = torch.full((n,), -1) if targets is None else targets.to(torch.int64).cpu()
-        if targets.shape != (n,) or not bool(((targets >= -1) & (targets < size)).all()):
-            raise PolicyError(
-                f"targets {targets.tolist()[:8]} for looking came with {n} samples and {size} nodes.",
-                todo=f"Give one node below {size} for each sample, −1 for none.",
-            )
+        if targets is not None:
+            targets = targets.to(torch.int64).cpu()
+            if targets.shape != (n,) or not bool(((targets >= -1) & (targets < size)).all()):
+                raise PolicyError(
+                    f"targets {targets.tolist()[:8]} for looking came with {n} samples and {size} nodes.",
+                    todo=f"Give one node below {size} for each sample, −1 for none.",
+                )
         self.inner, self.structure = inner, structure
         self.uses_history = inner.uses_history
-        self.targets, self.seeds = targets, seeds
-        self.onward = onward
+        self.targets, self.seeds, self.onward = targets, seeds, onward
         self.exit = torch.full((n,), -1)
         self.answers = torch.zeros(n, n_classes)
         self.path = torch.zeros(n, size, dtype=torch.bool)
@@ -88,6 +88,8 @@ class Watching(Policy):
         self.tie[rows] |= fresh & (best.abs() <= TIE_MARGIN)
         leaving = fresh & ~(best > 0)
         self.exit[rows[leaving]] = node
+        if self.targets is None:
+            return scores
         action = torch.where(self.targets[rows] >= 0, self.onward[node, self.targets[rows]], 0)
         looking = leaving & (action > 0)
         if looking.any():  # the answer is made here, though the pass goes on

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from adaptbench.errors import RunError
+from adaptbench.errors import OutputError, RunError
 
 SCHEMA = 1
 
@@ -35,6 +35,31 @@ def read_study(path: Path) -> dict[str, Any]:
 def has_study(path: Path) -> bool:
     """Whether a directory or file is a study rather than a run."""
     return (path / "study.json").is_file() if path.is_dir() else path.suffix == ".json"
+
+
+def keep_study(run: Path, out: Path | None = None) -> Path:
+    """Copy a study's record to where published summaries stand (default ``reports/published/NAME.json``).
+
+    Raises:
+        RunError: it holds no study. OutputError: the place cannot be written.
+    """
+    record = read_study(run)
+    place = out or Path("reports") / "published" / f"{record['name']}.json"
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(json.dumps(_rounded(record), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"{place} cannot be written: {error.strerror}.", todo="Name another file.") from None
+    return place
+
+
+def _rounded(value: Any) -> Any:
+    """Seven significant digits: enough to recompute every stated figure, and small to commit."""
+    if isinstance(value, float):
+        return float(f"{value:.7g}")
+    if isinstance(value, dict):
+        return {key: _rounded(inner) for key, inner in value.items()}
+    return [_rounded(inner) for inner in value] if isinstance(value, list) else value
 
 
 def reading(record: Mapping[str, Any], ours: Mapping[str, Any]) -> tuple[float | None, list[float] | None]:

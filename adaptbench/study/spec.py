@@ -108,7 +108,7 @@ class Study(_Strict):
     resplits: Resplits | None = None
     published: list[Published] = []
     measure: Measure | None = None
-    choosing: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    choosing: Annotated[float, Field(gt=0, lt=1)] = 0.4
     seed: Annotated[int, Field(ge=0)] = 0
     limit: Annotated[int, Field(ge=1)] | None = None
     notes: list[str] = []

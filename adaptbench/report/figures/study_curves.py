@@ -1,0 +1,84 @@
+"""Accuracy against cost for every policy of a study: the paper's, ours, and the rest behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from adaptbench.report import words
+from adaptbench.report.figures import svg
+from adaptbench.report.figures.parts import Legend, Panel
+
+LEGEND = (
+    Legend("clean", "dot", "ours"),
+    Legend("attack", "dot", "as published"),
+    Legend("rule", "line", "other policies"),
+    Legend("ink", "square", "single nets or exits"),
+    Legend("oracle", "star", "oracle (looks at the label)"),
+)
+CAPTION = (
+    "Accuracy on test against mean executed MACs, the policy's own included. A line joins the corners of the policy's "
+    "hull on the choosing part of the calibration split; randomising between neighbours realises every point between."
+)
+
+
+def panels(record: Mapping[str, Any]) -> tuple[Panel, ...]:
+    """One panel a graph."""
+    return tuple(_panel(record, key, graph) for key, graph in record["graphs"].items())
+
+
+def _corners(policy: Mapping[str, Any]) -> tuple[list[float], list[float]]:
+    found = [p for p in policy["curve"] if p["corner"]]
+    return [100 * p["cost_share"] for p in found], [100 * p["accuracy"] for p in found]
+
+
+def _panel(record: Mapping[str, Any], key: str, graph: Mapping[str, Any]) -> Panel:
+    from matplotlib.ticker import MaxNLocator
+
+    paper, ours = record["paper"], record["ours"]
+    full = graph["macs_full"]
+    last = graph["policies"][ours]["chosen"][0]
+    alt = (
+        f"Accuracy against cost on {graph['data']}. {ours} loses {words.number(last['drop_points'])} points at "
+        f"{words.percent(last['cost_share'])} of the full net's MACs; the oracle needs "
+        f"{words.percent(graph['oracle']['macs'] / full)}."
+    )
+    heights = [100 * p["accuracy"] for r in graph["policies"].values() for p in r["curve"] if p["corner"]]
+    with svg.canvas(f"study-{key}", alt, height=300) as canvas:
+        axes = canvas.axes
+        axes.grid()
+        for name, policy in graph["policies"].items():
+            if name not in (paper, ours):
+                axes.plot(*_corners(policy), color=svg.RULE, linewidth=1.1)
+        axes.plot(*_nodes(graph), "s", color=svg.INK, markersize=5, markeredgewidth=0)
+        axes.plot(*_corners(graph["policies"][paper]), color=svg.ATTACK, marker="o", markersize=4, markeredgewidth=0)
+        axes.plot(*_corners(graph["policies"][ours]), color=svg.CLEAN, marker="o", markersize=4, markeredgewidth=0)
+        axes.plot(
+            [100 * graph["oracle"]["macs"] / full],
+            [min(100 * graph["oracle"]["accuracy"], max(heights) + 2)],
+            "*",
+            color=svg.ORACLE,
+            markersize=11,
+            markeredgewidth=0,
+        )
+        span = max(heights) - min(heights) or 1.0
+        axes.set(
+            xlim=(0, 112),
+            ylim=(max(heights) - min(span, 25) - 1, max(heights) + 2.5),
+            xlabel="MACs/sample, % of the full network",
+            ylabel="accuracy, %",
+        )
+        axes.xaxis.set_major_locator(MaxNLocator(6))
+        axes.yaxis.set_major_locator(MaxNLocator(6))
+    return Panel(str(graph["title"] or f"{graph['model']} on {graph['data']}"), canvas.svg)
+
+
+def _nodes(graph: Mapping[str, Any]) -> tuple[list[float], list[float]]:
+    """Where always leaving at each node lies: cumulative on a chain of exits, alone for separate nets."""
+    across, up, paid = [], [], 0
+    shared = graph["macs_full"] < sum(node["macs"] for node in graph["nodes"]) * 0.98
+    for node in graph["nodes"]:
+        paid = node["macs"] if shared else paid + node["macs"]
+        across.append(100 * paid / graph["macs_full"])
+        up.append(100 * node["accuracy_test"])
+    return across, up

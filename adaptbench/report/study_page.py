@@ -1,0 +1,319 @@
+"""A study as one HTML page: published figures beside ours, curves, chosen points, budgets, promises, the clock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from adaptbench.report import html, words
+from adaptbench.report.figures.study_curves import CAPTION, LEGEND, panels
+from adaptbench.report.tables import Builder, Cell, Column, Table
+from adaptbench.results.studies import read_study, reading, verdict
+
+Graph = Mapping[str, Any]
+
+SECTIONS = {
+    "published": "Published and ours",
+    "curves": "Accuracy against cost",
+    "chosen": "Points chosen on calibration",
+    "budgets": "At equal realised cost",
+    "promises": "Promises kept and broken",
+    "clock": "On the clock",
+    "reproduce": "How to reproduce",
+}
+_UNIT = {
+    "speedup": "×", "cost_share": "of full", "drop_points": "points", "accuracy": "%", "oracle_share": "of oracle",
+    "gain_points": "points",
+}  # fmt: skip
+
+
+def write_study_report(run: Path, out: Path) -> Path:
+    """Write the page of a study's run directory or file.
+
+    Raises:
+        RunError: it holds no study. OutputError: ``out`` cannot be written.
+    """
+    return html.write(study_page(read_study(run)), out)
+
+
+def study_page(record: Mapping[str, Any]) -> str:
+    """The page as text; the same study gives the same bytes."""
+    graphs: Mapping[str, Graph] = record["graphs"]
+    device = record.get("device") or {}
+    return html.render(
+        "study.html.j2",
+        title=record["title"] or record["name"],
+        kicker=[f"study {record['name']}", str(device.get("kind", "")), str(record.get("started", ""))[:10]],
+        contents=list(SECTIONS.items()),
+        names=SECTIONS,
+        sources=f"the study “{record['name']}”",
+        verdict=_sentences(record),
+        notes=[*record.get("notes", []), *_notes(graphs)],
+        published=_published(record),
+        panels=panels(record),
+        legend=LEGEND,
+        caption=CAPTION,
+        curve_tables=[_curve_table(record, key, graph) for key, graph in graphs.items()],
+        chosen_tables=[_chosen_table(key, graph) for key, graph in graphs.items()],
+        budget_tables=[_budget_table(record, key, graph) for key, graph in graphs.items()],
+        resplit_tables=[_resplit_table(key, graph) for key, graph in graphs.items() if graph["resplits"]],
+        clock_tables=[_clock_table(key, graph) for key, graph in graphs.items() if graph["wall_clock"]],
+        command=str(record.get("command") or ""),
+        facts=_facts(record),
+        text=str(record.get("text") or ""),
+        versions=html.facts(record.get("versions") or {}),
+    )
+
+
+def _sentences(record: Mapping[str, Any]) -> list[str]:
+    """One sentence a graph, then how the published figures fared."""
+    found = [f"Replicates {record['cite']}."]
+    for graph in record["graphs"].values():
+        for kind, name in (("The published rule", record["paper"]), ("Ours", record["ours"])):
+            point = graph["policies"][name]["chosen"][-1]
+            found.append(
+                f"{kind} ({name}) on {graph['data']}: {point['speedup']:.2f} × fewer MACs for "
+                f"{words.number(point['drop_points'])} points [{words.number(point['drop_points_ci'][0])}, "
+                f"{words.number(point['drop_points_ci'][1])}] of accuracy, chosen for {100 * point['drop']:g} points."
+            )
+    return found
+
+
+def _notes(graphs: Mapping[str, Graph]) -> list[str]:
+    found = []
+    for key, graph in graphs.items():
+        executed = [p["executed"] for r in graph["policies"].values() for p in r["chosen"] if p.get("executed")]
+        if executed:
+            differing = sum(e["differing"] for e in executed)
+            found.append(
+                f"{key}: {len(executed)} points were executed on {graph['n_test']} samples each; "
+                f"{words.plural(differing, 'sample')} differed from the log, ties aside "
+                f"({sum(e['ties'] for e in executed)} ties)."
+            )
+        for name, why in graph["failed"].items():
+            found.append(f"{key}: {name} is left out: {why}")
+        if graph["dominance_violations"]:
+            found.append(
+                f"{key}: on {words.percent(graph['dominance_violations'])} of the samples an earlier exit is right "
+                "where the last one is wrong."
+            )
+    return found
+
+
+def _published(record: Mapping[str, Any]) -> Table | None:
+    if not record["published"]:
+        return None
+    table = Builder(
+        "published-table",
+        "Published figures and targets, ours beside them",
+        (
+            Column("claim", numeric=False),
+            Column("published"),
+            Column("read from", numeric=False),
+            Column("ours"),
+            Column("verdict", numeric=False),
+            Column("why", numeric=False),
+        ),
+    )
+    for figure in record["published"]:
+        ours = figure["ours"]
+        value, interval = reading(record, ours) if ours else (None, None)
+        unit = _UNIT[ours["figure"]] if ours else ""
+        theirs = Cell(f"{words.number(figure['value'])} {unit}".strip(), value=figure["value"])
+        mine = (
+            Cell(words.DASH, reason=figure["why"] or "there is no counterpart in this study")
+            if value is None
+            else Cell(f"{words.number(value)} {unit}", value=value, under=words.interval(interval, 2, scale=1))
+        )
+        source = "our target" if figure["target"] else figure["provenance"]
+        table.add(figure["claim"], theirs, source, mine, verdict(figure, value, interval), figure["why"])
+    return table.build(drop_empty=(5,))
+
+
+def _curve_table(record: Mapping[str, Any], key: str, graph: Graph) -> Table:
+    drops = list(next(iter(graph["policies"].values()))["cost_at_drop"])
+    table = Builder(
+        f"curve-{key}",
+        f"{_title(key, graph)}: the whole curve of each policy. Area: mean accuracy over costs up to the full net; "
+        "cost at a drop is read off the test curve (a description, not a choice)",
+        (
+            Column("policy", numeric=False),
+            Column("area", unit="%"),
+            *(Column(f"cost at −{100 * float(d):g} points", unit="%") for d in drops),
+            Column("members"),
+            Column("fitted in", unit="s"),
+        ),
+    )
+    ranked = sorted(graph["policies"].items(), key=lambda item: -(item[1]["area"] or 0))
+    for name, found in ranked:
+        kind = "clean" if name == record["ours"] else "attack" if name == record["paper"] else ""
+        area = found["area"]
+        cells = [
+            Cell(words.DASH, reason="the policy never reaches this accuracy")
+            if (cost := found["cost_at_drop"][d]) is None
+            else Cell(words.percent(cost), value=100 * cost)
+            for d in drops
+        ]
+        table.add(
+            name,
+            Cell(words.percent(area, 2), value=None if area is None else 100 * area),
+            *cells,
+            Cell(words.count(found["members"]), value=found["members"]),
+            Cell(words.seconds(found["fit_s"]), value=found["fit_s"]),
+            kind=kind,
+        )
+    return table.build()
+
+
+def _chosen_table(key: str, graph: Graph) -> Table:
+    oracle = words.percent(graph["oracle"]["macs"] / graph["macs_full"])
+    table = Builder(
+        f"chosen-{key}",
+        f"{_title(key, graph)}: reference {words.percent(graph['reference_accuracy'], 2)} at "
+        f"{words.macs(graph['macs_full'])} MACs; the oracle costs {oracle}",
+        (
+            Column("policy", numeric=False),
+            Column("chosen for", numeric=False),
+            Column("lost", unit="points"),
+            Column("MACs", unit="% of full"),
+            Column("speed-up", unit="×"),
+            Column("oracle's saving", unit="%"),
+            Column("executed", numeric=False),
+        ),
+    )
+    for name, found in graph["policies"].items():
+        for point in [*found["chosen"], *found["settings"]]:
+            ran = point.get("executed")
+            aim = f"−{100 * point['drop']:g} points" if "drop" in point else f"setting {point['setting']:g}"
+            share = point["oracle_share"]
+            table.add(
+                name,
+                aim,
+                Cell(
+                    words.number(point["drop_points"]),
+                    value=point["drop_points"],
+                    under=words.interval(point["drop_points_ci"], 2, scale=1),
+                ),
+                Cell(words.percent(point["cost_share"]), value=100 * point["cost_share"]),
+                Cell(words.number(point["speedup"]), value=point["speedup"]),
+                Cell(words.percent(share, 0), value=None if share is None else 100 * share),
+                "" if ran is None else "as logged" if not ran["differing"] else f"{ran['differing']} differ",
+            )
+    return table.build(drop_empty=(6,))
+
+
+def _budget_table(record: Mapping[str, Any], key: str, graph: Graph) -> Table:
+    budgets = graph["budgets"]
+    table = Builder(
+        f"budget-{key}",
+        f"{_title(key, graph)}: accuracy at a mean cost of so many per cent of the full net; under it, how far "
+        f"{record['ours']} is ahead, in points",
+        (Column("policy", numeric=False), *(Column(f"{100 * b:g} %") for b in budgets)),
+    )
+    rows: dict[str, dict[float, Mapping[str, Any]]] = {}
+    for row in graph["at_budget"]:
+        rows.setdefault(row["policy"], {})[row["budget"]] = row
+    for name, found in rows.items():
+        kind = "clean" if name == record["ours"] else "attack" if name == record["paper"] else ""
+        cells = []
+        for budget in budgets:
+            row = found[budget]
+            if row["accuracy"] is None:
+                cells.append(Cell(words.DASH, reason="cheaper than this policy's cheapest corner"))
+                continue
+            ahead, interval = row["ours_ahead_points"], row["ours_ahead_points_ci"]
+            under = (
+                ""
+                if ahead is None or name == record["ours"]
+                else f"{words.number(ahead, signed=True)} {words.interval(interval, 2, scale=1)}"
+            )
+            cells.append(Cell(words.percent(row["accuracy"], 2), value=100 * row["accuracy"], under=under))
+        table.add(name, *cells, kind=kind)
+    return table.build()
+
+
+def _resplit_table(key: str, graph: Graph) -> Table:
+    table = Builder(
+        f"resplit-{key}",
+        f"{_title(key, graph)}: ε over {graph['resplits'][0]['count']} re-splits",
+        (
+            Column("rule", numeric=False),
+            Column("ε", unit="points"),
+            Column("broken"),
+            Column("realised drop", unit="points"),
+            Column("drop / ε"),
+            Column("speed-up", unit="×"),
+        ),
+    )
+    for row in graph["resplits"]:
+        if not row["count"]:
+            continue
+        fidelity = row["fidelity"]
+        table.add(
+            row["policy"],
+            Cell(words.number(100 * row["epsilon"], 1), value=100 * row["epsilon"]),
+            Cell(f"{row['broken']} of {row['count']}", value=row["rate"], under=words.interval(row["rate_ci"], 0)),
+            Cell(
+                words.number(row["drop_points"]),
+                value=row["drop_points"],
+                under=f"5–95 %: {words.number(row['drop_points_5'])} to {words.number(row['drop_points_95'])}",
+            ),
+            Cell(words.number(fidelity), value=fidelity),
+            Cell(words.number(row["speedup"]), value=row["speedup"]),
+        )
+    return table.build()
+
+
+def _clock_table(key: str, graph: Graph) -> Table:
+    table = Builder(
+        f"clock-{key}",
+        f"{_title(key, graph)}: measured speed-up beside the MAC speed-up on the same inputs",
+        (
+            Column("point", numeric=False),
+            Column("batch"),
+            Column("measured", unit="×"),
+            Column("by MACs", unit="×"),
+            Column("per sample", unit="µs"),
+            Column("static, per sample", unit="µs"),
+        ),
+    )
+    for row in graph["wall_clock"]:
+        table.add(
+            row["point"],
+            Cell(words.count(row["batch_size"]), value=row["batch_size"]),
+            Cell(
+                words.number(row["speedup"]),
+                value=row["speedup"],
+                under=words.interval(row["speedup_ci"], 2, scale=1),
+            ),
+            Cell(words.number(row["macs_speedup"]), value=row["macs_speedup"]),
+            Cell(words.seconds(row["us_per_sample"] / 1e6), value=row["us_per_sample"]),
+            Cell(words.seconds(row["us_per_sample_static"] / 1e6), value=row["us_per_sample_static"]),
+        )
+    return table.build()
+
+
+def _title(key: str, graph: Graph) -> str:
+    return str(graph["title"] or f"{key} ({graph['model']} on {graph['data']})")
+
+
+def _facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+    device, git = record.get("device") or {}, record.get("git") or {}
+    graphs = {
+        f"graph: {key}": f"{g['model']} on {g['data']}, {words.count(g['n_fitting'])} samples to fit on, "
+        f"{words.count(g['n_choosing'])} to choose on, {words.count(g['n_test'])} test samples; "
+        f"choices sealed under {g['choices_sha256'][:16]}…"
+        for key, g in record["graphs"].items()
+    }
+    return html.facts(
+        {
+            "study": record["name"],
+            "study sha256": record["sha256"],
+            "device": f"{device.get('name', 'unknown')}, {device.get('threads', '?')} threads" if device else "",
+            "git revision": git.get("revision"),
+            **graphs,
+            "started": record.get("started"),
+            "ended": record.get("ended"),
+        }
+    )
