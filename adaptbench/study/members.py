@@ -15,7 +15,7 @@ from torch import Tensor
 from adaptbench.adaptive import CalibrationLog, Policy
 from adaptbench.adaptive.log import is_correct
 from adaptbench.adaptive.replay import Point, Replay, evaluate_on, replay
-from adaptbench.errors import AdaptBenchError
+from adaptbench.errors import CalibrationError, CapabilityError, PolicyError, UsageError
 from adaptbench.policies.costs import policy_costs
 from adaptbench.policies.mixture import hull
 from adaptbench.registry import POLICIES
@@ -119,7 +119,7 @@ def fit_family(
         if settings:
             base = kind.fit(fitting)  # type: ignore[attr-defined]
             wanted = {float(value): _member(base.at(float(value)), choosing) for value in settings}
-    except AdaptBenchError as error:
+    except (PolicyError, CapabilityError, CalibrationError, UsageError) as error:  # never a LeakageError
         return Family(name, (), time.perf_counter() - started, failed=error.seen)
     return Family(name, tuple(members), fit_s, tuple(corners), settings=wanted)
 

@@ -15,7 +15,7 @@ import torch
 from adaptbench.adaptive import CalibrationLog
 from adaptbench.adaptive.replay import replay
 from adaptbench.bench.progress import Progress
-from adaptbench.errors import AdaptBenchError
+from adaptbench.errors import CalibrationError, PolicyError
 from adaptbench.registry import POLICIES
 from adaptbench.results.statistics import proportion
 from adaptbench.study.logs import TestLog
@@ -61,7 +61,7 @@ def resplit(
         for name in policies:
             try:
                 fitted = POLICIES.load(name).fit(drawn)
-            except AdaptBenchError:
+            except (PolicyError, CalibrationError):
                 continue
             for epsilon in epsilons:
                 policy = fitted.at(epsilon)

@@ -159,6 +159,7 @@ class _GraphStudy:
                 {
                     "name": name,
                     "macs": self.model.node_macs[v],
+                    "alone_macs": self._alone(v),
                     "accuracy_test": float(correct[:, v].mean()),
                     "accuracy_calibration": float(calibration.correct[:, v].float().mean()),
                 }
@@ -229,6 +230,14 @@ class _GraphStudy:
         }
         self.progress.end()
         return found
+
+    def _alone(self, node: int) -> int:
+        """MACs of a node and of all that it reads."""
+        macs, at = 0, node
+        while at >= 0:
+            macs += self.model.node_macs[at]
+            at = self.model.reads[at]
+        return macs
 
     def _policy_record(
         self,

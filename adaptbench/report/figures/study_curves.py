@@ -74,11 +74,6 @@ def _panel(record: Mapping[str, Any], key: str, graph: Mapping[str, Any]) -> Pan
 
 
 def _nodes(graph: Mapping[str, Any]) -> tuple[list[float], list[float]]:
-    """Where always leaving at each node lies: cumulative on a chain of exits, alone for separate nets."""
-    across, up, paid = [], [], 0
-    shared = graph["macs_full"] < sum(node["macs"] for node in graph["nodes"]) * 0.98
-    for node in graph["nodes"]:
-        paid = node["macs"] if shared else paid + node["macs"]
-        across.append(100 * paid / graph["macs_full"])
-        up.append(100 * node["accuracy_test"])
-    return across, up
+    """Where always leaving at each node lies, run alone: its own stages and what they read, its own head."""
+    across = [100 * node["alone_macs"] / graph["macs_full"] for node in graph["nodes"]]
+    return across, [100 * node["accuracy_test"] for node in graph["nodes"]]

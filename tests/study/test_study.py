@@ -1,0 +1,221 @@
+"""A whole study on digits, from the command line to the page; and what must never happen in one."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from adaptbench.adaptive import CalibrationLog
+from adaptbench.cli import app
+from adaptbench.data import load_data
+from adaptbench.errors import LeakageError, RunError, SuiteError
+from adaptbench.policies import UniformThreshold
+from adaptbench.registry import POLICIES
+from adaptbench.report.study_page import study_page
+from adaptbench.results.studies import keep_study, read_study, reading, verdict
+from adaptbench.study import load_study, run_study
+from adaptbench.study import runner as runner_module
+from adaptbench.study.logs import SealedLabels
+
+STUDY = """
+title: thresholds on digits
+cite: Somebody, 2020
+graphs:
+  digits: {data: digits, model: softmax-threshold}
+policies: [softmax-threshold, joint-threshold, uniform, random]
+paper: softmax-threshold
+ours: joint-threshold
+drops: [0, 0.02]
+budgets: [0.3, 0.6]
+settings: {softmax-threshold: [0.01]}
+resplits: {count: 3, epsilons: [0.05], policies: [joint-threshold]}
+measure: {batch_sizes: [8], blocks: 6, window_s: 0.02, warmup_s: 0.01, samples: 16}
+published:
+  - claim: faster
+    value: 1.1
+    provenance: "[abs]"
+    ours: {graph: digits, policy: softmax-threshold, figure: speedup, setting: 0.01}
+  - claim: lost
+    value: 9.0
+    better: lower
+    ours: {graph: digits, policy: joint-threshold, figure: drop_points, drop: 0.02}
+  - {claim: not here, value: 1.0, why: other data}
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("study")
+    (folder / "thresholds.yaml").write_text(STUDY, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def record(place: Path) -> dict:
+    torch.set_num_threads(1)
+    return read_study(run_study(str(place / "thresholds.yaml"), out=place / "run"))
+
+
+def test_what_the_log_foretold_is_what_ran(record):
+    graph = record["graphs"]["digits"]
+    executed = [
+        p["executed"] for name in ("softmax-threshold", "joint-threshold") for p in graph["policies"][name]["chosen"]
+    ]
+    assert len(executed) == 4
+    for ran in executed:
+        assert ran["n"] == graph["n_test"]
+        assert ran["differing"] == 0
+    for name in ("softmax-threshold", "joint-threshold"):
+        for point in graph["policies"][name]["chosen"]:
+            if not point["executed"]["ties"]:
+                assert point["executed"]["macs_mean"] == pytest.approx(point["macs_mean"])
+                assert point["executed"]["accuracy"] == pytest.approx(point["accuracy"])
+
+
+def test_figures_hang_together(record):
+    graph = record["graphs"]["digits"]
+    full = graph["macs_full"]
+    assert graph["oracle"]["macs"] < full
+    assert graph["nodes"][-1]["accuracy_test"] == graph["reference_accuracy"]
+    for found in graph["policies"].values():
+        for point in [*found["chosen"], *found["settings"]]:
+            assert point["speedup"] == pytest.approx(full / point["macs_mean"])
+            assert point["drop_points"] == pytest.approx(100 * (graph["reference_accuracy"] - point["accuracy"]))
+            assert sum(point["exits"]) == graph["n_test"]
+    ours = [row for row in graph["at_budget"] if row["policy"] == "joint-threshold"]
+    assert all(row["ours_ahead_points"] in (0, None) for row in ours)
+    chance = {row["budget"]: row for row in graph["at_budget"] if row["policy"] == "random"}
+    assert chance[0.3]["accuracy"] < next(row["accuracy"] for row in ours if row["budget"] == 0.3)
+
+
+def test_a_second_run_starts_from_the_logs_and_finds_the_same(place, record):
+    files = {f: f.stat().st_mtime_ns for f in (place / "run" / "logs").iterdir()}
+    again = read_study(run_study(str(place / "thresholds.yaml"), out=place / "run"))
+    assert {f: f.stat().st_mtime_ns for f in (place / "run" / "logs").iterdir()} == files
+    one, two = (copy.deepcopy(r["graphs"]["digits"]) for r in (record, again))
+    assert one["choices_sha256"] == two["choices_sha256"]
+    for found in (one, two):
+        found.pop("wall_clock")
+        for policy in found["policies"].values():
+            policy.pop("fit_s")
+    assert one == two
+
+
+def test_choices_do_not_hang_on_test_labels(place, record, monkeypatch):
+    real = load_data("digits")
+    test = real.split("test")
+    shuffled = test.y[torch.randperm(len(test), generator=torch.Generator().manual_seed(1))]
+
+    class Shuffled:
+        name = real.name
+
+        def split(self, role):
+            from dataclasses import replace
+
+            return replace(test, y=shuffled, sha256="") if role == "test" else real.split(role)
+
+    monkeypatch.setattr(runner_module, "load_data", lambda *_, **__: Shuffled())
+    loaded = load_study(str(place / "thresholds.yaml"))
+    again = read_study(run_study(loaded, out=place / "shuffled"))
+    assert again["graphs"]["digits"]["choices_sha256"] == record["graphs"]["digits"]["choices_sha256"]
+    assert again["graphs"]["digits"]["reference_accuracy"] < 0.3
+
+
+def test_a_planted_leak_is_caught(place, monkeypatch):
+    seen: list[SealedLabels] = []
+    original = SealedLabels.__init__
+
+    def remember(self, labels):
+        original(self, labels)
+        seen.append(self)
+
+    class Peeks(UniformThreshold):
+        name = "peeks"
+
+        @classmethod
+        def family(cls, log: CalibrationLog, *, seed: int = 0):
+            best = float(seen[-1].values.float().mean())
+            return [cls(best), cls(0.5), cls(0.9)]
+
+    monkeypatch.setattr(SealedLabels, "__init__", remember)
+    monkeypatch.setitem(POLICIES._entries, "peeks", POLICIES.entry("uniform"))
+    load = POLICIES.load
+    monkeypatch.setattr(POLICIES, "load", lambda name: Peeks if name == "peeks" else load(name))
+    (place / "leak.yaml").write_text(STUDY.replace("uniform, random", "uniform, peeks"), encoding="utf-8")
+    with pytest.raises(LeakageError, match="test labels were read"):
+        run_study(str(place / "leak.yaml"), out=place / "leak")
+
+
+def test_the_command_line_and_the_page(place, monkeypatch):
+    monkeypatch.chdir(place)
+    done = CliRunner().invoke(app, ["run", "thresholds.yaml", "--out", "cli", "--limit", "200"])
+    assert done.exit_code == 0, done.output
+    assert "joint-threshold" in done.output
+    page = Path("reports/thresholds.html").read_text(encoding="utf-8")
+    assert "Somebody, 2020" in page
+    again = CliRunner().invoke(app, ["report", "cli", "--out", "again.html"])
+    assert again.exit_code == 0, again.output
+    assert Path("again.html").read_text(encoding="utf-8") == page
+    kept = CliRunner().invoke(app, ["baseline", "cli"])
+    assert kept.exit_code == 0, kept.output
+    published = read_study(Path("reports/published/thresholds.json"))
+    assert published["graphs"]["digits"]["n_test"] == 200
+    refused = CliRunner().invoke(app, ["run", "thresholds.yaml", "-o", "seed=1"])
+    assert refused.exit_code == 2 or "takes no -o" in str(refused.exception)
+
+
+def test_published_figures_stand_beside_ours(place, record):
+    figures = record["published"]
+    value, _ = reading(record, figures[0]["ours"])
+    assert value == record["graphs"]["digits"]["policies"]["softmax-threshold"]["settings"][0]["speedup"]
+    assert verdict(figures[0], value, None) == "better"
+    lost, interval = reading(record, figures[1]["ours"])
+    assert verdict(figures[1], lost, interval) == "better"
+    assert verdict(figures[2], None, None) == "not comparable"
+    text = study_page(record)
+    for words in ("not comparable", "[abs]", "other data", "as logged", "as published"):
+        assert words in text
+    assert study_page(record) == text
+    kept = keep_study(place / "run", place / "kept.json")
+    assert kept.stat().st_size < 200_000
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("paper: softmax-threshold", "paper: softmax-threshhold", "Did you mean 'softmax-threshold'"),
+        ("policies: [softmax", "policies: [softmx", "Did you mean"),
+        ("drops: [0, 0.02]", "drops: [0, 2]", "drops"),
+        ("budgets:", "budgts:", "Did you mean 'budgets'"),
+        ("figure: speedup, setting: 0.01", "figure: speedup", "needs a drop or a setting"),
+        ("data: digits", "data: digit", "Did you mean 'digits'"),
+        ("graph: digits, policy: joint", "graph: digts, policy: joint", "no graph is called"),
+    ],
+)
+def test_mistakes_name_the_place(tmp_path, old, new, said):
+    file = tmp_path / "s.yaml"
+    file.write_text(STUDY.replace(old, new, 1), encoding="utf-8")
+    with pytest.raises(SuiteError) as caught:
+        load_study(str(file))
+    assert said in str(caught.value)
+    assert "s.yaml" in str(caught.value)
+
+
+def test_what_cannot_be_studied(tmp_path):
+    file = tmp_path / "s.yaml"
+    file.write_text(STUDY.replace("model: softmax-threshold", "model: skipnet"), encoding="utf-8")
+    with pytest.raises(SuiteError, match="gates, not exits"):
+        run_study(str(file), out=tmp_path / "run")
+    file.write_text(STUDY.replace("model: softmax-threshold", "model: dag-selection"), encoding="utf-8")
+    with pytest.raises(SuiteError, match="cannot be fitted"):
+        run_study(str(file), out=tmp_path / "run")
+    with pytest.raises(RunError, match="no study"):
+        read_study(tmp_path)
+    (tmp_path / "study.json").write_text(json.dumps({"schema": 99}))
+    with pytest.raises(RunError, match="schema"):
+        read_study(tmp_path)
