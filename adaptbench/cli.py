@@ -40,6 +40,7 @@ class Kind(StrEnum):
 
     models = "models"
     policies = "policies"
+    online = "online"
     attacks = "attacks"
     data = "data"
     meters = "meters"
@@ -324,19 +325,27 @@ def baseline(
 @app.command()
 def train(
     model: Annotated[str, typer.Argument(help="A registered model; its whole family of weights is trained.")],
-    data: Annotated[str, typer.Option("--data", help="Data set with a recipe: digits, fashion-mnist.")] = "digits",
+    data: Annotated[
+        str, typer.Option("--data", help="Data set with a recipe: digits, fashion-mnist, cifar10, cifar100.")
+    ] = "digits",
     out: Annotated[Path, typer.Option("--out", help="Zoo folder; pass it on with --zoo.")] = Path("zoo"),
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Other than the recipe's.")] = None,
+    recipe: Annotated[
+        str, typer.Option("--recipe", help="CIFAR: short (hours on two cores) or full (a GPU).")
+    ] = "short",
+    device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1.")] = "cpu",
     data_root: DataRoot = None,
     download: Download = False,
 ) -> None:
     """Train a model's weights and fit its policy by the committed recipe; a killed training resumes exactly."""
+    from adaptbench.bench.environment import check_device
     from adaptbench.console import Bars
     from adaptbench.data import load_data
     from adaptbench.registry import MODELS
     from adaptbench.zoo.loading import train_system
 
-    MODELS.entry(model)
+    if not data.startswith("cifar"):  # there, parts have names of their own
+        MODELS.entry(model)
     loaded = load_data(data, root=data_root, download=download)
     phase = ""
     with Bars(_console(stderr=True)) as bars:
@@ -349,7 +358,9 @@ def train(
                 phase = name
             bars.advance(epoch, f"loss {loss:.3f}")
 
-        files = train_system(model, loaded, out, on_epoch=on_epoch, seed=seed)
+        files = train_system(
+            model, loaded, out, on_epoch=on_epoch, seed=seed, recipe=recipe, device=check_device(device)
+        )
     console = _console()
     for file in files:
         console.print(f"wrote    {file}", soft_wrap=True)
@@ -358,7 +369,7 @@ def train(
 
 @app.command(name="list")
 def list_names(
-    kind: Annotated[Kind, typer.Argument(help="models, policies, attacks, data, meters or suites.")],
+    kind: Annotated[Kind, typer.Argument(help="models, policies, online, attacks, data, meters or suites.")],
 ) -> None:
     """Names that suites and commands take."""
     from rich.table import Table
@@ -385,6 +396,7 @@ def _names(kind: Kind) -> list[tuple[str, str]]:
     tables = {
         Kind.models: registry.MODELS,
         Kind.policies: registry.POLICIES,
+        Kind.online: registry.ONLINE,
         Kind.data: registry.DATA,
         Kind.meters: registry.METERS,
     }

@@ -133,6 +133,34 @@ MODELS = Registry(
             "adaptbench.zoo.systems:skipnet",
             "residual net with a feed-forward gate a block (after Wang et al. 2018)",
         ),
+        "skipnet-rnn": (
+            "adaptbench.zoo.cifar_systems:skipnet_rnn",
+            "CIFAR ResNet, one recurrent gate (Wang et al. 2018)",
+        ),
+        "sdn": ("adaptbench.zoo.cifar_systems:sdn", "CIFAR ResNet, six internal classifiers (Kaya et al. 2019)"),
+        "exits-and-nets": (
+            "adaptbench.zoo.cifar_systems:exits_and_nets",
+            "CIFAR nets and exits in one graph (Bolukbasi et al. 2017)",
+        ),
+        "eenet": (
+            "adaptbench.zoo.cifar_systems:eenet",
+            "CIFAR ResNet trained with convolutional exits (Ilhan et al. 2024)",
+        ),
+        "msdnet": ("adaptbench.zoo.cifar_systems:msdnet", "CIFAR MSDNet, five classifiers (Huang et al. 2018)"),
+        "densenet121": ("adaptbench.zoo.cifar_systems:densenet121", "DenseNet-121 with exits, CIFAR stem"),
+        "blockdrop": (
+            "adaptbench.zoo.cifar_systems:blockdrop",
+            "CIFAR ResNet, blocks planned at a glance (Wu et al. 2018)",
+        ),
+        "class-means": ("adaptbench.zoo.cifar_systems:class_means", "CIFAR ResNet, training-free exits (E²CM 2021)"),
+        "closed-loop-inference": (
+            "adaptbench.zoo.cifar_systems:closed_loop_inference",
+            "CIFAR ResNet, hard inputs go round again; backward passes count (Niu et al. 2022)",
+        ),
+        **{
+            f"resnet{depth}": (f"adaptbench.zoo.cifar_systems:resnet{depth}", f"CIFAR ResNet-{depth}, static")
+            for depth in (8, 14, 20, 32, 56, 110)
+        },
         "static": ("adaptbench.zoo.systems:static", "the largest net of the ladder, always run whole"),
         "oracle": (
             "adaptbench.zoo.systems:oracle",
@@ -176,12 +204,63 @@ POLICIES = Registry(
         ),
         "myopic": ("adaptbench.policies.dag_selection:Myopic", "cost-sensitive, looks one node ahead"),
         "uniform": ("adaptbench.policies.uniform:UniformThreshold", "one confidence threshold for every node"),
+        "committees": (
+            "adaptbench.policies.committees:Committees",
+            "the average of all nets run answers; its confidence decides (Wang et al. 2022)",
+        ),
+        "lebovitz-pair": (
+            "adaptbench.policies.pairs:LebovitzPair",
+            "best pair of nodes, one confidence threshold (Lebovitz et al. 2023)",
+        ),
+        "streeter": (
+            "adaptbench.policies.streeter:Streeter",
+            "greedy cascade of abstaining nodes within an accuracy slack (Streeter 2018)",
+        ),
+        "ebjr": (
+            "adaptbench.policies.ebjr:EnergyRouting",
+            "free energy of the logits against a threshold (EBJR 2021)",
+        ),
+        "pabee": ("adaptbench.policies.pabee:Patience", "stops after enough equal answers in a row (Zhou et al. 2020)"),
+        "ztw": (
+            "adaptbench.policies.ztw:GeometricEnsemble",
+            "weighted geometric mean of the exits so far (Zero Time Waste 2021)",
+        ),
+        "label-free": (
+            "adaptbench.policies.label_free:LabelFree",
+            "confidence heads fitted to the last exit's answers (after PTEENet 2025)",
+        ),
+        "distilled-oracle": (
+            "adaptbench.policies.distilled_oracle:DistilledOracle",
+            "gates imitate a soft oracle by KL (after MAML-stop 2020)",
+        ),
+        "fitted-q": (
+            "adaptbench.policies.fitted_q:FittedQ",
+            "exit or go on by backward fitted Q on logged logits; any graph",
+        ),
+        "jei-dnn": (
+            "adaptbench.policies.jei_dnn:JeiGates",
+            "linear gates on four uncertainties, stop from the best exit on (JEI-DNN 2024)",
+        ),
+        "fixed-exit": ("adaptbench.policies.fixed_exit:FixedExit", "always the same exit of a chain"),
         "mixture": ("adaptbench.policies.mixture:Mixture", "two operating points, one drawn for each sample"),
         "oracle": ("adaptbench.policies.oracle:Oracle", "cheapest right node; needs labels"),
         "random": (
             "adaptbench.policies.random_mix:RandomMix",
             "stops at each node with a given probability, seeded per sample",
         ),
+    },
+)
+
+ONLINE = Registry(
+    "online policy",
+    "online",
+    {
+        "uee-ucb": (
+            "adaptbench.policies.online:UeeUcb",
+            "one exit a domain, by a bandit on disagreement, no labels (2022)",
+        ),
+        "closed-loop": ("adaptbench.policies.online:ClosedLoop", "PI control of a policy's knob towards a cost budget"),
+        "open-loop": ("adaptbench.policies.online:OpenLoop", "a plain policy, nothing learned"),
     },
 )
 

@@ -8,6 +8,7 @@ from adaptbench.adaptive.gated import Block, FeedForwardGates, GatedNetwork, Gat
 from adaptbench.adaptive.graph import DecisionGraph, Node
 from adaptbench.adaptive.log import CalibrationLog
 from adaptbench.adaptive.model import AdaptiveModel
+from adaptbench.adaptive.online import OnlinePolicy, OnlineRecord, over_orders, run_online, run_online_on_model
 from adaptbench.adaptive.outcome import Inference, Relaxation, Signals
 from adaptbench.adaptive.policy import ChainPolicy, NeverStop, Policy, Structure
 from adaptbench.adaptive.splits import Split
@@ -30,6 +31,8 @@ __all__ = [
     "NeverStop",
     "Node",
     "Normalise",
+    "OnlinePolicy",
+    "OnlineRecord",
     "Policy",
     "Relaxation",
     "Signals",
@@ -37,4 +40,7 @@ __all__ = [
     "Static",
     "Structure",
     "from_logits_list",
+    "over_orders",
+    "run_online",
+    "run_online_on_model",
 ]

@@ -110,8 +110,11 @@ _OURS: dict[str, Formula] = {
 
 # Data movement, reductions, pooling, normalisation and bookkeeping: no MACs by the convention above.
 _FREE_NAMES = """
-    _adaptive_avg_pool2d _adaptive_avg_pool3d _batch_norm_no_update _batch_norm_with_update
+    _adaptive_avg_pool2d _adaptive_avg_pool2d_backward _adaptive_avg_pool3d _batch_norm_no_update
+    _batch_norm_with_update
     _fused_moving_avg_obs_fq_helper _linalg_check_errors _local_scalar_dense _log_softmax
+    _log_softmax_backward_data _softmax_backward_data avg_pool2d_backward cudnn_batch_norm_backward
+    max_pool2d_with_indices_backward native_batch_norm_backward
     _native_batch_norm_legit _native_batch_norm_legit_no_training _pack_padded_sequence _prelu_kernel
     _reshape_alias _reshape_copy _softmax _to_copy _unique2 _unsafe_index _unsafe_view adaptive_max_pool2d alias
     all amax amin aminmax any arange argmax argmin argsort as_strided avg_pool1d avg_pool2d avg_pool3d

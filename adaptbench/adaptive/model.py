@@ -24,7 +24,7 @@ class AdaptiveModel(nn.Module):
         n_classes: C.
         node_names: V names of compute that may be skipped or run.
         exit_names: K places where a prediction can be returned.
-        shape: "static", "multi-exit", "cascade", "dag", "mixed" or "gated".
+        shape: "static", "multi-exit", "cascade", "dag", "mixed", "looped" or "gated".
         capabilities: what attacks and suites may ask for: "gradients", "exit_logits", "queries".
         batch_semantics: "regroup": survivors of a batch are compacted, samples do not touch each other.
     """

@@ -2,14 +2,17 @@
 
 from adaptbench.testing.data import DataConformance
 from adaptbench.testing.models import ModelConformance, check_model
+from adaptbench.testing.online import OnlineConformance, check_online
 from adaptbench.testing.planted import planted_graph, planted_split
 from adaptbench.testing.policies import PolicyConformance, check_policy
 
 __all__ = [
     "DataConformance",
     "ModelConformance",
+    "OnlineConformance",
     "PolicyConformance",
     "check_model",
+    "check_online",
     "check_policy",
     "planted_graph",
     "planted_split",

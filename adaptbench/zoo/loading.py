@@ -18,11 +18,12 @@ from torch import Tensor
 from adaptbench.adaptive import AdaptiveModel, DecisionGraph, Split
 from adaptbench.data.base import DataSet
 from adaptbench.errors import CheckpointError, PolicyError, UnknownNameError, UsageError
-from adaptbench.models.small import PLANS
+from adaptbench.models.cifar import CifarPlan
 from adaptbench.registry import MODELS, did_you_mean
 from adaptbench.zoo import checkpoints
+from adaptbench.zoo.cifar import CifarTrainer
 from adaptbench.zoo.recipes import OnEpoch, Trainer
-from adaptbench.zoo.systems import System
+from adaptbench.zoo.systems import PLANS, Plan, Settings, System
 
 SHIPPED = Path(__file__).parent / "shipped"
 ENVIRONMENT = "ADAPTBENCH_ZOO"
@@ -79,13 +80,7 @@ def load_system(
             todo=f"{did_you_mean(data, PLANS)}Data with plans: {', '.join(PLANS)}.",
         )
     model = target.build(plan)
-    place = _find(zoo, data, f"{target.family}.safetensors", name)
-    tensors, card = checkpoints.load(place)
-    if target.take is not None:
-        prefix = target.take(plan)
-        tensors = {f"stages.0.{k.removeprefix(prefix)}": v for k, v in tensors.items() if k.startswith(prefix)}
-    checkpoints.load_into(model, tensors, name=str(place))  # no policy yet, so no tensors of one
-    cards: dict[str, Any] = {"weights": _brief(card)}
+    cards: dict[str, Any] = {"weights": _load_weights(target, model, plan, zoo, data, name)}
     if target.policy is not None:
         assert isinstance(model, DecisionGraph)
         policy_place = _find(zoo, data, f"{name}.policy.safetensors", name)
@@ -100,6 +95,27 @@ def load_system(
         cards["policy"] = _brief(policy_card)
     model.eval().requires_grad_(False).to(device)
     return Loaded(name, target.title, target.cite, model, cards)
+
+
+def _load_weights(
+    target: System, model: AdaptiveModel, plan: Plan, zoo: Path | None, data: str, name: str
+) -> dict[str, Any]:
+    """Fill a model without a policy from its weight files; what their cards say."""
+    if isinstance(plan, CifarPlan):
+        cards = {}
+        for part in target.parts(plan):
+            place = _find(zoo, data, f"{part.file}.safetensors", name)
+            tensors, card = checkpoints.load(place)
+            checkpoints.load_into(part.into(model), tensors, name=str(place))
+            cards[part.file] = _brief(card)
+        return cards
+    place = _find(zoo, data, f"{target.family}.safetensors", name)
+    tensors, card = checkpoints.load(place)
+    if target.take is not None:
+        prefix = target.take(plan)
+        tensors = {f"stages.0.{k.removeprefix(prefix)}": v for k, v in tensors.items() if k.startswith(prefix)}
+    checkpoints.load_into(model, tensors, name=str(place))
+    return _brief(card)
 
 
 def load_model(
@@ -136,16 +152,24 @@ def _brief(card: dict[str, Any]) -> dict[str, Any]:
 
 
 def train_system(
-    name: str, data: DataSet, out: Path, *, on_epoch: OnEpoch | None = None, seed: int | None = None
+    name: str,
+    data: DataSet,
+    out: Path,
+    *,
+    on_epoch: OnEpoch | None = None,
+    seed: int | None = None,
+    recipe: str = "short",
+    device: str = "cpu",
 ) -> list[Path]:
     """Train a system's weights by the committed recipe, fit its policy, write both with cards.
 
     Args:
-        name: in the model registry.
+        name: in the model registry; on CIFAR also a part, such as "resnet20-sdn-heads".
         data: with train, calibration and test splits; test is used once, for the card's accuracy.
         out: zoo folder; progress is kept in ``out/DATA/progress`` and resumed from there.
         on_epoch: told the phase's name and each epoch's record.
         seed: other than the recipe's.
+        recipe: "short" or "full", on CIFAR. device: where CIFAR parts are trained.
 
     Returns:
         The files written.
@@ -153,12 +177,27 @@ def train_system(
     Raises:
         UsageError: the entry is a plug-in's, or the data set has no recipe.
     """
+    plan = PLANS.get(data.name)
+    if plan is None:
+        raise UsageError(f"there is no recipe for '{data.name}'.", todo=f"Recipes: {', '.join(PLANS)}.")
+    folder = out / data.name
+    if isinstance(plan, CifarPlan):
+        cifar = CifarTrainer(
+            plan,
+            data.split("train"),
+            data.split("calibration"),
+            folder,
+            recipe=recipe,
+            device=device,
+            on_epoch=on_epoch,
+            seed=seed,
+        )
+        return _train_parts(name, plan, data, cifar)
     system = MODELS.load(name)
     if not isinstance(system, System):
         raise UsageError(f"'{name}' comes from a plug-in, which trains its own weights.")
-    if data.name not in PLANS:
-        raise UsageError(f"there is no recipe for '{data.name}'.", todo=f"Recipes: {', '.join(PLANS)}.")
-    folder = out / data.name
+    if system.train is None:
+        raise UsageError(f"'{name}' has no recipe on '{data.name}'.", todo="Train it on cifar10 or cifar100.")
     trainer = Trainer(data.name, data.split("train"), folder / "progress", on_epoch=on_epoch, seed=seed)
     calibration = data.split("calibration")
     trained = system.train(trainer, calibration)
@@ -186,24 +225,66 @@ def train_system(
         },
     )
     written = [place, checkpoints.card_path(place)]
-    if system.policy is not None and system.fit is not None:
-        assert isinstance(trained, DecisionGraph)
-        policy, more = system.fit(trained, calibration, trainer.recipe)
-        policy_place = folder / f"{name}.policy.safetensors"
-        tensors: dict[str, Tensor] = dict(policy.state_dict())
-        checkpoints.save(
-            policy_place,
-            tensors,
-            {
-                "policy": policy.name,
-                "settings": policy.describe(),
-                "fitted_on": f"{data.name}/calibration",
-                "fitted_on_sha256": calibration.sha256,
-                **more,
-            },
-        )
-        written += [policy_place, checkpoints.card_path(policy_place)]
-    return written
+    return written + _fit_policy(system, trained, calibration, folder, trainer.recipe)
+
+
+def _fit_policy(
+    system: System, trained: AdaptiveModel, calibration: Split, folder: Path, recipe: Settings
+) -> list[Path]:
+    """Fit a system's policy and write it with its card."""
+    if system.policy is None or system.fit is None:
+        return []
+    assert isinstance(trained, DecisionGraph)
+    policy, more = system.fit(trained, calibration, recipe)
+    place = folder / f"{system.name}.policy.safetensors"
+    tensors: dict[str, Tensor] = dict(policy.state_dict())
+    card = {
+        "policy": policy.name,
+        "settings": policy.describe(),
+        "fitted_on": f"{calibration.name}/{calibration.role}",
+        "fitted_on_sha256": calibration.sha256,
+        **more,
+    }
+    checkpoints.save(place, tensors, card)
+    return [place, checkpoints.card_path(place)]
+
+
+def _train_parts(name: str, plan: CifarPlan, data: DataSet, trainer: CifarTrainer) -> list[Path]:
+    """A system's parts on CIFAR, or one part by its own name; test accuracies go into the last card, once."""
+    folder = trainer.folder
+    system = MODELS.load(name) if name in MODELS else None
+    if system is not None and not isinstance(system, System):
+        raise UsageError(f"'{name}' comes from a plug-in, which trains its own weights.")
+    files = [part.file for part in system.parts(plan)] if system else [name]
+    for file in files:
+        trainer.part(file)
+    written = [folder / f"{file}.safetensors" for file in files]
+    if system is not None:
+        model = load_parts(system, plan, folder)
+        written += _fit_policy(system, model, data.split("calibration"), folder, trainer.recipe)
+        _note_accuracy(files, folder, model, data)
+    return [*written, *(checkpoints.card_path(p) for p in written if p.suffix == checkpoints.SUFFIX)]
+
+
+def load_parts(system: System, plan: CifarPlan, folder: Path) -> AdaptiveModel:
+    """A CIFAR system from the parts in one folder, without a policy."""
+    model = system.build(plan)
+    for part in system.parts(plan):
+        tensors, _ = checkpoints.load(folder / f"{part.file}.safetensors")
+        checkpoints.load_into(part.into(model), tensors)
+    return model.eval().requires_grad_(False)
+
+
+def _note_accuracy(files: list[str], folder: Path, model: AdaptiveModel, data: DataSet) -> None:
+    """Write the finished model's accuracies into the last part's card."""
+    place = folder / f"{files[-1]}.safetensors"
+    tensors, card = checkpoints.load(place)
+    if "accuracy_test" in card:
+        return
+    card["node_names"], card["node_macs"] = list(model.node_names), list(model.node_macs)
+    card["accuracy_calibration"] = _exit_accuracy(model, data.split("calibration"))
+    card["accuracy_test"] = _exit_accuracy(model, data.split("test"))
+    checkpoints.save(place, tensors, card)
 
 
 @torch.no_grad()

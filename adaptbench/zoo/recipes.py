@@ -16,7 +16,7 @@ from adaptbench.models.small import PLANS, Plan, ladder, ladder_net, multi_exit,
 from adaptbench.policies.learned_cascade import LearnedCascade
 from adaptbench.zoo.losses import cross_entropy, gated_at_rate, joint_cascade, plain_backbone, weighted_exits
 from adaptbench.zoo.progress import EpochRecord
-from adaptbench.zoo.training import fit
+from adaptbench.zoo.training import Precision, Schedule, fit
 
 OnEpoch = Callable[[str, EpochRecord], None]
 
@@ -31,6 +31,9 @@ class Phase:
     augment: str
     weight_decay: float = 5e-4
     ema: float | None = None
+    schedule: Schedule = "onecycle"
+    precision: Precision = "float32"
+    sizes: tuple[tuple[float, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

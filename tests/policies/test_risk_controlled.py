@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from synthetic_logs import log_of, random_log
 
 from adaptbench.errors import CalibrationError, UsageError
 from adaptbench.policies.joint_threshold import NEVER, JointThreshold, ascend, first_exit, threshold_path
@@ -13,8 +14,6 @@ from adaptbench.policies.risk_bounds import upper_bound
 from adaptbench.policies.risk_controlled import RiskControlled, paired_losses
 from adaptbench.policies.temperature import expected_calibration_error, fit_temperatures
 from adaptbench.testing import PolicyConformance
-
-from synthetic_logs import log_of, random_log
 
 
 class TestJointThreshold(PolicyConformance):

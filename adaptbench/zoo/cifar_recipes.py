@@ -1,0 +1,92 @@
+"""Recipes for the CIFAR nets, on two scales.
+
+"short" is what a few hours on two cores allow: small pictures first, and each net of the ladder grown from the one
+below it. "full" is the literature's length, for a GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from adaptbench.zoo.recipes import Phase
+
+_SMALL_FIRST = ((0.0, 24), (0.5, 32))
+
+
+@dataclass(frozen=True, slots=True)
+class CifarRecipe:
+    """How the parts are trained.
+
+    Args:
+        nets: depth → phase. grown: depth → the shallower net it starts from.
+        heads: of exits on a frozen net. joint: of exits and net together, from the trained net.
+        gates: SkipNet's two phases, supervised and hybrid. plan: BlockDrop's two, curriculum and joint.
+        scratch: of MSDNet and DenseNet.
+        seed: of everything.
+        prices, drop, epsilon: of the policies fitted on top, as in `recipes.Recipe`.
+    """
+
+    nets: Mapping[int, Phase]
+    heads: Phase
+    joint: Phase
+    gates: tuple[Phase, Phase]
+    plan: tuple[Phase, Phase]
+    scratch: Phase
+    grown: Mapping[int, int] = field(default_factory=dict)
+    seed: int = 0
+    prices: tuple[float, ...] = (0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2, 0.32)
+    drop: float = 0.005
+    epsilon: float = 0.01
+
+    def of(self, part: str) -> dict[str, Any]:
+        """What concerns one part, for its card."""
+        if part.startswith("resnet") and part[6:].isdigit():
+            depth = int(part[6:])
+            return {"phase": asdict(self.nets[depth]), "grown_from": self.grown.get(depth)}
+        if part.endswith("-heads"):
+            return {"phase": asdict(self.heads), "backbone": "frozen"}
+        if part.endswith("-joint"):
+            return {"phase": asdict(self.joint), "backbone": "trained on"}
+        if part.startswith("blockdrop"):
+            return {"phases": [asdict(p) for p in self.plan]}
+        if part.startswith("skipnet"):
+            return {"phases": [asdict(p) for p in self.gates]}
+        return {"phase": asdict(self.scratch)}
+
+
+def _short(epochs: int, lr: float = 0.2) -> Phase:
+    return Phase(epochs, lr, 128, "crop+flip", ema=0.998, sizes=_SMALL_FIRST)
+
+
+def _long(epochs: int, lr: float) -> Phase:
+    return Phase(epochs, lr, 128, "crop+flip", ema=0.999, precision="bfloat16")
+
+
+RECIPES: dict[str, CifarRecipe] = {
+    "short": CifarRecipe(
+        nets={
+            8: _short(16),
+            14: _short(14),
+            20: _short(14),
+            32: _short(8, 0.15),
+            56: _short(8, 0.15),
+            110: _short(6, 0.1),
+        },
+        heads=Phase(20, 0.05, 256, "none"),
+        joint=Phase(4, 0.05, 128, "crop+flip", ema=0.998),
+        gates=(Phase(4, 0.02, 128, "crop+flip", ema=0.998), Phase(3, 0.01, 128, "crop+flip", ema=0.998)),
+        plan=(Phase(6, 0.02, 256, "crop+flip"), Phase(4, 0.01, 128, "crop+flip", ema=0.998)),
+        scratch=_short(20, 0.1),
+        grown={20: 8, 56: 20, 32: 8, 14: 8, 110: 20},
+    ),
+    "full": CifarRecipe(
+        nets={depth: _long(200, 0.1) for depth in (8, 14, 20, 32, 56, 110)},
+        heads=Phase(60, 0.05, 256, "crop+flip"),
+        joint=_long(60, 0.05),
+        gates=(_long(60, 0.05), _long(40, 0.01)),
+        plan=(_long(60, 0.02), _long(60, 0.01)),
+        scratch=_long(200, 0.1),
+    ),
+}

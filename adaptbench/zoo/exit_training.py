@@ -1,0 +1,240 @@
+"""How multi-exit nets are trained: all at once, heads on a frozen backbone, one head after another, from a teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from adaptbench.adaptive import DecisionGraph, MultiExit, Split
+from adaptbench.adaptive.model import frozen
+from adaptbench.errors import UsageError
+from adaptbench.zoo.objective import fit_objective
+from adaptbench.zoo.strategies import divergence, strategy
+from adaptbench.zoo.training import Training, fit
+
+_CHUNK = 500
+
+
+def train_jointly(
+    model: DecisionGraph,
+    split: Split,
+    name: str = "uniform",
+    *,
+    options: Mapping[str, Any] | None = None,
+    **settings: Any,
+) -> Training:
+    """Backbone and heads together, weighed by a strategy.
+
+    Args:
+        model: trained in place.
+        split: training samples.
+        name: of the strategy: "uniform", "linear", "weighted", "sdn", "adaloss", "dynexit", "boosted", "distilled".
+        options: of the strategy.
+        settings: as `fit` takes them.
+
+    Raises:
+        UsageError: no such strategy, or one that does not fit the model.
+    """
+    return fit_objective(strategy(name, model, **dict(options or {})), split, **settings)
+
+
+def train_heads(
+    model: MultiExit,
+    split: Split,
+    *,
+    exits: Sequence[int] | None = None,
+    distil: float = 0.0,
+    temperature: float = 3.0,
+    memory: int = 2 << 30,
+    augment: str = "none",
+    sizes: tuple[tuple[float, int], ...] = (),
+    evaluate: Callable[[nn.Module], Mapping[str, float]] | None = None,
+    **settings: Any,
+) -> Training:
+    """Exit heads on a frozen backbone; no weight, statistic or flag outside the trained heads changes.
+
+    The backbone runs in eval mode without gradients. Where pictures are not augmented or resized, what the heads' first
+    weights read is computed once and kept, if it fits into `memory`: an epoch then costs the heads alone. Heads share
+    nothing, so training them together is training each.
+
+    Args:
+        model: stages that end in features, heads that end in logits.
+        split: training samples.
+        exits: which heads, from 0; default all but the last, which is the net's own.
+        distil: weight α of α·T²·KL(last exit ‖ head) + (1 − α)·CE. At 1 no label is used.
+        temperature: T.
+        memory: bytes that kept features may take.
+        evaluate: figures to record after each epoch; sees the model.
+        augment, sizes, settings: as `fit` takes them.
+
+    Raises:
+        UsageError: an exit that does not exist or has no weights.
+    """
+    chosen = _exits(model, exits)
+    if not 0.0 <= distil <= 1.0:
+        raise UsageError(f"distil = {distil} is no share of the loss.", todo="Give a value between 0 and 1.")
+    heads = _Heads(model, chosen, distil, temperature)
+    keeps = augment == "none" and not sizes and heads.bytes_a_sample() * len(split) <= memory
+    with frozen(model):
+        if keeps:
+            split.require("train", "calibration", purpose="training")
+            heads.keep(split)
+            split = _numbered(split)
+        judge = None if evaluate is None else lambda _module: evaluate(model)
+        return fit(heads, split, _call, augment=augment, sizes=sizes, evaluate=judge, **settings)
+
+
+def train_backtrack(
+    model: MultiExit,
+    split: Split,
+    *,
+    backbone: Mapping[str, Any] | None,
+    heads: Mapping[str, Any],
+    folder: Path | None = None,
+) -> list[Training]:
+    """The whole net for its last exit first, then the earlier heads one after another, each its own weights only.
+
+    Berestizshevsky & Even, arXiv 1805.10982: "backtrack training". Later heads first.
+
+    Args:
+        model: trained in place.
+        split: training samples.
+        backbone: settings of `fit` for the first phase; None where the backbone is trained already.
+        heads: settings of `train_heads` for each head.
+        folder: for the phases' checkpoints.
+
+    Returns:
+        One training a phase.
+    """
+
+    def file(name: str) -> Path | None:
+        return None if folder is None else folder / f"{name}.progress.safetensors"
+
+    done = []
+    if backbone is not None:
+        path = nn.Sequential(*(model.stages[v] for v in model.reference), model.heads[model.reference[-1]])
+        done.append(fit(path, split, _plain, checkpoint=file("backbone"), **backbone))
+    done.extend(
+        train_heads(model, split, exits=[k], checkpoint=file(f"head{k + 1}"), **heads)
+        for k in reversed(range(len(model.stages) - 1))
+    )
+    return done
+
+
+def _plain(module: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    return F.cross_entropy(module(x), y)
+
+
+def _call(module: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    value: Tensor = module(x, y)
+    return value
+
+
+def _exits(model: MultiExit, exits: Sequence[int] | None) -> list[int]:
+    chosen = sorted(set(range(len(model.heads) - 1) if exits is None else exits))
+    odd = [k for k in chosen if not 0 <= k < len(model.heads)]
+    bare = [k for k in chosen if k not in odd and not any(True for _ in model.heads[k].parameters())]
+    if odd or bare or not chosen:
+        raise UsageError(
+            f"heads {chosen} were to be trained in a net of {len(model.heads)}.",
+            why="A head without weights has its classifier inside the stage: boosted nets are trained jointly."
+            if bare
+            else "",
+            todo=f"Exits are numbered 0 … {len(model.heads) - 1}.",
+        )
+    return chosen
+
+
+class _Heads(nn.Module):
+    """The heads in training as a module of their own; the net that feeds them is only looked at.
+
+    Args:
+        model: in eval mode, the trained heads aside. chosen: indices of the heads.
+        distil, temperature: α and T.
+    """
+
+    def __init__(self, model: MultiExit, chosen: list[int], distil: float, temperature: float) -> None:
+        super().__init__()
+        self.chosen, self.distil, self.temperature = chosen, distil, temperature
+        self._model = (model,)  # a tuple, so that its weights are not ours
+        parts = [_at_first_weight(model.heads[k]) for k in chosen]
+        self.pools = [pool for pool, _ in parts]  # no weights
+        self.heads = nn.ModuleList(head for _, head in parts)
+        self.kept: list[Tensor] = []
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """Σ of the heads' losses."""
+        inputs = self._look_up(x) if self.kept else self._compute(x)
+        value = torch.zeros((), device=x.device)
+        teacher = inputs.pop() if self.distil else None
+        for head, h in zip(self.heads, inputs, strict=True):
+            logits = head(h)
+            if self.distil < 1:
+                value = value + (1 - self.distil) * F.cross_entropy(logits, y)
+            if teacher is not None:
+                value = value + self.distil * divergence(logits[:, None], teacher[:, None], self.temperature).sum()
+        return value
+
+    @torch.no_grad()
+    def _compute(self, x: Tensor) -> list[Tensor]:
+        """What each head reads, and the last exit's logits where they teach."""
+        (model,) = self._model
+        last = len(model.stages) - 1 if self.distil else self.chosen[-1]
+        found: dict[int, Any] = {}
+        features: Any = x
+        for k in range(last + 1):
+            features = model.stages[k](features)
+            if k in self.chosen:
+                found[k] = self.pools[self.chosen.index(k)](features)
+        out = [found[k] for k in self.chosen]
+        return [*out, _in_eval(model.heads[-1], features)] if self.distil else out
+
+    def bytes_a_sample(self) -> int:
+        """Of what would be kept."""
+        (model,) = self._model
+        device = next(self.parameters()).device
+        with frozen(model):
+            inputs = self._compute(torch.full((1, *model.domain.shape), model.domain.low, device=device))
+        if not all(isinstance(h, Tensor) for h in inputs):  # features at several scales are not kept
+            return 1 << 62
+        return sum(h.numel() * h.element_size() for h in inputs)
+
+    def keep(self, split: Split) -> None:
+        """Run the backbone over all samples once."""
+        device = next(self.parameters()).device
+        chunks = [self._compute(x.to(device)) for x, _, _ in split.chunks(_CHUNK)]
+        self.kept = [torch.cat(parts) for parts in zip(*chunks, strict=True)]
+
+    def _look_up(self, x: Tensor) -> list[Tensor]:
+        places = torch.tensor([1, 1 << 8, 1 << 16, 1 << 24], device=x.device)
+        rows = ((x.flatten(1) * 255).round().long() * places).sum(1)
+        return [h[rows] for h in self.kept]
+
+
+def _in_eval(head: nn.Module, features: Any) -> Tensor:
+    """A head's answer whatever mode it is in: the last one teaches itself only in eval mode."""
+    with frozen(head):
+        out: Tensor = head(features)
+        return out
+
+
+def _at_first_weight(head: nn.Module) -> tuple[nn.Module, nn.Module]:
+    """A head in two: what comes before its first weight, and the rest."""
+    if not isinstance(head, nn.Sequential):
+        return nn.Identity(), head
+    bare = [not any(True for _ in part.parameters()) and not any(True for _ in part.buffers()) for part in head]
+    cut = bare.index(False)
+    return head[:cut], head[cut:]
+
+
+def _numbered(split: Split) -> Split:
+    """The split with each picture replaced by its row number, in four bytes: `fit` draws rows and mixes pictures."""
+    rows = torch.arange(len(split))
+    digits = torch.stack([(rows >> shift) & 255 for shift in (0, 8, 16, 24)], 1)
+    return replace(split, x=digits.to(torch.uint8).view(-1, 4, 1, 1))

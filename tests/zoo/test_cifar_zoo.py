@@ -1,0 +1,138 @@
+"""CIFAR parts and systems: trained on toy pictures, read back, put together; names and mistakes."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from adaptbench.adaptive import DecisionGraph, Split
+from adaptbench.errors import CheckpointError, UsageError
+from adaptbench.models import cifar
+from adaptbench.models.cifar import CifarPlan
+from adaptbench.registry import MODELS
+from adaptbench.zoo import cifar as cifar_zoo
+from adaptbench.zoo import loading, systems
+from adaptbench.zoo.cifar_recipes import RECIPES, CifarRecipe
+from adaptbench.zoo.loading import load_system, train_system
+from adaptbench.zoo.recipes import Phase
+
+TOY = CifarPlan("cifar10", 10)
+TINY = Phase(1, 0.01, 16, "none", sizes=((0.0, 8),))
+PLAIN = Phase(1, 0.01, 16, "none")
+
+
+class ToyData:
+    name = "cifar10"
+
+    def split(self, role):
+        n = {"train": 32, "calibration": 100, "test": 20}[role]
+        generator = torch.Generator().manual_seed(len(role))
+        x = torch.randint(0, 256, (n, 3, 32, 32), generator=generator, dtype=torch.uint8)
+        y = torch.arange(n) % 10
+        return Split("cifar10", role, x, y, torch.arange(n), tuple("abcdefghij"))
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    recipe = CifarRecipe(
+        nets={8: TINY, 20: TINY},
+        heads=PLAIN,
+        joint=TINY,
+        gates=(TINY, TINY),
+        plan=(TINY, TINY),
+        scratch=TINY,
+        grown={20: 8},
+        prices=(0.1, 0.3),
+    )
+    monkeypatch.setitem(cifar_zoo.RECIPES, "short", recipe)
+    return recipe
+
+
+def test_a_cascade_is_trained_read_back_and_runs(tmp_path, quick):
+    files = train_system("dag-selection", ToyData(), tmp_path)
+    assert {f.name for f in files} == {
+        "resnet8.safetensors", "resnet8.json", "resnet20.safetensors", "resnet20.json",
+        "dag-selection.policy.safetensors", "dag-selection.policy.json",
+    }  # fmt: skip
+    loaded = load_system("dag-selection", "cifar10", zoo=tmp_path)
+    assert loaded.model.node_names == ("resnet8", "resnet20")
+    assert loaded.card["weights"]["resnet20"]["settings"]["grown_from"] == 8
+    found = loaded.model.infer(ToyData().split("test").images())
+    assert len(found) == 20
+    card = json.loads((tmp_path / "cifar10" / "resnet20.json").read_text())
+    assert set(card["accuracy_test"]) == {"resnet8", "resnet20"}
+    assert [h["epoch"] for h in card["history"]] == [1]
+    assert {"accuracy_calibration", "nll"} <= set(card["history"][0])
+    kernels = load_file(tmp_path / "cifar10" / "resnet20.safetensors")
+    assert kernels["stage1_0.body.0.0.weight"].dtype == torch.float16
+    assert kernels["stage1_0.body.0.1.running_var"].dtype == torch.float32
+
+
+def test_exits_are_bolted_onto_the_net_as_trained(tmp_path, quick):
+    train_system("resnet20", ToyData(), tmp_path)
+    before = (tmp_path / "cifar10" / "resnet20.safetensors").read_bytes()
+    train_system("sdn", ToyData(), tmp_path)
+    train_system("exits-and-nets", ToyData(), tmp_path)
+    weights = load_file(tmp_path / "cifar10" / "resnet20.safetensors")
+    x = ToyData().split("test").images()
+    net = load_system("resnet20", "cifar10", zoo=tmp_path).model
+    for name in ("sdn", "exits-and-nets"):
+        model = load_system(name, "cifar10", zoo=tmp_path).model
+        assert isinstance(model, DecisionGraph)
+        torch.testing.assert_close(model.dense_logits(x)[:, -1], net.dense_logits(x)[:, 0])
+    assert (tmp_path / "cifar10" / "resnet20.safetensors").read_bytes() == before
+    assert weights.keys() == net.stages[0].state_dict().keys()
+
+
+@pytest.mark.parametrize("part", ["resnet20-paper-joint", "resnet20-class-means", "skipnet20-rnn", "blockdrop20"])
+def test_every_kind_of_part_trains(tmp_path, quick, part):
+    train_system(part, ToyData(), tmp_path)
+    card = json.loads((tmp_path / "cifar10" / f"{part}.json").read_text())
+    assert card["part"] == part
+    assert card["command"] == f"adaptbench train {part} --data cifar10"
+
+
+def test_finished_parts_are_not_trained_again(tmp_path, quick, monkeypatch):
+    train_system("resnet8", ToyData(), tmp_path)
+    monkeypatch.setattr(cifar_zoo, "fit", lambda *_, **__: pytest.fail("trained again"))
+    train_system("resnet8", ToyData(), tmp_path)
+
+
+def test_mistakes_are_named(tmp_path, quick):
+    with pytest.raises(UsageError, match="no part is called"):
+        train_system("resnet", ToyData(), tmp_path)
+    with pytest.raises(UsageError, match="no recipe is called"):
+        train_system("resnet8", ToyData(), tmp_path, recipe="shortt")
+    with pytest.raises(UsageError, match="built for CIFAR"):
+        load_system("sdn", "digits")
+    with pytest.raises(CheckpointError, match="there is no checkpoint for 'sdn'"):
+        load_system("sdn", "cifar100", zoo=tmp_path)
+
+
+def test_the_full_recipe_covers_every_published_depth():
+    assert set(RECIPES["full"].nets) == set(RECIPES["short"].nets) == {8, 14, 20, 32, 56, 110}
+    assert all(p.epochs >= 100 for p in RECIPES["full"].nets.values())
+    for depth, start in RECIPES["short"].grown.items():
+        assert (depth - 2) % (start - 2) == 0, "blocks must be a multiple"
+
+
+def test_every_registered_system_builds_for_cifar():
+    skipped = {"msdnet", "densenet121"}  # built in tests/models
+    for entry in MODELS:
+        system = MODELS.load(entry.name)
+        if not isinstance(system, systems.System) or entry.name in skipped:
+            continue
+        model = system.build(TOY)
+        for part in system.parts(TOY):
+            assert part.into(model).state_dict(), f"{entry.name}: {part.file}"
+
+
+def test_shipped_cifar_cards_state_their_accuracy():
+    for data in cifar.PLANS:
+        for place in sorted((loading.SHIPPED / data).glob("resnet*.json")):
+            card = json.loads(place.read_text(encoding="utf-8"))
+            assert card["data"] == data
+            assert card["history"], place
