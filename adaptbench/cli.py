@@ -386,9 +386,9 @@ def _names(kind: Kind) -> list[tuple[str, str]]:
     from adaptbench import registry
 
     if kind is Kind.suites:
-        from adaptbench.bench.suite import load_suite, suite_names
+        from adaptbench.bench.suite import suite_names, suite_title
 
-        return [(name, load_suite(name).suite.title) for name in suite_names()]
+        return [(name, suite_title(name)) for name in suite_names()]
     if kind is Kind.attacks:
         from adaptbench.attacks.catalogue import list_attacks
 

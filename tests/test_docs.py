@@ -12,8 +12,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 
-def _figures():
-    spec = importlib.util.spec_from_file_location("readme_figures", ROOT / "docs" / "readme_figures.py")
+def _script(name: str):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -22,10 +22,15 @@ def _figures():
 
 
 def test_readme_figures_are_those_of_the_committed_run() -> None:
-    module = _figures()
+    module = _script("readme_figures")
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     document = json.loads(module.SOURCE.read_text(encoding="utf-8"))
     assert module.readme(text, document) == text, "run python docs/readme_figures.py"
+
+
+def test_the_replication_page_is_that_of_the_committed_studies() -> None:
+    module = _script("replication_page")
+    assert module.page() == module.PAGE.read_text(encoding="utf-8"), "run python docs/replication_page.py"
 
 
 @pytest.mark.parametrize("page", ["README.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))])
@@ -50,6 +55,17 @@ def test_the_own_model_page_runs() -> None:
 def test_every_recipe_and_suite_names_its_purpose() -> None:
     from adaptbench.attacks import list_attacks
     from adaptbench.bench.suite import load_suite, suite_names
+    from adaptbench.study.spec import is_study, load_study
 
     assert all(listed.title for listed in list_attacks())
-    assert all(load_suite(name).suite.title for name in suite_names())
+    for name in suite_names():
+        assert load_study(name).study.title if is_study(name) else load_suite(name).suite.title
+
+
+def test_the_stateful_page_runs() -> None:
+    text = (ROOT / "docs" / "stateful-policies.md").read_text(encoding="utf-8")
+    block = re.search(r"```python\n(.*?)```", text, re.DOTALL)
+    assert block is not None
+    names: dict[str, object] = {}
+    exec(compile(block.group(1), "stateful-policies.md", "exec"), names)
+    assert len(names["records"]) == 5

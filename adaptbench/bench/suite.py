@@ -139,6 +139,19 @@ def suite_names() -> list[str]:
     return sorted({file.stem for folder in suite_folders() for file in folder.glob("*.yaml")})
 
 
+def suite_title(name: str) -> str:
+    """The title that a suite or study gives itself.
+
+    Raises:
+        SuiteError: there is no such file, or it is no mapping.
+    """
+    path = find_suite(name)
+    value = read(path).value
+    if not isinstance(value, dict):
+        raise SuiteError(f"{path}: a suite is a mapping of keys.", todo="See suites/bench.yaml.")
+    return str(value.get("title", ""))
+
+
 def load_suite(name: str, overrides: Sequence[str] = ()) -> LoadedSuite:
     """Read, override and check a suite.
 

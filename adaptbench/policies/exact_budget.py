@@ -35,7 +35,7 @@ class ExactBudget(ChainPolicy):
     """Go on where the expected gain in right answers, decided well from there on, exceeds the price of its cost.
 
     For a price μ of cost the best rule is dynamic programming from the last exit back: at k leave when
-    P(right at k) ≥ E[value of going on] − μ·(c_{k+1} − c_k). Fitted in three steps, all cross-fitted:
+    P(right at k) ≥ E[value of going on] − μ·(c_{k+1} − c_k). Fitted in three steps, the first two cross-fitted:
 
     1. at each exit, logistic regressions on its own and its history's features foretell whether this, the next and
        the last answer is right (targets: see `soft_correct`);

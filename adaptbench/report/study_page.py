@@ -8,6 +8,14 @@ from typing import Any
 
 from adaptbench.report import html, words
 from adaptbench.report.figures.study_curves import CAPTION, LEGEND, panels
+from adaptbench.report.study_tables import (
+    budget_error_table,
+    clock_table,
+    graph_title,
+    noise_table,
+    resplit_table,
+    stateful_table,
+)
 from adaptbench.report.tables import Builder, Cell, Column, Table
 from adaptbench.results.studies import read_study, reading, verdict
 
@@ -19,6 +27,7 @@ SECTIONS = {
     "chosen": "Points chosen on calibration",
     "budgets": "At equal realised cost",
     "promises": "Promises kept and broken",
+    "stateful": "State, and noise in training",
     "clock": "On the clock",
     "reproduce": "How to reproduce",
 }
@@ -56,9 +65,15 @@ def study_page(record: Mapping[str, Any]) -> str:
         caption=CAPTION,
         curve_tables=[_curve_table(record, key, graph) for key, graph in graphs.items()],
         chosen_tables=[_chosen_table(key, graph) for key, graph in graphs.items()],
-        budget_tables=[_budget_table(record, key, graph) for key, graph in graphs.items()],
-        resplit_tables=[_resplit_table(key, graph) for key, graph in graphs.items() if graph["resplits"]],
-        clock_tables=[_clock_table(key, graph) for key, graph in graphs.items() if graph["wall_clock"]],
+        budget_tables=[
+            table
+            for key, graph in graphs.items()
+            for table in (_budget_table(record, key, graph), budget_error_table(key, graph))
+        ],
+        resplit_tables=[resplit_table(key, graph) for key, graph in graphs.items() if graph["resplits"]],
+        stateful_tables=[stateful_table(key, graph) for key, graph in graphs.items() if graph.get("online")],
+        noise_tables=[noise_table(key, graph) for key, graph in graphs.items() if graph.get("gradient_noise")],
+        clock_tables=[clock_table(key, graph) for key, graph in graphs.items() if graph["wall_clock"]],
         command=str(record.get("command") or ""),
         facts=_facts(record),
         text=str(record.get("text") or ""),
@@ -135,8 +150,8 @@ def _curve_table(record: Mapping[str, Any], key: str, graph: Graph) -> Table:
     drops = list(next(iter(graph["policies"].values()))["cost_at_drop"])
     table = Builder(
         f"curve-{key}",
-        f"{_title(key, graph)}: the whole curve of each policy. Area: mean accuracy over costs up to the full net; "
-        "cost at a drop is read off the test curve (a description, not a choice)",
+        f"{graph_title(key, graph)}: the whole curve of each policy. Area: mean accuracy over costs up to the full "
+        "net; cost at a drop is read off the test curve (a description, not a choice)",
         (
             Column("policy", numeric=False),
             Column("area", unit="%"),
@@ -170,7 +185,7 @@ def _chosen_table(key: str, graph: Graph) -> Table:
     oracle = words.percent(graph["oracle"]["macs"] / graph["macs_full"])
     table = Builder(
         f"chosen-{key}",
-        f"{_title(key, graph)}: reference {words.percent(graph['reference_accuracy'], 2)} at "
+        f"{graph_title(key, graph)}: reference {words.percent(graph['reference_accuracy'], 2)} at "
         f"{words.macs(graph['macs_full'])} MACs; the oracle costs {oracle}",
         (
             Column("policy", numeric=False),
@@ -207,7 +222,7 @@ def _budget_table(record: Mapping[str, Any], key: str, graph: Graph) -> Table:
     budgets = graph["budgets"]
     table = Builder(
         f"budget-{key}",
-        f"{_title(key, graph)}: accuracy at a mean cost of so many per cent of the full net; under it, how far "
+        f"{graph_title(key, graph)}: accuracy at a mean cost of so many per cent of the full net; under it, how far "
         f"{record['ours']} is ahead, in points",
         (Column("policy", numeric=False), *(Column(f"{100 * b:g} %") for b in budgets)),
     )
@@ -231,71 +246,6 @@ def _budget_table(record: Mapping[str, Any], key: str, graph: Graph) -> Table:
             cells.append(Cell(words.percent(row["accuracy"], 2), value=100 * row["accuracy"], under=under))
         table.add(name, *cells, kind=kind)
     return table.build()
-
-
-def _resplit_table(key: str, graph: Graph) -> Table:
-    table = Builder(
-        f"resplit-{key}",
-        f"{_title(key, graph)}: ε over {graph['resplits'][0]['count']} re-splits",
-        (
-            Column("rule", numeric=False),
-            Column("ε", unit="points"),
-            Column("broken"),
-            Column("realised drop", unit="points"),
-            Column("drop / ε"),
-            Column("speed-up", unit="×"),
-        ),
-    )
-    for row in graph["resplits"]:
-        if not row["count"]:
-            continue
-        fidelity = row["fidelity"]
-        table.add(
-            row["policy"],
-            Cell(words.number(100 * row["epsilon"], 1), value=100 * row["epsilon"]),
-            Cell(f"{row['broken']} of {row['count']}", value=row["rate"], under=words.interval(row["rate_ci"], 0)),
-            Cell(
-                words.number(row["drop_points"]),
-                value=row["drop_points"],
-                under=f"5–95 %: {words.number(row['drop_points_5'])} to {words.number(row['drop_points_95'])}",
-            ),
-            Cell(words.number(fidelity), value=fidelity),
-            Cell(words.number(row["speedup"]), value=row["speedup"]),
-        )
-    return table.build()
-
-
-def _clock_table(key: str, graph: Graph) -> Table:
-    table = Builder(
-        f"clock-{key}",
-        f"{_title(key, graph)}: measured speed-up beside the MAC speed-up on the same inputs",
-        (
-            Column("point", numeric=False),
-            Column("batch"),
-            Column("measured", unit="×"),
-            Column("by MACs", unit="×"),
-            Column("per sample", unit="µs"),
-            Column("static, per sample", unit="µs"),
-        ),
-    )
-    for row in graph["wall_clock"]:
-        table.add(
-            row["point"],
-            Cell(words.count(row["batch_size"]), value=row["batch_size"]),
-            Cell(
-                words.number(row["speedup"]),
-                value=row["speedup"],
-                under=words.interval(row["speedup_ci"], 2, scale=1),
-            ),
-            Cell(words.number(row["macs_speedup"]), value=row["macs_speedup"]),
-            Cell(words.seconds(row["us_per_sample"] / 1e6), value=row["us_per_sample"]),
-            Cell(words.seconds(row["us_per_sample_static"] / 1e6), value=row["us_per_sample_static"]),
-        )
-    return table.build()
-
-
-def _title(key: str, graph: Graph) -> str:
-    return str(graph["title"] or f"{key} ({graph['model']} on {graph['data']})")
 
 
 def _facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -74,6 +75,22 @@ class Curve:
                 share = (accuracy - low) / (height - low) if height > low else 1.0
                 return float(self.macs[i - 1] + share * (self.macs[i] - self.macs[i - 1]))
         return None
+
+
+def mixed_cost(corners: Sequence[tuple[float, float]], budget: float) -> float | None:
+    """Mean cost on test of the mixture that meets a budget on the choosing part.
+
+    Args:
+        corners: (cost on the choosing part, cost on test), cheapest first. budget: in the same unit.
+
+    Returns:
+        None where the budget lies outside of what the corners cost on the choosing part.
+    """
+    for (low, low_test), (high, high_test) in pairwise(corners):
+        if low <= budget <= high:
+            share = (budget - low) / (high - low) if high > low else 1.0
+            return (1 - share) * low_test + share * high_test
+    return None
 
 
 def gain(ours: Curve, theirs: Curve, macs: float) -> Estimate | None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from adaptbench.adaptive import CalibrationLog, Policy
 from adaptbench.adaptive.log import is_correct
-from adaptbench.adaptive.replay import Point, Replay, evaluate_on, replay
+from adaptbench.adaptive.replay import Point, Replay, replay
 from adaptbench.errors import CalibrationError, CapabilityError, PolicyError, UsageError
 from adaptbench.policies.costs import policy_costs
 from adaptbench.policies.mixture import hull
@@ -124,9 +124,14 @@ def fit_family(
     return Family(name, tuple(members), fit_s, tuple(corners), settings=wanted)
 
 
+@torch.no_grad()
 def _member(policy: Policy, choosing: CalibrationLog) -> Member:
-    point = evaluate_on(policy, choosing)
-    return Member(policy, policy.knob_value, point, policy_costs(policy, choosing.structure))
+    """Its point on the choosing part, with what the policy itself costs."""
+    decide, predict = policy_costs(policy, choosing.structure)
+    found = replay(policy, choosing.structure, choosing.logits, seeds=torch.arange(len(choosing)))
+    macs = ((found.path * (choosing.node_macs + decide)).sum(1) + predict[found.exit]).double().mean().item()
+    accuracy = found.correct(choosing.labels, choosing.top).double().mean().item()
+    return Member(policy, policy.knob_value, Point(float("nan"), accuracy, macs, macs), (decide, predict))
 
 
 @torch.no_grad()

@@ -17,6 +17,7 @@ from adaptbench.bench.environment import check_device, describe_device, git_stat
 from adaptbench.bench.progress import Progress, Silent
 from adaptbench.data import load_data
 from adaptbench.errors import SuiteError
+from adaptbench.policies.gradient_noise import gradient_noise
 from adaptbench.results.studies import SCHEMA
 from adaptbench.study import compare
 from adaptbench.study.execute import execute
@@ -24,6 +25,7 @@ from adaptbench.study.logs import TestLog, calibration_log, test_log
 from adaptbench.study.members import Family, Member, Outcome, fit_family, outcome
 from adaptbench.study.resplits import resplit
 from adaptbench.study.spec import Graph, LoadedStudy, load_study
+from adaptbench.study.stateful import stateful
 from adaptbench.study.timing import wall_clock
 from adaptbench.zoo.loading import load_system
 
@@ -173,7 +175,10 @@ class _GraphStudy:
             "failed": failed,
             "budgets": list(self.spec.budgets),
             "at_budget": self._at_budgets(curves),
+            "budget_error": self._budget_errors(families, outcomes),
             "resplits": self._resplits(calibration, test),
+            "online": self._online(calibration, test),
+            "gradient_noise": self._noise(calibration),
             "wall_clock": self._wall_clock(families, chosen, test_split),
         }
 
@@ -292,6 +297,25 @@ class _GraphStudy:
             "settings": [{"setting": v} | point(o) for v, o in self._settings[family.name].items()],
         }
 
+    def _budget_errors(self, families: dict[str, Family], outcomes: dict[str, list[Outcome]]) -> dict[str, Any]:
+        """Realised mean cost on test against the budget asked, by a mixture of corners or by the policy itself."""
+        found: dict[str, Any] = {}
+        for name, family in families.items():
+            mixed = []
+            corners = [(family.members[i].chosen_on.macs_mean, outcomes[name][i].macs_mean) for i in family.corners]
+            for budget in self.spec.budgets:
+                realised = compare.mixed_cost(corners, budget * self.full)
+                mixed.append(None if realised is None else realised / (budget * self.full) - 1)
+            own = None
+            if family.members[0].policy.knob == "budget":
+                own = [
+                    [m.setting / self.full, o.macs_mean / m.setting - 1]
+                    for m, o in zip(family.members, outcomes[name], strict=True)
+                    if m.setting
+                ]
+            found[name] = {"mixture": mixed, "own": own}
+        return found
+
     def _at_budgets(self, curves: dict[str, compare.Curve]) -> list[dict[str, Any]]:
         """Accuracy at equal realised cost, and our gain over each policy and each policy's over the paper's."""
         rows = []
@@ -352,6 +376,19 @@ class _GraphStudy:
             seed=self.spec.seed,
             progress=self.progress,
         )
+
+    def _online(self, calibration: CalibrationLog, test: TestLog) -> dict[str, Any] | None:
+        if self.spec.online is None or not self.model.structure.is_chain:
+            return None
+        self.progress.begin(f"streaming  {self.key}", 1)
+        found = stateful(calibration, test, self.spec.online, top=self.graph.top, full=self.full)
+        self.progress.end()
+        return found
+
+    def _noise(self, calibration: CalibrationLog) -> list[dict[str, float]]:
+        if not self.model.structure.is_chain:
+            return []
+        return [gradient_noise(calibration, price=price, seed=self.spec.seed) for price in self.spec.gradient_noise]
 
     def _wall_clock(
         self, families: dict[str, Family], chosen: dict[str, dict[float, int]], split: Any

@@ -82,6 +82,23 @@ class Resplits(_Strict):
     policies: Annotated[list[str], Field(min_length=1)]
 
 
+class Online(_Strict):
+    """A policy with state across samples, over several shuffles of the test stream.
+
+    Args:
+        mu: UEE-UCB's price of the whole net. budget: the closed loop's, a share of the full net's MACs.
+        base: the policy whose knob the loop turns. window: samples between two looks. orders: seeds of the shuffles.
+        flood: share of the stream that an attacker sends, for what it does to everybody's accuracy.
+    """
+
+    mu: Annotated[float, Field(gt=0)] = 0.1
+    budget: Share = 0.6
+    base: str = "uniform"
+    window: Annotated[int, Field(ge=1)] = 64
+    orders: list[int] = [0, 1, 2, 3, 4]
+    flood: Annotated[float, Field(gt=0, lt=1)] = 0.2
+
+
 class Study(_Strict):
     """The whole file; see ``suites/replicate-softmax-threshold.yaml``.
 
@@ -92,6 +109,8 @@ class Study(_Strict):
         drops: accuracy that may be lost, fractions; a point is chosen for each on calibration.
         budgets: mean cost as a share of the reference net, for the table at equal realised cost.
         settings: policy → knob values shown one by one, as a paper's table has them.
+        online: stateful policies over shuffles. gradient_noise: λ values at which the learned cascade's two estimators
+            are compared.
         execute: policies whose chosen points are run for real and compared with the log (default: paper and ours).
     """
 
@@ -106,6 +125,8 @@ class Study(_Strict):
     settings: dict[str, list[float]] = {}
     execute: list[str] | None = None
     resplits: Resplits | None = None
+    online: Online | None = None
+    gradient_noise: list[float] = []
     published: list[Published] = []
     measure: Measure | None = None
     choosing: Annotated[float, Field(gt=0, lt=1)] = 0.4

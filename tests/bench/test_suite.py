@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from adaptbench.bench.suite import find_suite, load_suite, suite_names
+from adaptbench.bench.suite import find_suite, load_suite, suite_names, suite_title
 from adaptbench.errors import SuiteError, UsageError
+from adaptbench.study.spec import is_study, load_study
 
 GOOD = """\
 title: a small one
@@ -106,7 +107,8 @@ def test_a_wrong_override_names_itself(suite_file) -> None:
 def test_every_shipped_suite_is_valid() -> None:
     assert {"bench", "ci", "fashion-mnist"} <= set(suite_names())
     for name in suite_names():
-        assert load_suite(name).suite.title
+        assert load_study(name).study.title if is_study(name) else load_suite(name).suite.title
+        assert suite_title(name)
 
 
 def test_an_unknown_suite_offers_the_nearest() -> None:

@@ -79,17 +79,18 @@ def test_a_budget_is_met_on_new_samples(well_fitted, fresh, budget):
     assert evaluate_on(well_fitted.at(budget), fresh).cost_mean == pytest.approx(budget, rel=0.01)
 
 
-@pytest.mark.parametrize("budget", [15.0, 60.0, 100.0])
-def test_a_budget_is_missed_by_chance_alone(fresh, budget):
+def test_a_budget_is_missed_by_chance_alone(fresh):
     """Over fits on other samples the error is as large as sampling makes it, and to neither side."""
+    part = fresh.part(torch.arange(20_000))
     errors = []
     for seed in range(8):
-        policy = ExactBudget.fit(noisy_log(600, 100 + seed), budget=budget, margin=0.0, folds=3)
-        spread = float(np.interp(budget, policy.costs.flip(0).numpy(), policy.spreads.flip(0).numpy()))
-        error = evaluate_on(policy, fresh).cost_mean - budget
-        errors.append(error / (spread * (1 / 600 + 1 / len(fresh)) ** 0.5))
-    assert abs(np.mean(errors)) < 1.2
-    assert np.sqrt(np.mean(np.square(errors))) < 2.0
+        fitted = ExactBudget.fit(noisy_log(600, 100 + seed), budget=60.0, margin=0.0, folds=2)
+        costs, spreads = fitted.costs.flip(0).numpy(), fitted.spreads.flip(0).numpy()
+        for budget in (15.0, 60.0, 100.0):
+            chance = float(np.interp(budget, costs, spreads)) * (1 / 600 + 1 / len(part)) ** 0.5
+            errors.append((evaluate_on(fitted.at(budget), part).cost_mean - budget) / chance)
+    assert abs(np.mean(errors)) < 0.6
+    assert np.sqrt(np.mean(np.square(errors))) < 1.5
 
 
 def test_a_wrong_budget_would_be_found(well_fitted, fresh):

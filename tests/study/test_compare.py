@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adaptbench.adaptive.replay import Replay
-from adaptbench.study.compare import Curve, drop, gain, oracle_macs, oracle_share
+from adaptbench.study.compare import Curve, drop, gain, mixed_cost, oracle_macs, oracle_share
 from adaptbench.study.members import Outcome
 
 
@@ -78,3 +78,11 @@ def test_no_mixture_of_corners_beats_the_curve():
         for share in (0.25, 0.5):
             macs = (1 - share) * a.macs_mean + share * b.macs_mean
             assert curve.at(macs).mean() == pytest.approx((1 - share) * a.accuracy + share * b.accuracy)
+
+
+def test_a_mixture_made_on_calibration_is_priced_on_test():
+    corners = [(10.0, 11.0), (20.0, 19.0), (40.0, 44.0)]
+    assert mixed_cost(corners, 15.0) == pytest.approx(15.0)
+    assert mixed_cost(corners, 30.0) == pytest.approx(31.5)
+    assert mixed_cost(corners, 9.0) is None
+    assert mixed_cost(corners, 41.0) is None

@@ -34,6 +34,8 @@ drops: [0, 0.02]
 budgets: [0.3, 0.6]
 settings: {softmax-threshold: [0.01]}
 resplits: {count: 3, epsilons: [0.05], policies: [joint-threshold]}
+online: {orders: [0, 1], window: 32, budget: 0.7}
+gradient_noise: [0.05]
 measure: {batch_sizes: [8], blocks: 6, window_s: 0.02, warmup_s: 0.01, samples: 16}
 published:
   - claim: faster
@@ -149,6 +151,26 @@ def test_a_planted_leak_is_caught(place, monkeypatch):
     (place / "leak.yaml").write_text(STUDY.replace("uniform, random", "uniform, peeks"), encoding="utf-8")
     with pytest.raises(LeakageError, match="test labels were read"):
         run_study(str(place / "leak.yaml"), out=place / "leak")
+
+
+def test_stateful_policies_are_streamed_over_shuffles(record):
+    online = record["graphs"]["digits"]["online"]
+    assert online["orders"] == [0, 1]
+    for name in ("uee-ucb", "closed-loop"):
+        found = online[name]
+        assert found["accuracy"]["low"] <= found["accuracy"]["mean"] <= found["accuracy"]["high"]
+        assert 0 < found["cost_share"]["mean"] < 1.3
+    assert online["closed-loop"]["flood_cost_of_budget"] < online["closed-loop"]["flood_cost_of_budget_open"]
+    (noise,) = record["graphs"]["digits"]["gradient_noise"]
+    assert noise["ratio"] > 1.5, "REINFORCE must be noisier than the exact sum"
+    assert noise["cosine"] > 0.5
+
+
+def test_budgets_are_met_by_mixtures(record):
+    found = record["graphs"]["digits"]["budget_error"]
+    errors = [error for name in found for error in found[name]["mixture"] if error is not None]
+    assert errors
+    assert max(map(abs, errors)) < 0.15
 
 
 def test_the_command_line_and_the_page(place, monkeypatch):

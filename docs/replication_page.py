@@ -1,0 +1,136 @@
+"""Write docs/replication.md from the committed studies; a test holds the page and the summaries together.
+
+python docs/replication_page.py
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+PUBLISHED = ROOT / "reports" / "published"
+PAGE = ROOT / "docs" / "replication.md"
+
+HEAD = """# Replication
+
+Written by `python docs/replication_page.py` from the committed studies; do not edit. Each study is one command, from
+shipped checkpoints; data sets are read from `ADAPTBENCH_DATA`.
+
+Rules that hold for every figure: policies are fitted on one part of the calibration split and chosen on the other; a
+hash of everything fitted and chosen is taken before test labels are opened; the chosen points were then executed, and
+every sample's way, answer and MACs compared with the log. “Ours” against a published figure is the replicated rule
+unless the claim says otherwise. Provenance: [abs] abstract or venue page, [xls] the authors' spreadsheet, [code] their
+repository, [2nd] a secondary source.
+"""
+
+Record = dict[str, Any]
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    return "–" if value is None else f"{value:.{digits}f}".replace("-", "−")
+
+
+def span(interval: list[float] | None, digits: int = 2) -> str:
+    return "" if interval is None else f" [{number(interval[0], digits)}, {number(interval[1], digits)}]"
+
+
+def published(record: Record) -> list[str]:
+    from adaptbench.results.studies import reading, verdict
+
+    lines = ["| claim | published | read from | ours | verdict | why |", "|---|---|---|---|---|---|"]
+    for figure in record["published"]:
+        value, interval = reading(record, figure["ours"]) if figure["ours"] else (None, None)
+        theirs = number(figure["value"]) if figure["ours"] else "–"
+        source = "target" if figure["target"] else figure["provenance"]
+        ours = number(value) + span(interval)
+        lines.append(
+            f"| {figure['claim']} | {theirs} | {source} | {ours} | {verdict(figure, value, interval)} | {figure['why']} |"
+        )
+    return lines
+
+
+def chosen(record: Record, graph: Record) -> list[str]:
+    drops = [point["drop"] for point in graph["policies"][record["paper"]]["chosen"]]
+    lines = [
+        "| policy | area, % | " + " | ".join(f"for −{100 * d:g} points" for d in drops) + " |",
+        "|---|---|" + "---|" * len(drops),
+    ]
+    ranked = sorted(graph["policies"].items(), key=lambda item: -(item[1]["area"] or 0))
+    for name, found in ranked:
+        cells = [f"{number(p['drop_points'])} at {number(p['speedup'])} ×" for p in found["chosen"]]
+        strong = f"**{name}**" if name in (record["paper"], record["ours"]) else name
+        area = found["area"]
+        lines.append(f"| {strong} | {number(None if area is None else 100 * area)} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def executed(graph: Record) -> str:
+    ran = [p["executed"] for r in graph["policies"].values() for p in r["chosen"] if p.get("executed")]
+    differing, ties = sum(e["differing"] for e in ran), sum(e["ties"] for e in ran)
+    return f"{len(ran)} points executed on {graph['n_test']:,} samples each: {differing} differ, {ties} ties.".replace(
+        ",", " "
+    )
+
+
+def resplits(graph: Record) -> list[str]:
+    if not graph["resplits"]:
+        return []
+    lines = ["", "| rule | ε, points | broken | mean drop, points | speed-up |", "|---|---|---|---|---|"]
+    lines += [
+        f"| {row['policy']} | {100 * row['epsilon']:g} | {row['broken']} of {row['count']} | "
+        f"{number(row['drop_points'])} | {number(row['speedup'])} |"
+        for row in graph["resplits"]
+        if row["count"]
+    ]
+    return lines
+
+
+def clock(graph: Record) -> list[str]:
+    if not graph["wall_clock"]:
+        return []
+    lines = ["", "| point | batch | measured speed-up | by MACs |", "|---|---|---|---|"]
+    lines += [
+        f"| {row['point']} | {row['batch_size']} | {number(row['speedup'])}{span(row['speedup_ci'])} | "
+        f"{number(row['macs_speedup'])} |"
+        for row in graph["wall_clock"]
+    ]
+    return lines
+
+
+def study(record: Record, name: str) -> list[str]:
+    lines = [f"\n## {record['title']}\n", f"{record['cite']}.", ""]
+    lines += [
+        f"`{record['command'] or 'adaptbench run ' + record['name']}`, [summary](../reports/published/{name}).",
+        *(f"{note}" for note in record["notes"]),
+        "",
+    ]
+    if record["published"]:
+        lines += published(record)
+    for key, graph in record["graphs"].items():
+        oracle = graph["oracle"]["macs"] / graph["macs_full"]
+        lines += [
+            f"\n### {graph['title'] or key}\n",
+            f"Reference {number(100 * graph['reference_accuracy'])} % (top-{graph['top']}) at "
+            f"{graph['macs_full'] / 1e6:.1f} M MACs; the oracle needs {number(100 * oracle, 1)} %. {executed(graph)}",
+            "",
+            *chosen(record, graph),
+            *resplits(graph),
+            *clock(graph),
+        ]
+    return lines
+
+
+def page(folder: Path = PUBLISHED) -> str:
+    from adaptbench.results.studies import read_study
+
+    lines = [HEAD]
+    for file in sorted(folder.glob("replicate-*.json")):
+        lines += study(read_study(file), file.name)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
+    sys.stdout.write(f"{PAGE.relative_to(ROOT)}\n")
