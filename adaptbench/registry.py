@@ -204,6 +204,24 @@ POLICIES = Registry(
         ),
         "myopic": ("adaptbench.policies.dag_selection:Myopic", "cost-sensitive, looks one node ahead"),
         "uniform": ("adaptbench.policies.uniform:UniformThreshold", "one confidence threshold for every node"),
+        "entropy": ("adaptbench.policies.entropy:EntropyThreshold", "one entropy threshold for every exit"),
+        "msdnet-budget": (
+            "adaptbench.policies.budgeted:MsdnetBudget",
+            "top-probability thresholds from geometric quotas for a budget",
+        ),
+        "branchynet-budget": (
+            "adaptbench.policies.budgeted:BranchyNetBudget",
+            "entropy thresholds from geometric quotas for a budget",
+        ),
+        "pabee-budget": (
+            "adaptbench.policies.budgeted:PabeeBudget",
+            "vote-ratio thresholds from geometric quotas for a budget",
+        ),
+        "eenet": ("adaptbench.policies.eenet:EENet", "learned scores and exit shares for a soft budget"),
+        "exact-budget": (
+            "adaptbench.policies.exact_budget:ExactBudget",
+            "learned worth of going on, priced to meet a mean budget",
+        ),
         "committees": (
             "adaptbench.policies.committees:Committees",
             "the average of all nets run answers; its confidence decides (Wang et al. 2022)",

@@ -45,9 +45,8 @@ def published(record: Record) -> list[str]:
         theirs = number(figure["value"]) if figure["ours"] else "–"
         source = "target" if figure["target"] else figure["provenance"]
         ours = number(value) + span(interval)
-        lines.append(
-            f"| {figure['claim']} | {theirs} | {source} | {ours} | {verdict(figure, value, interval)} | {figure['why']} |"
-        )
+        cells = [figure["claim"], theirs, source, ours, verdict(figure, value, interval), figure["why"]]
+        lines.append("| " + " | ".join(cells) + " |")
     return lines
 
 

@@ -17,9 +17,13 @@ from adaptbench.policies.softmax_threshold import PublishedThreshold, SoftmaxThr
 from adaptbench.policies.uniform import UniformThreshold
 
 if TYPE_CHECKING:
+    from adaptbench.policies.budgeted import BranchyNetBudget, MsdnetBudget, PabeeBudget
     from adaptbench.policies.committees import Committees
     from adaptbench.policies.distilled_oracle import DistilledOracle
     from adaptbench.policies.ebjr import EnergyRouting
+    from adaptbench.policies.eenet import EENet
+    from adaptbench.policies.entropy import EntropyThreshold
+    from adaptbench.policies.exact_budget import ExactBudget
     from adaptbench.policies.fitted_q import FittedQ
     from adaptbench.policies.fixed_exit import FixedExit
     from adaptbench.policies.jei_dnn import JeiGates
@@ -33,6 +37,12 @@ if TYPE_CHECKING:
     from adaptbench.policies.ztw import GeometricEnsemble
 
 _LATER = {
+    "ExactBudget": "exact_budget",
+    "EENet": "eenet",
+    "EntropyThreshold": "entropy",
+    "PabeeBudget": "budgeted",
+    "BranchyNetBudget": "budgeted",
+    "MsdnetBudget": "budgeted",
     "Committees": "committees",
     "DistilledOracle": "distilled_oracle",
     "EnergyRouting": "ebjr",
@@ -50,11 +60,15 @@ _LATER = {
 }
 
 __all__ = [
+    "BranchyNetBudget",
     "ChainPolicy",
     "Committees",
     "DagSelection",
     "DistilledOracle",
+    "EENet",
     "EnergyRouting",
+    "EntropyThreshold",
+    "ExactBudget",
     "FittedQ",
     "FixedExit",
     "GeometricEnsemble",
@@ -64,9 +78,11 @@ __all__ = [
     "LearnedCascade",
     "LebovitzPair",
     "Mixture",
+    "MsdnetBudget",
     "Myopic",
     "NeverStop",
     "Oracle",
+    "PabeeBudget",
     "Patience",
     "Policy",
     "PublishedThreshold",

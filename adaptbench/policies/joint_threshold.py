@@ -179,7 +179,7 @@ def threshold_path(log: CalibrationLog, prices: int = 40) -> ThresholdPath:
 def first_exit(confidence: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
     """(N,) exit of each sample. confidence: (N, K−1). thresholds: (K−1,)."""
     last = np.ones((len(confidence), 1), dtype=bool)
-    return np.concatenate([confidence >= thresholds, last], axis=1).argmax(1)
+    return np.asarray(np.concatenate([confidence >= thresholds, last], axis=1).argmax(1))
 
 
 def ascend(confidence: np.ndarray, worth: np.ndarray, start: np.ndarray) -> np.ndarray:

@@ -41,7 +41,7 @@ def upper_bound(losses: np.ndarray, beta: float, kind: Bound = "betting") -> np.
     if kind == "clopper-pearson":
         return _clopper_pearson(losses, beta)
     if kind == "hoeffding":
-        return np.minimum(1.0, losses.mean(0) + 2.0 * np.sqrt(np.log(1 / beta) / (2 * len(losses))))
+        return np.asarray(np.minimum(1.0, losses.mean(0) + 2.0 * np.sqrt(np.log(1 / beta) / (2 * len(losses)))))
     raise UsageError(f"no bound is called '{kind}'.", todo="There are: betting, clopper-pearson, hoeffding.")
 
 

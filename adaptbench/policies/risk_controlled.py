@@ -47,7 +47,7 @@ class RiskControlled(JointThreshold):
         super().__init__(path, drops, costs, epsilon, cost_unit=cost_unit)
 
     @classmethod
-    def fit(  # type: ignore[override]
+    def fit(
         cls,
         log: CalibrationLog,
         *,
