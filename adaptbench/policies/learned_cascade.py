@@ -33,16 +33,26 @@ class LearnedCascade(ChainPolicy):
         deciders: nets that have a next one.
         threshold: t in (0, 1), the global knob; 0.5 as trained.
         hidden: width of the modules.
+        cost_unit: what λ was paid in.
     """
 
     name = "learned-cascade"
     knob = "t"
 
-    def __init__(self, n_classes: int, deciders: int, threshold: float = 0.5, hidden: int = 32) -> None:
+    def __init__(
+        self,
+        n_classes: int,
+        deciders: int,
+        threshold: float = 0.5,
+        hidden: int = 32,
+        *,
+        cost_unit: str = "macs",
+    ) -> None:
         super().__init__()
         if not 0.0 < threshold < 1.0:
             raise UsageError(f"t = {threshold} is no probability to stop at.", todo="Give a value between 0 and 1.")
         self.n_classes, self.hidden, self.threshold = n_classes, hidden, float(threshold)
+        self.cost_unit = cost_unit
         self.selectors = nn.ModuleList(selection_module(feature_width(n_classes), 1, hidden) for _ in range(deciders))
 
     def bind(self, structure: Structure) -> None:
@@ -105,7 +115,7 @@ class LearnedCascade(ChainPolicy):
                 f"{len(log)} calibration samples are too few to fit selection modules.", todo="Give 50 or more."
             )
         generator = torch.Generator().manual_seed(seed)
-        policy = cls(log.structure.n_classes, len(log.structure.names) - 1)
+        policy = cls(log.structure.n_classes, len(log.structure.names) - 1, cost_unit=log.cost_unit)
         if start is None:
             seed_weights(policy, generator)
         else:
@@ -176,7 +186,13 @@ class LearnedCascade(ChainPolicy):
     @classmethod
     def from_state(cls, settings: dict[str, Any], tensors: dict[str, Tensor]) -> Self:
         """Rebuild from a checkpoint."""
-        policy = cls(settings["n_classes"], settings["deciders"], settings["t"], settings["hidden"])
+        policy = cls(
+            settings["n_classes"],
+            settings["deciders"],
+            settings["t"],
+            settings["hidden"],
+            cost_unit=settings.get("cost_unit", "macs"),
+        )
         policy.load_state_dict(tensors)
         return policy.requires_grad_(False)
 
@@ -187,7 +203,7 @@ class LearnedCascade(ChainPolicy):
 
     def at(self, value: float) -> Self:
         """The same modules, stopping at another probability."""
-        other = type(self)(self.n_classes, len(self.selectors), value, self.hidden)
+        other = type(self)(self.n_classes, len(self.selectors), value, self.hidden, cost_unit=self.cost_unit)
         other.load_state_dict(self.state_dict())
         return other.requires_grad_(False)
 
@@ -198,6 +214,7 @@ class LearnedCascade(ChainPolicy):
             "n_classes": self.n_classes,
             "deciders": len(self.selectors),
             "hidden": self.hidden,
+            "cost_unit": self.cost_unit,
         }
 
 
