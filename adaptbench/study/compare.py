@@ -29,14 +29,21 @@ class Curve:
     correct: np.ndarray
 
     @classmethod
-    def through(cls, corners: Sequence[Outcome]) -> Curve:
-        """From the corners' outcomes; a corner that costs more than the next one is left out."""
-        kept: list[Outcome] = []
-        for found in corners:  # cheapest on the choosing part first; later ones were more accurate there
-            while kept and kept[-1].macs_mean >= found.macs_mean:
+    def through(cls, corners: Sequence[Outcome], start: Curve | None = None) -> Curve:
+        """From the corners' outcomes; a corner that costs more than the next one is left out.
+
+        Args:
+            corners: cheapest on the choosing part first; later ones were more accurate there.
+            start: a point that every policy can reach, such as always stopping at the first node, so that all curves
+                begin at the same cost.
+        """
+        kept = [] if start is None else [(float(start.macs[0]), start.correct[0])]
+        for found in corners:
+            while kept and kept[-1][0] >= found.macs_mean and (start is None or len(kept) > 1):
                 kept.pop()
-            kept.append(found)
-        return cls(np.array([f.macs_mean for f in kept]), np.stack([f.correct for f in kept]))
+            if not kept or found.macs_mean > kept[-1][0]:
+                kept.append((found.macs_mean, found.correct))
+        return cls(np.array([macs for macs, _ in kept]), np.stack([correct for _, correct in kept]))
 
     def at(self, macs: float) -> np.ndarray | None:
         """(N,) expected correctness at a mean cost of exactly `macs`; None below the cheapest corner.

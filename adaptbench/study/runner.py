@@ -23,6 +23,7 @@ from adaptbench.study import compare
 from adaptbench.study.execute import execute
 from adaptbench.study.logs import TestLog, calibration_log, test_log
 from adaptbench.study.members import Family, Member, Outcome, fit_family, outcome
+from adaptbench.study.records import Sheet
 from adaptbench.study.resplits import resplit
 from adaptbench.study.spec import Graph, LoadedStudy, load_study
 from adaptbench.study.stateful import stateful
@@ -133,16 +134,19 @@ class _GraphStudy:
         families, chosen = self._choose(calibration)
         test.labels.unseal(_digest(families, chosen))
         outcomes = self._outcomes(families, test)
-        curves = {name: compare.Curve.through([outcomes[name][i] for i in f.corners]) for name, f in families.items()}
-        reference = self._reference(test)
+        correct = self._node_correct(test)
+        reference = np.asarray(correct[:, self.model.reference[-1]])
+        entry = compare.Curve(np.array([float(self.model.node_macs[0])]), correct[None, :, 0])
+        curves = {
+            name: compare.Curve.through([outcomes[name][i] for i in f.corners], entry) for name, f in families.items()
+        }
         ways = cheapest_ways(self.model.structure.successors, self.model.node_macs)
         costs = [sum(self.model.node_macs[v] for v in way) for way in ways]
-        correct = self._node_correct(test)
         oracle, oracle_accuracy = compare.oracle_macs(correct, costs)
         agreement, _ = compare.oracle_macs(self._agreement(test), costs)
-        low = float(min(costs))
+        sheet = Sheet(self.spec, self.full, oracle, reference, len(self.model.node_names))
         records = {
-            name: self._policy_record(family, chosen.get(name, {}), outcomes, curves, reference, oracle, low)
+            name: sheet.policy(family, chosen[name], outcomes[name], curves[name], self._settings[name])
             for name, family in families.items()
         }
         self._execute(families, chosen, outcomes, test_split, records)
@@ -174,8 +178,8 @@ class _GraphStudy:
             "policies": records,
             "failed": failed,
             "budgets": list(self.spec.budgets),
-            "at_budget": self._at_budgets(curves),
-            "budget_error": self._budget_errors(families, outcomes),
+            "at_budget": sheet.at_budgets(curves),
+            "budget_error": sheet.budget_errors(families, outcomes),
             "resplits": self._resplits(calibration, test),
             "online": self._online(calibration, test),
             "gradient_noise": self._noise(calibration),
@@ -212,9 +216,6 @@ class _GraphStudy:
 
         return is_correct(test.logits, test.labels.values[:, None], self.graph.top).numpy()
 
-    def _reference(self, test: TestLog) -> np.ndarray:
-        return np.asarray(self._node_correct(test)[:, self.model.reference[-1]])
-
     def _agreement(self, test: TestLog) -> np.ndarray:
         answers = test.logits.argmax(-1)
         return (answers == answers[:, [self.model.reference[-1]]]).numpy()
@@ -243,100 +244,6 @@ class _GraphStudy:
             macs += self.model.node_macs[at]
             at = self.model.reads[at]
         return macs
-
-    def _policy_record(
-        self,
-        family: Family,
-        chosen: dict[float, int],
-        outcomes: dict[str, list[Outcome]],
-        curves: dict[str, compare.Curve],
-        reference: np.ndarray,
-        oracle: float,
-        low: float,
-    ) -> dict[str, Any]:
-        mine, curve = outcomes[family.name], curves[family.name]
-
-        def point(found: Outcome) -> dict[str, Any]:
-            lost = compare.drop(reference, found.correct)
-            return {
-                "macs_mean": found.macs_mean,
-                "cost_share": found.macs_mean / self.full,
-                "speedup": self.full / found.macs_mean,
-                "accuracy": found.accuracy,
-                "drop_points": 100 * lost.value,
-                "drop_points_ci": [100 * lost.low, 100 * lost.high],
-                "oracle_share": compare.oracle_share(found.macs_mean, self.full, oracle),
-                "exits": np.bincount(found.replay.exit.numpy(), minlength=len(self.model.node_names)).tolist(),
-            }
-
-        accuracy = float(reference.mean())
-        return {
-            "fit_s": family.fit_s,
-            "members": len(family.members),
-            "curve": [
-                {
-                    "setting": m.setting,
-                    "cost_share": o.macs_mean / self.full,
-                    "accuracy": o.accuracy,
-                    "choosing_cost_share": m.chosen_on.macs_mean / self.full,
-                    "choosing_accuracy": m.chosen_on.accuracy,
-                    "corner": i in family.corners,
-                }
-                for i, (m, o) in enumerate(zip(family.members, mine, strict=True))
-            ],
-            "area": curve.area(max(low, float(curve.macs[0])), self.full),
-            "area_from": float(curve.macs[0]) / self.full,
-            "cost_at_drop": {
-                str(d): None if (c := curve.cost_at(accuracy - d)) is None else c / self.full for d in self.spec.drops
-            },
-            "chosen": [
-                {"drop": d, "setting": family.members[i].setting, "policy": family.members[i].policy.describe()}
-                | point(mine[i])
-                for d, i in chosen.items()
-            ],
-            "settings": [{"setting": v} | point(o) for v, o in self._settings[family.name].items()],
-        }
-
-    def _budget_errors(self, families: dict[str, Family], outcomes: dict[str, list[Outcome]]) -> dict[str, Any]:
-        """Realised mean cost on test against the budget asked, by a mixture of corners or by the policy itself."""
-        found: dict[str, Any] = {}
-        for name, family in families.items():
-            mixed = []
-            corners = [(family.members[i].chosen_on.macs_mean, outcomes[name][i].macs_mean) for i in family.corners]
-            for budget in self.spec.budgets:
-                realised = compare.mixed_cost(corners, budget * self.full)
-                mixed.append(None if realised is None else realised / (budget * self.full) - 1)
-            own = None
-            if family.members[0].policy.knob == "budget":
-                own = [
-                    [m.setting / self.full, o.macs_mean / m.setting - 1]
-                    for m, o in zip(family.members, outcomes[name], strict=True)
-                    if m.setting
-                ]
-            found[name] = {"mixture": mixed, "own": own}
-        return found
-
-    def _at_budgets(self, curves: dict[str, compare.Curve]) -> list[dict[str, Any]]:
-        """Accuracy at equal realised cost, and our gain over each policy and each policy's over the paper's."""
-        rows = []
-        ours, paper = curves[self.spec.ours], curves[self.spec.paper]
-        for name, curve in curves.items():
-            for budget in self.spec.budgets:
-                macs = budget * self.full
-                here = curve.at(macs)
-                behind, ahead = compare.gain(ours, curve, macs), compare.gain(curve, paper, macs)
-                rows.append(
-                    {
-                        "policy": name,
-                        "budget": budget,
-                        "accuracy": None if here is None else float(here.mean()),
-                        "ours_ahead_points": None if behind is None else 100 * behind.value,
-                        "ours_ahead_points_ci": None if behind is None else [100 * behind.low, 100 * behind.high],
-                        "over_paper_points": None if ahead is None else 100 * ahead.value,
-                        "over_paper_points_ci": None if ahead is None else [100 * ahead.low, 100 * ahead.high],
-                    }
-                )
-        return rows
 
     def _execute(
         self,

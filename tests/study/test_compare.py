@@ -41,6 +41,14 @@ def test_a_corner_that_costs_more_on_test_than_the_next_is_left_out():
     assert curve.macs.tolist() == [15]
 
 
+def test_every_curve_can_begin_where_all_stop_at_once():
+    start = Curve.through([outcome([1, 0, 0, 0], 5)])
+    curve = Curve.through([outcome([1, 1, 1, 0], 25)], start)
+    assert curve.macs.tolist() == [5, 25]
+    assert curve.at(15).tolist() == [1, 0.5, 0.5, 0]
+    assert Curve.through([outcome([1, 1, 0, 0], 4)], start).macs.tolist() == [5]
+
+
 def test_gain_is_paired():
     generator = np.random.default_rng(0)
     base = generator.random(4000) < 0.8

@@ -1,0 +1,121 @@
+"""What a study writes down of each policy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from adaptbench.study import compare
+from adaptbench.study.members import Family, Outcome
+from adaptbench.study.spec import Study
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """Turns outcomes into records; the same yardstick for every policy of a graph.
+
+    Args:
+        spec: of the study. full: MACs of the reference. oracle: mean MACs of the oracle.
+        reference: (N,) bool, where the reference is right. nodes: of the graph.
+    """
+
+    spec: Study
+    full: float
+    oracle: float
+    reference: np.ndarray
+    nodes: int
+
+    def policy(
+        self,
+        family: Family,
+        chosen: Mapping[float, int],
+        outcomes: Sequence[Outcome],
+        curve: compare.Curve,
+        settings: Mapping[float, Outcome],
+    ) -> dict[str, Any]:
+        """A policy's family, curve, chosen points and settings shown one by one."""
+        accuracy = float(self.reference.mean())
+        return {
+            "fit_s": family.fit_s,
+            "members": len(family.members),
+            "curve": [
+                {
+                    "setting": m.setting,
+                    "cost_share": o.macs_mean / self.full,
+                    "accuracy": o.accuracy,
+                    "choosing_cost_share": m.chosen_on.macs_mean / self.full,
+                    "choosing_accuracy": m.chosen_on.accuracy,
+                    "corner": i in family.corners,
+                }
+                for i, (m, o) in enumerate(zip(family.members, outcomes, strict=True))
+            ],
+            "area": curve.area(float(curve.macs[0]), self.full),
+            "area_from": float(curve.macs[0]) / self.full,
+            "cost_at_drop": {
+                str(d): None if (c := curve.cost_at(accuracy - d)) is None else c / self.full for d in self.spec.drops
+            },
+            "chosen": [
+                {"drop": d, "setting": family.members[i].setting, "policy": family.members[i].policy.describe()}
+                | self._point(outcomes[i])
+                for d, i in chosen.items()
+            ],
+            "settings": [{"setting": v} | self._point(o) for v, o in settings.items()],
+        }
+
+    def _point(self, found: Outcome) -> dict[str, Any]:
+        lost = compare.drop(self.reference, found.correct)
+        return {
+            "macs_mean": found.macs_mean,
+            "cost_share": found.macs_mean / self.full,
+            "speedup": self.full / found.macs_mean,
+            "accuracy": found.accuracy,
+            "drop_points": 100 * lost.value,
+            "drop_points_ci": [100 * lost.low, 100 * lost.high],
+            "oracle_share": compare.oracle_share(found.macs_mean, self.full, self.oracle),
+            "exits": np.bincount(found.replay.exit.numpy(), minlength=self.nodes).tolist(),
+        }
+
+    def budget_errors(self, families: Mapping[str, Family], outcomes: Mapping[str, list[Outcome]]) -> dict[str, Any]:
+        """Realised mean cost on test against the budget asked, by a mixture of corners and by the policy itself."""
+        found: dict[str, Any] = {}
+        for name, family in families.items():
+            corners = [(family.members[i].chosen_on.macs_mean, outcomes[name][i].macs_mean) for i in family.corners]
+            asked = [budget * self.full for budget in self.spec.budgets]
+            realised = [compare.mixed_cost(corners, macs) for macs in asked]
+            own = None
+            if family.members[0].policy.knob == "budget":
+                own = [
+                    [m.setting / self.full, o.macs_mean / m.setting - 1]
+                    for m, o in zip(family.members, outcomes[name], strict=True)
+                    if m.setting
+                ]
+            found[name] = {
+                "mixture": [None if r is None else r / a - 1 for r, a in zip(realised, asked, strict=True)],
+                "own": own,
+            }
+        return found
+
+    def at_budgets(self, curves: Mapping[str, compare.Curve]) -> list[dict[str, Any]]:
+        """Accuracy at equal realised cost; how far ours is ahead of each policy, and each policy of the paper's."""
+        rows = []
+        ours, paper = curves[self.spec.ours], curves[self.spec.paper]
+        for name, curve in curves.items():
+            for budget in self.spec.budgets:
+                macs = budget * self.full
+                here = curve.at(macs)
+                behind, ahead = compare.gain(ours, curve, macs), compare.gain(curve, paper, macs)
+                rows.append(
+                    {
+                        "policy": name,
+                        "budget": budget,
+                        "accuracy": None if here is None else float(here.mean()),
+                        "ours_ahead_points": None if behind is None else 100 * behind.value,
+                        "ours_ahead_points_ci": None if behind is None else [100 * behind.low, 100 * behind.high],
+                        "over_paper_points": None if ahead is None else 100 * ahead.value,
+                        "over_paper_points_ci": None if ahead is None else [100 * ahead.low, 100 * ahead.high],
+                    }
+                )
+        return rows
