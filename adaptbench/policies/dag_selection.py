@@ -18,6 +18,7 @@ from adaptbench.policies.features import HISTORY_WIDTH, confidence_features, fea
 from adaptbench.policies.learned_cascade import seed_weights
 from adaptbench.policies.selection_module import selection_module
 
+_WARM_STEPS = 60  # of a λ that starts from the one before it
 FAMILY_PRICES = tuple(float(p) for p in np.geomspace(0.05, 100.0, 16))
 DEFAULT_PRICES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 
@@ -102,7 +103,7 @@ class DagSelection(Policy):
         prices: tuple[float, ...] = DEFAULT_PRICES,
         drop: float = 0.005,
         reference: int | None = None,
-        steps: int = 400,
+        steps: int = 200,
         seed: int = 0,
     ) -> Self:
         """Fit every λ on 70 % of the log; on the rest choose the cheapest within `drop` of the reference.
@@ -131,7 +132,7 @@ class DagSelection(Policy):
         *,
         prices: tuple[float, ...] = DEFAULT_PRICES,
         reference: int | None = None,
-        steps: int = 400,
+        steps: int = 200,
         seed: int = 0,
         history: bool = True,
     ) -> Self:
@@ -150,7 +151,9 @@ class DagSelection(Policy):
         for i, which in enumerate(order):
             if i:
                 policy.scorers[which].load_state_dict(policy.scorers[order[i - 1]].state_dict())
-            policy._fit_one(which, log, prices[which], _goal(log, reference), steps if i == 0 else max(1, steps // 6))
+            policy._fit_one(
+                which, log, prices[which], _goal(log, reference), steps if i == 0 else max(_WARM_STEPS, steps // 3)
+            )
         return policy.requires_grad_(False)
 
     @classmethod
@@ -268,7 +271,7 @@ def learn_actions(scorer: nn.Module, features: Tensor, costs: Tensor, steps: int
     """
     saved = costs.max(1, keepdim=True).values - costs
     saved = saved / saved.sum(1).mean().clamp_min(1e-9)
-    optimiser = torch.optim.Adam(scorer.parameters(), lr=1e-2, weight_decay=1e-4)
+    optimiser = torch.optim.Adam(scorer.parameters(), lr=2e-2, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     with torch.enable_grad():
         for _ in range(steps):
