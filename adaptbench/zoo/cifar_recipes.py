@@ -74,7 +74,7 @@ RECIPES: dict[str, CifarRecipe] = {
             56: _short(8, 0.15),
             110: _short(6, 0.1),
         },
-        heads=Phase(20, 0.05, 256, "none"),
+        heads=Phase(16, 0.002, 256, "none", optimiser="adamw"),
         joint=Phase(4, 0.05, 128, "crop+flip", ema=0.998),
         gates=(Phase(4, 0.02, 128, "crop+flip", ema=0.998), Phase(3, 0.01, 128, "crop+flip", ema=0.998)),
         plan=(Phase(6, 0.02, 256, "crop+flip"), Phase(4, 0.01, 128, "crop+flip", ema=0.998)),
@@ -83,7 +83,7 @@ RECIPES: dict[str, CifarRecipe] = {
     ),
     "full": CifarRecipe(
         nets={depth: _long(200, 0.1) for depth in (8, 14, 20, 32, 56, 110)},
-        heads=Phase(60, 0.05, 256, "crop+flip"),
+        heads=Phase(60, 0.002, 256, "crop+flip", optimiser="adamw"),
         joint=_long(60, 0.05),
         gates=(_long(60, 0.05), _long(40, 0.01)),
         plan=(_long(60, 0.02), _long(60, 0.01)),

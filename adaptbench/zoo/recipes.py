@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -32,6 +32,7 @@ class Phase:
     weight_decay: float = 5e-4
     ema: float | None = None
     schedule: Schedule = "onecycle"
+    optimiser: Literal["sgd", "adamw"] = "sgd"
     precision: Precision = "float32"
     sizes: tuple[tuple[float, int], ...] = ()
 
