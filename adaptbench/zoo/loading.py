@@ -97,6 +97,33 @@ def load_system(
     return Loaded(name, target.title, target.cite, model, cards)
 
 
+def files_of(name: str, data: str) -> list[str]:
+    """The zoo files that a registered system needs for a data set; none where it is not built for it.
+
+    Raises:
+        UnknownNameError: no such model.
+    """
+    target, plan = MODELS.load(name), PLANS.get(data)
+    if not isinstance(target, System) or plan is None:
+        return []
+    if isinstance(plan, CifarPlan):
+        weights = [part.file for part in target.parts(plan)]
+    else:
+        weights = [target.family] if target.family else []
+    policy = [f"{name}.policy"] if weights and target.policy is not None else []
+    return [f"{file}{checkpoints.SUFFIX}" for file in weights + policy]
+
+
+def available(data: str, *, zoo: Path | None = None) -> list[str]:
+    """The registered systems that have all their checkpoints for a data set, in the registry's order."""
+    return [
+        name
+        for name in MODELS.names()
+        if (files := files_of(name, data))
+        and all(any((folder / data / file).exists() for folder in zoo_folders(zoo)) for file in files)
+    ]
+
+
 def _load_weights(
     target: System, model: AdaptiveModel, plan: Plan, zoo: Path | None, data: str, name: str
 ) -> dict[str, Any]:

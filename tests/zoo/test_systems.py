@@ -13,11 +13,12 @@ from adaptbench.data import load_data
 from adaptbench.errors import CheckpointError, UnknownNameError, UsageError
 from adaptbench.registry import MODELS
 from adaptbench.testing import ModelConformance
-from adaptbench.zoo.loading import SHIPPED, load_system, train_system
+from adaptbench.zoo.loading import SHIPPED, available, files_of, load_system, train_system
 from adaptbench.zoo.recipes import RECIPES
 
 SHIPPED_DATA = sorted(p.name for p in SHIPPED.iterdir() if p.is_dir())
-DEPLOYABLE = [name for name in MODELS.names() if name != "oracle"]
+SMALL_PICTURES = ["digits", "fashion-mnist"]
+DEPLOYABLE = [name for name in available("digits") if name != "oracle"]
 
 
 def _conformance(name: str, data: str) -> type[ModelConformance]:
@@ -29,17 +30,35 @@ def _conformance(name: str, data: str) -> type[ModelConformance]:
     return Check
 
 
-for _data in ("digits", "fashion-mnist"):
-    for _name in MODELS.names():
+for _data in SHIPPED_DATA:
+    for _name in available(_data):
         _check = _conformance(_name, _data)
         globals()[_check.__name__] = _check
 del _check
 
 
-def test_both_data_sets_ship() -> None:
-    assert SHIPPED_DATA == ["digits", "fashion-mnist"]
+def test_what_ships() -> None:
+    assert SHIPPED_DATA == ["cifar10", "cifar100", *SMALL_PICTURES]
     total = sum(f.stat().st_size for f in SHIPPED.rglob("*") if f.is_file())
-    assert total < 5_000_000
+    assert total < 25_000_000
+
+
+def test_every_system_of_the_first_line_ships_everywhere() -> None:
+    first = {"softmax-threshold", "learned-cascade", "dag-selection", "myopic", "uniform", "oracle", "static"}
+    for data in SHIPPED_DATA:
+        assert first <= set(available(data)), data
+
+
+def test_no_shipped_file_is_without_a_system() -> None:
+    """A checkpoint that nothing loads is weight in everybody's download."""
+    for data in SHIPPED_DATA:
+        used = {file for name in available(data) for file in files_of(name, data)}
+        assert {f.name for f in (SHIPPED / data).glob("*.safetensors")} == used
+
+
+def test_a_system_that_is_not_built_for_a_data_set_has_no_files() -> None:
+    assert files_of("sdn", "digits") == [] == files_of("static", "svhn")
+    assert "sdn" not in available("digits")
 
 
 @pytest.mark.parametrize("name", DEPLOYABLE)
@@ -60,7 +79,7 @@ def test_the_oracle_is_the_bound() -> None:
         assert oracle.macs.sum() <= found.macs.sum()
 
 
-@pytest.mark.parametrize("data", ["digits", "fashion-mnist"])
+@pytest.mark.parametrize("data", SMALL_PICTURES)
 def test_cards_name_recipe_data_and_accuracy(data: str) -> None:
     for card_file in sorted((SHIPPED / data).glob("*.json")):
         card = json.loads(card_file.read_text(encoding="utf-8"))
