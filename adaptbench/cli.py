@@ -370,16 +370,36 @@ def train(
 @app.command(name="list")
 def list_names(
     kind: Annotated[Kind, typer.Argument(help="models, policies, online, attacks, data, meters or suites.")],
+    data: Annotated[
+        str | None, typer.Option("--data", help="Of the models, those with checkpoints for this data set.")
+    ] = None,
 ) -> None:
     """Names that suites and commands take."""
     from rich.table import Table
 
+    names = _names(kind)
+    if data is not None:
+        names = _with_checkpoints(kind, data, names)
+
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(no_wrap=True, style="bold")
     table.add_column()
-    for name, summary in _names(kind):
+    for name, summary in names:
         table.add_row(name, summary)
     _console().print(table)
+
+
+def _with_checkpoints(kind: Kind, data: str, names: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The models among names that can be loaded for a data set as they are."""
+    from adaptbench import registry
+    from adaptbench.errors import UsageError
+    from adaptbench.zoo.loading import available
+
+    if kind is not Kind.models:
+        raise UsageError(f"--data was given to `list {kind.value}`.", todo="It belongs to `adaptbench list models`.")
+    registry.DATA.entry(data)
+    ready = available(data)
+    return [(name, summary) for name, summary in names if name in ready]
 
 
 def _names(kind: Kind) -> list[tuple[str, str]]:

@@ -33,7 +33,8 @@ SECTIONS = {
 }
 _UNIT = {
     "speedup": "×", "cost_share": "of full", "drop_points": "points", "accuracy": "%", "oracle_share": "of oracle",
-    "gain_points": "points",
+    "gain_points": "points", "broken": "of 100", "budgets_ahead": "budgets", "budgets_held": "budgets",
+    "budget_error": "%",
 }  # fmt: skip
 
 

@@ -71,9 +71,12 @@ def reading(record: Mapping[str, Any], ours: Mapping[str, Any]) -> tuple[float |
     Returns:
         The value (percent for accuracy and points, a ratio for speed-up and shares), and [low, high].
     """
-    found = record["graphs"].get(ours["graph"], {}).get("policies", {}).get(ours["policy"])
+    graph = record["graphs"].get(ours["graph"], {})
+    found = graph.get("policies", {}).get(ours["policy"])
     if found is None:
         return None, None
+    if ours["figure"] in _OF_ALL_POINTS:
+        return _OF_ALL_POINTS[ours["figure"]](record, graph, ours), None
     if ours.get("setting") is not None:
         points = [p for p in found["settings"] if abs(p["setting"] - ours["setting"]) < 1e-9]
     else:
@@ -89,6 +92,58 @@ def reading(record: Mapping[str, Any], ours: Mapping[str, Any]) -> tuple[float |
     if figure == "drop_points":
         return point["drop_points"], point["drop_points_ci"]
     return point[figure], None
+
+
+def _broken(record: Mapping[str, Any], graph: Mapping[str, Any], ours: Mapping[str, Any]) -> float | None:
+    """Re-splits of a hundred in which the promise at ε = setting was broken."""
+    rows = [
+        row
+        for row in graph["resplits"]
+        if row["policy"] == ours["policy"] and row["count"] and abs(row["epsilon"] - ours["setting"]) < 1e-9
+    ]
+    return 100 * rows[0]["rate"] if rows else None
+
+
+def _budgets_held(record: Mapping[str, Any], graph: Mapping[str, Any], ours: Mapping[str, Any]) -> float | None:
+    """Budgets at which no policy of `against` is ahead beyond the paired interval; of the study's two main policies."""
+    if ours["policy"] not in (record["ours"], record["paper"]):
+        return None
+    behind: dict[float, bool] = {}
+    for row in graph["at_budget"]:
+        if row["policy"] not in ours["against"]:
+            continue
+        if ours["policy"] == record["ours"]:
+            interval = row["ours_ahead_points_ci"]
+            lost = interval is not None and interval[1] < 0
+        else:
+            interval = row["over_paper_points_ci"]
+            lost = interval is not None and interval[0] > 0
+        behind[row["budget"]] = behind.get(row["budget"], False) or lost
+    return float(sum(not lost for lost in behind.values())) if behind else None
+
+
+def _budgets_ahead(record: Mapping[str, Any], graph: Mapping[str, Any], ours: Mapping[str, Any]) -> float | None:
+    """Budgets at which no policy of `against` is more accurate, intervals aside."""
+    here = {row["budget"]: row["accuracy"] for row in graph["at_budget"] if row["policy"] == ours["policy"]}
+    best: dict[float, float] = {}
+    for row in graph["at_budget"]:
+        if row["policy"] in ours["against"] and row["accuracy"] is not None:
+            best[row["budget"]] = max(best.get(row["budget"], 0.0), row["accuracy"])
+    return float(sum(a is not None and a >= best.get(b, 0.0) - 1e-12 for b, a in here.items())) if here else None
+
+
+def _budget_error(record: Mapping[str, Any], graph: Mapping[str, Any], ours: Mapping[str, Any]) -> float | None:
+    """The largest distance of realised cost from the budget asked, percent of it, where the budget can be spent."""
+    own = graph["budget_error"].get(ours["policy"], {}).get("own")
+    return max(100 * abs(error) for _, error in own) if own else None
+
+
+_OF_ALL_POINTS = {
+    "broken": _broken,
+    "budgets_held": _budgets_held,
+    "budgets_ahead": _budgets_ahead,
+    "budget_error": _budget_error,
+}
 
 
 def verdict(published: Mapping[str, Any], value: float | None, interval: list[float] | None) -> str:

@@ -107,15 +107,22 @@ def node_logits(
 
 
 def calibration_log(
-    model: DecisionGraph, split: Split, folder: Path, *, top: int, device: str, progress: Progress
+    model: DecisionGraph,
+    split: Split,
+    folder: Path,
+    *,
+    top: int,
+    device: str,
+    progress: Progress,
+    training: bool = False,
 ) -> CalibrationLog:
-    """The calibration split's log.
+    """The calibration split's log; or the training split's, for rules whose authors calibrated there.
 
     Raises:
-        LeakageError: it is the test split.
+        LeakageError: it is a split of another role.
     """
-    split.require("calibration", purpose="fitting a policy")
-    logits = node_logits(model, split, folder, device=device, progress=progress, words="logging  calibration")
+    split.require("train" if training else "calibration", purpose="fitting a policy")
+    logits = node_logits(model, split, folder, device=device, progress=progress, words=f"logging  {split.role}")
     return CalibrationLog(
         logits,
         split.y.clone(),

@@ -20,6 +20,7 @@ from adaptbench.policies.costs import policy_costs
 from adaptbench.policies.mixture import hull
 from adaptbench.registry import POLICIES
 from adaptbench.study.logs import TestLog
+from adaptbench.study.spec import registry_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,7 @@ def fit_family(
     """Fit a registered policy's whole family on one part of the calibration log; look at it on the other.
 
     Args:
-        name: in the policy registry.
+        name: of the study; its policy is looked up in the registry.
         fitting, choosing: disjoint parts of one calibration log.
         settings: knob values wanted one by one besides.
         seed: of fits that draw.
@@ -108,7 +109,7 @@ def fit_family(
     Returns:
         The family; a policy that cannot serve this graph says why in `failed`.
     """
-    kind: type[Policy] = POLICIES.load(name)
+    kind: type[Policy] = POLICIES.load(registry_name(name))
     started = time.perf_counter()
     try:
         policies = kind.family(fitting, seed=seed)

@@ -19,11 +19,13 @@ from adaptbench.errors import CalibrationError, PolicyError
 from adaptbench.registry import POLICIES
 from adaptbench.results.statistics import proportion
 from adaptbench.study.logs import TestLog
+from adaptbench.study.spec import ON_TRAINING, registry_name
 
 
 def resplit(
     calibration: CalibrationLog,
     test: TestLog,
+    training: CalibrationLog | None = None,
     *,
     policies: Sequence[str],
     epsilons: Sequence[float],
@@ -35,7 +37,8 @@ def resplit(
 
     Args:
         calibration, test: logs; their union is cut anew into parts of the same sizes.
-        policies: registry names of rules whose knob is ε. epsilons: promised, fractions. count: of re-splits.
+        training: what rules named …@train are fitted on; it is never part of the union.
+        policies: names of rules whose knob is ε. epsilons: promised, fractions. count: of re-splits.
 
     Returns:
         One record for each policy and ε: violations, their rate with its interval, the realised drop (mean, 5 % and
@@ -60,7 +63,8 @@ def resplit(
         goal = last[order[n:]]
         for name in policies:
             try:
-                fitted = POLICIES.load(name).fit(drawn)
+                seen = training if training is not None and name.endswith(ON_TRAINING) else drawn
+                fitted = POLICIES.load(registry_name(name)).fit(seen)
             except (PolicyError, CalibrationError):
                 continue
             for epsilon in epsilons:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from adaptbench.adaptive import CalibrationLog, DecisionGraph, NeverStop
+from adaptbench.adaptive import CalibrationLog, DecisionGraph, NeverStop, Split
 from adaptbench.adaptive.topology import cheapest_ways
 from adaptbench.bench.environment import check_device, describe_device, git_state, versions
 from adaptbench.bench.progress import Progress, Silent
@@ -25,7 +25,7 @@ from adaptbench.study.logs import TestLog, calibration_log, test_log
 from adaptbench.study.members import Family, Member, Outcome, fit_family, outcome
 from adaptbench.study.records import Sheet
 from adaptbench.study.resplits import resplit
-from adaptbench.study.spec import Graph, LoadedStudy, load_study
+from adaptbench.study.spec import ON_TRAINING, Graph, LoadedStudy, load_study
 from adaptbench.study.stateful import stateful
 from adaptbench.study.timing import wall_clock
 from adaptbench.zoo.loading import load_system
@@ -78,7 +78,8 @@ def run_study(
             )
         one = _GraphStudy(loaded, key, graph, loaded_model.model, folder / "logs", device, watch)
         test = data.split("test").first(min(limits) if limits else None)
-        found[key] = one.run(data.split("calibration"), test) | {"card": loaded_model.card}
+        training = data.split("train").first(spec.training_samples) if spec.looks_at_training else None
+        found[key] = one.run(data.split("calibration"), test, training) | {"card": loaded_model.card}
     record = {
         "schema": SCHEMA,
         "name": loaded.name,
@@ -123,13 +124,16 @@ class _GraphStudy:
         self.model, self.device, self.progress = model, device, progress
         model.policy = NeverStop()
         self.full = float(model.macs_full)
+        self._training: CalibrationLog | None = None
 
-    def run(self, calibration_split: Any, test_split: Any) -> dict[str, Any]:
+    def run(self, calibration_split: Split, test_split: Split, training_split: Split | None) -> dict[str, Any]:
         """Every stage, in the order that keeps test labels out of every choice."""
-        device, watch = self.device, self.progress
-        calibration = calibration_log(
-            self.model, calibration_split, self.logs, top=self.graph.top, device=device, progress=watch
-        )
+        device, watch, top = self.device, self.progress, self.graph.top
+        calibration = calibration_log(self.model, calibration_split, self.logs, top=top, device=device, progress=watch)
+        if training_split is not None:
+            self._training = calibration_log(
+                self.model, training_split, self.logs, top=top, device=device, progress=watch, training=True
+            )
         test = test_log(self.model, test_split, self.logs, device=device, progress=watch)
         families, chosen = self._choose(calibration)
         test.labels.unseal(_digest(families, chosen))
@@ -158,6 +162,7 @@ class _GraphStudy:
             "top": self.graph.top,
             "n_test": len(test.labels),
             "n_fitting": self._n_fitting,
+            "n_training": len(self._training) if self._training is not None else None,
             "n_choosing": len(calibration) - self._n_fitting,
             "macs_full": self.full,
             "reference_accuracy": float(reference.mean()),
@@ -197,7 +202,8 @@ class _GraphStudy:
         for i, name in enumerate(self.spec.policies):
             self.progress.advance(i, name)
             wanted = self.spec.settings.get(name, [])
-            found.append(fit_family(name, fitting, choosing, settings=wanted, seed=self.spec.seed))
+            seen = self._training if self._training is not None and name.endswith(ON_TRAINING) else fitting
+            found.append(fit_family(name, seen, choosing, settings=wanted, seed=self.spec.seed))
         self.progress.end()
         self._families = found
         families = {f.name: f for f in found if not f.failed}
@@ -277,6 +283,7 @@ class _GraphStudy:
         return resplit(
             calibration,
             test,
+            self._training,
             policies=spec.policies,
             epsilons=spec.epsilons,
             count=spec.count,

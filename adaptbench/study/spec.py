@@ -17,7 +17,29 @@ from adaptbench.registry import DATA, MODELS, POLICIES, Registry, did_you_mean
 
 Share = Annotated[float, Field(gt=0, le=2)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
-Figure = Literal["speedup", "cost_share", "drop_points", "accuracy", "oracle_share", "gain_points"]
+Figure = Literal[
+    "speedup",
+    "cost_share",
+    "drop_points",
+    "accuracy",
+    "oracle_share",
+    "gain_points",
+    "broken",
+    "budgets_ahead",
+    "budgets_held",
+    "budget_error",
+]
+OF_ALL_POINTS = ("budgets_ahead", "budgets_held", "budget_error")
+"""Figures that are read over all budgets, and need neither drop nor setting."""
+
+
+ON_TRAINING = "@train"
+"""Ending of a policy's name in a study: fitted on training samples, as some released codes do."""
+
+
+def registry_name(policy: str) -> str:
+    """The registry's name of a study's policy."""
+    return policy.removesuffix(ON_TRAINING)
 
 
 class _Strict(BaseModel):
@@ -43,7 +65,9 @@ class Ours(_Strict):
 
     Args:
         graph: its key. policy: registry name. figure: what is read.
-        drop: of the point chosen on calibration; or setting: a knob value. One of the two.
+        drop: of the point chosen on calibration; or setting: a knob value. One of the two, except for figures over all
+            budgets.
+        against: policies that a figure "budgets_…" counts against.
     """
 
     graph: str
@@ -51,6 +75,7 @@ class Ours(_Strict):
     figure: Figure
     drop: Fraction | None = None
     setting: float | None = None
+    against: list[str] = []
 
 
 class Published(_Strict):
@@ -104,11 +129,13 @@ class Study(_Strict):
 
     Args:
         cite: the paper. graphs: name → nets. paper: the policy as published; ours: the one meant to beat it.
-        policies: all that are compared. references: bounds and baselines among them need no listing: oracle and static
+        policies: all that are compared; NAME@train is fitted on training samples, for papers that calibrate there.
+            references: bounds and baselines among them need no listing: oracle and static
             nets always stand beside.
         drops: accuracy that may be lost, fractions; a point is chosen for each on calibration.
         budgets: mean cost as a share of the reference net, for the table at equal realised cost.
         settings: policy → knob values shown one by one, as a paper's table has them.
+        training_samples: that NAME@train is fitted on, the first of the training split.
         online: stateful policies over shuffles. gradient_noise: λ values at which the learned cascade's two estimators
             are compared.
         execute: policies whose chosen points are run for real and compared with the log (default: paper and ours).
@@ -130,9 +157,16 @@ class Study(_Strict):
     published: list[Published] = []
     measure: Measure | None = None
     choosing: Annotated[float, Field(gt=0, lt=1)] = 0.4
+    training_samples: Annotated[int, Field(ge=1)] = 10_000
     seed: Annotated[int, Field(ge=0)] = 0
     limit: Annotated[int, Field(ge=1)] | None = None
     notes: list[str] = []
+
+    @property
+    def looks_at_training(self) -> bool:
+        """Whether a policy is fitted on training samples."""
+        resplit = self.resplits.policies if self.resplits else []
+        return any(name.endswith(ON_TRAINING) for name in [*self.policies, *resplit])
 
     @property
     def executed(self) -> list[str]:
@@ -199,7 +233,11 @@ def _check_names(study: Study, located: Located) -> None:
     for key, graph in study.graphs.items():
         named += [(DATA, graph.data.partition(":")[0], ("graphs", key, "data"))]
         named += [(MODELS, graph.model, ("graphs", key, "model"))]
-    named += [(POLICIES, name, ("policies", i)) for i, name in enumerate(study.policies)]
+    named += [(POLICIES, registry_name(name), ("policies", i)) for i, name in enumerate(study.policies)]
+    if study.resplits is not None:
+        named += [
+            (POLICIES, registry_name(n), ("resplits", "policies", i)) for i, n in enumerate(study.resplits.policies)
+        ]
     for registry, name, place in named:
         try:
             registry.entry(name)
@@ -214,18 +252,25 @@ def _check_names(study: Study, located: Located) -> None:
                 f"{located.where((where,))}: '{name}' is not among the policies of this study.",
                 todo=f"{did_you_mean(name, study.policies)}Policies: {', '.join(study.policies)}.",
             )
+    _check_published(study, located)
+
+
+def _check_published(study: Study, located: Located) -> None:
     for i, figure in enumerate(study.published):
         if figure.ours is None:
             continue
         for kind, name, known in (
             ("graph", figure.ours.graph, list(study.graphs)),
             ("policy", figure.ours.policy, study.policies),
+            *(("policy", name, study.policies) for name in figure.ours.against),
         ):
             if name not in known:
                 raise SuiteError(
                     f"{located.where(('published', i))}: no {kind} is called '{name}'.",
                     todo=f"{did_you_mean(name, known)}There are: {', '.join(known)}.",
                 )
+        if figure.ours.figure in OF_ALL_POINTS:
+            continue
         if (figure.ours.drop is None) == (figure.ours.setting is None):
             raise SuiteError(
                 f"{located.where(('published', i))}: our counterpart needs a drop or a setting, and not both.",

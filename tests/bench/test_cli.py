@@ -175,3 +175,11 @@ def test_help_is_complete() -> None:
     text = adaptbench("--help").stdout
     for command in ("run", "report", "check", "baseline", "train", "list", "doctor"):
         assert command in text
+
+
+def test_models_that_ship_for_a_data_set() -> None:
+    ready = adaptbench("list", "models", "--data", "cifar10").stdout
+    assert "exits-and-nets" in ready
+    assert "resnet110" not in ready
+    assert "Did you mean 'cifar10'" in adaptbench("list", "models", "--data", "cifar11", code=2).stderr
+    assert "list models" in adaptbench("list", "data", "--data", "cifar10", code=2).stderr

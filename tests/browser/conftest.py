@@ -11,16 +11,19 @@ import pytest
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
+from small_study import STUDY
 from synthetic_run import MODELS, Plan, write_run
 
 from adaptbench.report.page import write_report
+from adaptbench.report.study_page import write_study_report
+from adaptbench.study import run_study
 
 LONG = "A condition with a title much longer than anybody would wish for, 8/255 (control)"
 
 
 @pytest.fixture(scope="session")
 def pages(tmp_path_factory):
-    """name → file: a report, one with awkward names and gaps, and a difference."""
+    """name → file: a report, one with awkward names and gaps, a difference, a study."""
     base = tmp_path_factory.mktemp("browser")
     plan = Plan(models=(*MODELS[:2], MODELS[4]), conditions=("clean", "noise", "pgd", "ilfo"), n=80, sweep=4)
     first = write_run(base / "first", plan)
@@ -33,7 +36,10 @@ def pages(tmp_path_factory):
     named = {name: about | {"title": f"<b>{'unbroken' * 9}</b>"} for name, about in manifest["models"].items()}
     awkward = write_run(base / "awkward", plan, conditions=titled, models=named, command="adaptbench run " + "x" * 300)
     runs = {"report": [first], "awkward": [awkward], "difference": [first, second]}
-    return {name: write_report([run.path for run in found], base / f"{name}.html") for name, found in runs.items()}
+    found = {name: write_report([run.path for run in found], base / f"{name}.html") for name, found in runs.items()}
+    (base / "small.yaml").write_text(STUDY, encoding="utf-8")
+    study = run_study(str(base / "small.yaml"), out=base / "study")
+    return found | {"study": write_study_report(study.parent, base / "study.html")}
 
 
 @pytest.fixture(scope="session")

@@ -34,8 +34,8 @@ def test_what_was_written_is_read(tmp_path, packed, name):
         (idx_bytes(ARRAY)[:-1], "only 59"),
         (idx_bytes(ARRAY) + b"!", "more"),
         (struct.pack(">HBB3I", 0, 8, 3, 2**31, 2**31, 2), "asks for"),
-        (gzip.compress(idx_bytes(ARRAY))[:-9], "gzip stream"),
-        (gzip.compress(idx_bytes(ARRAY))[:-5] + b"abcde", "gzip stream"),
+        (gzip.compress(idx_bytes(ARRAY), mtime=0)[:-9], "gzip stream"),
+        (gzip.compress(idx_bytes(ARRAY), mtime=0)[:-5] + b"abcde", "gzip stream"),
         (b"\x1f\x8b" + b"no gzip at all", "gzip stream"),
     ],
 )

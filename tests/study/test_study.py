@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import copy
 import json
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from typer.testing import CliRunner
 
+import adaptbench as ab
 from adaptbench.adaptive import CalibrationLog
+from adaptbench.bench.progress import Silent
 from adaptbench.cli import app
 from adaptbench.data import load_data
 from adaptbench.errors import LeakageError, RunError, SuiteError
@@ -20,34 +23,11 @@ from adaptbench.report.study_page import study_page
 from adaptbench.results.studies import keep_study, read_study, reading, verdict
 from adaptbench.study import load_study, run_study
 from adaptbench.study import runner as runner_module
-from adaptbench.study.logs import SealedLabels
+from adaptbench.study.logs import SealedLabels, calibration_log
 
-STUDY = """
-title: thresholds on digits
-cite: Somebody, 2020
-graphs:
-  digits: {data: digits, model: softmax-threshold}
-policies: [softmax-threshold, joint-threshold, uniform, random]
-paper: softmax-threshold
-ours: joint-threshold
-drops: [0, 0.02]
-budgets: [0.3, 0.6]
-settings: {softmax-threshold: [0.01]}
-resplits: {count: 3, epsilons: [0.05], policies: [joint-threshold]}
-online: {orders: [0, 1], window: 32, budget: 0.7}
-gradient_noise: [0.05]
-measure: {batch_sizes: [8], blocks: 6, window_s: 0.02, warmup_s: 0.01, samples: 16}
-published:
-  - claim: faster
-    value: 1.1
-    provenance: "[abs]"
-    ours: {graph: digits, policy: softmax-threshold, figure: speedup, setting: 0.01}
-  - claim: lost
-    value: 9.0
-    better: lower
-    ours: {graph: digits, policy: joint-threshold, figure: drop_points, drop: 0.02}
-  - {claim: not here, value: 1.0, why: other data}
-"""
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+from small_study import STUDY
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +73,64 @@ def test_figures_hang_together(record):
     assert all(row["ours_ahead_points"] in (0, None) for row in ours)
     chance = {row["budget"]: row for row in graph["at_budget"] if row["policy"] == "random"}
     assert chance[0.3]["accuracy"] < next(row["accuracy"] for row in ours if row["budget"] == 0.3)
+
+
+def test_figures_that_are_read_over_budgets_and_re_splits():
+    """By hand: at 0.2 ours leads, at 0.5 it is behind by chance, at 0.8 it is behind for certain."""
+
+    def row(policy, budget, accuracy, ahead=None):
+        over = None if ahead is None else [-ahead[1], -ahead[0]]
+        return {
+            "policy": policy,
+            "budget": budget,
+            "accuracy": accuracy,
+            "ours_ahead_points_ci": ahead,
+            "over_paper_points_ci": over,
+        }
+
+    rows = [row("mine", b, a, [0.0, 0.0]) for b, a in ((0.2, 0.8), (0.5, 0.85), (0.8, 0.9))]
+    rows += [row("theirs", 0.2, None), row("theirs", 0.5, 0.851, [-0.3, 0.1]), row("theirs", 0.8, 0.92, [-3.0, -1.0])]
+    graph = {
+        "policies": {"mine": {}, "theirs": {}},
+        "at_budget": rows,
+        "budget_error": {"mine": {"own": [[0.2, -0.004], [0.5, 0.002]]}, "theirs": {"own": None}},
+        "resplits": [{"policy": "mine", "epsilon": 0.01, "count": 50, "rate": 0.04}],
+    }
+    record = {"ours": "mine", "paper": "theirs", "graphs": {"g": graph}}
+
+    def read(figure, policy="mine", **more):
+        return reading(record, {"graph": "g", "policy": policy, "figure": figure, "against": ["theirs"], **more})[0]
+
+    assert read("budgets_ahead") == 1
+    assert read("budgets_held") == 2
+    assert read("budget_error") == pytest.approx(0.4)
+    assert read("budget_error", "theirs") is None
+    assert read("broken", setting=0.01) == pytest.approx(4)
+    assert read("broken", setting=0.02) is None
+    assert read("budgets_held", "theirs", against=["mine"]) == 3
+    swapped = record | {"ours": "theirs", "paper": "mine"}
+    assert reading(swapped, {"graph": "g", "policy": "mine", "figure": "budgets_held", "against": ["theirs"]})[0] == 2
+
+
+def test_a_policy_can_be_fitted_on_training_samples_and_on_no_others(place, record, tmp_path):
+    graph = record["graphs"]["digits"]
+    assert graph["n_training"] == 300
+    released = graph["policies"]["softmax-threshold-published@train"]
+    assert released["members"] > 1
+    rows = {row["policy"]: row for row in graph["resplits"]}
+    assert rows["softmax-threshold-published@train"]["count"] == 3
+    model = ab.load_model("softmax-threshold", "digits")
+    for role in ("calibration", "test"):
+        with pytest.raises(LeakageError, match=role):
+            calibration_log(
+                model,
+                load_data("digits").split(role),
+                tmp_path,
+                top=1,
+                device="cpu",
+                progress=Silent(),
+                training=True,
+            )
 
 
 def test_a_second_run_starts_from_the_logs_and_finds_the_same(place, record):

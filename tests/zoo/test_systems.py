@@ -11,7 +11,6 @@ import torch
 import adaptbench as ab
 from adaptbench.data import load_data
 from adaptbench.errors import CheckpointError, UnknownNameError, UsageError
-from adaptbench.registry import MODELS
 from adaptbench.testing import ModelConformance
 from adaptbench.zoo.loading import SHIPPED, available, files_of, load_system, train_system
 from adaptbench.zoo.recipes import RECIPES
@@ -38,7 +37,7 @@ del _check
 
 
 def test_what_ships() -> None:
-    assert SHIPPED_DATA == ["cifar10", "cifar100", *SMALL_PICTURES]
+    assert ["cifar10", "cifar100", *SMALL_PICTURES] == SHIPPED_DATA
     total = sum(f.stat().st_size for f in SHIPPED.rglob("*") if f.is_file())
     assert total < 25_000_000
 
