@@ -24,6 +24,8 @@ from adaptbench.zoo.training import Loss
 def masked_forward(model: GatedNetwork, x: Tensor, decide: Callable[[int, Tensor], Tensor]) -> Tensor:
     """Every body on every sample, multiplied by actions; in the caller's train or eval mode.
 
+    In eval mode without gradients samples cannot feel each other, and bodies run for the samples that open them only.
+
     Args:
         model: gated. x: (n, C, H, W).
         decide: index of a gated block and the features before it → (n,) action, 1 to run the block.
@@ -31,13 +33,27 @@ def masked_forward(model: GatedNetwork, x: Tensor, decide: Callable[[int, Tensor
     Returns:
         (n, C) logits.
     """
+    skips = not model.training and not torch.is_grad_enabled()
     h = model.stem(x)
     for b, body in enumerate(model.bodies):
-        base, added = model.shortcuts[b](h), body(h)
-        if model.gated[b]:
-            added = decide(b, h).to(added.dtype).view(-1, *[1] * (added.ndim - 1)) * added
-        h = model.afters[b](base + added)
+        base = model.shortcuts[b](h)
+        if not model.gated[b]:
+            h = model.afters[b](base + body(h))
+            continue
+        action = decide(b, h)
+        if skips:
+            rows = action.nonzero().squeeze(1)
+            if len(rows):
+                base = base.index_add(0, rows, (body(h[rows]) * _wide(action[rows], h)).to(base.dtype))
+            h = model.afters[b](base)
+        else:
+            h = model.afters[b](base + _wide(action, h) * body(h))
     return model.head(h)  # type: ignore[no-any-return]
+
+
+def _wide(action: Tensor, like: Tensor) -> Tensor:
+    """(n,) actions, to multiply features with."""
+    return action.to(like.dtype).view(-1, *[1] * (like.ndim - 1))
 
 
 def drawn_path(model: GatedNetwork, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -71,6 +71,22 @@ def test_masks_are_what_the_hard_pass_skips():
         assert torch.allclose(masked, model.infer(X, force=path).logits, atol=1e-6)
 
 
+def test_without_gradients_bodies_run_for_those_that_open_them_only():
+    model = flat(Constant([1.0, 1.0, 1.0])).eval()
+    plan = torch.tensor([[1, 0, 1, 0, 0, 1], [0, 0, 0, 0, 0, 0], [1, 1, 0, 1, 1, 1]]).float()
+    seen = []
+    model.bodies[0].register_forward_hook(lambda _m, inputs, _o: seen.append(len(inputs[0])))
+    model.bodies[1].register_forward_hook(lambda _m, inputs, _o: seen.append(-1))
+
+    whole = masked_forward(model, X, lambda b, h: plan[b])
+    assert seen == [6, -1]
+    seen.clear()
+    with torch.no_grad():
+        short = masked_forward(model, X, lambda b, h: plan[b])
+    assert seen == [3]
+    assert torch.allclose(whole, short, atol=1e-6)
+
+
 def test_paths_are_drawn_with_the_gates_probabilities():
     margins = [-1.0, 0.0, 2.0]
     model = flat(Constant(margins))
