@@ -33,6 +33,11 @@ def test_the_replication_page_is_that_of_the_committed_studies() -> None:
     assert module.page() == module.PAGE.read_text(encoding="utf-8"), "run python docs/replication_page.py"
 
 
+def test_the_zoo_page_is_that_of_the_shipped_cards() -> None:
+    module = _script("zoo_page")
+    assert module.page() == module.PAGE.read_text(encoding="utf-8"), "run python docs/zoo_page.py"
+
+
 @pytest.mark.parametrize("page", ["README.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))])
 def test_links_lead_somewhere(page: str) -> None:
     path = ROOT / page

@@ -1,0 +1,123 @@
+"""Write docs/zoo.md from the cards of the shipped checkpoints; a test holds the page and the cards together.
+
+python docs/zoo_page.py
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+SHIPPED = ROOT / "adaptbench" / "zoo" / "shipped"
+PAGE = ROOT / "docs" / "zoo.md"
+TITLES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "fashion-mnist": "Fashion-MNIST", "digits": "digits"}
+GOALS = {
+    ("cifar10", "resnet20"): 91.0,
+    ("cifar10", "resnet56"): 92.5,
+    ("cifar100", "resnet20"): 66.0,
+    ("cifar100", "resnet56"): 70.0,
+}
+
+HEAD = """# Zoo
+
+Written by `python docs/zoo_page.py` from the cards of the shipped checkpoints; do not edit.
+
+```console
+$ adaptbench list models --data cifar10          # what can be loaded as it is
+$ adaptbench train sdn --data cifar10 --out ZOO  # reads back parts that exist, trains the others, fits the policy
+$ adaptbench train resnet56 --data cifar10 --recipe full --device cuda --out ZOO   # the literature's length, on a GPU
+```
+
+On CIFAR a system is made of parts, each a file with a card: recipe, settings, every epoch's figures, hashes of the
+training split and of the tensors, the command that made it and the one for a GPU. Systems share parts. Weights are
+stored as float16, statistics and small tensors as float32; accuracies are those of what is stored. Splits of CIFAR:
+45 000 to train, 5 000 for calibration, 10 000 to test, cut by a fixed seed.
+
+The shipped CIFAR weights come from the recipe “short”: what some hours on two cores without bfloat16 gave. Nets are
+grown from one another and see 24-pixel pictures first. They stay below what 200 epochs reach; the goal column says by
+how much.
+"""
+
+Card = dict[str, Any]
+
+
+def percent(value: float) -> str:
+    return f"{100 * value:.1f}"
+
+
+def epochs(settings: Card) -> str:
+    phases = settings.get("phases") or [settings["phase"]]
+    told = " + ".join(str(phase["epochs"]) for phase in phases)
+    if settings.get("grown_from"):
+        told += f", grown from ResNet-{settings['grown_from']}"
+    if settings.get("backbone") == "frozen":
+        told += ", backbone frozen"
+    return told
+
+
+def part(file: Path, card: Card) -> str:
+    found = " / ".join(percent(a) for a in card["accuracy_test"].values())
+    held = " / ".join(percent(a) for a in card["accuracy_calibration"].values())
+    goal = GOALS.get((file.parent.name, file.stem))
+    size = file.with_suffix(".safetensors").stat().st_size / 1024
+    macs = sum(card["node_macs"]) / 1e6
+    cells = [
+        f"`{card['part']}`",
+        f"{macs:.1f} M",
+        f"{card['parameters']:,}".replace(",", " "),
+        f"{size:.0f}",
+        epochs(card["settings"]),
+        held,
+        found,
+        "" if goal is None else f"{goal:g}",
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def family(file: Path, card: Card) -> str:
+    found = " / ".join(percent(a) for a in card["accuracy_test"].values())
+    size = file.with_suffix(".safetensors").stat().st_size / 1024
+    cells = [
+        f"`{file.stem}`",
+        f"{card['parameters']:,}".replace(",", " "),
+        f"{size:.0f}",
+        found,
+        f"`{card['command']}`",
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def page(folder: Path = SHIPPED) -> str:
+    lines = [HEAD]
+    for data, title in TITLES.items():
+        cards = {
+            file: json.loads(file.read_text(encoding="utf-8"))
+            for file in sorted((folder / data).glob("*.json"))
+            if not file.stem.endswith(".policy")
+        }
+        lines += [f"## {title}", ""]
+        if any("part" in card for card in cards.values()):
+            lines += [
+                "| part | MACs of all nodes | parameters | KiB | epochs | calibration % | test % | goal % |",
+                "|---|---|---|---|---|---|---|---|",
+                *(part(file, card) for file, card in cards.items()),
+            ]
+        else:
+            lines += [
+                "| weights | parameters | KiB | test %, each exit | made by |",
+                "|---|---|---|---|---|",
+                *(family(file, card) for file, card in cards.items()),
+            ]
+        policies = sorted(f.name.removesuffix(".policy.json") for f in (folder / data).glob("*.policy.json"))
+        lines += ["", f"Policies fitted on calibration: {', '.join(f'`{p}`' for p in policies)}.", ""]
+    total = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
+    lines.append(f"All of it: {total / 2**20:.1f} MiB.")
+    return "\n".join(lines).rstrip() + "\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
+    sys.stdout.write(f"{PAGE.relative_to(ROOT)}\n")
