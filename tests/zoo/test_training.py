@@ -1,4 +1,5 @@
 import math
+from typing import get_args
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torch import nn
 from adaptbench.adaptive.splits import Split
 from adaptbench.errors import CheckpointError, LeakageError, NonFiniteError, UsageError
 from adaptbench.zoo.augment import AUGMENTATIONS, PAD, crop_and_flip, random_crop, random_flip
-from adaptbench.zoo.training import Recipe, fit, learning_rate
+from adaptbench.zoo.training import Recipe, Schedule, fit, learning_rate
 
 
 def split_of(n=96, role="train", seed=0):
@@ -174,14 +175,37 @@ def test_weight_decay_spares_biases_and_norms():
 
 
 def recipe(schedule, lr=0.3):
-    return Recipe(1, 1, lr, schedule, "sgd", 0, 0, "none", None, None, 0, False)
+    return Recipe(1, 1, lr, schedule, "sgd", 0, 0, "none", None, None, 0, False, "float32", ())
 
 
 @given(total=st.integers(1, 500), data=st.data())
 def test_rates_stay_in_range(total, data):
     step = data.draw(st.integers(0, total - 1))
-    for schedule in ("onecycle", "cosine", "constant"):
+    for schedule in get_args(Schedule):
         assert 0 < learning_rate(recipe(schedule), step, total) <= 0.3 * (1 + 1e-12)
+
+
+def test_steps_fall_tenfold_at_half_and_at_three_quarters():
+    rates = [learning_rate(recipe("step"), step, 200) for step in (0, 99, 100, 149, 150, 199)]
+    assert rates == pytest.approx([0.3, 0.3, 0.03, 0.03, 0.003, 0.003])
+
+
+def test_pictures_grow_as_the_schedule_says():
+    seen = []
+    net = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    net.register_forward_hook(lambda _m, inputs, _o: seen.append(inputs[0].shape[-1]))
+    fit(net, split_of(), cross_entropy, **{**SETTINGS, "epochs": 4, "sizes": ((0.0, 4), (0.5, 6))})
+    steps = len(seen) // 4
+    assert seen == [4] * (2 * steps) + [6] * (2 * steps)
+
+
+def test_bfloat16_is_for_the_arithmetic_and_not_for_the_weights():
+    dtypes = set()
+    net = conv_net()
+    net[0].register_forward_hook(lambda _m, _i, output: dtypes.add(output.dtype))
+    fit(net, split_of(), cross_entropy, **{**SETTINGS, "precision": "bfloat16"})
+    assert dtypes == {torch.bfloat16}
+    assert {p.dtype for p in net.parameters()} == {torch.float32}
 
 
 def test_onecycle_rises_to_the_peak_and_falls_to_nothing():
@@ -321,7 +345,9 @@ def test_a_damaged_checkpoint_is_refused(tmp_path, damage):
         ({"lr": math.nan}, "lr=nan"),
         ({"ema": 1.0}, "ema=1.0"),
         ({"augment": "crops"}, "Did you mean 'crop'"),
-        ({"schedule": "step"}, "onecycle, cosine, constant"),
+        ({"schedule": "steps"}, "onecycle, cosine, step, constant"),
+        ({"precision": "float16"}, "float32, bfloat16"),
+        ({"sizes": ((0.5, 8), (0.0, 4))}, "ascending order"),
         ({"optimiser": "adam"}, "sgd, adamw"),
     ],
 )
