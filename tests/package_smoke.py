@@ -9,7 +9,7 @@ import venv
 import zipfile
 from pathlib import Path
 
-LIMIT = 5_000_000
+LIMIT = 25_000_000
 
 
 def main(dist: Path) -> None:
