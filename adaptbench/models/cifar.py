@@ -30,8 +30,8 @@ class CifarPlan:
 
     data: str
     n_classes: int
-    ladder: tuple[int, ...] = (8, 20)
-    host: int = 20
+    ladder: tuple[int, ...] = (8, 20, 56)
+    host: int = 56
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -75,7 +75,7 @@ def whole_net(plan: CifarPlan, name: str) -> MultiExit:
     return multi_exit_densenet(plan.n_classes, statistics=plan.data)
 
 
-def exits_and_nets(plan: CifarPlan, kind: str = "paper") -> DecisionGraph:
+def exits_and_nets(plan: CifarPlan, kind: str = "sdn") -> DecisionGraph:
     """Whole nets and the exits of the largest in one graph: every net may hand over to every later net's first exit.
 
     Bolukbasi et al. 2017 combine early exit and network selection; shared-trunk nodes cost their increment.

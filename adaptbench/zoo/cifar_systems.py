@@ -62,7 +62,7 @@ def _joined_parts(plan: CifarPlan) -> list[Part]:
     return [
         *small_nets,
         Part(f"resnet{plan.ladder[-1]}", lambda m: cifar.hosted(m, first)),
-        Part(f"resnet{plan.ladder[-1]}-paper-heads", lambda m: cifar.hosted_heads(m, first)),
+        Part(f"resnet{plan.ladder[-1]}-sdn-heads", lambda m: cifar.hosted_heads(m, first)),
     ]
 
 

@@ -19,7 +19,7 @@ from adaptbench.zoo.cifar_recipes import RECIPES, CifarRecipe
 from adaptbench.zoo.loading import load_system, train_system
 from adaptbench.zoo.recipes import Phase
 
-TOY = CifarPlan("cifar10", 10)
+TOY = CifarPlan("cifar10", 10, (8, 20), 20)
 TINY = Phase(1, 0.01, 16, "none", sizes=((0.0, 8),))
 PLAIN = Phase(1, 0.01, 16, "none")
 
@@ -48,6 +48,7 @@ def quick(monkeypatch):
         prices=(0.1, 0.3),
     )
     monkeypatch.setitem(cifar_zoo.RECIPES, "short", recipe)
+    monkeypatch.setitem(systems.PLANS, "cifar10", TOY)
     return recipe
 
 
