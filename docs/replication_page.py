@@ -68,9 +68,8 @@ def chosen(record: Record, graph: Record) -> list[str]:
 def executed(graph: Record) -> str:
     ran = [p["executed"] for r in graph["policies"].values() for p in r["chosen"] if p.get("executed")]
     differing, ties = sum(e["differing"] for e in ran), sum(e["ties"] for e in ran)
-    return f"{len(ran)} points executed on {graph['n_test']:,} samples each: {differing} differ, {ties} ties.".replace(
-        ",", " "
-    )
+    n = f"{graph['n_test']:,}".replace(",", " ")
+    return f"{len(ran)} points executed on {n} samples each: {differing} differ, {ties} ties."
 
 
 def resplits(graph: Record) -> list[str]:
