@@ -33,6 +33,6 @@ published:
   - claim: not behind
     value: 2
     target: true
-    ours: {graph: digits, policy: joint-threshold, figure: budgets_held, against: [random, uniform]}
+    ours: {graph: digits, policy: joint-threshold, figure: budgets_held, against: [uniform]}
   - {claim: not here, value: 1.0, why: other data}
 """
