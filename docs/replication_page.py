@@ -19,8 +19,9 @@ Written by `python docs/replication_page.py` from the committed studies; do not 
 shipped checkpoints; data sets are read from `ADAPTBENCH_DATA`.
 
 Rules that hold for every figure: policies are fitted on one part of the calibration split and chosen on the other; a
-hash of everything fitted and chosen is taken before test labels are opened; the chosen points were then executed, and
-every sample's way, answer and MACs compared with the log. “Ours” against a published figure is the replicated rule
+hash of everything fitted and chosen is taken before test labels are opened; the chosen points of the policies in bold
+were then executed, and every sample's way, answer and MACs compared with the log. A saving at a drop counts only where
+the drop was kept on test. “Ours” against a published figure is the replicated rule
 unless the claim says otherwise. Provenance: [abs] abstract or venue page, [xls] the authors' spreadsheet, [code] their
 repository, [2nd] a secondary source.
 """
@@ -37,15 +38,15 @@ def span(interval: list[float] | None, digits: int = 2) -> str:
 
 
 def published(record: Record) -> list[str]:
-    from adaptbench.results.studies import reading, verdict
+    from adaptbench.results.studies import judged
 
     lines = ["| claim | published | read from | ours | verdict | why |", "|---|---|---|---|---|---|"]
     for figure in record["published"]:
-        value, interval = reading(record, figure["ours"]) if figure["ours"] else (None, None)
+        value, interval, said = judged(record, figure)
         theirs = number(figure["value"]) if figure["ours"] else "–"
         source = "target" if figure["target"] else figure["provenance"]
         ours = number(value) + span(interval)
-        cells = [figure["claim"], theirs, source, ours, verdict(figure, value, interval), figure["why"]]
+        cells = [figure["claim"], theirs, source, ours, said, figure["why"]]
         lines.append("| " + " | ".join(cells) + " |")
     return lines
 

@@ -17,7 +17,7 @@ from adaptbench.report.study_tables import (
     stateful_table,
 )
 from adaptbench.report.tables import Builder, Cell, Column, Table
-from adaptbench.results.studies import read_study, reading, verdict
+from adaptbench.results.studies import judged, read_study
 
 Graph = Mapping[str, Any]
 
@@ -134,7 +134,7 @@ def _published(record: Mapping[str, Any]) -> Table | None:
     )
     for figure in record["published"]:
         ours = figure["ours"]
-        value, interval = reading(record, ours) if ours else (None, None)
+        value, interval, said = judged(record, figure)
         unit = _UNIT[ours["figure"]] if ours else ""
         theirs = Cell(f"{words.number(figure['value'])} {unit}".strip(), value=figure["value"])
         mine = (
@@ -143,7 +143,7 @@ def _published(record: Mapping[str, Any]) -> Table | None:
             else Cell(f"{words.number(value)} {unit}", value=value, under=words.interval(interval, 2, scale=1))
         )
         source = "our target" if figure["target"] else figure["provenance"]
-        table.add(figure["claim"], theirs, source, mine, verdict(figure, value, interval), figure["why"])
+        table.add(figure["claim"], theirs, source, mine, said, figure["why"])
     return table.build(drop_empty=(5,))
 
 

@@ -94,6 +94,24 @@ def reading(record: Mapping[str, Any], ours: Mapping[str, Any]) -> tuple[float |
     return point[figure], None
 
 
+def judged(record: Mapping[str, Any], published: Mapping[str, Any]) -> tuple[float | None, list[float] | None, str]:
+    """Our counterpart, its interval and the verdict.
+
+    A saving that was read at a point chosen for a drop counts only where the drop was kept on test; elsewhere the
+    verdict names the drop that was paid.
+    """
+    ours = published["ours"]
+    value, interval = reading(record, ours) if ours else (None, None)
+    if value is not None and ours["figure"] in _SAVINGS and ours.get("drop") is not None:
+        paid, _ = reading(record, {**ours, "figure": "drop_points"})
+        if paid is not None and paid > 100 * ours["drop"] + 1e-9:
+            return value, interval, f"drop not kept: {paid:.2f} points"
+    return value, interval, verdict(published, value, interval)
+
+
+_SAVINGS = ("speedup", "cost_share", "oracle_share")
+
+
 def _broken(record: Mapping[str, Any], graph: Mapping[str, Any], ours: Mapping[str, Any]) -> float | None:
     """Re-splits of a hundred in which the promise at ε = setting was broken."""
     rows = [
@@ -105,12 +123,13 @@ def _broken(record: Mapping[str, Any], graph: Mapping[str, Any], ours: Mapping[s
 
 
 def _budgets_held(record: Mapping[str, Any], graph: Mapping[str, Any], ours: Mapping[str, Any]) -> float | None:
-    """Budgets at which no policy of `against` is ahead beyond the paired interval; of the study's two main policies."""
+    """Budgets reached at which none of `against` is ahead beyond the paired interval; of the study's main policies."""
     if ours["policy"] not in (record["ours"], record["paper"]):
         return None
+    reached = {r["budget"] for r in graph["at_budget"] if r["policy"] == ours["policy"] and r["accuracy"] is not None}
     behind: dict[float, bool] = {}
     for row in graph["at_budget"]:
-        if row["policy"] not in ours["against"]:
+        if row["policy"] not in ours["against"] or row["budget"] not in reached:
             continue
         if ours["policy"] == record["ours"]:
             interval = row["ours_ahead_points_ci"]

@@ -27,15 +27,15 @@ def stateful(calibration: CalibrationLog, test: TestLog, spec: Online, *, top: i
         For each policy: accuracy and cost over the shuffles, looking apart; regret or loop figures; the flood.
     """
     labels, costs = test.labels.values, test.node_macs.double()
-    common = {"orders": spec.orders, "window": spec.window, "seeds": test.ids}
-    bandit = over_orders(lambda: UeeUcb(mu=spec.mu), test.logits, test.structure, costs, **common)  # type: ignore[arg-type]
+    common: dict[str, Any] = {"orders": spec.orders, "window": spec.window, "seeds": test.ids}
+    bandit = over_orders(lambda: UeeUcb(mu=spec.mu), test.logits, test.structure, costs, **common)
     regrets = [float(regret(r, test.logits, costs, mu=spec.mu).curve[-1]) for r in bandit]
     scored = replace(calibration, logits=test.logits, labels=labels)
     base = POLICIES.load(spec.base).fit(calibration)
     budget = spec.budget * full
     settings = sorted({m.knob_value for m in type(base).family(calibration) if m.knob_value is not None})
     loop = ClosedLoop.fit(base, calibration, budget=budget, settings=settings)
-    closed = over_orders(loop.copy, test.logits, test.structure, costs, **common)  # type: ignore[arg-type]
+    closed = over_orders(loop.copy, test.logits, test.structure, costs, **common)
     metrics = [loop_metrics(r, budget) for r in closed]
     order = shuffled(len(labels), spec.orders[0])
     flood = overload(

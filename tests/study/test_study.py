@@ -20,7 +20,7 @@ from adaptbench.errors import LeakageError, RunError, SuiteError
 from adaptbench.policies import UniformThreshold
 from adaptbench.registry import POLICIES
 from adaptbench.report.study_page import study_page
-from adaptbench.results.studies import keep_study, read_study, reading, verdict
+from adaptbench.results.studies import judged, keep_study, read_study, reading, verdict
 from adaptbench.study import load_study, run_study
 from adaptbench.study import runner as runner_module
 from adaptbench.study.logs import SealedLabels, calibration_log
@@ -107,9 +107,20 @@ def test_figures_that_are_read_over_budgets_and_re_splits():
     assert read("budget_error", "theirs") is None
     assert read("broken", setting=0.01) == pytest.approx(4)
     assert read("broken", setting=0.02) is None
-    assert read("budgets_held", "theirs", against=["mine"]) == 3
+    assert read("budgets_held", "theirs", against=["mine"]) == 2, "what it does not reach it does not hold"
     swapped = record | {"ours": "theirs", "paper": "mine"}
     assert reading(swapped, {"graph": "g", "policy": "mine", "figure": "budgets_held", "against": ["theirs"]})[0] == 2
+
+
+def test_a_saving_counts_only_where_the_drop_was_kept():
+    point = {"drop": 0.01, "speedup": 3.0, "drop_points": 1.2, "drop_points_ci": [0.8, 1.6]}
+    record = {"graphs": {"g": {"policies": {"p": {"chosen": [point], "settings": []}}}}}
+    ours = {"graph": "g", "policy": "p", "figure": "speedup", "drop": 0.01}
+    figure = {"value": 2.0, "tolerance": 0.0, "better": "higher", "ours": ours}
+    assert judged(record, figure) == (3.0, None, "drop not kept: 1.20 points")
+    point["drop_points"] = 1.0
+    assert judged(record, figure)[2] == "better"
+    assert judged(record, figure | {"ours": None})[2] == "not comparable"
 
 
 def test_a_policy_can_be_fitted_on_training_samples_and_on_no_others(place, record, tmp_path):
