@@ -83,13 +83,13 @@ def study_page(record: Mapping[str, Any]) -> str:
 
 
 def _sentences(record: Mapping[str, Any]) -> list[str]:
-    """One sentence a graph, then how the published figures fared."""
+    """Who is replicated, then two sentences a graph: the published rule and ours."""
     found = [f"Replicates {record['cite']}."]
-    for graph in record["graphs"].values():
+    for key, graph in record["graphs"].items():
         for kind, name in (("The published rule", record["paper"]), ("Ours", record["ours"])):
             point = graph["policies"][name]["chosen"][-1]
             found.append(
-                f"{kind} ({name}) on {graph['data']}: {point['speedup']:.2f} × fewer MACs for "
+                f"{kind} ({name}) on {key}: {point['speedup']:.2f} × fewer MACs for "
                 f"{words.number(point['drop_points'])} points [{words.number(point['drop_points_ci'][0])}, "
                 f"{words.number(point['drop_points_ci'][1])}] of accuracy, chosen for {100 * point['drop']:g} points."
             )
