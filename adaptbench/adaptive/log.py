@@ -92,6 +92,12 @@ class CalibrationLog:
         """The same log on a subset of its samples (a hold-out for choosing between fits)."""
         return replace(self, logits=self.logits[rows], labels=self.labels[rows])
 
+    def joined(self, other: CalibrationLog) -> CalibrationLog:
+        """This log's samples and another part's."""
+        return replace(
+            self, logits=torch.cat([self.logits, other.logits]), labels=torch.cat([self.labels, other.labels])
+        )
+
     def judged(self, top: int) -> CalibrationLog:
         """The same log where an answer among the `top` largest counts as right."""
         return replace(self, top=top)

@@ -105,6 +105,13 @@ class Policy(nn.Module):
             f"{cls.__name__} has no family of operating points.", todo="Define family() to compare it at equal cost."
         )
 
+    def recosted(self, log: CalibrationLog) -> Self:
+        """With its own table of costs estimated anew, on any inputs like those in use; labels are not read.
+
+        Itself where the policy keeps no such table.
+        """
+        return self
+
     def describe(self) -> dict[str, Any]:
         """Settings for the record, JSON types only; with the tensors they are all that `from_state` needs."""
         return {}

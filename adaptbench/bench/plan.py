@@ -222,7 +222,7 @@ def model_hash(model: AdaptiveModel) -> str:
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())
         digest.update(
-            tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
+            tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
             if tensor.ndim
             else repr(tensor.item()).encode()
         )

@@ -19,7 +19,7 @@ from adaptbench.policies.learned_cascade import seed_weights
 from adaptbench.policies.selection_module import selection_module
 
 _WARM_STEPS = 60  # of a λ that starts from the one before it
-FAMILY_PRICES = tuple(float(p) for p in np.geomspace(0.05, 100.0, 16))
+FAMILY_PRICES = tuple(float(p) for p in np.geomspace(4.0, 1500.0, 16))  # log-loss needs dear mistakes to go on
 DEFAULT_PRICES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 
 

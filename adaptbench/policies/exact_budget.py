@@ -17,7 +17,7 @@ from adaptbench.adaptive.outcome import Signals
 from adaptbench.adaptive.policy import ChainPolicy, Structure
 from adaptbench.errors import CalibrationError, PolicyError, UsageError
 from adaptbench.policies.budgeted import budgets_of
-from adaptbench.policies.priced_rules import learn_rules
+from adaptbench.policies.priced_rules import cost_table, learn_rules
 from adaptbench.policies.quotas import check_budget
 from adaptbench.policies.value_of_going_on import (
     Crossfit,
@@ -192,6 +192,34 @@ class ExactBudget(ChainPolicy):
         tables = self.positions.clone(), self.costs.clone(), self.spreads.clone()
         other = type(self)(self.structure, self.rules, *tables, **(settings | changed))
         other.load_state_dict(self.state_dict())
+        return other.requires_grad_(False)
+
+    @torch.no_grad()
+    def recosted(self, log: CalibrationLog) -> Self:
+        """The same rules and budget, with the table of costs estimated on this log; its labels are not read.
+
+        More inputs, or newer ones, bring the realised cost closer to the budget: its standard error is s/√n.
+        """
+        margins = []
+        for k in range(len(self.structure.names) - 1):
+            basis = value_basis(self.foretellers[k](history_features(log.logits[:, : k + 1], k)))
+            margins.append(self.values[k](basis).double().numpy())
+        positions, costs, spreads = cost_table(margins, log.exit_costs.numpy())
+        other = type(self)(
+            self.structure,
+            self.rules,
+            torch.from_numpy(positions).float(),
+            torch.from_numpy(costs).float(),
+            torch.from_numpy(spreads).float(),
+            min(max(self.budget, float(costs[-1])), float(costs[0])),
+            margin=self.margin_kept,
+            beta=self.beta,
+            fitted_on=len(log),
+            deployed=self.deployed,
+            cost_unit=self.cost_unit,
+        )
+        other.foretellers.load_state_dict(self.foretellers.state_dict())
+        other.values.load_state_dict(self.values.state_dict())
         return other.requires_grad_(False)
 
     # ------------------------------------------------------------------ fitting

@@ -81,11 +81,23 @@ def learn_rules(log: CalibrationLog, folds: Crossfit, strength: float, penalty: 
     values = [
         np.concatenate([_constant(w, +1.0), w / s, _constant(w, -1.0)], 1) for w, s in zip(weights, spread, strict=True)
     ]
-    positions = np.arange((values[0].shape[1] - 1) * _BETWEEN + 1) / _BETWEEN
     margins = [w[0] + x @ w[1:] for w, x in zip(values, deployed, strict=True)]
+    return Rules(*cost_table(margins, exit_costs), foretellers, values)
+
+
+def cost_table(margins: list[np.ndarray], exit_costs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What following each rule, and mixtures of neighbours, costs.
+
+    Args:
+        margins: K−1 of (N, P), dear rules first. exit_costs: (K,).
+
+    Returns:
+        Positions (Q,) between the rules, mean costs, strictly falling, and standard deviations of a sample's.
+    """
+    positions = np.arange((margins[0].shape[1] - 1) * _BETWEEN + 1) / _BETWEEN
     costs, spreads = _costs_of([_mixed(m, positions) for m in margins], exit_costs)
     keep = _falling(costs, 1e-5 * (exit_costs[-1] - exit_costs[0]))
-    return Rules(positions[keep], costs[keep], spreads[keep], foretellers, values)
+    return positions[keep], costs[keep], spreads[keep]
 
 
 def _mixed(margins: np.ndarray, positions: np.ndarray) -> np.ndarray:

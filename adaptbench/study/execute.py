@@ -9,9 +9,8 @@ import torch
 
 from adaptbench.adaptive import DecisionGraph, Split
 from adaptbench.bench.progress import Progress
+from adaptbench.study.logs import passes
 from adaptbench.study.members import Member, Outcome
-
-CHUNK = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +59,7 @@ def execute(
     macs = 0
     started = time.perf_counter()
     progress.begin(f"executing  {member.policy.name}", len(split))
-    for start in range(0, len(split), CHUNK):
-        stop = min(start + CHUNK, len(split))
+    for start, stop in passes(0, len(split), device):
         rows = slice(start, stop)
         found = model.infer(split.images(start, stop).to(device), seeds=split.ids[rows].to(device))
         tie = found.tie.cpu() | expected.replay.tie[rows]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,14 @@ from adaptbench.bench.plan import model_hash
 from adaptbench.bench.progress import Progress
 from adaptbench.errors import LeakageError
 
-CHUNK = 500
+CHUNK = 500  # samples of a stored piece
+
+
+def passes(start: int, stop: int, device: str) -> Iterator[tuple[int, int]]:
+    """Bounds of forward passes over [start, stop): of 100 samples on a CPU, whose caches hold no more, else whole."""
+    size = 100 if device == "cpu" else CHUNK
+    for left in range(start, stop, size):
+        yield left, min(left + size, stop)
 
 
 class SealedLabels:
@@ -96,8 +104,9 @@ def node_logits(
             if place.exists():
                 parts.append(load_file(place)["logits"])
             else:
-                x = split.images(start, start + CHUNK).to(device)
-                parts.append(model.dense_logits(x).float().cpu().contiguous())
+                bounds = passes(start, min(start + CHUNK, len(split)), device)
+                found = [model.dense_logits(split.images(*b).to(device)).float().cpu() for b in bounds]
+                parts.append(torch.cat(found))
                 partial = place.with_suffix(".partial")
                 save_file({"logits": parts[-1]}, partial)
                 os.replace(partial, place)

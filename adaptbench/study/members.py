@@ -114,6 +114,8 @@ def fit_family(
     try:
         policies = kind.family(fitting, seed=seed)
         fit_s = time.perf_counter() - started
+        inputs = fitting.joined(choosing) if fitting.sha256 == choosing.sha256 else choosing
+        policies = [p.recosted(inputs) for p in policies]  # costs need no labels, so every input may tell them
         members = sorted((_member(p, choosing) for p in policies), key=lambda m: m.chosen_on.cost_mean)
         corners = hull([m.chosen_on for m in members])
         wanted = {}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from adaptbench.adaptive import CalibrationLog, DecisionGraph, NeverStop, Split
 from adaptbench.adaptive.topology import cheapest_ways
@@ -123,6 +124,7 @@ class _GraphStudy:
         self.spec, self.key, self.graph, self.logs = loaded.study, key, graph, logs
         self.model, self.device, self.progress = model, device, progress
         model.policy = NeverStop()
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # twice as fast on a CPU
         self.full = float(model.macs_full)
         self._training: CalibrationLog | None = None
 

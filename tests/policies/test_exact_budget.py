@@ -1,5 +1,7 @@
 """exact-budget: budgets met, the promise kept, and better answers for the money."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -99,6 +101,28 @@ def test_a_wrong_budget_would_be_found(well_fitted, fresh):
     wrong.costs.mul_(1.03)
     wrong._set_budget(60.0)
     assert evaluate_on(wrong, fresh).cost_mean != pytest.approx(60.0, rel=0.01)
+
+
+def test_inputs_that_cost_more_than_those_fitted_on_are_met_without_labels(fitted, fresh):
+    """The easy half of the samples gone: the old table overspends, one estimated on such inputs does not."""
+    lead = fresh.logits[:, 0].softmax(-1).amax(-1)
+    rows = (lead < lead.median()).nonzero().squeeze(1)
+    seen, later = fresh.part(rows[::2]), fresh.part(rows[1::2])
+    assert evaluate_on(fitted, later).cost_mean > 1.03 * fitted.budget
+    unlabelled = replace(seen, labels=torch.zeros_like(seen.labels))
+    anew = fitted.recosted(unlabelled)
+    assert evaluate_on(anew, later).cost_mean == pytest.approx(fitted.budget, rel=0.02)
+    assert anew.budget == fitted.budget
+    assert anew.fitted_on == len(seen)
+
+
+def test_costs_estimated_anew_on_the_same_samples_change_nothing(fitted, log):
+    anew = fitted.recosted(log)
+    for budget in (20.0, 60.0, 100.0):
+        assert anew.at(budget).target == pytest.approx(budget)
+        assert evaluate_on(anew.at(budget), log).cost_mean == pytest.approx(
+            evaluate_on(fitted.at(budget), log).cost_mean, rel=1e-3
+        )
 
 
 @pytest.mark.parametrize("end", [0, -1])
