@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from adaptbench.results.baseline import Baseline
 
 ROOT = Path(__file__).parent.parent
 PUBLISHED = ROOT / "reports" / "published"
 PAGE = ROOT / "docs" / "replication.md"
+GATES = "replicate-gates.json"
 
 HEAD = """# Replication
 
@@ -121,12 +125,54 @@ def study(record: Record, name: str) -> list[str]:
     return lines
 
 
+def gated(kept: Baseline, name: str) -> list[str]:
+    """An ordinary suite's systems against the plain net they were made from, and against smaller plain nets."""
+    from adaptbench.results.statistics import mean
+
+    suite = kept.manifest["suite"]
+    data = next(iter(kept.manifest["data"]))
+    outcomes = {case["model"]: kept.samples(case["evaluation"]) for case in kept.cases if case["condition"] == "clean"}
+    plain = outcomes["static"]
+    models = list(dict.fromkeys(case["model"] for case in kept.cases if case["latency_s_per_sample"]))
+    n = f"{len(plain):,}".replace(",", " ")
+    lines = [
+        f"\n## {suite['title']}\n",
+        f"`adaptbench run {suite['name']}`, [summary](../reports/published/{name}); {n} images of {data}, paired by image.",
+        "Gates' and planner's MACs are included; the published shares leave them out.",
+        "",
+        "| system | accuracy, % | points lost | share of the plain net's MACs |",
+        "|---|---|---|---|",
+    ]
+    for model, found in outcomes.items():
+        lost = mean(plain.correct.astype(float) - found.correct.astype(float)).map(lambda v: 100 * v)
+        share = mean(found.macs / plain.macs.mean())
+        lines.append(
+            f"| {f'**{model}**' if model in models else model} | {number(100 * float(found.correct.mean()))} | "
+            f"{number(lost.value)}{span(lost.ci)} | {number(share.value, 3)}{span(share.ci, 3)} |"
+        )
+    lines += ["", "| system | batch | measured speed-up | by MACs |", "|---|---|---|---|"]
+    for case in kept.cases:
+        if case["condition"] != "clean" or case["model"] not in models:
+            continue
+        promised = 1 - case["macs_mean"] / case["macs_full"]
+        times = [1 - saved * promised for saved in (case["realised_saving_time"], *case["realised_saving_time_ci"])]
+        lines.append(
+            f"| {case['model']} | {case['batch_size']} | {number(1 / times[0])}{span([1 / t for t in times[1:]])} | "
+            f"{number(case['macs_full'] / case['macs_mean'])} |"
+        )
+    return lines
+
+
 def page(folder: Path = PUBLISHED) -> str:
+    from adaptbench.results.baseline import Baseline
     from adaptbench.results.studies import read_study
 
     lines = [HEAD]
     for file in sorted(folder.glob("replicate-*.json")):
-        lines += study(read_study(file), file.name)
+        if file.name == GATES:
+            lines += gated(Baseline.load(file), file.name)
+        else:
+            lines += study(read_study(file), file.name)
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -147,13 +148,14 @@ class DagSelection(Policy):
             )
         policy = cls(log.structure, tuple(prices), prices[0], cost_unit=log.cost_unit, history=history)
         seed_weights(policy, torch.Generator().manual_seed(seed))
+        seen = [policy._features(v, Signals(log.logits[:, v], history=log.logits)) for v in log.structure.deciders]
+        features = dict(zip(log.structure.deciders, seen, strict=True))
         order = sorted(range(len(prices)), key=lambda i: prices[i])
         for i, which in enumerate(order):
             if i:
                 policy.scorers[which].load_state_dict(policy.scorers[order[i - 1]].state_dict())
-            policy._fit_one(
-                which, log, prices[which], _goal(log, reference), steps if i == 0 else max(_WARM_STEPS, steps // 3)
-            )
+            spent = steps if i == 0 else max(_WARM_STEPS, steps // 3)
+            policy._fit_one(which, log, features, prices[which], _goal(log, reference), spent)
         return policy.requires_grad_(False)
 
     @classmethod
@@ -170,7 +172,9 @@ class DagSelection(Policy):
         other.scorers[0].load_state_dict(self.scorers[self.prices.index(price)].state_dict())
         return other.requires_grad_(False)
 
-    def _fit_one(self, which: int, log: CalibrationLog, price: float, goal: int, steps: int) -> None:
+    def _fit_one(
+        self, which: int, log: CalibrationLog, seen: Mapping[int, Tensor], price: float, goal: int, steps: int
+    ) -> None:
         correct = log.correct
         lost = (correct[:, [goal]] & ~correct).float() * price  # λ(L(ŷ_v) − L(ŷ_ref))₊ for 0/1 loss
         unit = (log.node_costs / log.node_costs[goal]).float()
@@ -182,7 +186,7 @@ class DagSelection(Policy):
                 continue
             onward = [unit[w] + (to_go[:, w] if self.lookahead else lost[:, w]) for w in ways]
             costs = torch.stack([lost[:, v], *onward], 1)
-            features = self._features(v, Signals(log.logits[:, v], history=log.logits))
+            features = seen[v]
             scorer: nn.ModuleDict = self.scorers[which]  # type: ignore[assignment]
             learn_actions(scorer[str(v)], features, costs, steps)
             with torch.no_grad():
