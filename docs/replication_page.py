@@ -137,7 +137,7 @@ def gated(kept: Baseline, name: str) -> list[str]:
     n = f"{len(plain):,}".replace(",", " ")
     lines = [
         f"\n## {suite['title']}\n",
-        f"`adaptbench run {suite['name']}`, [summary](../reports/published/{name}); {n} images of {data}, paired by image.",
+        f"`adaptbench run {suite['name']}`, [summary](../reports/published/{name}); {n} images of {data}, paired.",
         "Gates' and planner's MACs are included; the published shares leave them out.",
         "",
         "| system | accuracy, % | points lost | share of the plain net's MACs |",

@@ -96,6 +96,10 @@ class DagSelection(Policy):
         own = confidence_features(signals)
         return torch.cat([own, history_features(signals, self._before[node])], 1) if self.uses_history else own
 
+    def _seen(self, log: CalibrationLog) -> dict[int, Tensor]:
+        """By decider, what it sees of a log."""
+        return {v: self._features(v, Signals(log.logits[:, v], history=log.logits)) for v in self.structure.deciders}
+
     @classmethod
     def fit(
         cls,
@@ -148,8 +152,7 @@ class DagSelection(Policy):
             )
         policy = cls(log.structure, tuple(prices), prices[0], cost_unit=log.cost_unit, history=history)
         seed_weights(policy, torch.Generator().manual_seed(seed))
-        seen = [policy._features(v, Signals(log.logits[:, v], history=log.logits)) for v in log.structure.deciders]
-        features = dict(zip(log.structure.deciders, seen, strict=True))
+        features = policy._seen(log)
         order = sorted(range(len(prices)), key=lambda i: prices[i])
         for i, which in enumerate(order):
             if i:

@@ -67,7 +67,7 @@ def fit_all(kind, log, prices, steps=150):
     policy = kind(log.structure, prices, prices[0], history=False)
     seed_weights(policy, torch.Generator().manual_seed(0))
     for which, price in enumerate(prices):
-        policy._fit_one(which, log, price, 2, steps)
+        policy._fit_one(which, log, policy._seen(log), price, 2, steps)
     return policy.requires_grad_(False)
 
 
