@@ -82,7 +82,7 @@ RECIPES: dict[str, CifarRecipe] = {
         ),
         plan=(
             Phase(6, 0.02, 256, "crop+flip", sizes=((0.0, 24),)),
-            Phase(3, 0.01, 128, "crop+flip", ema=0.998, sizes=_SMALL_FIRST),
+            Phase(2, 0.01, 128, "crop+flip", ema=0.998, sizes=_SMALL_FIRST),
         ),
         scratch=_short(20, 0.1),
         grown={20: 8, 56: 20, 32: 8, 14: 8, 110: 20},
