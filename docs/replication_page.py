@@ -90,6 +90,22 @@ def resplits(graph: Record) -> list[str]:
     return lines
 
 
+def budgets_met(graph: Record) -> list[str]:
+    """How close policies that take a budget came to each of theirs."""
+    lines = []
+    for name, found in graph["budget_error"].items():
+        if not found["own"]:
+            continue
+        errors = [100 * abs(error) for _, error in found["own"]]
+        share, worst = max(found["own"], key=lambda pair: abs(pair[1]))
+        lines += [
+            "",
+            f"{name} at its own {len(errors)} budgets: {sum(e <= 1 for e in errors)} met within 1 %, the furthest off by "
+            f"{number(100 * worst, 1)} % (asked for {number(100 * share, 0)} % of the full cost).",
+        ]
+    return lines
+
+
 def clock(graph: Record) -> list[str]:
     if not graph["wall_clock"]:
         return []
@@ -172,6 +188,7 @@ def study(record: Record, name: str) -> list[str]:
             "",
             *chosen(record, graph),
             *budgets(record, graph),
+            *budgets_met(graph),
             *resplits(graph),
             *streams(graph),
             *noise(graph),
