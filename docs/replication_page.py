@@ -42,14 +42,15 @@ def span(interval: list[float] | None, digits: int = 2) -> str:
 
 
 def published(record: Record) -> list[str]:
-    from adaptbench.results.studies import judged
+    from adaptbench.results.studies import COUNTS, judged, stated
 
     lines = ["| claim | published | read from | ours | verdict | why |", "|---|---|---|---|---|---|"]
     for figure in record["published"]:
         value, interval, said = judged(record, figure)
-        theirs = number(figure["value"]) if figure["ours"] else "–"
+        digits = 0 if figure["ours"] and figure["ours"]["figure"] in COUNTS else 2
+        theirs = number(stated(figure), digits)
         source = "target" if figure["target"] else figure["provenance"]
-        ours = number(value) + span(interval)
+        ours = number(value, digits) + span(interval)
         cells = [figure["claim"], theirs, source, ours, said, figure["why"]]
         lines.append("| " + " | ".join(cells) + " |")
     return lines
@@ -100,8 +101,8 @@ def budgets_met(graph: Record) -> list[str]:
         share, worst = max(found["own"], key=lambda pair: abs(pair[1]))
         lines += [
             "",
-            f"{name} at its own {len(errors)} budgets: {sum(e <= 1 for e in errors)} met within 1 %, the furthest off by "
-            f"{number(100 * worst, 1)} % (asked for {number(100 * share, 0)} % of the full cost).",
+            f"{name} at its own {len(errors)} budgets: {sum(e <= 1 for e in errors)} met within 1 %, the furthest off "
+            f"by {number(100 * worst, 1)} % (asked for {number(100 * share, 0)} % of the full cost).",
         ]
     return lines
 

@@ -17,7 +17,7 @@ from adaptbench.report.study_tables import (
     stateful_table,
 )
 from adaptbench.report.tables import Builder, Cell, Column, Table
-from adaptbench.results.studies import judged, read_study
+from adaptbench.results.studies import COUNTS, NOT_RECOVERED, judged, read_study, stated
 
 Graph = Mapping[str, Any]
 
@@ -136,11 +136,16 @@ def _published(record: Mapping[str, Any]) -> Table | None:
         ours = figure["ours"]
         value, interval, said = judged(record, figure)
         unit = _UNIT[ours["figure"]] if ours else ""
-        theirs = Cell(f"{words.number(figure['value'])} {unit}".strip(), value=figure["value"])
+        read, digits = stated(figure), 0 if ours and ours["figure"] in COUNTS else 2
+        theirs = (
+            Cell(words.DASH, reason=figure["why"] or NOT_RECOVERED)
+            if read is None
+            else Cell(f"{words.number(read, digits)} {unit}".strip(), value=read)
+        )
         mine = (
             Cell(words.DASH, reason=figure["why"] or "there is no counterpart in this study")
             if value is None
-            else Cell(f"{words.number(value)} {unit}", value=value, under=words.interval(interval, 2, scale=1))
+            else Cell(f"{words.number(value, digits)} {unit}", value=value, under=words.interval(interval, 2, scale=1))
         )
         source = "our target" if figure["target"] else figure["provenance"]
         table.add(figure["claim"], theirs, source, mine, said, figure["why"])

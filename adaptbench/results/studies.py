@@ -94,6 +94,19 @@ def reading(record: Mapping[str, Any], ours: Mapping[str, Any]) -> tuple[float |
     return point[figure], None
 
 
+NOT_RECOVERED = "not recovered"
+"""Provenance of a claim whose figure could not be read; its value is a placeholder."""
+
+
+COUNTS = ("broken", "budgets_ahead", "budgets_held")
+"""Figures that are whole numbers."""
+
+
+def stated(published: Mapping[str, Any]) -> float | None:
+    """The published value; None where it was not recovered."""
+    return None if published["provenance"] == NOT_RECOVERED else float(published["value"])
+
+
 def judged(record: Mapping[str, Any], published: Mapping[str, Any]) -> tuple[float | None, list[float] | None, str]:
     """Our counterpart, its interval and the verdict.
 

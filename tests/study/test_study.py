@@ -20,7 +20,7 @@ from adaptbench.errors import LeakageError, RunError, SuiteError
 from adaptbench.policies import UniformThreshold
 from adaptbench.registry import POLICIES
 from adaptbench.report.study_page import study_page
-from adaptbench.results.studies import judged, keep_study, read_study, reading, verdict
+from adaptbench.results.studies import judged, keep_study, read_study, reading, stated, verdict
 from adaptbench.study import load_study, run_study
 from adaptbench.study import runner as runner_module
 from adaptbench.study.logs import SealedLabels, calibration_log
@@ -121,6 +121,11 @@ def test_a_saving_counts_only_where_the_drop_was_kept():
     point["drop_points"] = 1.0
     assert judged(record, figure)[2] == "better"
     assert judged(record, figure | {"ours": None})[2] == "not comparable"
+
+
+def test_a_figure_that_was_not_recovered_is_no_zero():
+    assert stated({"value": 0, "provenance": "not recovered"}) is None
+    assert stated({"value": 0, "provenance": "[abs]"}) == 0
 
 
 def test_a_policy_can_be_fitted_on_training_samples_and_on_no_others(place, record, tmp_path):
