@@ -120,6 +120,8 @@ def test_a_saving_counts_only_where_the_drop_was_kept():
     assert judged(record, figure) == (3.0, None, "drop not kept: 1.20 points")
     point["drop_points"] = 1.0
     assert judged(record, figure)[2] == "better"
+    assert judged(record, figure | {"target": True})[2] == "met"
+    assert judged(record, figure | {"target": True, "value": 4.0})[2] == "not met"
     assert judged(record, figure | {"ours": None})[2] == "not comparable"
 
 
