@@ -13,6 +13,17 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "reports" / "published" / "fashion-mnist.json"
 START, END = "<!-- figures: start -->", "<!-- figures: end -->"
+CLAIMS_START, CLAIMS_END = "<!-- claims: start -->", "<!-- claims: end -->"
+CLAIMS = (
+    ("dag-selection", "fewer MACs at less than one point of top-1 (ImageNet top-5 in the paper)"),
+    ("dag-selection", "fewer MACs at less than one point of top-5"),
+    ("dag-selection", "share of the oracle's saving at one point"),
+    ("learned-cascade", "CIFAR-10, cost at the accuracy of the best member"),
+    ("softmax-threshold", "CIFAR-10, published rule at ε = 1 %"),
+    ("softmax-threshold", "CIFAR-10, six exits, re-splits that break the promised ε = 1 %"),
+    ("eenet", "CIFAR-10, budgets of 7 at which no rule-based policy is ahead of the released scheduler"),
+    ("eenet", "CIFAR-10, budgets of 7 at which no rule-based policy is ahead of ours"),
+)
 
 Record = dict[str, Any]
 
@@ -91,10 +102,27 @@ def _share(record: Record | None) -> float | None:
     return None if record is None else record["macs_mean"] / record["macs_full"]
 
 
+def claims(folder: Path = SOURCE.parent) -> str:
+    """Some claims of the committed studies; all of them stand on the page of replications."""
+    from adaptbench.results.studies import COUNTS, judged, read_study, stated
+
+    lines = ["| study | claim | published or aimed at | ours | verdict |", "|---|---|---|---|---|"]
+    for study, claim in CLAIMS:
+        record = read_study(folder / f"replicate-{study}.json")
+        (figure,) = (f for f in record["published"] if f["claim"] == claim)
+        value, _, said = judged(record, figure)
+        digits = 0 if figure["ours"]["figure"] in COUNTS else 2
+        cells = ["–" if v is None else f"{v:.{digits}f}" for v in (stated(figure), value)]
+        lines.append(f"| {study} | {claim} | {cells[0]} | {cells[1]} | {said} |")
+    return "\n".join(lines)
+
+
 def readme(text: str, document: dict[str, Any]) -> str:
-    before, rest = text.split(START)
-    _, after = rest.split(END)
-    return f"{before}{START}\n{figures(document)}\n{END}{after}"
+    for start, end, body in ((START, END, figures(document)), (CLAIMS_START, CLAIMS_END, claims())):
+        before, rest = text.split(start)
+        _, after = rest.split(end)
+        text = f"{before}{start}\n{body}\n{end}{after}"
+    return text
 
 
 def main() -> None:

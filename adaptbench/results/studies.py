@@ -111,14 +111,15 @@ def judged(record: Mapping[str, Any], published: Mapping[str, Any]) -> tuple[flo
     """Our counterpart, its interval and the verdict.
 
     A saving that was read at a point chosen for a drop counts only where the drop was kept on test; elsewhere the
-    verdict names the drop that was paid.
+    verdict names the drop that was paid, with its paired interval.
     """
     ours = published["ours"]
     value, interval = reading(record, ours) if ours else (None, None)
     if value is not None and ours["figure"] in _SAVINGS and ours.get("drop") is not None:
-        paid, _ = reading(record, {**ours, "figure": "drop_points"})
-        if paid is not None and paid > 100 * ours["drop"] + 1e-9:
-            return value, interval, f"drop not kept: {paid:.2f} points"
+        paid, about = reading(record, {**ours, "figure": "drop_points"})
+        if paid is not None and about is not None and paid > 100 * ours["drop"] + 1e-9:
+            low, high = (f"{end:.2f}".replace("-", "−") for end in about)
+            return value, interval, f"drop not kept: {paid:.2f} [{low}, {high}] points"
     said = verdict(published, value, interval)
     if published.get("target"):  # ours to meet, nobody's to replicate
         said = {"better": "met", "same": "met", "worse": "not met"}.get(said, said)

@@ -117,7 +117,7 @@ def test_a_saving_counts_only_where_the_drop_was_kept():
     record = {"graphs": {"g": {"policies": {"p": {"chosen": [point], "settings": []}}}}}
     ours = {"graph": "g", "policy": "p", "figure": "speedup", "drop": 0.01}
     figure = {"value": 2.0, "tolerance": 0.0, "better": "higher", "ours": ours}
-    assert judged(record, figure) == (3.0, None, "drop not kept: 1.20 points")
+    assert judged(record, figure) == (3.0, None, "drop not kept: 1.20 [0.80, 1.60] points")
     point["drop_points"] = 1.0
     assert judged(record, figure)[2] == "better"
     assert judged(record, figure | {"target": True})[2] == "met"
