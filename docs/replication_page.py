@@ -228,10 +228,13 @@ def gated(kept: Baseline, name: str) -> list[str]:
         if case["condition"] != "clean" or case["model"] not in models:
             continue
         promised = 1 - case["macs_mean"] / case["macs_full"]
-        times = [1 - saved * promised for saved in (case["realised_saving_time"], *case["realised_saving_time_ci"])]
+        shown = "–"
+        if case["realised_saving_time"] is not None:
+            saved = [case["realised_saving_time"], *case["realised_saving_time_ci"]]
+            speedup, *interval = (1 / (1 - share * promised) for share in saved)
+            shown = number(speedup) + span(interval)
         lines.append(
-            f"| {case['model']} | {case['batch_size']} | {number(1 / times[0])}{span([1 / t for t in times[1:]])} | "
-            f"{number(case['macs_full'] / case['macs_mean'])} |"
+            f"| {case['model']} | {case['batch_size']} | {shown} | {number(case['macs_full'] / case['macs_mean'])} |"
         )
     return lines
 

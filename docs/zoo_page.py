@@ -49,6 +49,8 @@ def percent(value: float) -> str:
 
 
 def epochs(settings: Card) -> str:
+    if "means" in settings:
+        return str(settings["means"])
     phases = settings.get("phases") or [settings["phase"]]
     told = " + ".join(str(phase["epochs"]) for phase in phases)
     if settings.get("grown_from"):

@@ -33,6 +33,17 @@ def test_the_replication_page_is_that_of_the_committed_studies() -> None:
     assert module.page() == module.PAGE.read_text(encoding="utf-8"), "run python docs/replication_page.py"
 
 
+def test_a_gated_net_is_set_against_the_plain_one() -> None:
+    """The section on gates, fed with the committed summary of another suite that has a gated net."""
+    from adaptbench.results.baseline import Baseline
+
+    kept = Baseline.load(ROOT / "reports" / "published" / "fashion-mnist.json")
+    lines = _script("replication_page").gated(kept, "fashion-mnist.json")
+    (row,) = (line for line in lines if line.startswith("| **skipnet** |"))
+    assert "| 91.73 | 0.4" in row, row
+    assert sum(line.startswith("| skipnet | ") for line in lines) == 3, "one row a batch size"
+
+
 def test_the_zoo_page_is_that_of_the_shipped_cards() -> None:
     module = _script("zoo_page")
     assert module.page() == module.PAGE.read_text(encoding="utf-8"), "run python docs/zoo_page.py"

@@ -223,7 +223,7 @@ class CifarTrainer:
     def _gates(self, model: GatedNetwork) -> None:
         self._take_backbone(model)
         first, second = self.recipe.gates
-        self._fit(first, "gates-supervised", model, skipnet_supervised(rate=0.5, price=1.0), None)
+        self._fit(first, "gates-supervised", model, skipnet_supervised(rate=0.6, price=1.0), None)
         self._fit(second, "gates-hybrid", model, skipnet_hybrid(), None)
 
     def _plan(self, model: GatedNetwork) -> None:

@@ -49,6 +49,8 @@ class CifarRecipe:
             return {"phase": asdict(self.heads), "backbone": "frozen"}
         if part.endswith("-joint"):
             return {"phase": asdict(self.joint), "backbone": "trained on"}
+        if part.endswith("-class-means"):
+            return {"backbone": "frozen", "means": "one pass over the training split, nothing trained"}
         if part.startswith("blockdrop"):
             return {"phases": [asdict(p) for p in self.plan]}
         if part.startswith("skipnet"):

@@ -96,14 +96,16 @@ def skipnet_supervised(price: float = 0.0, rate: float | None = None) -> Loss:
     Args:
         price: weight of the rate term; 0 leaves it out, as the paper does.
         rate: share of the gated blocks that should run. With it the term is (mean opening − rate)² over the whole net;
-            without, the mean opening itself.
+            without, the mean opening itself. An opening is what the hard pass does, its gradient the probability's: a
+            term on probabilities is content with every margin just above 0, and nothing is ever skipped.
     """
 
     def loss(module: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         logits, margins = _gated(module).gated_forward(x)
         value = F.cross_entropy(logits, y)
         if price:
-            opening = torch.sigmoid(margins).mean()
+            soft = torch.sigmoid(margins)
+            opening = ((margins > 0).to(soft.dtype) + soft - soft.detach()).mean()
             value = value + price * (opening if rate is None else (opening - rate).square())
         return value
 

@@ -133,11 +133,23 @@ def test_the_hybrid_trains_the_backbone_along_the_drawn_path():
 def test_supervised_is_cross_entropy_and_a_price():
     model = flat(Constant([-1.0, 0.5, 2.0]))
     logits, margins = model.gated_forward(X)
-    plain, opening = F.cross_entropy(logits, Y).item(), margins.sigmoid().mean().item()
+    plain, opening = F.cross_entropy(logits, Y).item(), (margins > 0).float().mean().item()
     assert skipnet_supervised()(model, X, Y).item() == pytest.approx(plain)
     assert skipnet_supervised(price=0.3)(model, X, Y).item() == pytest.approx(plain + 0.3 * opening)
     found = skipnet_supervised(price=2.0, rate=0.25)(model, X, Y).item()
     assert found == pytest.approx(plain + 2 * (opening - 0.25) ** 2)
+
+
+def test_a_rate_is_what_the_hard_pass_opens():
+    """Margins just above 0 have probabilities near one half and open everything: the rate term must feel that."""
+    model = flat(Constant([0.01, 0.02, 0.03]))
+    skipnet_supervised(price=100.0, rate=0.5)(model, X, Y).backward()
+    pushed = model.gates.margins.grad
+    assert (pushed > 0).all(), "descent closes gates, although the mean probability is one half already"
+    fit(model, split_of(), skipnet_supervised(price=5.0, rate=1 / 3), epochs=6, batch_size=16, lr=0.05)
+    with torch.no_grad():
+        opened = (model.gated_forward(X)[1] > 0).float().mean().item()
+    assert opened < 1
 
 
 @pytest.mark.parametrize("gates", ["ffgate1", "ffgate2", "rnn"])
