@@ -22,7 +22,8 @@ class CifarRecipe:
     Args:
         nets: depth → phase. grown: depth → the shallower net it starts from.
         heads: of exits on a frozen net. joint: of exits and net together, from the trained net.
-        gates: SkipNet's two phases, supervised and hybrid. plan: BlockDrop's two, curriculum and joint.
+        gates: SkipNet's two phases, supervised and hybrid. plan: BlockDrop's two, curriculum and joint. None averages
+            weights: a gate's margin wanders about 0, and its average decides what no net was trained with.
         scratch: of MSDNet and DenseNet.
         seed: of everything.
         prices, drop, epsilon: of the policies fitted on top, as in `recipes.Recipe`.
@@ -66,6 +67,10 @@ def _long(epochs: int, lr: float) -> Phase:
     return Phase(epochs, lr, 128, "crop+flip", ema=0.999, precision="bfloat16")
 
 
+def _gated(epochs: int, lr: float) -> Phase:
+    return Phase(epochs, lr, 128, "crop+flip", precision="bfloat16")
+
+
 RECIPES: dict[str, CifarRecipe] = {
     "short": CifarRecipe(
         nets={
@@ -79,12 +84,12 @@ RECIPES: dict[str, CifarRecipe] = {
         heads=Phase(16, 0.002, 256, "none", optimiser="adamw"),
         joint=Phase(4, 0.05, 128, "crop+flip", ema=0.998),
         gates=(
-            Phase(4, 0.02, 128, "crop+flip", ema=0.998, sizes=_SMALL_FIRST),
-            Phase(2, 0.01, 128, "crop+flip", ema=0.998, sizes=_SMALL_FIRST),
+            Phase(4, 0.02, 128, "crop+flip", sizes=_SMALL_FIRST),
+            Phase(2, 0.01, 128, "crop+flip", sizes=_SMALL_FIRST),
         ),
         plan=(
             Phase(6, 0.02, 256, "crop+flip", sizes=((0.0, 24),)),
-            Phase(2, 0.01, 128, "crop+flip", ema=0.998, sizes=_SMALL_FIRST),
+            Phase(2, 0.01, 128, "crop+flip", sizes=_SMALL_FIRST),
         ),
         scratch=_short(20, 0.1),
         grown={20: 8, 56: 20, 32: 8, 14: 8, 110: 20},
@@ -93,8 +98,8 @@ RECIPES: dict[str, CifarRecipe] = {
         nets={depth: _long(200, 0.1) for depth in (8, 14, 20, 32, 56, 110)},
         heads=Phase(60, 0.002, 256, "crop+flip", optimiser="adamw"),
         joint=_long(60, 0.05),
-        gates=(_long(60, 0.05), _long(40, 0.01)),
-        plan=(_long(60, 0.02), _long(60, 0.01)),
+        gates=(_gated(60, 0.05), _gated(40, 0.01)),
+        plan=(_gated(60, 0.02), _gated(60, 0.01)),
         scratch=_long(200, 0.1),
     ),
 }
