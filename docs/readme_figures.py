@@ -104,15 +104,14 @@ def _share(record: Record | None) -> float | None:
 
 def claims(folder: Path = SOURCE.parent) -> str:
     """Some claims of the committed studies; all of them stand on the page of replications."""
-    from adaptbench.results.studies import COUNTS, judged, read_study, stated
+    from adaptbench.results.studies import decimals, judged, read_study, stated
 
     lines = ["| study | claim | published or aimed at | ours | verdict |", "|---|---|---|---|---|"]
     for study, claim in CLAIMS:
         record = read_study(folder / f"replicate-{study}.json")
         (figure,) = (f for f in record["published"] if f["claim"] == claim)
         value, _, said = judged(record, figure)
-        digits = 0 if figure["ours"]["figure"] in COUNTS else 2
-        cells = ["–" if v is None else f"{v:.{digits}f}" for v in (stated(figure), value)]
+        cells = ["–" if v is None else f"{v:.{decimals(figure)}f}" for v in (stated(figure), value)]
         lines.append(f"| {study} | {claim} | {cells[0]} | {cells[1]} | {said} |")
     return "\n".join(lines)
 

@@ -42,12 +42,12 @@ def span(interval: list[float] | None, digits: int = 2) -> str:
 
 
 def published(record: Record) -> list[str]:
-    from adaptbench.results.studies import COUNTS, judged, stated
+    from adaptbench.results.studies import decimals, judged, stated
 
     lines = ["| claim | published | read from | ours | verdict | why |", "|---|---|---|---|---|---|"]
     for figure in record["published"]:
         value, interval, said = judged(record, figure)
-        digits = 0 if figure["ours"] and figure["ours"]["figure"] in COUNTS else 2
+        digits = decimals(figure)
         theirs = number(stated(figure), digits)
         source = "target" if figure["target"] else figure["provenance"]
         ours = number(value, digits) + span(interval)
@@ -131,8 +131,8 @@ def streams(graph: Record) -> list[str]:
         f"Over {len(found['orders'])} shuffles of the test stream: a closed loop on {loop['base']} with a budget of "
         f"{number(100 * loop['budget_share'], 0)} % spends {number(100 * loop['cost_share']['mean'])} % at "
         f"{number(100 * loop['accuracy']['mean'])} % right; overshoot {number(100 * loop['overshoot']['mean'], 0)} %, "
-        f"steady error {number(100 * loop['steady_error']['mean'], 1)} %; blocks of 64 samples, whose own noise "
-        f"is as wide as the band of 5 %, stay in it from sample {settled} on. A flood of the dearest inputs "
+        f"steady error {number(100 * loop['steady_error']['mean'], 1)} %; means over blocks of 64 "
+        f"samples stay within 5 % of the budget from sample {settled} on. A flood of the dearest inputs "
         f"({number(100 * loop['flood_share'], 0)} % of the stream) costs all others "
         f"{number(loop['flood_accuracy_lost_points'])} points under the loop; without it the budget is overspent by "
         f"{number(100 * (loop['flood_cost_of_budget_open'] - 1), 1)} %. UEE-UCB (μ = {bandit['mu']:g}): "

@@ -82,6 +82,12 @@ class _Costs:
     uncounted: tuple[str, ...]
 
 
+def straight_through(margins: Tensor) -> Tensor:
+    """1 where a margin is above 0, else 0; the gradient is that of σ(margin). Same shape."""
+    soft = torch.sigmoid(margins)
+    return (margins > 0).to(soft.dtype) + soft - soft.detach()
+
+
 class GatedNetwork(AdaptiveModel):
     """Stem, gated residual blocks, head. Only the rows that a gate lets through reach a block's body.
 
@@ -192,8 +198,7 @@ class GatedNetwork(AdaptiveModel):
             if self.gated[b]:
                 margin, state = self.gates.margin(b, h, state)
                 margins.append(margin)
-                soft = torch.sigmoid(margin / temperature)
-                gate = (margin > 0).to(soft.dtype) + soft - soft.detach()
+                gate = straight_through(margin / temperature)
                 h = base + gate.view(-1, *[1] * (base.ndim - 1)) * body(h)
             else:
                 h = base + body(h)

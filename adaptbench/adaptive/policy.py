@@ -108,7 +108,7 @@ class Policy(nn.Module):
     def recosted(self, log: CalibrationLog) -> Self:
         """With its own table of costs estimated anew, on any inputs like those in use; labels are not read.
 
-        Itself where the policy keeps no such table.
+        Itself where the policy keeps no such table. All members of a family share one; `at` picks theirs from it.
         """
         return self
 

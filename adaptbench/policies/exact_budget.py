@@ -180,7 +180,7 @@ class ExactBudget(ChainPolicy):
         """The same budget with another margin: 0 meets it on the calibration samples, None keeps to β."""
         return self._with(margin=margin)
 
-    def _with(self, **changed: Any) -> Self:
+    def _with(self, tables: tuple[Tensor, ...] | None = None, **changed: Any) -> Self:
         settings = {
             "budget": self.budget,
             "margin": self.margin_kept,
@@ -189,9 +189,10 @@ class ExactBudget(ChainPolicy):
             "deployed": self.deployed,
             "cost_unit": self.cost_unit,
         }
-        tables = self.positions.clone(), self.costs.clone(), self.spreads.clone()
-        other = type(self)(self.structure, self.rules, *tables, **(settings | changed))
-        other.load_state_dict(self.state_dict())
+        positions, costs, spreads = tables or (self.positions.clone(), self.costs.clone(), self.spreads.clone())
+        other = type(self)(self.structure, self.rules, positions, costs, spreads, **(settings | changed))
+        other.foretellers.load_state_dict(self.foretellers.state_dict())
+        other.values.load_state_dict(self.values.state_dict())
         return other.requires_grad_(False)
 
     @torch.no_grad()
@@ -205,22 +206,9 @@ class ExactBudget(ChainPolicy):
             basis = value_basis(self.foretellers[k](history_features(log.logits[:, : k + 1], k)))
             margins.append(self.values[k](basis).double().numpy())
         positions, costs, spreads = cost_table(margins, log.exit_costs.numpy())
-        other = type(self)(
-            self.structure,
-            self.rules,
-            torch.from_numpy(positions).float(),
-            torch.from_numpy(costs).float(),
-            torch.from_numpy(spreads).float(),
-            min(max(self.budget, float(costs[-1])), float(costs[0])),
-            margin=self.margin_kept,
-            beta=self.beta,
-            fitted_on=len(log),
-            deployed=self.deployed,
-            cost_unit=self.cost_unit,
-        )
-        other.foretellers.load_state_dict(self.foretellers.state_dict())
-        other.values.load_state_dict(self.values.state_dict())
-        return other.requires_grad_(False)
+        budget = min(max(self.budget, float(costs[-1])), float(costs[0]))
+        tables = tuple(torch.from_numpy(column).float() for column in (positions, costs, spreads))
+        return self._with(tables, budget=budget, fitted_on=len(log))
 
     # ------------------------------------------------------------------ fitting
 

@@ -17,7 +17,7 @@ from adaptbench.report.study_tables import (
     stateful_table,
 )
 from adaptbench.report.tables import Builder, Cell, Column, Table
-from adaptbench.results.studies import COUNTS, NOT_RECOVERED, judged, read_study, stated
+from adaptbench.results.studies import NOT_RECOVERED, decimals, judged, read_study, stated
 
 Graph = Mapping[str, Any]
 
@@ -136,7 +136,7 @@ def _published(record: Mapping[str, Any]) -> Table | None:
         ours = figure["ours"]
         value, interval, said = judged(record, figure)
         unit = _UNIT[ours["figure"]] if ours else ""
-        read, digits = stated(figure), 0 if ours and ours["figure"] in COUNTS else 2
+        read, digits = stated(figure), decimals(figure)
         theirs = (
             Cell(words.DASH, reason=figure["why"] or NOT_RECOVERED)
             if read is None

@@ -98,8 +98,12 @@ NOT_RECOVERED = "not recovered"
 """Provenance of a claim whose figure could not be read; its value is a placeholder."""
 
 
-COUNTS = ("broken", "budgets_ahead", "budgets_held")
-"""Figures that are whole numbers."""
+_COUNTS = ("broken", "budgets_ahead", "budgets_held")
+
+
+def decimals(published: Mapping[str, Any]) -> int:
+    """0 for figures that are whole numbers, else 2."""
+    return 0 if published["ours"] and published["ours"]["figure"] in _COUNTS else 2
 
 
 def stated(published: Mapping[str, Any]) -> float | None:

@@ -115,7 +115,9 @@ def fit_family(
         policies = kind.family(fitting, seed=seed)
         fit_s = time.perf_counter() - started
         inputs = fitting.joined(choosing) if fitting.sha256 == choosing.sha256 else choosing
-        policies = [p.recosted(inputs) for p in policies]  # costs need no labels, so every input may tell them
+        first = policies[0].recosted(inputs)  # costs need no labels, so every input may tell them
+        if first is not policies[0]:  # a family shares one table
+            policies = [first.at(float(p.knob_value)) for p in policies if p.knob_value is not None]
         members = sorted((_member(p, choosing) for p in policies), key=lambda m: m.chosen_on.cost_mean)
         corners = hull([m.chosen_on for m in members])
         wanted = {}

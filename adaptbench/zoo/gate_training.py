@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adaptbench.adaptive import GatedNetwork
+from adaptbench.adaptive.gated import straight_through
 from adaptbench.adaptive.model import frozen
 from adaptbench.errors import UsageError
 from adaptbench.models.blockdrop import PlannedGates
@@ -104,8 +105,7 @@ def skipnet_supervised(price: float = 0.0, rate: float | None = None) -> Loss:
         logits, margins = _gated(module).gated_forward(x)
         value = F.cross_entropy(logits, y)
         if price:
-            soft = torch.sigmoid(margins)
-            opening = ((margins > 0).to(soft.dtype) + soft - soft.detach()).mean()
+            opening = straight_through(margins).mean()
             value = value + price * (opening if rate is None else (opening - rate).square())
         return value
 
