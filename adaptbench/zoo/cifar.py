@@ -228,19 +228,28 @@ class CifarTrainer:
 
     def _plan(self, model: GatedNetwork) -> None:
         self._take_backbone(model)
-        for place, phase in enumerate(self.recipe.plan):
-            objective = BlockDrop(model, curriculum=place == 0, joint=place == 1, entropy=0.1 if place == 0 else 0.0)
-            done = fit_objective(
-                objective,
-                self.train,
-                **asdict(phase),
-                seed=self.seed,
-                checkpoint=self.folder / "progress" / f"blockdrop-{place}.progress.safetensors",
-                on_epoch=self._teller(f"blockdrop-{place}"),
-                channels_last=True,
-            )
-            self._remember(f"blockdrop-{place}", done)
-        model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        first, second = self.recipe.plan
+        rate = self.recipe.plan_rate
+        if rate is None:
+            self._reinforce(first, "blockdrop-0", BlockDrop(model, curriculum=True, entropy=0.1))
+        else:
+            begun = {k: v for k, v in self._backbone("resnet8").state_dict().items() if not k.startswith("head.")}
+            model.gates.planner.load_state_dict(begun, strict=False)  # type: ignore[union-attr]
+            self._fit(first, "blockdrop-0", model, skipnet_supervised(rate=rate, price=1.0), None)
+        self._reinforce(second, "blockdrop-1", BlockDrop(model, joint=True))
+
+    def _reinforce(self, phase: Phase, name: str, objective: BlockDrop) -> None:
+        done = fit_objective(
+            objective,
+            self.train,
+            **asdict(phase),
+            seed=self.seed,
+            checkpoint=self.folder / "progress" / f"{name}.progress.safetensors",
+            on_epoch=self._teller(name),
+            channels_last=True,
+        )
+        objective.model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        self._remember(name, done)
 
     @torch.no_grad()
     def _judge(self, net: nn.Module) -> dict[str, float]:

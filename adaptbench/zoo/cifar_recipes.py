@@ -22,8 +22,11 @@ class CifarRecipe:
     Args:
         nets: depth → phase. grown: depth → the shallower net it starts from.
         heads: of exits on a frozen net. joint: of exits and net together, from the trained net.
-        gates: SkipNet's two phases, supervised and hybrid. plan: BlockDrop's two, curriculum and joint. None averages
-            weights: a gate's margin wanders about 0, and its average decides what no net was trained with.
+        gates: SkipNet's two phases, supervised and hybrid. plan: BlockDrop's two, before and in joint training. None
+            averages weights: a gate's margin wanders about 0, and its average decides what no net was trained with.
+        plan_rate: None trains BlockDrop's first phase by the published curriculum, which decides on one block more each
+            epoch. A share trains net and plan straight through at that share of blocks instead, the planner begun
+            from the trained ResNet-8: a few epochs are too few for the curriculum to reach the front of a deep net.
         scratch: of MSDNet and DenseNet.
         seed: of everything.
         prices, drop, epsilon: of the policies fitted on top, as in `recipes.Recipe`.
@@ -36,6 +39,7 @@ class CifarRecipe:
     plan: tuple[Phase, Phase]
     scratch: Phase
     grown: Mapping[int, int] = field(default_factory=dict)
+    plan_rate: float | None = None
     seed: int = 0
     prices: tuple[float, ...] = (0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2, 0.32)
     drop: float = 0.005
@@ -53,7 +57,7 @@ class CifarRecipe:
         if part.endswith("-class-means"):
             return {"backbone": "frozen", "means": "one pass over the training split, nothing trained"}
         if part.startswith("blockdrop"):
-            return {"phases": [asdict(p) for p in self.plan]}
+            return {"phases": [asdict(p) for p in self.plan], "plan_rate": self.plan_rate}
         if part.startswith("skipnet"):
             return {"phases": [asdict(p) for p in self.gates]}
         return {"phase": asdict(self.scratch)}
@@ -88,9 +92,10 @@ RECIPES: dict[str, CifarRecipe] = {
             Phase(2, 0.01, 128, "crop+flip", sizes=_SMALL_FIRST),
         ),
         plan=(
-            Phase(6, 0.02, 256, "crop+flip", sizes=((0.0, 24),)),
-            Phase(2, 0.01, 128, "crop+flip", sizes=_SMALL_FIRST),
+            Phase(4, 0.02, 128, "crop+flip", sizes=_SMALL_FIRST),
+            Phase(2, 3e-4, 128, "crop+flip", optimiser="adamw", sizes=_SMALL_FIRST),
         ),
+        plan_rate=0.5,
         scratch=_short(20, 0.1),
         grown={20: 8, 56: 20, 32: 8, 14: 8, 110: 20},
     ),

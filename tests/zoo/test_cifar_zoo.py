@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -94,6 +95,28 @@ def test_every_kind_of_part_trains(tmp_path, quick, part):
     card = json.loads((tmp_path / "cifar10" / f"{part}.json").read_text())
     assert card["part"] == part
     assert card["command"] == f"adaptbench train {part} --data cifar10"
+
+
+def test_a_plan_started_straight_through_begins_from_the_small_net_and_says_so(tmp_path, quick, monkeypatch):
+    monkeypatch.setitem(cifar_zoo.RECIPES, "short", replace(quick, plan_rate=0.5))
+    begun = []
+    fit = cifar_zoo.fit
+
+    def seen(module, *args, **settings):
+        if settings["checkpoint"].name.startswith("blockdrop"):
+            begun.append({k: v.clone() for k, v in module.gates.planner.state_dict().items()})
+        return fit(module, *args, **settings)
+
+    monkeypatch.setattr(cifar_zoo, "fit", seen)
+    train_system("blockdrop20", ToyData(), tmp_path)
+    card = json.loads((tmp_path / "cifar10" / "blockdrop20.json").read_text())
+    small = load_file(tmp_path / "cifar10" / "resnet8.safetensors")
+    (planner,) = begun
+    for name, tensor in small.items():
+        if not name.startswith("head."):
+            torch.testing.assert_close(planner[name], tensor.to(planner[name].dtype), msg=name)
+    assert card["settings"]["plan_rate"] == 0.5
+    assert [h["phase"] for h in card["history"]] == ["blockdrop-0", "blockdrop-1"]
 
 
 def test_finished_parts_are_not_trained_again(tmp_path, quick, monkeypatch):
