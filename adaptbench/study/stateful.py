@@ -10,10 +10,13 @@ import torch
 
 from adaptbench.adaptive import CalibrationLog
 from adaptbench.adaptive.online import OnlineRecord, over_orders, shuffled
-from adaptbench.policies.online import ClosedLoop, UeeUcb, dominance, loop_metrics, overload, regret
+from adaptbench.policies.online import ClosedLoop, UeeUcb, dominance, loop_metrics, overload, quiet_block, regret
 from adaptbench.registry import POLICIES
 from adaptbench.study.logs import TestLog
 from adaptbench.study.spec import Online
+
+# Share of the budget within which a loop counts as settled: the usual one of control texts.
+_BAND = 0.05
 
 
 def stateful(calibration: CalibrationLog, test: TestLog, spec: Online, *, top: int, full: float) -> dict[str, Any]:
@@ -36,7 +39,8 @@ def stateful(calibration: CalibrationLog, test: TestLog, spec: Online, *, top: i
     settings = sorted({m.knob_value for m in type(base).family(calibration) if m.knob_value is not None})
     loop = ClosedLoop.fit(base, calibration, budget=budget, settings=settings)
     closed = over_orders(loop.copy, test.logits, test.structure, costs, **common)
-    metrics = [loop_metrics(r, budget) for r in closed]
+    block = max(quiet_block(r, budget, band=_BAND) for r in closed)
+    metrics = [loop_metrics(r, budget, band=_BAND, block=block) for r in closed]
     order = shuffled(len(labels), spec.orders[0])
     flood = overload(
         loop.copy(),
@@ -64,6 +68,7 @@ def stateful(calibration: CalibrationLog, test: TestLog, spec: Online, *, top: i
             **_summary(closed, labels, top, full),
             "base": spec.base,
             "budget_share": spec.budget,
+            "block": block,
             "steady_error": _spread([m.steady_error for m in metrics]),
             "overshoot": _spread([m.overshoot for m in metrics]),
             "settling_samples": [m.settling for m in metrics],

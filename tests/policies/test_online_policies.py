@@ -22,6 +22,7 @@ from adaptbench.policies.online import (
     dominance,
     loop_metrics,
     overload,
+    quiet_block,
     regret,
     strong_dominance_violation,
 )
@@ -332,6 +333,19 @@ def made(cost):
         "x", {}, torch.arange(n), 1, none, torch.ones(n, 1, dtype=bool), none > 0, cost, 0 * cost, torch.zeros(n, 2),
         (None,) * n, {},
     )  # fmt: skip
+
+
+def test_a_quiet_block_keeps_chance_within_the_band():
+    generator = np.random.default_rng(1)
+    record = made(generator.choice([50.0, 150.0], 20_000))  # in balance, and as noisy as two ways can be
+    block = quiet_block(record, 100.0, band=0.05)
+    assert block == pytest.approx((3 * 50 / 5) ** 2, rel=0.01)
+    blocks = record.cost[: 20_000 // block * block].view(-1, block).mean(1)
+    assert float((blocks / 100 - 1).std()) == pytest.approx(0.05 / 3, rel=0.3)
+    assert loop_metrics(record, 100.0, block=block).settling == 0
+    assert loop_metrics(record, 100.0, block=64).settling is None
+    assert quiet_block(made([100.0] * 8), 100.0) == 1
+    assert quiet_block(made([1.0, 199.0] * 4), 100.0) == 2, "a short record ends at a quarter of itself"
 
 
 def test_metrics_by_hand():

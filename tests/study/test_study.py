@@ -216,6 +216,7 @@ def test_stateful_policies_are_streamed_over_shuffles(record):
         found = online[name]
         assert found["accuracy"]["low"] <= found["accuracy"]["mean"] <= found["accuracy"]["high"]
         assert 0 < found["cost_share"]["mean"] < 1.3
+    assert online["closed-loop"]["block"] <= record["graphs"]["digits"]["n_test"] // 4
     assert online["closed-loop"]["flood_cost_of_budget"] < online["closed-loop"]["flood_cost_of_budget_open"]
     (noise,) = record["graphs"]["digits"]["gradient_noise"]
     assert noise["ratio"] > 1.5, "REINFORCE must be noisier than the exact sum"

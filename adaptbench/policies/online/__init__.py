@@ -7,6 +7,7 @@ from adaptbench.policies.online.loop_metrics import (
     accuracy_lost_to_oscillation,
     loop_metrics,
     overload,
+    quiet_block,
 )
 from adaptbench.policies.online.uee_ucb import (
     Dominance,
@@ -30,6 +31,7 @@ __all__ = [
     "dominance",
     "loop_metrics",
     "overload",
+    "quiet_block",
     "regret",
     "strong_dominance_violation",
 ]

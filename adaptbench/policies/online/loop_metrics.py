@@ -34,12 +34,21 @@ class LoopMetrics:
     steady_error: float
 
 
+def quiet_block(record: OnlineRecord, budget: float, *, band: float = 0.05) -> int:
+    """Samples a block must have so that chance alone keeps its mean cost within ±band·B at three standard errors.
+
+    At most a quarter of the record; on a shorter one the noise stays above the band.
+    """
+    needed = (3 * float(record.cost.std()) / (band * budget)) ** 2
+    return int(min(max(1, np.ceil(needed)), max(1, len(record.cost) // 4)))
+
+
 def loop_metrics(
     record: OnlineRecord, budget: float, *, band: float = 0.05, block: int = 64, start: int = 0
 ) -> LoopMetrics:
     """Settling, overshoot and error of a record, from sample `start` on (where a disturbance began).
 
-    Noise of a block's mean is the cost's spread over √block: a band below it never settles.
+    Noise of a block's mean is the cost's spread over √block: a band below it never settles (`quiet_block`).
 
     Raises:
         UsageError: fewer than two blocks.
