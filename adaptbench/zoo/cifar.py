@@ -21,7 +21,7 @@ from adaptbench.models.resnet import grow
 from adaptbench.zoo import checkpoints
 from adaptbench.zoo.cifar_recipes import RECIPES
 from adaptbench.zoo.exit_training import train_heads, train_jointly
-from adaptbench.zoo.gate_training import BlockDrop, skipnet_hybrid, skipnet_supervised
+from adaptbench.zoo.gate_training import BlockDrop, decisive, skipnet_hybrid, skipnet_supervised
 from adaptbench.zoo.losses import cross_entropy
 from adaptbench.zoo.objective import fit_objective
 from adaptbench.zoo.progress import EpochRecord
@@ -224,6 +224,7 @@ class CifarTrainer:
         self._take_backbone(model)
         first, second = self.recipe.gates
         self._fit(first, "gates-supervised", model, skipnet_supervised(rate=0.6, price=1.0), None)
+        decisive(model, self._looked_at())
         self._fit(second, "gates-hybrid", model, skipnet_hybrid(), None)
 
     def _plan(self, model: GatedNetwork) -> None:
@@ -236,7 +237,11 @@ class CifarTrainer:
             begun = {k: v for k, v in self._backbone("resnet8").state_dict().items() if not k.startswith("head.")}
             model.gates.planner.load_state_dict(begun, strict=False)  # type: ignore[union-attr]
             self._fit(first, "blockdrop-0", model, skipnet_supervised(rate=rate, price=1.0), None)
-        self._reinforce(second, "blockdrop-1", BlockDrop(model, joint=True))
+            decisive(model, self._looked_at())
+        self._reinforce(second, "blockdrop-1", BlockDrop(model, joint=True, alpha=self.recipe.plan_alpha))
+
+    def _looked_at(self) -> Tensor:
+        return self.train.images(0, 500).to(self.device)
 
     def _reinforce(self, phase: Phase, name: str, objective: BlockDrop) -> None:
         done = fit_objective(

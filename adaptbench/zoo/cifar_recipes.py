@@ -27,6 +27,7 @@ class CifarRecipe:
         plan_rate: None trains BlockDrop's first phase by the published curriculum, which decides on one block more each
             epoch. A share trains net and plan straight through at that share of blocks instead, the planner begun
             from the trained ResNet-8: a few epochs are too few for the curriculum to reach the front of a deep net.
+        plan_alpha: BlockDrop's bound on the chance of each way in joint training; released: 0.8.
         scratch: of MSDNet and DenseNet.
         seed: of everything.
         prices, drop, epsilon: of the policies fitted on top, as in `recipes.Recipe`.
@@ -40,6 +41,7 @@ class CifarRecipe:
     scratch: Phase
     grown: Mapping[int, int] = field(default_factory=dict)
     plan_rate: float | None = None
+    plan_alpha: float = 0.8
     seed: int = 0
     prices: tuple[float, ...] = (0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2, 0.32)
     drop: float = 0.005
@@ -57,7 +59,11 @@ class CifarRecipe:
         if part.endswith("-class-means"):
             return {"backbone": "frozen", "means": "one pass over the training split, nothing trained"}
         if part.startswith("blockdrop"):
-            return {"phases": [asdict(p) for p in self.plan], "plan_rate": self.plan_rate}
+            return {
+                "phases": [asdict(p) for p in self.plan],
+                "plan_rate": self.plan_rate,
+                "plan_alpha": self.plan_alpha,
+            }
         if part.startswith("skipnet"):
             return {"phases": [asdict(p) for p in self.gates]}
         return {"phase": asdict(self.scratch)}
@@ -96,6 +102,7 @@ RECIPES: dict[str, CifarRecipe] = {
             Phase(2, 3e-4, 128, "crop+flip", optimiser="adamw", sizes=_SMALL_FIRST),
         ),
         plan_rate=0.5,
+        plan_alpha=0.95,
         scratch=_short(20, 0.1),
         grown={20: 8, 56: 20, 32: 8, 14: 8, 110: 20},
     ),

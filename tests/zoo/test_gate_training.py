@@ -15,6 +15,7 @@ from adaptbench.models.gated_resnet import skipnet
 from adaptbench.models.resnet import resnet
 from adaptbench.zoo.gate_training import (
     BlockDrop,
+    decisive,
     drawn_path,
     masked_forward,
     plan_reward,
@@ -61,6 +62,34 @@ def flat(gates, blocks=3):
 
 
 X, Y = torch.rand(6, 3, 8, 8), torch.arange(6) % 4
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: skipnet(resnet(20, 4), "rnn"),
+        lambda: skipnet(resnet(20, 4), "ffgate2"),
+        lambda: blockdrop(resnet(20, 4), side=8),
+    ],
+)
+def test_decisive_margins_draw_what_the_hard_pass_does_and_leave_it_alone(build):
+    model = build().eval()
+    x = torch.rand(64, 3, 8, 8)
+    with torch.no_grad():
+        (logits, before), coins = model.gated_forward(x), drawn_path(model, x)[1]
+        factor = decisive(model, x)
+        after_logits, after = model.gated_forward(x)
+        drawn = drawn_path(model, x)[1]
+    torch.testing.assert_close(after_logits, logits)
+    torch.testing.assert_close(after, before * factor, rtol=1e-3, atol=1e-4)
+    assert float(after.abs().median()) == pytest.approx(3.0, rel=1e-3)
+    differs = [(d != (before > 0).float()).float().mean() for d in (coins, drawn)]
+    assert differs[1] < 0.15 < 0.3 < differs[0]
+
+
+def test_gates_that_cannot_be_scaled_are_refused():
+    with pytest.raises(UsageError, match="cannot be scaled"):
+        decisive(flat(Constant([0.1, -0.2, 0.3])).eval(), X)
 
 
 def test_masks_are_what_the_hard_pass_skips():
