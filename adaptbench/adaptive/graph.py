@@ -421,6 +421,10 @@ class DecisionGraph(AdaptiveModel):
         device = next(self.parameters()).device
         with frozen(self), torch.no_grad():
             logits = torch.cat([self.dense_logits(x.to(device)).float().cpu() for x, _, _ in split.chunks(chunk)])
+        return self.logged(logits, split)
+
+    def logged(self, logits: Tensor, split: Split, *, top: int = 1) -> CalibrationLog:
+        """The log of logits (N, V, C) that this graph gave on a split, wherever they were computed."""
         return CalibrationLog(
             logits,
             split.y.clone(),
@@ -428,6 +432,7 @@ class DecisionGraph(AdaptiveModel):
             torch.tensor(self.node_macs),
             f"{split.name}/{split.role}",
             split.sha256,
+            top=top,
         )
 
 

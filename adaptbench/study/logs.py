@@ -132,15 +132,7 @@ def calibration_log(
     """
     split.require("train" if training else "calibration", purpose="fitting a policy")
     logits = node_logits(model, split, folder, device=device, progress=progress, words=f"logging  {split.role}")
-    return CalibrationLog(
-        logits,
-        split.y.clone(),
-        model.structure,
-        torch.tensor(model.node_macs),
-        f"{split.name}/{split.role}",
-        split.sha256,
-        top=top,
-    )
+    return model.logged(logits, split, top=top)
 
 
 def test_log(model: DecisionGraph, split: Split, folder: Path, *, device: str, progress: Progress) -> TestLog:
