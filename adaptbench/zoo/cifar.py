@@ -21,7 +21,7 @@ from adaptbench.models.resnet import grow
 from adaptbench.zoo import checkpoints
 from adaptbench.zoo.cifar_recipes import RECIPES
 from adaptbench.zoo.exit_training import train_heads, train_jointly
-from adaptbench.zoo.gate_training import BlockDrop, decisive, skipnet_hybrid, skipnet_supervised
+from adaptbench.zoo.gate_training import BlockDrop, decisive, set_rate, skipnet_hybrid, skipnet_supervised
 from adaptbench.zoo.losses import cross_entropy
 from adaptbench.zoo.objective import fit_objective
 from adaptbench.zoo.progress import EpochRecord
@@ -223,8 +223,7 @@ class CifarTrainer:
     def _gates(self, model: GatedNetwork) -> None:
         self._take_backbone(model)
         first, second = self.recipe.gates
-        self._fit(first, "gates-supervised", model, skipnet_supervised(rate=0.6, price=1.0), None)
-        decisive(model, self._looked_at())
+        self._straight_through(first, "gates-supervised", model, self.recipe.gate_rate)
         self._fit(second, "gates-hybrid", model, skipnet_hybrid(), None)
 
     def _plan(self, model: GatedNetwork) -> None:
@@ -236,12 +235,15 @@ class CifarTrainer:
         else:
             begun = {k: v for k, v in self._backbone("resnet8").state_dict().items() if not k.startswith("head.")}
             model.gates.planner.load_state_dict(begun, strict=False)  # type: ignore[union-attr]
-            self._fit(first, "blockdrop-0", model, skipnet_supervised(rate=rate, price=1.0), None)
-            decisive(model, self._looked_at())
+            self._straight_through(first, "blockdrop-0", model, rate)
         self._reinforce(second, "blockdrop-1", BlockDrop(model, joint=True, alpha=self.recipe.plan_alpha))
 
-    def _looked_at(self) -> Tensor:
-        return self.train.images(0, 500).to(self.device)
+    def _straight_through(self, phase: Phase, name: str, model: GatedNetwork, rate: float) -> None:
+        """Net and gates together; then margins that open `rate` of the blocks and are drawn as they decide."""
+        self._fit(phase, name, model, skipnet_supervised(rate=rate, price=1.0), None)
+        x = self.train.images(0, 500).to(self.device)
+        set_rate(model, x, rate)
+        decisive(model, x)
 
     def _reinforce(self, phase: Phase, name: str, objective: BlockDrop) -> None:
         done = fit_objective(

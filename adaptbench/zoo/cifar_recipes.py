@@ -24,6 +24,7 @@ class CifarRecipe:
         heads: of exits on a frozen net. joint: of exits and net together, from the trained net.
         gates: SkipNet's two phases, supervised and hybrid. plan: BlockDrop's two, before and in joint training. None
             averages weights: a gate's margin wanders about 0, and its average decides what no net was trained with.
+        gate_rate: share of the blocks that SkipNet's supervised phase holds its gates to; the paper asks for none.
         plan_rate: None trains BlockDrop's first phase by the published curriculum, which decides on one block more each
             epoch. A share trains net and plan straight through at that share of blocks instead, the planner begun
             from the trained ResNet-8: a few epochs are too few for the curriculum to reach the front of a deep net.
@@ -40,6 +41,7 @@ class CifarRecipe:
     plan: tuple[Phase, Phase]
     scratch: Phase
     grown: Mapping[int, int] = field(default_factory=dict)
+    gate_rate: float = 0.6
     plan_rate: float | None = None
     plan_alpha: float = 0.8
     seed: int = 0
@@ -65,7 +67,7 @@ class CifarRecipe:
                 "plan_alpha": self.plan_alpha,
             }
         if part.startswith("skipnet"):
-            return {"phases": [asdict(p) for p in self.gates]}
+            return {"phases": [asdict(p) for p in self.gates], "gate_rate": self.gate_rate}
         return {"phase": asdict(self.scratch)}
 
 

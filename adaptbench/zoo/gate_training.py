@@ -13,13 +13,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adaptbench.adaptive import FeedForwardGates, GatedNetwork
+from adaptbench.adaptive import FeedForwardGates, GatedNetwork, Gates
 from adaptbench.adaptive.gated import straight_through
 from adaptbench.adaptive.model import frozen
 from adaptbench.errors import UsageError
 from adaptbench.models.blockdrop import PlannedGates
 from adaptbench.zoo.objective import Objective
 from adaptbench.zoo.training import Loss
+
+_HALVINGS = 16
 
 
 def masked_forward(model: GatedNetwork, x: Tensor, decide: Callable[[int, Tensor], Tensor]) -> Tensor:
@@ -112,6 +114,49 @@ def skipnet_supervised(price: float = 0.0, rate: float | None = None) -> Loss:
     return loss
 
 
+def _last_maps(gates: Gates) -> list[nn.Linear]:
+    """The linear maps that margins come out of."""
+    each = gates.gates if isinstance(gates, FeedForwardGates) else [gates]
+    lasts = [[m for m in gate.modules() if isinstance(m, nn.Linear)][-1:] for gate in each]
+    return [last for found in lasts for last in found]
+
+
+@torch.no_grad()
+def set_rate(model: GatedNetwork, x: Tensor, rate: float) -> float:
+    """Shift all margins by one number, so that the hard pass opens `rate` of the gated blocks on some pictures.
+
+    Straight-through training with a rate term stops a little above the rate, where cross-entropy pulls as hard.
+
+    Args:
+        model: gated, in eval mode. x: (n, C, H, W), training pictures.
+
+    Returns:
+        The share that is open now.
+
+    Raises:
+        UsageError: gates whose margins do not come out of a linear map with a bias.
+    """
+    gates = _gated(model).gates
+    maps = _last_maps(gates)
+    margins = model.gated_forward(x)[1]
+    if not maps or any(m.bias is None for m in maps):
+        raise UsageError(
+            f"the margins of {gates.name} cannot be shifted.",
+            why="They do not come out of a linear map with a bias.",
+            todo="Let the last module of each gate be an nn.Linear with a bias.",
+        )
+    low, high, at = float(margins.min()), float(margins.max()), 0.0
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        for last in maps:  # a gate of its own ends in (skip, run) or in the margin, a plan in one margin a block
+            (last.bias[-1:] if isinstance(gates, FeedForwardGates) else last.bias).sub_(middle - at)
+        at = middle
+        # Features change with what runs before, so the margins have to be asked again each time.
+        opening = float((model.gated_forward(x)[1] > 0).float().mean())
+        low, high = (middle, high) if opening > rate else (low, middle)
+    return opening
+
+
 @torch.no_grad()
 def decisive(model: GatedNetwork, x: Tensor, median: float = 3.0) -> float:
     """Scale the gates' last linear maps until the median size of their margins is `median`.
@@ -131,13 +176,11 @@ def decisive(model: GatedNetwork, x: Tensor, median: float = 3.0) -> float:
     gates = _gated(model).gates
     before = model.gated_forward(x)[1]
     size = float(before.abs().median())
-    each = gates.gates if isinstance(gates, FeedForwardGates) else [gates]
     factor = median / size if size else 0.0
-    for gate in each:
-        for last in [m for m in gate.modules() if isinstance(m, nn.Linear)][-1:]:
-            last.weight.mul_(factor)
-            if last.bias is not None:
-                last.bias.mul_(factor)
+    for last in _last_maps(gates):
+        last.weight.mul_(factor)
+        if last.bias is not None:
+            last.bias.mul_(factor)
     if not size or not torch.allclose(model.gated_forward(x)[1], before * factor, rtol=1e-2, atol=1e-2):
         raise UsageError(
             f"the margins of {gates.name} cannot be scaled by {factor:.3g}.",

@@ -19,6 +19,7 @@ from adaptbench.zoo.gate_training import (
     drawn_path,
     masked_forward,
     plan_reward,
+    set_rate,
     skipnet_hybrid,
     skipnet_supervised,
 )
@@ -85,6 +86,30 @@ def test_decisive_margins_draw_what_the_hard_pass_does_and_leave_it_alone(build)
     assert float(after.abs().median()) == pytest.approx(3.0, rel=1e-3)
     differs = [(d != (before > 0).float()).float().mean() for d in (coins, drawn)]
     assert differs[1] < 0.15 < 0.3 < differs[0]
+
+
+@pytest.mark.parametrize("rate", [0.3, 0.8])
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: skipnet(resnet(20, 4), "rnn"),
+        lambda: skipnet(resnet(20, 4), "ffgate2"),
+        lambda: blockdrop(resnet(20, 4), side=8),
+    ],
+)
+def test_one_shift_of_all_margins_gives_the_rate_asked_for(build, rate):
+    model = build().eval()
+    x = torch.rand(64, 3, 8, 8)
+    with torch.no_grad():
+        found = set_rate(model, x, rate)
+        margins = model.gated_forward(x)[1]
+    assert found == pytest.approx(float((margins > 0).float().mean()), abs=1e-6)
+    assert found == pytest.approx(rate, abs=0.06)
+
+
+def test_gates_that_cannot_be_shifted_are_refused():
+    with pytest.raises(UsageError, match="cannot be shifted"):
+        set_rate(flat(Constant([0.1, -0.2, 0.3])).eval(), X, 0.5)
 
 
 def test_gates_that_cannot_be_scaled_are_refused():
