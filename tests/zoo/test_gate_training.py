@@ -83,7 +83,7 @@ def test_decisive_margins_draw_what_the_hard_pass_does_and_leave_it_alone(build)
         drawn = drawn_path(model, x)[1]
     torch.testing.assert_close(after_logits, logits)
     torch.testing.assert_close(after, before * factor, rtol=1e-3, atol=1e-4)
-    assert float(after.abs().median()) == pytest.approx(3.0, rel=1e-3)
+    assert float(after.abs().median()) == pytest.approx(6.0, rel=1e-3)
     differs = [(d != (before > 0).float()).float().mean() for d in (coins, drawn)]
     assert differs[1] < 0.15 < 0.3 < differs[0]
 
