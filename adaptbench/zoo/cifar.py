@@ -224,7 +224,8 @@ class CifarTrainer:
         self._take_backbone(model)
         first, second = self.recipe.gates
         self._straight_through(first, "gates-supervised", model, self.recipe.gate_rate)
-        self._fit(second, "gates-hybrid", model, skipnet_hybrid(), None)
+        self._fit(second, "gates-hybrid", model, skipnet_hybrid(self.recipe.gate_alpha), None)
+        set_rate(model, self._looked_at(), self.recipe.gate_rate)
 
     def _plan(self, model: GatedNetwork) -> None:
         self._take_backbone(model)
@@ -241,9 +242,11 @@ class CifarTrainer:
     def _straight_through(self, phase: Phase, name: str, model: GatedNetwork, rate: float) -> None:
         """Net and gates together; then margins that open `rate` of the blocks and are drawn as they decide."""
         self._fit(phase, name, model, skipnet_supervised(rate=rate, price=1.0), None)
-        x = self.train.images(0, 500).to(self.device)
-        set_rate(model, x, rate)
-        decisive(model, x)
+        set_rate(model, self._looked_at(), rate)
+        decisive(model, self._looked_at())
+
+    def _looked_at(self) -> Tensor:
+        return self.train.images(0, 500).to(self.device)
 
     def _reinforce(self, phase: Phase, name: str, objective: BlockDrop) -> None:
         done = fit_objective(

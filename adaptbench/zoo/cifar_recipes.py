@@ -24,7 +24,8 @@ class CifarRecipe:
         heads: of exits on a frozen net. joint: of exits and net together, from the trained net.
         gates: SkipNet's two phases, supervised and hybrid. plan: BlockDrop's two, before and in joint training. None
             averages weights: a gate's margin wanders about 0, and its average decides what no net was trained with.
-        gate_rate: share of the blocks that SkipNet's supervised phase holds its gates to; the paper asks for none.
+        gate_rate: share of the blocks that SkipNet's gates are held to; the paper asks for none. gate_alpha: reward
+            for skipping everything in the hybrid phase; 0.1 in the paper, where it is tuned by net.
         plan_rate: None trains BlockDrop's first phase by the published curriculum, which decides on one block more each
             epoch. A share trains net and plan straight through at that share of blocks instead, the planner begun
             from the trained ResNet-8: a few epochs are too few for the curriculum to reach the front of a deep net.
@@ -42,6 +43,7 @@ class CifarRecipe:
     scratch: Phase
     grown: Mapping[int, int] = field(default_factory=dict)
     gate_rate: float = 0.6
+    gate_alpha: float = 0.1
     plan_rate: float | None = None
     plan_alpha: float = 0.8
     seed: int = 0
@@ -67,7 +69,11 @@ class CifarRecipe:
                 "plan_alpha": self.plan_alpha,
             }
         if part.startswith("skipnet"):
-            return {"phases": [asdict(p) for p in self.gates], "gate_rate": self.gate_rate}
+            return {
+                "phases": [asdict(p) for p in self.gates],
+                "gate_rate": self.gate_rate,
+                "gate_alpha": self.gate_alpha,
+            }
         return {"phase": asdict(self.scratch)}
 
 
@@ -97,8 +103,9 @@ RECIPES: dict[str, CifarRecipe] = {
         joint=Phase(4, 0.05, 128, "crop+flip", ema=0.998),
         gates=(
             Phase(4, 0.02, 128, "crop+flip", sizes=_SMALL_FIRST),
-            Phase(2, 0.01, 128, "crop+flip", sizes=_SMALL_FIRST),
+            Phase(1, 0.002, 128, "crop+flip"),
         ),
+        gate_alpha=1.0,
         plan=(
             Phase(4, 0.02, 128, "crop+flip", sizes=_SMALL_FIRST),
             Phase(2, 3e-4, 128, "crop+flip", optimiser="adamw", sizes=_SMALL_FIRST),
