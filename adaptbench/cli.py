@@ -445,7 +445,3 @@ def main() -> None:
     except KeyboardInterrupt:
         typer.echo("stopped; what was computed is kept, the same command goes on from there", err=True)
         sys.exit(130)
-
-
-if __name__ == "__main__":
-    main()

@@ -31,6 +31,7 @@ ROOM = {
     "study": 6,
     "diagnosis": 6,
     "cli": 7,
+    "__main__": 8,
 }
 # within a floor: who may look at whom
 NEIGHBOURS = {("models", "policies"), ("bench", "report")}

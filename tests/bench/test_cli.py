@@ -15,7 +15,7 @@ SMALL = str(Path(__file__).parent / "small.yaml")
 
 def adaptbench(*words: str, cwd: Path | None = None, code: int | None = 0) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
-        [sys.executable, "-m", "adaptbench.cli", *words],
+        [sys.executable, "-m", "adaptbench", *words],
         cwd=cwd,
         capture_output=True,
         text=True,

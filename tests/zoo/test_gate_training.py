@@ -62,7 +62,7 @@ def flat(gates, blocks=3):
     )
 
 
-X, Y = torch.rand(6, 3, 8, 8), torch.arange(6) % 4
+X, Y = torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(0)), torch.arange(6) % 4
 
 
 @pytest.mark.parametrize(
@@ -251,7 +251,7 @@ def test_self_critical_reinforce_by_the_exact_sum():
     expected = torch.autograd.grad(value, weight)[0]
     found = torch.autograd.grad(objective(X.repeat(8000, 1, 1, 1), y.repeat(8000)), weight)[0]
     assert found.tolist() == pytest.approx(expected.tolist(), abs=0.01)
-    assert expected.abs().max() > 0.03
+    assert expected.abs().max() > 0.03, "larger than what the draws leave open"
 
 
 def test_the_curriculum_decides_on_one_more_block_each_epoch():

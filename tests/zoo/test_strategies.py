@@ -47,7 +47,7 @@ def planned(objective, epochs=4, steps=2):
     return objective
 
 
-X, Y = torch.rand(8, 1, 4, 4), torch.arange(8) % C
+X, Y = torch.rand(8, 1, 4, 4, generator=torch.Generator().manual_seed(0)), torch.arange(8) % C
 
 
 def losses_of(objective):
