@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -32,6 +33,8 @@ def case_records(
     """One record a case, in plan order; an evaluation timed at two batch sizes makes two."""
     windows = _windows(writer, timing.keys)
     clean_of = {e.id: e for e in plan.evaluations if e.kind in {"clean", "reference", "sweep"}}
+    references = [e for e in plan.evaluations if e.kind == "reference"]
+    whole = {e.split.name: e.model.macs_full for e in references if e.loaded.name == "static"}
     cache: dict[str, pd.DataFrame] = {}
 
     def samples(evaluation: Evaluation) -> pd.DataFrame:
@@ -46,9 +49,12 @@ def case_records(
         reference = clean_of.get(evaluation.clean_id) if evaluation.kind in {"control", "attack"} else None
         clean = samples(reference) if reference is not None else None
         cell = writer.record(evaluation.key)
+        bounds = cost_bounds(evaluation.model)
+        if evaluation.kind == "reference":  # a smaller plain net is held against the static net too, not against itself
+            bounds = replace(bounds, macs_full=whole.get(evaluation.split.name, bounds.macs_full))
         base = {
             **_identity(evaluation, device),
-            **summarise(samples(evaluation), clean, cost_bounds(evaluation.model), seed=evaluation.seed),
+            **summarise(samples(evaluation), clean, bounds, seed=evaluation.seed),
             "craft_s": cell["craft_s"],
             "craft_s_missing": "nothing was crafted",
             "inputs_sha256": cell["inputs_sha256"],
@@ -66,7 +72,7 @@ def case_records(
                 case,
                 static,
                 macs_mean=timing.macs[case],
-                macs_full=evaluation.model.macs_full,
+                macs_full=bounds.macs_full,
                 energy_meters=_asked(plan),
             )
             records.append({**base, "case": case, "batch_size": size, **seconds})

@@ -146,6 +146,13 @@ def test_the_gate_passes_on_itself_and_sees_a_planted_fault(finished: Run) -> No
     assert ab.check(finished, finished).exit_code == 0
 
 
+def test_every_reference_is_held_against_the_static_net(tmp_path: Path) -> None:
+    overrides = ["measure=null", "conditions=[clean]", "models=[skipnet]", "references=[static, softmax-threshold]"]
+    run = run_suite(SMALL, overrides=[*overrides, "sweeps={}"], out=tmp_path / "run")
+    full = {r["model"]: r["macs_full"] for r in run.cases if r["kind"] == "reference"}
+    assert full["softmax-threshold"] == full["static"], "not the full cost of its own three exits"
+
+
 def test_strict_refuses_uncounted_compute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from adaptbench.adaptive import DecisionGraph
 
