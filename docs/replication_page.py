@@ -150,7 +150,7 @@ def streams(graph: Record) -> list[str]:
         f"{number(100 * loop['budget_share'], 0)} % spends {number(100 * loop['cost_share']['mean'])} % at "
         f"{number(100 * loop['accuracy']['mean'])} % right; overshoot {number(100 * loop['overshoot']['mean'], 0)} %, "
         f"steady error {number(100 * loop['steady_error']['mean'], 1)} %; means over blocks of "
-        f"{loop.get('block', 64)} samples stay within 5 % of the budget from sample {settled} on. "
+        f"{loop['block']} samples stay within 5 % of the budget from sample {settled} on. "
         "A flood of the dearest inputs "
         f"({number(100 * loop['flood_share'], 0)} % of the stream) costs all others "
         f"{number(loop['flood_accuracy_lost_points'])} points under the loop; without it the budget is overspent by "

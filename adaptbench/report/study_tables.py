@@ -129,7 +129,7 @@ def stateful_table(key: str, graph: Graph) -> Table:
         add(name, "of these, looking", found["looking_share"])
     add("uee-ucb", f"regret at μ = {bandit['mu']:g}", bandit["regret"], 1.0, "")
     add("closed-loop", f"steady error of the budget ({words.percent(loop['budget_share'], 0)})", loop["steady_error"])
-    add("closed-loop", f"overshoot, blocks of {loop.get('block', 64)} samples", loop["overshoot"])
+    add("closed-loop", f"overshoot, blocks of {loop['block']} samples", loop["overshoot"])
     flood, lost = words.percent(loop["flood_share"], 0), loop["flood_accuracy_lost_points"]
     what = f"points that honest users lose when {flood} are attackers"
     table.add("closed-loop", what, Cell(words.number(lost), value=lost), "")
