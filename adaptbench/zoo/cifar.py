@@ -130,15 +130,21 @@ class CifarTrainer:
             module,
             self.train,
             loss,
-            **asdict(phase),
-            seed=self.seed,
-            checkpoint=self.folder / "progress" / f"{name}.progress.safetensors",
-            on_epoch=self._teller(name),
+            **self._how(phase, name),
             evaluate=judge,
             channels_last=True,
         )
         module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         self._remember(name, done)
+
+    def _how(self, phase: Phase, name: str) -> dict[str, Any]:
+        """What every training loop is told of a phase."""
+        return {
+            **asdict(phase),
+            "seed": self.seed,
+            "checkpoint": self.folder / "progress" / f"{name}.progress.safetensors",
+            "on_epoch": self._teller(name),
+        }
 
     def _remember(self, name: str, done: Training) -> None:
         self.history += [
@@ -177,10 +183,7 @@ class CifarTrainer:
         done = train_heads(
             model,
             self.train,
-            **asdict(self.recipe.heads),
-            seed=self.seed,
-            checkpoint=self.folder / "progress" / f"{name}.progress.safetensors",
-            on_epoch=self._teller(name),
+            **self._how(self.recipe.heads, name),
         )
         self._remember(name, done)
 
@@ -202,10 +205,7 @@ class CifarTrainer:
             model,
             self.train,
             weighing,
-            **asdict(phase),
-            seed=self.seed,
-            checkpoint=self.folder / "progress" / f"{name}.progress.safetensors",
-            on_epoch=self._teller(name),
+            **self._how(phase, name),
             channels_last=True,
         )
         model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
@@ -219,6 +219,7 @@ class CifarTrainer:
         for body, block in zip(model.bodies, blocks, strict=True):
             body.load_state_dict(block.body.state_dict())  # type: ignore[union-attr]
         model.head.load_state_dict(source["head"].state_dict())
+        model.to(self.device)
 
     def _gates(self, model: GatedNetwork) -> None:
         self._take_backbone(model)
@@ -234,16 +235,18 @@ class CifarTrainer:
         if rate is None:
             self._reinforce(first, "blockdrop-0", BlockDrop(model, curriculum=True, entropy=0.1))
         else:
+            planner: nn.Module = model.gates.planner  # type: ignore[assignment]
             begun = {k: v for k, v in self._backbone("resnet8").state_dict().items() if not k.startswith("head.")}
-            model.gates.planner.load_state_dict(begun, strict=False)  # type: ignore[union-attr]
+            planner.load_state_dict(planner.state_dict() | begun)
             self._straight_through(first, "blockdrop-0", model, rate)
         self._reinforce(second, "blockdrop-1", BlockDrop(model, joint=True, alpha=self.recipe.plan_alpha))
 
     def _straight_through(self, phase: Phase, name: str, model: GatedNetwork, rate: float) -> None:
         """Net and gates together; then margins that open `rate` of the blocks and are drawn as they decide."""
         self._fit(phase, name, model, skipnet_supervised(rate=rate, price=1.0), None)
-        set_rate(model, self._looked_at(), rate)
-        decisive(model, self._looked_at())
+        x = self._looked_at()
+        set_rate(model, x, rate)
+        decisive(model, x)
 
     def _looked_at(self) -> Tensor:
         return self.train.images(0, 500).to(self.device)
@@ -252,10 +255,7 @@ class CifarTrainer:
         done = fit_objective(
             objective,
             self.train,
-            **asdict(phase),
-            seed=self.seed,
-            checkpoint=self.folder / "progress" / f"{name}.progress.safetensors",
-            on_epoch=self._teller(name),
+            **self._how(phase, name),
             channels_last=True,
         )
         objective.model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]

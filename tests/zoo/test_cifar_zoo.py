@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from adaptbench.adaptive import DecisionGraph, Split
+from adaptbench.adaptive import DecisionGraph, GatedNetwork, Split
 from adaptbench.errors import CheckpointError, UsageError
 from adaptbench.models import cifar
 from adaptbench.models.cifar import CifarPlan
@@ -117,6 +117,20 @@ def test_a_plan_started_straight_through_begins_from_the_small_net_and_says_so(t
             torch.testing.assert_close(planner[name], tensor.to(planner[name].dtype), msg=name)
     assert card["settings"]["plan_rate"] == 0.5
     assert [h["phase"] for h in card["history"]] == ["blockdrop-0", "blockdrop-1"]
+
+
+@pytest.mark.parametrize("part", ["skipnet20-rnn", "blockdrop20"])
+def test_gated_nets_are_moved_before_their_first_training(tmp_path, quick, monkeypatch, part):
+    """An objective's buffers are made where the net is; a net moved later, or never, trains on the CPU."""
+    seen = []
+    move = GatedNetwork.to
+    monkeypatch.setattr(GatedNetwork, "to", lambda net, *a, **k: seen.append(a) or move(net, *a, **k))
+    for loop in ("fit", "fit_objective"):
+        run = getattr(cifar_zoo, loop)
+        monkeypatch.setattr(cifar_zoo, loop, lambda *a, run=run, **k: seen.append("trained") or run(*a, **k))
+    train_system(part, ToyData(), tmp_path)
+    phases = [i for i, what in enumerate(seen) if what == "trained"][-2:]
+    assert ("cpu",) in seen[: phases[0]]
 
 
 def test_finished_parts_are_not_trained_again(tmp_path, quick, monkeypatch):
