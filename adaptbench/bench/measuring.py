@@ -24,6 +24,7 @@ from adaptbench.meters.reading import NO_WORK
 from adaptbench.meters.rows import WindowRow, to_rows
 from adaptbench.meters.windows import Arm, measure
 from adaptbench.registry import METERS
+from adaptbench.results.identity import static_id, timed_id
 from adaptbench.results.store import RunWriter
 
 
@@ -95,11 +96,11 @@ class Measuring:
         statics: dict[str, str] = {}
         first_of: dict[str, Evaluation] = {}
         for evaluation in self.plan.timed:
-            case = f"{evaluation.id}/b{size}"
+            case = timed_id(evaluation.id, size)
             seeds = evaluation.split.ids[: spec.samples] + evaluation.seed * 1_000_003
             arm, macs = make_arm(case, evaluation.model, self._inputs(evaluation, spec.samples), seeds, size)
             arms.append(arm)
-            static = f"static:{evaluation.loaded.name}/b{size}"
+            static = static_id(evaluation.loaded.name, size)
             statics[evaluation.loaded.name] = static
             first_of.setdefault(evaluation.loaded.name, evaluation)
             timing.cases.setdefault(evaluation.id, []).append((size, case, static))

@@ -17,6 +17,7 @@ from adaptbench.attacks import Attack, load_attack
 from adaptbench.bench.suite import Condition, LoadedSuite
 from adaptbench.data import load_data
 from adaptbench.errors import AdaptBenchError, CapabilityError, SuiteError
+from adaptbench.results.identity import evaluation_id
 from adaptbench.zoo.loading import Loaded, load_system
 
 
@@ -25,7 +26,7 @@ class Evaluation:
     """One model, one knob setting, one condition, one seed.
 
     Args:
-        id: "data/model[@knob=value]/condition[/s<seed>]". kind: "clean", "control", "attack", "sweep" or "reference".
+        id: for reading, see `results.identity`. kind: "clean", "control", "attack", "sweep" or "reference".
         loaded: the model. condition: of the suite. attack: None for clean. seed: of crafting and drawing.
         split: its inputs. key: hash of everything the outcome hangs on.
     """
@@ -45,13 +46,6 @@ class Evaluation:
     def model(self) -> AdaptiveModel:
         """The network."""
         return self.loaded.model
-
-    @property
-    def clean_id(self) -> str:
-        """The clean evaluation of the same model, knob and seed."""
-        parts = self.id.split("/")
-        parts[2] = "clean"
-        return "/".join(parts[:2] + ["clean"] + [p for p in parts[3:] if p.startswith("s") and p[1:].isdigit()])
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +78,22 @@ class Plan:
             if e.kind in {"clean", "control", "attack"}
             and e.seed == self.suite.suite.seeds[0]
             and (wanted is None or e.condition.id in wanted)
+        )
+
+    def clean_of(self, evaluation: Evaluation) -> Evaluation | None:
+        """The clean evaluation that a control or an attack is held against; None for the others."""
+        if evaluation.attack is None:
+            return None
+        return next(
+            (
+                other
+                for other in self.evaluations
+                if other.kind == "clean"
+                and other.condition.id == "clean"
+                and other.loaded.name == evaluation.loaded.name
+                and other.seed == evaluation.seed
+            ),
+            None,
         )
 
 
@@ -193,8 +203,7 @@ def _evaluation(
     value: float | None = None,
 ) -> Evaluation:
     part = split.first(condition.limit)
-    label = loaded.name if knob is None else f"{loaded.name}@{knob}={value:g}"
-    name = f"{split.name}/{label}/{condition.id}" + (f"/s{seed}" if seed else "")
+    name = evaluation_id(split.name, loaded.name, condition.id, knob=knob, value=value, seed=seed)
     content: dict[str, Any] = {
         "version": adaptbench.__version__,
         "evaluation": name,

@@ -32,7 +32,6 @@ def case_records(
 ) -> list[dict[str, Any]]:
     """One record a case, in plan order; an evaluation timed at two batch sizes makes two."""
     windows = _windows(writer, timing.keys)
-    clean_of = {e.id: e for e in plan.evaluations if e.kind in {"clean", "reference", "sweep"}}
     references = [e for e in plan.evaluations if e.kind == "reference"]
     whole = {e.split.name: e.model.macs_full for e in references if e.loaded.name == "static"}
     cache: dict[str, pd.DataFrame] = {}
@@ -46,7 +45,7 @@ def case_records(
 
     records: list[dict[str, Any]] = []
     for i, evaluation in enumerate(plan.evaluations):
-        reference = clean_of.get(evaluation.clean_id) if evaluation.kind in {"control", "attack"} else None
+        reference = plan.clean_of(evaluation)
         clean = samples(reference) if reference is not None else None
         cell = writer.record(evaluation.key)
         bounds = cost_bounds(evaluation.model)

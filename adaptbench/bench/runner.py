@@ -173,7 +173,7 @@ class Runner:
             return
         size, n = self.plan.suite.suite.chunk, len(evaluation.split)
         verb = "evaluating" if evaluation.attack is None else "crafting"
-        words = f"{evaluation.condition.id} → {evaluation.id.split('/')[1]}"
+        words = f"{evaluation.condition.id} → {evaluation.loaded.name}"
         self.progress.begin(f"{verb}  {words}", n)
         for start, key in zip(range(0, n, size), self.chunk_keys(evaluation), strict=True):
             stop = min(start + size, n)

@@ -14,6 +14,7 @@ from adaptbench.results import statistics, timing
 from adaptbench.results.baseline import Baseline, Outcomes
 from adaptbench.results.gate_rows import GateRow, RowVerdict, amount, judge
 from adaptbench.results.gate_rules import METRICS, Rule, Source
+from adaptbench.results.identity import clean_of, static_id
 from adaptbench.results.schema import Record
 from adaptbench.results.statistics import Estimate, Floats
 from adaptbench.results.verdicts import VERDICT_LEVEL
@@ -55,16 +56,8 @@ class Side:
 
     def clean(self, record: Record) -> Outcomes | None:
         """Outcomes of the clean case of the same model, knob and data; of the same seed where there is one."""
-        same = ("model", "knob", "knob_value", "data")
-        found = [
-            other
-            for other in self.source.cases
-            if other["kind"] == "clean" and all(other.get(name) == record.get(name) for name in same)
-        ]
-        if not found:
-            return None
-        seeded = [other for other in found if other.get("seed") == record.get("seed")]
-        return self.outcomes((seeded or found)[0]["evaluation"])
+        found = clean_of(record, self.source.cases)
+        return None if found is None else self.outcomes(found["evaluation"])
 
     def blocks(self, case: str, meter: str) -> timing.Blocks | None:
         """Block values of a meter, worked out once."""
@@ -337,7 +330,7 @@ def _by_blocks(meeting: Meeting, own: timing.Blocks, other: timing.Blocks) -> Ga
 def _against_anchor(meeting: Meeting, meter: str, row: GateRow, own: timing.Blocks, other: timing.Blocks) -> GateRow:
     """The static reference ran in the same blocks: where it moved too, the machine may be what moved."""
     batch, model = meeting.seen.get("batch_size"), meeting.seen["model"]
-    name = f"static:{model}" + (f"/b{batch}" if batch is not None else "")
+    name = static_id(model, batch)
     anchors = meeting.run.blocks(name, meter), meeting.base.blocks(name, meter)
     if anchors[0] is None or anchors[1] is None:
         return row

@@ -1,0 +1,70 @@
+"""Who a case is. Cases are told apart by their fields; ids are for reading, and no two evaluations share one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+EVALUATION = ("data", "model", "knob", "knob_value", "condition", "seed")
+"""Fields that make two evaluations different ones."""
+CASE = (*EVALUATION, "batch_size")
+"""Fields that make two cases different ones."""
+
+Key = tuple[Any, ...]
+_LIKE_A_SUFFIX = re.compile(r"/(?=[sb]\d+(?:/|$))")
+
+
+def evaluation_key(record: Mapping[str, Any]) -> Key:
+    """The values of `EVALUATION`; no seed counts as seed 0."""
+    return tuple(record.get(name) or 0 if name == "seed" else record.get(name) for name in EVALUATION)
+
+
+def case_key(record: Mapping[str, Any]) -> Key:
+    """The values of `CASE`."""
+    return (*evaluation_key(record), record.get("batch_size"))
+
+
+def clean_of(record: Mapping[str, Any], records: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The clean case that a record is held against: of the same model, knob and data.
+
+    Of the same seed where there is one, else the first; None where there is none.
+    """
+    same = ("data", "model", "knob", "knob_value")
+    found = [
+        other
+        for other in records
+        if other.get("kind") == "clean" and all(other.get(name) == record.get(name) for name in same)
+    ]
+    seeded = [other for other in found if (other.get("seed") or 0) == (record.get("seed") or 0)]
+    return next(iter(seeded or found), None)
+
+
+def evaluation_id(
+    data: str, model: str, condition: str, *, knob: str | None = None, value: float | None = None, seed: int = 0
+) -> str:
+    """``data/model[@knob=value]/condition[/s<seed>]``.
+
+    What a name has of the id's own marks is written as in URLs (``m/v2`` → ``m%2Fv2``), so that different evaluations
+    have different ids; the slash of ``torchattacks/PGD`` stays.
+    """
+    label = _quoted(model)
+    if knob is not None and value is not None:
+        short = f"{value:g}"
+        label += f"@{knob}={short if float(short) == value else repr(value)}"
+    shown = _LIKE_A_SUFFIX.sub("%2F", condition.replace("%", "%25"))
+    return f"{_quoted(data)}/{label}/{shown}" + (f"/s{seed}" if seed else "")
+
+
+def timed_id(evaluation: str, batch_size: int) -> str:
+    """The case of an evaluation that was timed at a batch size."""
+    return f"{evaluation}/b{batch_size}"
+
+
+def static_id(model: str, batch_size: int | None) -> str:
+    """The windows of a model's static reference."""
+    return f"static:{_quoted(model)}" + (f"/b{batch_size}" if batch_size is not None else "")
+
+
+def _quoted(name: str) -> str:
+    return name.replace("%", "%25").replace("/", "%2F").replace("@", "%40")
