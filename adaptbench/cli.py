@@ -145,8 +145,11 @@ def run(
     show_notes(console, done.manifest["notes"])
     console.print()
     _after_run(console, done, loaded.name, None if no_report else report or Path("reports") / f"{loaded.name}.html")
-    if baseline is not None:
+    failed = sum(1 for case in done.cases if case.get("failed"))
+    if baseline is not None and failed < len(done.cases):
         _gate(done.path, baseline, Format.text, None)
+    if failed:
+        raise typer.Exit(2 if all(not case["n"] for case in done.cases) else 3)
 
 
 def _study(

@@ -144,7 +144,10 @@ def _cells(case: Record, manifest: Mapping[str, Any], joules: Any) -> list[Text]
     energy = words.DASH
     if case.get("energy_j_per_sample") is not None:
         energy = f"{joules(case['energy_j_per_sample'])} {words.provenance_kind(case.get('energy_provenance'))}"
-    full = case["macs_mean"] / case["macs_full"] if case.get("macs_full") else None
+    known = case.get("macs_mean") is not None and case.get("macs_full")
+    full = case["macs_mean"] / case["macs_full"] if known else None
+    if not case["n"]:
+        interval = "failed"
     return [
         Text(f"  {name}"),
         Text(words.percent(case.get("accuracy"))),

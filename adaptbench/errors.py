@@ -109,3 +109,19 @@ class BaselineError(AdaptBenchError):
 
 class OutputError(AdaptBenchError):
     """A place that cannot be written to."""
+
+
+class LockedError(AdaptBenchError):
+    """A run directory that another process is writing to."""
+
+
+class Stopped(KeyboardInterrupt):
+    """Ctrl-C.
+
+    Args:
+        kept: what is on the disk, in a sentence.
+    """
+
+    def __init__(self, kept: str) -> None:
+        super().__init__(kept)
+        self.kept = kept

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,10 +15,12 @@ import torch
 
 from adaptbench.bench.environment import describe_device
 from adaptbench.bench.evaluate import as_input
+from adaptbench.bench.failures import Failures
 from adaptbench.bench.plan import Evaluation, Plan
 from adaptbench.bench.progress import Progress
 from adaptbench.bench.suite import Measure
 from adaptbench.bench.timed import make_arm, make_static_arm
+from adaptbench.errors import LockedError, OutputError
 from adaptbench.meters.base import Meter
 from adaptbench.meters.reading import NO_WORK
 from adaptbench.meters.rows import WindowRow, to_rows
@@ -75,11 +77,28 @@ def open_meters(spec: Measure | None, device: str) -> tuple[list[Meter], WholeRu
     return [m for m in meters if not m.whole_run], WholeRun([m for m in meters if m.whole_run])
 
 
-class Measuring:
-    """The timed part of a run."""
+class _ArmFailedError(Exception):
+    """One arm of a session cannot be run; the cause says why."""
 
-    def __init__(self, plan: Plan, writer: RunWriter, device: str, meters: Sequence[Meter], progress: Progress) -> None:
+    def __init__(self, case: str) -> None:
+        super().__init__(case)
+        self.case = case
+
+
+class Measuring:
+    """The timed part of a run; a case that cannot be timed is left out, and named in failures."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        writer: RunWriter,
+        device: str,
+        meters: Sequence[Meter],
+        progress: Progress,
+        failures: Failures,
+    ) -> None:
         self.plan, self.writer, self.device, self.meters, self.progress = plan, writer, device, meters, progress
+        self.failures = failures
 
     def run(self, synchronise: Callable[[], None]) -> Timing:
         """All batch sizes, one after another; within one, all arms are interleaved."""
@@ -92,51 +111,76 @@ class Measuring:
         return timing
 
     def _session(self, spec: Measure, size: int, timing: Timing, synchronise: Callable[[], None]) -> None:
-        arms: list[Arm] = []
-        statics: dict[str, str] = {}
+        arms = self._arms(spec, size, timing)
+        while arms:
+            key = self._key(spec, size, arms)
+            try:
+                if not self.writer.has(key):
+                    self._measure(key, arms, spec, size, synchronise)
+            except _ArmFailedError as error:  # the others are measured without it
+                self.failures.add(error.case, error.__cause__ or error)
+                del arms[error.case]
+                continue
+            except (OutputError, LockedError):
+                raise
+            except Exception as error:  # a meter's fault, so every case's
+                for case in arms:
+                    self.failures.add(case, error)
+                break
+            timing.keys.append(key)
+            break
+        self.progress.end()
+
+    def _arms(self, spec: Measure, size: int, timing: Timing) -> dict[str, Arm]:
+        """Arms by case: the evaluations that succeeded, then each model's static reference."""
+        arms: dict[str, Arm] = {}
         first_of: dict[str, Evaluation] = {}
         for evaluation in self.plan.timed:
-            case = timed_id(evaluation.id, size)
-            seeds = evaluation.split.ids[: spec.samples] + evaluation.seed * 1_000_003
-            arm, macs = make_arm(case, evaluation.model, self._inputs(evaluation, spec.samples), seeds, size)
-            arms.append(arm)
-            static = static_id(evaluation.loaded.name, size)
-            statics[evaluation.loaded.name] = static
-            first_of.setdefault(evaluation.loaded.name, evaluation)
+            case, static = timed_id(evaluation.id, size), static_id(evaluation.loaded.name, size)
             timing.cases.setdefault(evaluation.id, []).append((size, case, static))
-            timing.macs[case] = macs
-        for name, static in statics.items():
-            clean = as_input(first_of[name].split.x[: spec.samples], self.device)
-            arms.append(make_static_arm(static, first_of[name].model, clean, size))
-        key = self._key(spec, size)
+            if evaluation.id in self.failures:
+                continue
+            seeds = evaluation.split.ids[: spec.samples] + evaluation.seed * 1_000_003
+            with self.failures.instead(case):
+                arm, timing.macs[case] = make_arm(
+                    case, evaluation.model, self._inputs(evaluation, spec.samples), seeds, size
+                )
+                arms[case] = _guarded(arm)
+                first_of.setdefault(static, evaluation)
+        for static, evaluation in first_of.items():
+            clean = as_input(evaluation.split.x[: spec.samples], self.device)
+            with self.failures.instead(static):
+                arms[static] = _guarded(make_static_arm(static, evaluation.model, clean, size))
+        return arms
+
+    def _measure(
+        self, key: str, arms: dict[str, Arm], spec: Measure, size: int, synchronise: Callable[[], None]
+    ) -> None:
         window_s = max([spec.window_s, *(m.min_window_s for m in self.meters)])
-        done = self._already(key, spec.blocks)
         self.progress.begin(f"measuring  batch {size}, {len(arms)} arms interleaved", spec.blocks)
 
         def on_block(block: int, rows: list[WindowRow]) -> None:
             self.writer.commit(f"{key}-{block}", {}, windows=_frame(rows))
             self.progress.advance(block + 1, f"block {block + 1} of {spec.blocks}")
 
-        if not self.writer.has(key):
-            with torch.no_grad():
-                rows = measure(
-                    arms,
-                    self.meters,
-                    blocks=spec.blocks,
-                    window_s=window_s,
-                    warmup_s=spec.warmup_s,
-                    rng=np.random.default_rng(size),
-                    synchronise=synchronise,
-                    on_block=on_block,
-                    already=done,
-                )
-            self.writer.commit(key, {}, windows=_frame(rows))
-        timing.keys.append(key)
-        self.progress.end()
+        with torch.no_grad():
+            rows = measure(
+                list(arms.values()),
+                self.meters,
+                blocks=spec.blocks,
+                window_s=window_s,
+                warmup_s=spec.warmup_s,
+                rng=np.random.default_rng(size),
+                synchronise=synchronise,
+                on_block=on_block,
+                already=self._already(key, spec.blocks),
+            )
+        self.writer.commit(key, {}, windows=_frame(rows))
 
-    def _key(self, spec: Measure, size: int) -> str:
+    def _key(self, spec: Measure, size: int, arms: dict[str, Arm]) -> str:
         content = {
-            "timed": [e.key for e in self.plan.timed],
+            "timed": [e.key for e in self.plan.timed if timed_id(e.id, size) in arms],
+            "arms": list(arms),
             "measure": spec.model_dump(mode="json"),
             "size": size,
             "device": describe_device(self.device)["fingerprint"],
@@ -157,6 +201,21 @@ class Measuring:
         if record["crafted"] is None:
             return as_input(evaluation.split.x[:samples], self.device)
         return as_input(torch.from_numpy(self.writer.crafted(record["crafted"])["x_adv"][:samples].copy()), self.device)
+
+
+def _guarded(arm: Arm) -> Arm:
+    """The arm, whose errors say whose they are."""
+
+    def named(call: Callable[[], Any]) -> Callable[[], None]:
+        def body() -> None:
+            try:
+                call()
+            except Exception as error:
+                raise _ArmFailedError(arm.case) from error
+
+        return body
+
+    return replace(arm, run=named(arm.run), warm=[named(call) for call in arm.warm])
 
 
 def _frame(rows: Sequence[WindowRow]) -> pd.DataFrame:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
+from adaptbench.bench.failures import Failure
 from adaptbench.report import words
 
 Record = dict[str, Any]
@@ -18,9 +19,12 @@ def things_to_know(
     models: Mapping[str, Mapping[str, Any]],
     conditions: Mapping[str, Mapping[str, Any]],
     skipped: Sequence[tuple[str, str, str]],
+    failures: Collection[Failure] = (),
 ) -> list[str]:
     """Sentences for the terminal and the report, the gravest first."""
+    cases = [case for case in cases if case["n"]]  # what failed as a whole has no figures
     notes = [
+        *_failures(failures),
         *_uncounted(models),
         *_sensors(meters, cases),
         *_realised(cases),
@@ -33,6 +37,14 @@ def things_to_know(
     ]
     notes += [f"{condition} was not run on {model}: {reason}" for model, condition, reason in skipped]
     return notes
+
+
+def _failures(failures: Collection[Failure]) -> list[str]:
+    if not failures:
+        return []
+    said = [f"{f.case} failed: {f.reason}{f' ({f.traceback})' if f.traceback else ''}" for f in failures]
+    told = f"{words.plural(len(said), 'case')} failed and {'has' if len(said) == 1 else 'have'} no figures"
+    return [f"{told}; the same command tries again what failed, and only that", *said]
 
 
 def _uncounted(models: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -9,12 +9,14 @@ from typing import Any
 import pandas as pd
 
 from adaptbench.adaptive import AdaptiveModel, DecisionGraph
+from adaptbench.bench.failures import Failures
 from adaptbench.bench.measuring import Timing
 from adaptbench.bench.plan import Evaluation, Plan
 from adaptbench.bench.progress import Progress
 from adaptbench.results.metrics import CostBounds, summarise
+from adaptbench.results.schema import FIGURES
 from adaptbench.results.store import RunWriter
-from adaptbench.results.timing import summarise_windows
+from adaptbench.results.timing import not_timed, summarise_windows
 
 ENERGY_METERS = ("nvml", "modelled")
 """In order of preference: a sensor first. CodeCarbon stands for the whole run, never for a case."""
@@ -29,8 +31,9 @@ def case_records(
     timing: Timing,
     device: str,
     progress: Progress,
+    failures: Failures,
 ) -> list[dict[str, Any]]:
-    """One record a case, in plan order; an evaluation timed at two batch sizes makes two."""
+    """One record a case, in plan order; an evaluation timed at two batch sizes makes two, a failed one is null."""
     windows = _windows(writer, timing.keys)
     references = [e for e in plan.evaluations if e.kind == "reference"]
     whole = {e.split.name: e.model.macs_full for e in references if e.loaded.name == "static"}
@@ -43,10 +46,10 @@ def case_records(
             cache[evaluation.id] = pd.concat([f for f in frames if f is not None], ignore_index=True)
         return cache[evaluation.id]
 
-    records: list[dict[str, Any]] = []
-    for i, evaluation in enumerate(plan.evaluations):
+    def of(evaluation: Evaluation) -> list[dict[str, Any]]:
         reference = plan.clean_of(evaluation)
-        clean = samples(reference) if reference is not None else None
+        without = reference is not None and reference.id in failures
+        clean = None if reference is None or without else samples(reference)
         cell = writer.record(evaluation.key)
         bounds = cost_bounds(evaluation.model)
         if evaluation.kind == "reference":  # a smaller plain net is held against the static net too, not against itself
@@ -61,11 +64,18 @@ def case_records(
             "uncounted": list(evaluation.model.uncounted),
             "craft_details": cell["details"],
         }
+        if without:
+            base = _without_clean(base)
         timed = timing.cases.get(evaluation.id, [])
         if not timed:
             reasons = {f"{name}_missing": "this case is not timed by the suite" for name in _TIMED}
-            records.append({**base, "case": evaluation.id, "batch_size": None, **reasons})
+            return [{**base, "case": evaluation.id, "batch_size": None, **reasons}]
+        found = []
         for size, case, static in timed:
+            if case in failures:
+                reason = _failed(failures, case)
+                found.append({**base, "case": case, "batch_size": size, **not_timed(reason), "failed": reason})
+                continue
             seconds = summarise_windows(
                 windows,
                 case,
@@ -74,9 +84,41 @@ def case_records(
                 macs_full=bounds.macs_full,
                 energy_meters=_asked(plan),
             )
-            records.append({**base, "case": case, "batch_size": size, **seconds})
+            found.append({**base, "case": case, "batch_size": size, **seconds})
+        return found
+
+    records: list[dict[str, Any]] = []
+    for i, evaluation in enumerate(plan.evaluations):
+        found: list[dict[str, Any]] = []
+        if evaluation.id not in failures:
+            with failures.instead(evaluation.id):
+                found = of(evaluation)
+        records += found or _nothing(evaluation, device, timing, failures)
         progress.advance(i + 1)
     return records
+
+
+def _failed(failures: Failures, case: str) -> str:
+    return f"this case failed: {failures.found[case].reason}"
+
+
+def _nothing(evaluation: Evaluation, device: str, timing: Timing, failures: Failures) -> list[dict[str, Any]]:
+    """Records of an evaluation that failed: every figure null, with the reason."""
+    reason = _failed(failures, evaluation.id)
+    blank = {**_identity(evaluation, device), "n": 0, "failed": reason, **{f"{f}_missing": reason for f in FIGURES}}
+    timed = timing.cases.get(evaluation.id)
+    if not timed:
+        return [{**blank, "case": evaluation.id, "batch_size": None}]
+    return [{**blank, "case": case, "batch_size": size} for size, case, _ in timed]
+
+
+def _without_clean(record: dict[str, Any]) -> dict[str, Any]:
+    """The record of an attack whose clean case failed: nothing is told against it."""
+    for name in ("increase", "recovery", "recovery_per_input_mean", "accuracy_drop", "at_ceiling"):
+        record[name] = None
+        record[f"{name}_missing"] = "the clean case of this model failed"
+        record.pop(f"{name}_ci", None)
+    return record
 
 
 def _asked(plan: Plan) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from adaptbench.adaptive import AdaptiveModel
 from adaptbench.attacks.base import join_details
 from adaptbench.bench.environment import check_device, describe_device, git_state, versions
 from adaptbench.bench.evaluate import evaluate_chunk, hash_inputs
+from adaptbench.bench.failures import Failures
 from adaptbench.bench.manifest import describe_conditions, describe_data, describe_models, describe_references
 from adaptbench.bench.measuring import Measuring, open_meters
 from adaptbench.bench.notes import things_to_know
@@ -25,7 +26,7 @@ from adaptbench.bench.plan import Evaluation, Plan, make_plan
 from adaptbench.bench.progress import Progress, Silent
 from adaptbench.bench.records import case_records
 from adaptbench.bench.suite import LoadedSuite, load_suite
-from adaptbench.errors import UncountedError
+from adaptbench.errors import Stopped, UncountedError
 from adaptbench.meters.clock import synchroniser
 from adaptbench.results.store import Run, RunWriter
 from adaptbench.zoo.loading import load_model
@@ -60,7 +61,9 @@ def run_suite(
         The finished run.
 
     Raises:
-        AdaptBenchError: whatever the user can mend; nothing already computed is lost.
+        AdaptBenchError: what stands in the way of all cases; nothing already computed is lost. A case that fails on
+            its own is null with its reason, and stands in the manifest's ``failures``.
+        Stopped: Ctrl-C; says what is kept.
     """
     loaded = load_suite(suite, overrides) if isinstance(suite, str) else suite
     device = check_device(device)
@@ -98,38 +101,58 @@ class Runner:
     ) -> None:
         self.plan, self.writer, self.device, self.zoo, self.progress = plan, writer, device, zoo, progress
         self.limit, self.command = limit, command
+        self.failures = Failures(writer.path)
         self._surrogates: dict[str, AdaptiveModel] = {}
         self._started = datetime.now(UTC)
 
     def run(self) -> Run:
         """Everything, in plan order; what is committed already is not done again."""
+        try:
+            return self._run()
+        except KeyboardInterrupt:
+            done = sum(self.writer.has(e.key) for e in self.plan.evaluations)
+            raise Stopped(
+                f"{done} of {len(self.plan.evaluations)} evaluations are kept in {self.writer.path}"
+            ) from None
+
+    def _run(self) -> Run:
         spec = self.plan.suite.suite
         self.writer.begin(self._manifest())
         meters, whole = open_meters(spec.measure, self.device)
         try:
             with whole.over_run(self.writer, self.plan):
                 for evaluation in self.plan.evaluations:
-                    self._evaluate(evaluation)
-                measuring = Measuring(self.plan, self.writer, self.device, meters, self.progress)
+                    with self.failures.instead(evaluation.id):
+                        self._evaluate(evaluation)
+                    self.progress.end()
+                measuring = Measuring(self.plan, self.writer, self.device, meters, self.progress, self.failures)
                 timing = measuring.run(synchroniser(self.device))
             described = {m.name: m.describe() for m in [*meters, *whole.meters]}
         finally:
             for meter in [*meters, *whole.meters]:
                 meter.close()
-        chunk_keys = [key for e in self.plan.evaluations for key in self.chunk_keys(e)]
-        keys = [*chunk_keys, *timing.keys, *whole.keys]
         self.progress.begin("summarising", len(self.plan.evaluations))
-        cases = case_records(self.plan, self.writer, self.chunk_keys, timing, self.device, self.progress)
+        cases = case_records(self.plan, self.writer, self.chunk_keys, timing, self.device, self.progress, self.failures)
         self.progress.end()
+        ran = [e for e in self.plan.evaluations if e.id not in self.failures]
+        keys = [*(key for e in ran for key in self.chunk_keys(e)), *timing.keys, *whole.keys]
         manifest = self._manifest(cases, described)
         manifest["ended"] = datetime.now(UTC).isoformat(timespec="seconds")
+        self.failures.sweep()
         return self.writer.finish(manifest, keys, cases)
 
     def _manifest(self, cases: Sequence[dict[str, Any]] = (), meters: dict[str, Any] | None = None) -> dict[str, Any]:
         suite, plan = self.plan.suite, self.plan
         models, conditions = describe_models(plan), describe_conditions(plan)
         notes = (
-            things_to_know(cases, meters=meters or {}, models=models, conditions=conditions, skipped=plan.skipped)
+            things_to_know(
+                cases,
+                meters=meters or {},
+                models=models,
+                conditions=conditions,
+                skipped=plan.skipped,
+                failures=self.failures.found.values(),
+            )
             if cases
             else []
         )
@@ -155,6 +178,7 @@ class Runner:
             "conditions": conditions,
             "data": describe_data(plan),
             "notes": notes,
+            "failures": [failure.as_dict() for failure in self.failures.found.values()],
         }
 
     def chunk_keys(self, evaluation: Evaluation) -> list[str]:
@@ -194,7 +218,6 @@ class Runner:
                 )
             self.progress.advance(stop)
         self._join(evaluation)
-        self.progress.end()
 
     def _bar(self, start: int, stop: int) -> Callable[[int, int], None]:
         """Progress inside a chunk as progress of the evaluation."""

@@ -60,6 +60,7 @@ def compare(
     rows = [row for rule in rules for row in _under(rule, here, there, obstacle, notes)]
     if there is not None and obstacle is None:
         rows.extend(_missing_cases(here.source, there.source, notes))
+    rows.extend(_failed_cases(here.source))
     where = "" if there is None else str(there.source.path)
     return GateReport(str(here.source.path), where, tuple(_corrected(rows)), tuple(dict.fromkeys(notes)))
 
@@ -101,6 +102,8 @@ def _meet(rule: Rule, record: Record, kept: Record, here: Side, there: Side, not
     metric = rule.metric
     if _has(record, rule) and _has(kept, rule):
         return compare_figure(Meeting(rule, here, there, record, kept))
+    if record.get("failed") and _has(kept, rule):
+        return _plain(rule, record, RowVerdict.NOT_COMPARABLE, str(record["failed"]), kept)
     if _has(kept, rule):
         sensor = METRICS[metric].source in (Source.SENSOR, Source.TIMED)
         verdict = RowVerdict.NOT_COMPARABLE if sensor else RowVerdict.MISSING
@@ -112,6 +115,8 @@ def _meet(rule: Rule, record: Record, kept: Record, here: Side, there: Side, not
 
 def _ceiling(rule: Rule, record: Record, here: Side, kept: Record | None) -> GateRow | None:
     if not _has(record, rule):
+        if record.get("failed"):
+            return None  # said once, in a row of its own
         if kept is not None and _has(kept, rule):
             return _plain(rule, record, RowVerdict.MISSING, f"no figure: {_why(record, rule.metric)}", kept)
         return None
@@ -159,6 +164,15 @@ def _missing_cases(here: Baseline, there: Baseline, notes: list[str]) -> list[Ga
         notes.append(f"{len(new)} new cases have no baseline yet: {', '.join(new[:3])}{' …' if len(new) > 3 else ''}")
     reason = "the baseline has this case, the run has not"
     return [GateRow(case, "case", "present", RowVerdict.MISSING, reason) for case in kept if case not in set(own)]
+
+
+def _failed_cases(here: Baseline) -> list[GateRow]:
+    """A case that could not be run is never green, whatever rules watch it."""
+    return [
+        GateRow(record["case"], "case", "ran", RowVerdict.NOT_COMPARABLE, str(record["failed"]))
+        for record in here.cases
+        if record.get("failed")
+    ]
 
 
 def _suite_obstacle(here: Mapping[str, Any], there: Mapping[str, Any], notes: list[str]) -> str | None:

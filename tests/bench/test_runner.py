@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,11 @@ import pandas as pd
 import pytest
 
 import adaptbench as ab
-from adaptbench.bench.plan import make_plan
+from adaptbench.bench.plan import Evaluation, make_plan
 from adaptbench.bench.runner import run_suite
 from adaptbench.bench.suite import load_suite
 from adaptbench.errors import UncountedError, UsageError
+from adaptbench.results.schema import FIGURES
 from adaptbench.results.store import Run
 
 SMALL = str(Path(__file__).parent / "small.yaml")
@@ -101,26 +103,60 @@ def test_a_second_run_computes_nothing_and_ends_equal(finished: Run, monkeypatch
     assert again.cases == finished.cases
 
 
-def test_a_failing_attack_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_attack_is_null_with_its_reason_and_is_tried_again(
+    finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from adaptbench.bench import runner
 
     real, calls = runner.evaluate_chunk, []
 
-    def fails_late(*args: object, **kwargs: object) -> object:
-        calls.append(args)
-        if len(calls) == 7:
+    def fails(evaluation: Evaluation, *args: object, **kwargs: object) -> object:
+        calls.append(evaluation.id)
+        if evaluation.id == "digits/skipnet/ilfo" and calls.count(evaluation.id) == 2:
             raise MemoryError("planted")
-        return real(*args, **kwargs)
+        return real(evaluation, *args, **kwargs)
 
-    monkeypatch.setattr(runner, "evaluate_chunk", fails_late)
-    with pytest.raises(MemoryError):
-        run_suite(SMALL, out=tmp_path / "run")
+    monkeypatch.setattr(runner, "evaluate_chunk", fails)
+    run = run_suite(SMALL, out=tmp_path / "run")
+    broken = [c for c in run.cases if c["failed"]]
+    assert {c["evaluation"] for c in broken} == {"digits/skipnet/ilfo"}
+    assert all(c[f] is None and "not enough memory" in c[f"{f}_missing"] for c in broken for f in FIGURES if f in c)
+    assert [f["case"] for f in run.manifest["failures"]] == ["digits/skipnet/ilfo"]
+    assert "MemoryError: planted" in (run.path / run.manifest["failures"][0]["traceback"]).read_text(encoding="utf-8")
+    whole = [steady(c) for c in finished.cases if c["evaluation"] != "digits/skipnet/ilfo"]
+    assert [steady(c) for c in run.cases if not c["failed"]] == whole
     before = len(calls)
-    monkeypatch.setattr(runner, "evaluate_chunk", lambda *a, **k: calls.append(a) or real(*a, **k))
-    run_suite(SMALL, out=tmp_path / "run")
-    total = len(calls) - 1
-    assert total == sum(len(range(0, 30, 16)) for _ in make_plan(load_suite(SMALL)).evaluations)
-    assert before == 7
+    run = run_suite(SMALL, out=tmp_path / "run")
+    assert calls[before:] == ["digits/skipnet/ilfo"], "the second chunk of the one that failed, nothing else"
+    assert [steady(c) for c in run.cases] == [steady(c) for c in finished.cases]
+    assert not list((run.path / "failures").iterdir())
+
+
+def test_a_case_that_cannot_be_timed_keeps_its_other_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from adaptbench.bench import measuring
+
+    real = measuring.make_arm
+
+    def breaks(case: str, *args: object) -> object:
+        arm, macs = real(case, *args)
+        calls: list[int] = []
+
+        def run() -> None:
+            calls.append(1)
+            if len(calls) > 4:
+                raise RuntimeError("planted")
+            arm.run()
+
+        return (replace(arm, run=run) if case == "digits/skipnet/clean/b8" else arm), macs
+
+    monkeypatch.setattr(measuring, "make_arm", breaks)
+    run = run_suite(SMALL, overrides=["conditions=[clean]", "sweeps={}"], out=tmp_path / "run")
+    by_case = {c["case"]: c for c in run.cases}
+    broken = by_case["digits/skipnet/clean/b8"]
+    assert broken["macs_mean"] == by_case["digits/skipnet/clean/b1"]["macs_mean"]
+    assert "RuntimeError: planted" in broken["latency_s_per_sample_missing"]
+    assert by_case["digits/softmax-threshold/clean/b8"]["latency_s_per_sample"] > 0
+    assert ab.check(run, run).exit_code == 3, "what failed is never green"
 
 
 @pytest.mark.parametrize("seed", range(5))
