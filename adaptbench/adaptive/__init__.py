@@ -6,7 +6,7 @@ from adaptbench.adaptive.counting import MacCounter
 from adaptbench.adaptive.domain import ImageDomain, Normalise
 from adaptbench.adaptive.gated import Block, FeedForwardGates, GatedNetwork, Gates
 from adaptbench.adaptive.graph import DecisionGraph, Node
-from adaptbench.adaptive.log import CalibrationLog
+from adaptbench.adaptive.log import CalibrationLog, EvaluationLog
 from adaptbench.adaptive.model import AdaptiveModel
 from adaptbench.adaptive.online import OnlinePolicy, OnlineRecord, over_orders, run_online, run_online_on_model
 from adaptbench.adaptive.outcome import Inference, Relaxation, Signals
@@ -20,6 +20,7 @@ __all__ = [
     "Cascade",
     "ChainPolicy",
     "DecisionGraph",
+    "EvaluationLog",
     "FeedForwardGates",
     "GatedNetwork",
     "Gates",

@@ -1,8 +1,9 @@
-"""Logged signals of a calibration split: all that a policy may be fitted on."""
+"""Logged signals: of samples that a policy may be fitted on, and, as a type of their own, of samples that judge it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -10,22 +11,24 @@ from torch import Tensor
 from adaptbench.adaptive.policy import Structure
 from adaptbench.errors import CalibrationError, LeakageError
 
+FITTING_ROLES = ("calibration", "train", "redrawn")
+"""Roles of samples that may be fitted on; "redrawn": a study's own cut of calibration and test, nothing of it kept."""
+
 
 @dataclass(frozen=True, slots=True)
-class CalibrationLog:
-    """Logits of every node on samples that no net was trained on.
+class LoggedSamples:
+    """Logits of every node on some samples; what its two kinds share.
 
     Args:
         logits: (N, V, C) float32.
         labels: (N,) int64.
         structure: the graph's shape.
         node_macs: (V,) int64, stage and head of each node, an increment.
-        split: "name/role" of the samples; sha256: their hash, kept in every fitted policy's card.
+        split: "name/role" of the samples; sha256: of the split that they come from, kept in every fitted policy's card.
         top: an answer counts as right when the label is among the `top` largest logits.
         costs: (V,) what policies weigh, an increment a node like `node_macs` (default: the MACs); cost_unit: its unit.
 
     Raises:
-        LeakageError: the samples are test samples.
         CalibrationError: no samples, or logits that are not finite.
     """
 
@@ -40,17 +43,11 @@ class CalibrationLog:
     cost_unit: str = "macs"
 
     def __post_init__(self) -> None:
-        if self.split.rpartition("/")[2] == "test":
-            raise LeakageError(
-                f"test samples ({self.split}) were about to be logged for fitting a policy.",
-                why="Thresholds chosen on the test set make every figure after them worthless.",
-                todo="Use the calibration split.",
-            )
         if len(self.labels) == 0:
             raise CalibrationError(
-                "the calibration log is empty.",
+                f"the log of {self.split} is empty.",
                 why="A policy without calibration data would be a guess.",
-                todo="Give the calibration split (a few hundred samples at least).",
+                todo="Give a few hundred samples at least.",
             )
         rows, nodes, classes = self.logits.shape
         names = self.structure.names
@@ -88,21 +85,15 @@ class CalibrationLog:
         """(N, V) top softmax probability."""
         return self.logits.softmax(-1).amax(-1)
 
-    def part(self, rows: Tensor) -> CalibrationLog:
+    def part(self, rows: Tensor) -> Self:
         """The same log on a subset of its samples (a hold-out for choosing between fits)."""
         return replace(self, logits=self.logits[rows], labels=self.labels[rows])
 
-    def joined(self, other: CalibrationLog) -> CalibrationLog:
-        """This log's samples and another part's."""
-        return replace(
-            self, logits=torch.cat([self.logits, other.logits]), labels=torch.cat([self.labels, other.labels])
-        )
-
-    def judged(self, top: int) -> CalibrationLog:
+    def judged(self, top: int) -> Self:
         """The same log where an answer among the `top` largest counts as right."""
         return replace(self, top=top)
 
-    def priced(self, costs: Tensor, unit: str) -> CalibrationLog:
+    def priced(self, costs: Tensor, unit: str) -> Self:
         """The same log with each node's increment in another unit: seconds, joules.
 
         Raises:
@@ -116,11 +107,73 @@ class CalibrationLog:
             )
         return replace(self, costs=costs.double(), cost_unit=unit)
 
+
+@dataclass(frozen=True, slots=True)
+class CalibrationLog(LoggedSamples):
+    """Logits of every node on samples that no net was trained on: all that a policy may be fitted on.
+
+    Args: as of `LoggedSamples`.
+
+    Raises:
+        LeakageError: the samples have another role than calibration or training.
+        CalibrationError: no samples, or logits that are not finite.
+    """
+
+    def __post_init__(self) -> None:
+        role = self.split.rpartition("/")[2]
+        if role not in FITTING_ROLES:
+            raise LeakageError(
+                f"{role or 'nameless'} samples ({self.split}) were about to be logged for fitting a policy.",
+                why="Thresholds chosen on the test set make every figure after them worthless.",
+                todo="Use the calibration split.",
+            )
+        LoggedSamples.__post_init__(self)
+
+    def joined(self, other: CalibrationLog) -> CalibrationLog:
+        """This log's samples and another part's of the same split.
+
+        Raises:
+            CalibrationError: the other comes from another split, and its samples would go under this one's name.
+        """
+        if (self.split, self.sha256) != (other.split, other.sha256):
+            raise CalibrationError(
+                f"samples of {other.split} were about to be kept under the name of {self.split}.",
+                todo="Join parts of one log.",
+            )
+        return replace(
+            self, logits=torch.cat([self.logits, other.logits]), labels=torch.cat([self.labels, other.labels])
+        )
+
     def halves(self, fraction: float = 0.5, seed: int = 0) -> tuple[CalibrationLog, CalibrationLog]:
         """Two disjoint parts: one to fit on, one to choose on."""
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
         cut = round(fraction * len(self))
         return self.part(order[:cut].sort().values), self.part(order[cut:].sort().values)
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationLog(LoggedSamples):
+    """Logits of every node on samples that judge a policy. Whatever fits refuses it, before it reads a label.
+
+    Args: as of `LoggedSamples`; any role.
+    """
+
+
+def require_calibration(log: Any, who: str) -> None:
+    """Refuse to fit on samples that judge.
+
+    Args:
+        log: what was given to fit on; what is no log at all is left to the fit. who: for the message.
+
+    Raises:
+        LeakageError: it is an `EvaluationLog`.
+    """
+    if isinstance(log, EvaluationLog):
+        raise LeakageError(
+            f"{who} was about to be fitted on {log.split}, samples that are there to judge it.",
+            why="Thresholds chosen on the test set make every figure after them worthless.",
+            todo="Give a CalibrationLog: model.log(calibration split).",
+        )
 
 
 def is_correct(logits: Tensor, labels: Tensor, top: int = 1) -> Tensor:

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from adaptbench.adaptive.graph import DecisionGraph
-from adaptbench.adaptive.log import CalibrationLog, is_correct
+from adaptbench.adaptive.log import LoggedSamples, is_correct
 from adaptbench.adaptive.model import AdaptiveModel
 from adaptbench.adaptive.outcome import seeds_from_content
-from adaptbench.adaptive.policy import Policy, Structure
+from adaptbench.adaptive.policy import Policy, Structure, guard_fits
 from adaptbench.adaptive.replay import replay
 from adaptbench.adaptive.watching import Watching, cheapest_actions
 from adaptbench.errors import CapabilityError, PolicyError, UsageError
@@ -71,6 +71,11 @@ class OnlinePolicy(ABC):
     structure: Structure
     node_costs: Tensor
     memory: dict[str, Any]
+
+    def __init_subclass__(cls, **more: Any) -> None:
+        """Whatever fits refuses samples that are there to judge."""
+        super().__init_subclass__(**more)
+        guard_fits(cls)
 
     def bind(self, structure: Structure, node_costs: Tensor) -> None:
         """Take a graph and its (V,) float64 increments, and start anew.
@@ -192,7 +197,7 @@ def shuffled(n: int, seed: int) -> Tensor:
 
 def run_online(
     online: OnlinePolicy,
-    source: CalibrationLog | Tensor,
+    source: LoggedSamples | Tensor,
     structure: Structure | None = None,
     node_costs: Tensor | None = None,
     *,
@@ -218,7 +223,7 @@ def run_online(
         PolicyError: the policy does not fit the graph, or the one in force needs labels.
         CapabilityError: labels are needed and missing.
     """
-    if isinstance(source, CalibrationLog):
+    if isinstance(source, LoggedSamples):
         logits, labels = source.logits, source.labels if labels is None else labels
         structure, node_costs = structure or source.structure, source.node_costs if node_costs is None else node_costs
     else:
@@ -226,7 +231,7 @@ def run_online(
     if structure is None or node_costs is None:
         raise UsageError(
             "bare logits came without the graph's structure or its costs.",
-            todo="Give structure and node_costs, or a CalibrationLog that holds both.",
+            todo="Give structure and node_costs, or a log that holds both.",
         )
     seeds = torch.arange(len(logits)) if seeds is None else seeds
     if not resume:
@@ -294,7 +299,7 @@ def run_online_on_model(
 
 def over_orders(
     make_online: Callable[[], OnlinePolicy],
-    source: CalibrationLog | Tensor,
+    source: LoggedSamples | Tensor,
     structure: Structure | None = None,
     node_costs: Tensor | None = None,
     *,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -46,6 +48,28 @@ class Structure:
         return all(ways == ((v + 1,) if v < last else ()) for v, ways in enumerate(self.successors))
 
 
+def guard_fits(kind: type) -> None:
+    """Make the fits that a class defines refuse an `EvaluationLog`, wherever it stands among their arguments."""
+    for name in ("fit", "family", "path", "recosted"):
+        found = vars(kind).get(name)
+        if isinstance(found, classmethod | staticmethod):
+            setattr(kind, name, type(found)(_refusing(found.__func__, kind)))
+        elif name == "recosted" and callable(found):
+            setattr(kind, name, _refusing(found, kind))
+
+
+def _refusing(fit: Callable[..., Any], kind: type) -> Callable[..., Any]:
+    @functools.wraps(fit)
+    def refusing(*args: Any, **settings: Any) -> Any:
+        from adaptbench.adaptive.log import require_calibration  # logs hold structures, which stand here
+
+        for given in (*args, *settings.values()):
+            require_calibration(given, kind.__name__)
+        return fit(*args, **settings)
+
+    return refusing
+
+
 class Policy(nn.Module):
     """Scores the actions at each node: stopping first, then each successor.
 
@@ -59,6 +83,11 @@ class Policy(nn.Module):
     needs_labels: ClassVar[bool] = False
     knob: ClassVar[str | None] = None
     """The run-time setting that trades accuracy for cost, when there is one."""
+
+    def __init_subclass__(cls, **more: Any) -> None:
+        """Whatever fits refuses samples that are there to judge."""
+        super().__init_subclass__(**more)
+        guard_fits(cls)
 
     def bind(self, structure: Structure) -> None:
         """Refuse a graph that this policy was not made for.

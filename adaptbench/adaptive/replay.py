@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from adaptbench.adaptive.log import CalibrationLog, is_correct
+from adaptbench.adaptive.log import LoggedSamples, is_correct
 from adaptbench.adaptive.outcome import TIE_MARGIN, Signals
 from adaptbench.adaptive.policy import Policy, Structure, edge_margins
 
@@ -92,8 +92,8 @@ class Point:
     cost_mean: float
 
 
-def evaluate_on(policy: Policy, log: CalibrationLog, setting: float = float("nan")) -> Point:
-    """Accuracy and mean cost of a policy on a calibration log, without what the policy itself costs."""
+def evaluate_on(policy: Policy, log: LoggedSamples, setting: float = float("nan")) -> Point:
+    """Accuracy and mean cost of a policy on a log, without what the policy itself costs."""
     policy.bind(log.structure)
     found = replay(policy, log.structure, log.logits, seeds=torch.arange(len(log)))
     return Point(

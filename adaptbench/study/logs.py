@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,13 +12,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from adaptbench.adaptive import CalibrationLog, DecisionGraph, Split, Structure
+from adaptbench.adaptive import CalibrationLog, DecisionGraph, EvaluationLog, Split, Structure
 from adaptbench.adaptive.model import frozen
 from adaptbench.bench.plan import model_hash
 from adaptbench.bench.progress import Progress
 from adaptbench.errors import LeakageError
 
 CHUNK = 500  # samples of a stored piece
+PROBE = 8  # samples whose logits are part of the key
 
 
 def passes(start: int, stop: int, device: str) -> Iterator[tuple[int, int]]:
@@ -67,7 +69,8 @@ class TestLog:
 
     Args:
         logits: (N, V, C). labels: sealed. ids: (N,) seeds of policies that draw.
-        structure, node_macs: of the graph.
+        structure, node_macs: of the graph. split, sha256: "name/role" of the samples and their hash.
+        top: largest logits that count.
     """
 
     logits: Tensor
@@ -75,13 +78,43 @@ class TestLog:
     ids: Tensor
     structure: Structure
     node_macs: Tensor
+    split: str
+    sha256: str
+    top: int = 1
 
     __test__ = False  # not a test case
 
+    def opened(self) -> EvaluationLog:
+        """With its labels, for scoring: a log that nothing which fits takes.
 
-def log_key(model: DecisionGraph, split: Split) -> str:
-    """Hash of weights and samples: what logits hang on."""
-    return hashlib.sha256(f"{model_hash(model)} {split.sha256} {CHUNK}".encode()).hexdigest()[:32]
+        Raises:
+            LeakageError: choices are still open.
+        """
+        return EvaluationLog(
+            self.logits, self.labels.values, self.structure, self.node_macs, self.split, self.sha256, top=self.top
+        )
+
+
+def log_key(model: DecisionGraph, split: Split, device: str) -> str:
+    """Hash of all that logits hang on.
+
+    Weights, wiring, samples, kind of device, size of the passes, torch's version; and the logits of the first samples,
+    which show what none of these can: another forward under the same weights, another processor.
+    """
+    with frozen(model), torch.no_grad():
+        probe = model.dense_logits(split.images(0, PROBE).to(device)).float().cpu()
+    content = {
+        "weights": model_hash(model),
+        "nodes": model.node_names,
+        "reads": model.reads,
+        "modules": [f"{name} {module.extra_repr()}" for name, module in model.named_modules()],
+        "samples": split.sha256,
+        "device": device.partition(":")[0],
+        "passes": [CHUNK, *next(passes(0, CHUNK, device))],
+        "torch": torch.__version__,
+        "probe": hashlib.sha256(probe.numpy().tobytes()).hexdigest(),
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:32]
 
 
 def node_logits(
@@ -94,7 +127,7 @@ def node_logits(
     """
     from safetensors.torch import load_file, save_file
 
-    key = log_key(model, split)
+    key = log_key(model, split, device)
     folder.mkdir(parents=True, exist_ok=True)
     parts: list[Tensor] = []
     progress.begin(words, len(split))
@@ -135,10 +168,19 @@ def calibration_log(
     return model.logged(logits, split, top=top)
 
 
-def test_log(model: DecisionGraph, split: Split, folder: Path, *, device: str, progress: Progress) -> TestLog:
+def test_log(model: DecisionGraph, split: Split, folder: Path, *, top: int, device: str, progress: Progress) -> TestLog:
     """The test split's log, its labels sealed."""
     logits = node_logits(model, split, folder, device=device, progress=progress, words="logging  test")
-    return TestLog(logits, SealedLabels(split.y.clone()), split.ids, model.structure, torch.tensor(model.node_macs))
+    return TestLog(
+        logits,
+        SealedLabels(split.y.clone()),
+        split.ids,
+        model.structure,
+        torch.tensor(model.node_macs),
+        f"{split.name}/{split.role}",
+        split.sha256,
+        top,
+    )
 
 
 test_log.__test__ = False  # type: ignore[attr-defined]

@@ -5,14 +5,14 @@ An evaluation of rules, not a choice: nothing that is fitted here is kept.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 
-from adaptbench.adaptive import CalibrationLog
+from adaptbench.adaptive import CalibrationLog, EvaluationLog
 from adaptbench.adaptive.replay import replay
 from adaptbench.bench.progress import Progress
 from adaptbench.errors import CalibrationError, PolicyError
@@ -47,9 +47,7 @@ def resplit(
     Raises:
         LeakageError: test labels are still sealed.
     """
-    logits = torch.cat([calibration.logits, test.logits])
-    labels = torch.cat([calibration.labels, test.labels.values])
-    pool = replace(calibration, logits=logits, labels=labels)
+    pool = pooled(calibration, test)
     last = pool.correct[:, -1]
     full = float(calibration.node_costs.sum())
     n = len(calibration)
@@ -59,7 +57,7 @@ def resplit(
     progress.begin("re-splitting", count)
     for i in range(count):
         order = torch.randperm(len(pool), generator=generator)
-        drawn, fresh = pool.part(order[:n]), pool.part(order[n:])
+        drawn, fresh = _redrawn(pool, order[:n]), pool.part(order[n:])
         goal = last[order[n:]]
         for name in policies:
             try:
@@ -77,6 +75,46 @@ def resplit(
         progress.advance(i + 1)
     progress.end()
     return [_summary(name, epsilon, drops[name, epsilon], costs[name, epsilon], full) for name, epsilon in drops]
+
+
+def pooled(calibration: CalibrationLog, test: TestLog) -> EvaluationLog:
+    """The union of both, under a name and a hash of its own.
+
+    Raises:
+        LeakageError: test labels are still sealed.
+    """
+    judged = test.opened()
+    name = calibration.split.rpartition("/")[0]
+    return EvaluationLog(
+        torch.cat([calibration.logits, judged.logits]),
+        torch.cat([calibration.labels, judged.labels]),
+        calibration.structure,
+        calibration.node_macs,
+        f"{name}/calibration and test",
+        _hash(calibration.sha256, judged.sha256),
+        top=calibration.top,
+        costs=calibration.costs,
+        cost_unit=calibration.cost_unit,
+    )
+
+
+def _redrawn(pool: EvaluationLog, rows: torch.Tensor) -> CalibrationLog:
+    """Samples of the union that a rule is fitted on for one cut, and judged on the others; nothing of it is kept."""
+    return CalibrationLog(
+        pool.logits[rows],
+        pool.labels[rows],
+        pool.structure,
+        pool.node_macs,
+        f"{pool.split.rpartition('/')[0]}/redrawn",
+        _hash(pool.sha256, str(rows.tolist())),
+        top=pool.top,
+        costs=pool.costs,
+        cost_unit=pool.cost_unit,
+    )
+
+
+def _hash(*parts: str) -> str:
+    return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
 
 def _summary(name: str, epsilon: float, drops: list[float], costs: list[float], full: float) -> dict[str, Any]:

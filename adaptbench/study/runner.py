@@ -136,7 +136,7 @@ class _GraphStudy:
             self._training = calibration_log(
                 self.model, training_split, self.logs, top=top, device=device, progress=watch, training=True
             )
-        test = test_log(self.model, test_split, self.logs, device=device, progress=watch)
+        test = test_log(self.model, test_split, self.logs, top=top, device=device, progress=watch)
         families, chosen = self._choose(calibration)
         test.labels.unseal(_digest(families, chosen))
         outcomes = self._outcomes(families, test)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -33,7 +32,6 @@ def stateful(calibration: CalibrationLog, test: TestLog, spec: Online, *, top: i
     common: dict[str, Any] = {"orders": spec.orders, "window": spec.window, "seeds": test.ids}
     bandit = over_orders(lambda: UeeUcb(mu=spec.mu), test.logits, test.structure, costs, **common)
     regrets = [float(regret(r, test.logits, costs, mu=spec.mu).curve[-1]) for r in bandit]
-    scored = replace(calibration, logits=test.logits, labels=labels)
     base = POLICIES.load(spec.base).fit(calibration)
     budget = spec.budget * full
     settings = sorted({m.knob_value for m in type(base).family(calibration) if m.knob_value is not None})
@@ -62,7 +60,7 @@ def stateful(calibration: CalibrationLog, test: TestLog, spec: Online, *, top: i
             **_summary(bandit, labels, top, full),
             "mu": spec.mu,
             "regret": _spread(regrets),
-            "dominance_violation": float(dominance(scored).violation),
+            "dominance_violation": float(dominance(test.opened()).violation),
         },
         "closed-loop": {
             **_summary(closed, labels, top, full),

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from adaptbench.adaptive.constructors import NetworkDag
 from adaptbench.adaptive.counting import counting
-from adaptbench.adaptive.log import CalibrationLog
+from adaptbench.adaptive.log import CalibrationLog, EvaluationLog
 from adaptbench.adaptive.outcome import Signals, seeds_from_content
 from adaptbench.adaptive.policy import Policy
 from adaptbench.adaptive.replay import evaluate_on, replay
@@ -165,7 +165,7 @@ class PolicyConformance:
             assert not set(counter.uncounted) - set(net.uncounted), f"uncounted: {sorted(counter.uncounted)}"
 
     def test_it_is_fitted_on_calibration_logs_only(self) -> None:
-        """A test split cannot be logged, and fit() takes nothing but a log."""
+        """A test split cannot be logged; fit() and family() take nothing but a calibration log."""
         net, log = self._given()
         test = planted_split("test")
         _raises(lambda: net.log(test), LeakageError, "logging the test split")
@@ -174,9 +174,13 @@ class PolicyConformance:
             LeakageError,
             "a log of test samples",
         )
+        judging = EvaluationLog(log.logits, log.labels, log.structure, log.node_macs, "planted/test", test.sha256)
+        if type(net.policy).family.__func__ is not Policy.family.__func__:  # type: ignore[attr-defined]
+            _raises(lambda: type(net.policy).family(judging), LeakageError, "family() on samples that judge")
         fit = getattr(type(net.policy), "fit", None)
         if fit is None:
             return
+        _raises(lambda: fit(judging), LeakageError, "fit() on samples that judge")
         first = next(iter(inspect.signature(fit).parameters.values()))
         assert "CalibrationLog" in str(first.annotation), f"fit()'s first argument is {first}, not a CalibrationLog"
         _raises(lambda: fit(test), Exception, "fit() on a split")

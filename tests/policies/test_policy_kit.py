@@ -162,6 +162,18 @@ def test_a_planted_fault_is_found(policy, message):
         check_policy(policy.fit, another_setting=0.3)
 
 
+class Unguarded(Threshold):
+    """Its fit is put in place of the one that the class was made with."""
+
+
+Unguarded.fit = classmethod(lambda cls, log: cls(float(log.confidence.median())))
+
+
+def test_a_fit_that_takes_samples_that_judge_is_found():
+    with pytest.raises(AssertionError, match=r"fit\(\) on samples that judge"):
+        check_policy(Unguarded.fit)
+
+
 def test_a_policy_fitted_on_anything_is_found():
     with pytest.raises(AssertionError, match="not a CalibrationLog"):
         check_policy(lambda log: TakesASplit(0.8))

@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.isotonic import IsotonicRegression
 from torch import Tensor
 
-from adaptbench.adaptive.log import CalibrationLog
+from adaptbench.adaptive.log import CalibrationLog, require_calibration
 from adaptbench.adaptive.online import Observation, OnlinePolicy
 from adaptbench.adaptive.policy import Policy, Structure
 from adaptbench.adaptive.replay import evaluate_on
@@ -67,9 +67,11 @@ class KnobTable:
             points: settings in the table at most.
 
         Raises:
+            LeakageError: the log is there to judge.
             CapabilityError: no knob, or no settings where the policy's family has none.
             CalibrationError: the knob does not move the cost.
         """
+        require_calibration(log, cls.__name__)
         found = {s: evaluate_on(policy.at(s), log).cost_mean for s in _begin(policy, log, settings)}
         span = max(found.values()) - min(found.values())
         if len(found) < 2 or not span > 0:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adaptbench.adaptive.log import CalibrationLog, is_correct
+from adaptbench.adaptive.log import LoggedSamples, is_correct
 from adaptbench.adaptive.online import OnlineRecord, run_online
 from adaptbench.adaptive.policy import Structure
 from adaptbench.adaptive.replay import replay
@@ -76,7 +76,7 @@ def loop_metrics(
 def accuracy_lost_to_oscillation(
     loop: ClosedLoop,
     record: OnlineRecord,
-    source: CalibrationLog | Tensor,
+    source: LoggedSamples | Tensor,
     labels: Tensor,
     structure: Structure | None = None,
     node_costs: Tensor | None = None,
@@ -137,7 +137,7 @@ class Overload:
 
 def overload(
     loop: ClosedLoop,
-    source: CalibrationLog | Tensor,
+    source: LoggedSamples | Tensor,
     labels: Tensor,
     structure: Structure | None = None,
     node_costs: Tensor | None = None,
@@ -198,16 +198,14 @@ def overload(
 
 
 def _graph(
-    source: CalibrationLog | Tensor, structure: Structure | None, node_costs: Tensor | None
+    source: LoggedSamples | Tensor, structure: Structure | None, node_costs: Tensor | None
 ) -> tuple[Tensor, Structure, Tensor]:
-    if isinstance(source, CalibrationLog):
+    if isinstance(source, LoggedSamples):
         return (
             source.logits,
             structure or source.structure,
             source.node_costs if node_costs is None else node_costs.double(),
         )
     if structure is None or node_costs is None:
-        raise UsageError(
-            "bare logits came without the graph's structure or its costs.", todo="Give both, or a CalibrationLog."
-        )
+        raise UsageError("bare logits came without the graph's structure or its costs.", todo="Give both, or a log.")
     return source, structure, node_costs.double()

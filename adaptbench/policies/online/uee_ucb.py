@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor
 
-from adaptbench.adaptive.log import CalibrationLog
+from adaptbench.adaptive.log import CalibrationLog, LoggedSamples
 from adaptbench.adaptive.online import Observation, OnlinePolicy, OnlineRecord
 from adaptbench.adaptive.policy import Policy, Structure
 from adaptbench.errors import UsageError
@@ -202,7 +202,7 @@ class Dominance:
     bias_last: Tensor
 
 
-def dominance(log: CalibrationLog) -> Dominance:
+def dominance(log: LoggedSamples) -> Dominance:
     """Violations of strong dominance and what they do to the guessed errors. Chains only; needs labels."""
     right, said = log.correct, log.logits.argmax(-1)
     error = 1 - right.double().mean(0)
@@ -211,7 +211,7 @@ def dominance(log: CalibrationLog) -> Dominance:
     return Dominance(strong_dominance_violation(log), first, last)
 
 
-def strong_dominance_violation(log: CalibrationLog) -> float:
+def strong_dominance_violation(log: LoggedSamples) -> float:
     """Share of samples where some exit is right and a later one wrong (overthinking); 0: dominance holds."""
     right = log.correct
     before = right.cumsum(1) > 0  # right here or earlier
