@@ -23,13 +23,10 @@ def log(kind=CalibrationLog, split="x/calibration", sha256="c", n=60):
     return kind(logits, labels, CHAIN, torch.tensor([10, 20]), split, sha256)
 
 
-def test_log(labels=None):
+def unopened():
     judged = log(EvaluationLog, "x/test", "t")
     sealed = SealedLabels(judged.labels)
     return TestLog(judged.logits, sealed, torch.arange(60), CHAIN, judged.node_macs, "x/test", "t")
-
-
-test_log.__test__ = False
 
 
 @pytest.mark.case("own")
@@ -50,7 +47,7 @@ def test_nothing_that_fits_takes_samples_that_judge(name):
 @pytest.mark.case("own")
 def test_a_log_says_which_samples_it_holds():
     """Calibration and test, joined for re-splits, kept the calibration split's name and hash: they have their own."""
-    calibration, test = log(), test_log()
+    calibration, test = log(), unopened()
     with pytest.raises(LeakageError):
         pooled(calibration, test)
     test.labels.unseal("chosen")
