@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from adaptbench.errors import LeakageError, UsageError
+from adaptbench.errors import DataFormatError, LeakageError, UsageError
 
 Role = Literal["train", "calibration", "test"]
 
@@ -26,6 +26,10 @@ class Split:
         y: (N,) int64 labels.
         ids: (N,) int64, unique over all roles of the data set.
         class_names: one name a class.
+
+    Raises:
+        UsageError: tensors of another type or shape, of different lengths, or an id twice.
+        DataFormatError: a label outside the classes.
     """
 
     name: str
@@ -34,20 +38,38 @@ class Split:
     y: Tensor
     ids: Tensor
     class_names: tuple[str, ...]
-    sha256: str = field(default="")
+    sha256: str = field(init=False, default="")
+    """Over pictures and labels; always of these samples."""
 
     def __post_init__(self) -> None:
+        if not (isinstance(self.x, Tensor) and self.x.dtype == torch.uint8 and self.x.ndim == 4):
+            raise UsageError(
+                f"a split of '{self.name}' holds {_kind(self.x)} as pictures.",
+                todo="Give uint8 pictures of shape (N, C, H, W); the model holds the normaliser.",
+            )
+        for what, values in (("labels", self.y), ("ids", self.ids)):
+            if not (isinstance(values, Tensor) and values.dtype == torch.int64 and values.ndim == 1):
+                raise UsageError(
+                    f"a split of '{self.name}' holds {_kind(values)} as {what}.",
+                    why="One-hot, soft or fractional labels are none of the classes." if what == "labels" else "",
+                    todo=f"Give int64 {what} of shape (N,).",
+                )
         if not (len(self.x) == len(self.y) == len(self.ids)):
             raise UsageError(
                 f"a split of '{self.name}' has {len(self.x)} pictures, {len(self.y)} labels and {len(self.ids)} ids."
             )
-        if self.x.dtype != torch.uint8 or self.x.ndim != 4:
-            raise UsageError(
-                f"a split of '{self.name}' holds {self.x.dtype} of shape {tuple(self.x.shape)}.",
-                todo="Give uint8 pictures of shape (N, C, H, W); the model holds the normaliser.",
+        if len(self.y) and not (self.y.min() >= 0 and self.y.max() < len(self.class_names)):
+            raise DataFormatError(
+                f"a split of '{self.name}' holds labels from {int(self.y.min())} to {int(self.y.max())}; "
+                f"its classes are 0 … {len(self.class_names) - 1}.",
+                why="A label outside the classes is a damaged or a different file.",
             )
-        if not self.sha256:
-            object.__setattr__(self, "sha256", hash_samples(self.x, self.y))
+        if len(set(self.ids.tolist())) < len(self.ids):
+            raise UsageError(
+                f"a split of '{self.name}' gives one id to several samples.",
+                why="Samples are paired by id across runs.",
+            )
+        object.__setattr__(self, "sha256", hash_samples(self.x, self.y))
 
     def __len__(self) -> int:
         return len(self.y)
@@ -71,7 +93,7 @@ class Split:
         """The first n samples (all, when n is None or larger)."""
         if n is None or n >= len(self):
             return self
-        return replace(self, x=self.x[:n], y=self.y[:n], ids=self.ids[:n], sha256="")
+        return replace(self, x=self.x[:n], y=self.y[:n], ids=self.ids[:n])
 
     def require(self, *roles: Role, purpose: str) -> None:
         """Refuse a purpose that this role may not serve.
@@ -85,6 +107,12 @@ class Split:
                 why="A figure measured on samples that shaped the model is not evidence.",
                 todo=f"Give the {' or '.join(roles)} split.",
             )
+
+
+def _kind(values: object) -> str:
+    if isinstance(values, Tensor):
+        return f"{values.dtype} of shape {tuple(values.shape)}"
+    return f"a {type(values).__name__}"
 
 
 def hash_samples(x: Tensor, y: Tensor) -> str:

@@ -20,6 +20,7 @@ def things_to_know(
     conditions: Mapping[str, Mapping[str, Any]],
     skipped: Sequence[tuple[str, str, str]],
     failures: Collection[Failure] = (),
+    data: Sequence[str] = (),
 ) -> list[str]:
     """Sentences for the terminal and the report, the gravest first."""
     cases = [case for case in cases if case["n"]]  # what failed as a whole has no figures
@@ -35,6 +36,7 @@ def things_to_know(
         *_ties(cases),
         *_limits(cases),
     ]
+    notes += data
     notes += [f"{condition} was not run on {model}: {reason}" for model, condition, reason in skipped]
     return notes
 

@@ -56,6 +56,7 @@ class Plan:
         suite: checked. data: name, test split, number of classes, class names.
         models: by name, references and swept models among them. evaluations: in order.
         skipped: (model, condition id, reason) that do not apply to each other.
+        data_notes: what the data set says of its files.
     """
 
     suite: LoadedSuite
@@ -64,6 +65,7 @@ class Plan:
     evaluations: tuple[Evaluation, ...]
     attacks: dict[str, Attack]
     skipped: tuple[tuple[str, str, str], ...]
+    data_notes: tuple[str, ...] = ()
 
     @property
     def timed(self) -> tuple[Evaluation, ...]:
@@ -147,7 +149,7 @@ def make_plan(
     ]
     for name, values in spec.sweeps.items():
         planned.extend(_sweep(suite, models[name], values, split, device))
-    return Plan(suite, split, models, tuple(planned), attacks, tuple(skipped))
+    return Plan(suite, split, models, tuple(planned), attacks, tuple(skipped), data.notes)
 
 
 def _why_not(attack: Attack, loaded: Loaded) -> str | None:

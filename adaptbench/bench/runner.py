@@ -152,6 +152,7 @@ class Runner:
                 conditions=conditions,
                 skipped=plan.skipped,
                 failures=self.failures.found.values(),
+                data=plan.data_notes,
             )
             if cases
             else []

@@ -64,6 +64,8 @@ class StoredData(ABC):
     name: str
     class_names: tuple[str, ...]
     shape: tuple[int, int, int]
+    notes: tuple[str, ...] = ()
+    """What a reader of the figures should know of the files: what was left out, what was converted."""
 
     def __init__(self, argument: str = "", *, root: Path | None = None, download: bool = False) -> None:
         self.argument, self.root, self.download = argument, root, download
@@ -95,11 +97,8 @@ class StoredData(ABC):
                 f"'{self.name}' holds pictures of shape {x.shape[1:]}, not {self.shape}.",
                 why="The models of this data set are built for its published shape.",
             )
-        if len(y) and not (y.min() >= 0 and y.max() < self.n_classes):
-            raise DataFormatError(
-                f"'{self.name}' holds labels from {y.min()} to {y.max()}; its classes are 0 … {self.n_classes - 1}.",
-                why="A label outside the classes is a damaged or a different file.",
-            )
+        if not (np.issubdtype(y.dtype, np.integer) and np.issubdtype(ids.dtype, np.integer)):
+            raise DataFormatError(f"'{self.name}' gives labels of {y.dtype} and ids of {ids.dtype}, not integers.")
         _log.debug("%s, %s: %d pictures", self.name, role, len(y))
         return Split(
             name=self.name,

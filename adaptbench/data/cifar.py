@@ -17,7 +17,7 @@ from adaptbench.errors import DataFormatError
 
 _URL = "https://www.cs.toronto.edu/~kriz"
 # Test ids follow the train file's, whichever format the pictures were read from.
-_N_TRAIN = 50_000
+_N_TRAIN = cifar_files.MOST
 
 
 class _Cifar(StoredData):

@@ -6,6 +6,7 @@ import hashlib
 import io
 import pickle
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,10 @@ Part = Literal["train", "test"]
 Reader = Callable[[Path, "Layout", Part], Labelled]
 
 _PIXELS = 3 * 32 * 32
+_NPY_HEADER = 10_000  # bytes, as NumPy allows
+_BATCH_BYTES = 200 << 20  # the longest published file has 155 MB
+MOST = 50_000
+"""Samples of the longer part, as published."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +96,7 @@ def read_binary(folder: Path, layout: Layout, part: Part) -> Labelled:
     record = layout.label_bytes + _PIXELS
     pieces = []
     for name in layout.binary[part]:
-        data = np.frombuffer(_bytes(folder / name), dtype=np.uint8)
+        data = np.frombuffer(_bytes(folder / name, at_most=record * MOST), dtype=np.uint8)
         if not len(data) or len(data) % record:
             raise _bad(folder / name, f"its {len(data)} bytes are not a multiple of {record}, one record")
         pieces.append(data.reshape(-1, record))
@@ -105,26 +110,39 @@ def read_binary(folder: Path, layout: Layout, part: Part) -> Labelled:
 
 
 def read_npz(path: Path, layout: Layout, part: Part) -> Labelled:
-    """Arrays x_<part>, y_<part>; object arrays are refused, since they are pickles.
+    """Arrays x_<part>, y_<part>; their headers are looked at before anything is unpacked.
 
     Raises:
-        DataFormatError: damaged, arrays missing or of another kind.
+        DataFormatError: damaged, arrays missing, of another kind or of more samples than CIFAR has.
     """
     del layout
     try:
-        # NumPy leaves a file open that turns out not to be a zip.
-        with path.open("rb") as file:
-            archive = np.load(file, allow_pickle=False)
-            x, y = archive[f"x_{part}"], archive[f"y_{part}"]
-    except (KeyError, IndexError, ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+        with zipfile.ZipFile(path) as archive:
+            x = _array(archive, f"x_{part}", path)
+            y = _array(archive, f"y_{part}", path)
+    except (KeyError, ValueError, EOFError, OSError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
         raise _bad(path, f"x_{part} and y_{part} cannot be read ({error})") from error
     if x.ndim == 4 and x.shape[1:] == (32, 32, 3):
         x = x.transpose(0, 3, 1, 2)
-    if x.dtype != np.uint8 or x.shape[1:] != (3, 32, 32):
-        raise _bad(path, f"x_{part} is {x.dtype} of shape {x.shape}, not uint8 (N, 32, 32, 3) or (N, 3, 32, 32)")
-    if not np.issubdtype(y.dtype, np.integer):
-        raise _bad(path, f"y_{part} is {y.dtype}, not integers")
     return Labelled(np.ascontiguousarray(x), y.reshape(-1).astype(np.int64))
+
+
+def _array(archive: zipfile.ZipFile, name: str, path: Path) -> np.ndarray[Any, Any]:
+    """One array of an archive, if its header says pictures (x…) or labels (y…)."""
+    with archive.open(f"{name}.npy") as member:
+        # The length of the header is itself only claimed.
+        start = io.BytesIO(member.read(_NPY_HEADER))
+        version = np.lib.format.read_magic(start)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(start)
+    items = ((32, 32, 3), (3, 32, 32)) if name.startswith("x") else ((), (1,))
+    if shape[1:] not in items or not 0 <= shape[0] <= MOST:
+        raise _bad(path, f"{name} is {dtype} of shape {shape}, not (N, …) of {items[0]} or {items[1]}, N up to {MOST}")
+    if not (dtype == np.uint8 if name.startswith("x") else np.issubdtype(dtype, np.integer)):
+        raise _bad(path, f"{name} is {dtype}, not {'uint8' if name.startswith('x') else 'integers'}")
+    with archive.open(f"{name}.npy") as member:
+        array: np.ndarray[Any, Any] = np.lib.format.read_array(member, allow_pickle=False)
+        return array
 
 
 def read_python(folder: Path, layout: Layout, part: Part) -> Labelled:
@@ -136,7 +154,7 @@ def read_python(folder: Path, layout: Layout, part: Part) -> Labelled:
     pictures: list[Pixels] = []
     labels: list[int] = []
     for name, md5 in layout.python[part].items():
-        data = _bytes(folder / name)
+        data = _bytes(folder / name, at_most=_BATCH_BYTES)
         if (seen := hashlib.md5(data, usedforsecurity=False).hexdigest()) != md5:
             raise DataFormatError(
                 f"{folder / name} is a foreign pickle: its md5 is {seen}, the published one is {md5}.",
@@ -173,9 +191,14 @@ def _dtype(code: str, *_: int) -> np.dtype[Any]:
     return np.dtype(code)
 
 
-def _bytes(path: Path) -> bytes:
+def _bytes(path: Path, *, at_most: int) -> bytes:
     try:
-        return path.read_bytes()
+        if path.exists() and not path.is_file():
+            raise _bad(path, "it is not a file")
+        if path.stat().st_size > at_most:
+            raise _bad(path, f"it has more than {at_most} bytes")
+        with path.open("rb") as stream:
+            return stream.read(at_most)
     except OSError as error:
         raise DataFormatError(
             f"{path} cannot be read: {error.strerror}.",

@@ -23,6 +23,7 @@ _MD5 = {
     "t10k-labels-idx1-ubyte": "bb300cfdad3c16e7a12a480ee83cd310",
 }
 REMOTES = tuple(Remote(f"{_URL}/{name}.gz", md5, _RAW) for name, md5 in _MD5.items())
+_MOST = 60_000  # records of the longer part, as published
 _FOLDERS = (_RAW, "fashion-mnist/FashionMNIST/raw", "FashionMNIST", "fashion-mnist", "")
 
 
@@ -74,7 +75,7 @@ class FashionMnist(StoredData):
         return next((place for place in self._places() if all(_file(place, name) for name in _MD5)), None)
 
     def _labels(self, part: str) -> Indices:
-        return read_idx(self._path(f"{part}-labels-idx1-ubyte"), ndim=1).astype(np.int64)
+        return read_idx(self._path(f"{part}-labels-idx1-ubyte"), item=(), at_most=_MOST).astype(np.int64)
 
     def _path(self, name: str) -> Path:
         return _file(self.folder, name) or self.folder / name
@@ -91,7 +92,7 @@ class FashionMnist(StoredData):
 
     def _pictures(self, part: str, n_labels: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
         path = self._path(f"{part}-images-idx3-ubyte")
-        x = read_idx(path, ndim=3)
+        x = read_idx(path, item=self.shape[1:], at_most=_MOST)
         if len(x) != n_labels:
             raise DataFormatError(
                 f"{path}: {len(x)} pictures for {n_labels} labels.",

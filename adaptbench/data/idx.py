@@ -15,32 +15,33 @@ from adaptbench.data.partition import Pixels
 from adaptbench.errors import DataFormatError
 
 _UNSIGNED_BYTE = 0x08
-_MAX_VALUES = 1 << 32
 
 
-def read_idx(path: Path, *, ndim: int) -> Pixels:
+def read_idx(path: Path, *, item: tuple[int, ...], at_most: int) -> Pixels:
     """Read an IDX file of unsigned bytes, plain or gzipped (told by its first two bytes, not by its name).
 
     Args:
         path: the file.
-        ndim: how many dimensions it must have (1 for labels, 3 for pictures).
+        item: the shape of one record: () for labels, (28, 28) for pictures.
+        at_most: so many records; what the header asks for beyond that is not unpacked.
 
     Returns:
         A writable uint8 array of the shape in the header.
 
     Raises:
-        DataFormatError: not IDX, another type or number of dimensions, truncated, or longer than its header says.
+        DataFormatError: not IDX, another type, shape or more records, truncated, or longer than its header says.
     """
     with path.open("rb") as raw:
         packed = raw.read(2) == b"\x1f\x8b"
         raw.seek(0)
         try:
-            return _read(cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if packed else raw, path, ndim)
+            return _read(cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if packed else raw, path, item, at_most)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise _bad(path, f"its gzip stream is damaged: {error}") from error
 
 
-def _read(stream: BinaryIO, path: Path, ndim: int) -> Pixels:
+def _read(stream: BinaryIO, path: Path, item: tuple[int, ...], at_most: int) -> Pixels:
+    ndim = 1 + len(item)
     magic = stream.read(4)
     if len(magic) < 4 or magic[:2] != b"\0\0":
         raise _bad(path, f"it starts with {magic.hex() or 'nothing'}; IDX starts with 0000")
@@ -52,9 +53,11 @@ def _read(stream: BinaryIO, path: Path, ndim: int) -> Pixels:
     if len(header) < 4 * ndim:
         raise _bad(path, "its header is cut off")
     shape = struct.unpack(f">{ndim}I", header)
+    if shape[1:] != item or shape[0] > at_most:
+        raise _bad(
+            path, f"its header says shape {shape}, not {('N', *item)} with N up to {at_most}".replace("'N'", "N")
+        )
     size = math.prod(shape)
-    if size > _MAX_VALUES:
-        raise _bad(path, f"its header asks for {size} values")
     # One byte more than the header promises: tells a longer file without unpacking all of it.
     body = stream.read(size + 1)
     if len(body) != size:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from adaptbench.data.checked import CheckedData, guarded
+from adaptbench.data.places import at_home
 from adaptbench.errors import UsageError
 from adaptbench.registry import DATA
 
-if TYPE_CHECKING:
-    from adaptbench.data.base import DataSet
 
-
-def load_data(spec: str, *, root: Path | str | None = None, download: bool = False) -> DataSet:
+def load_data(spec: str, *, root: Path | str | None = None, download: bool = False) -> CheckedData:
     """The data set that a specification names; pictures are read when a split is first asked for.
 
     A registered class is called as ``cls(argument, root=root, download=download)``.
@@ -27,10 +26,12 @@ def load_data(spec: str, *, root: Path | str | None = None, download: bool = Fal
         UnknownNameError: no such data set; the message offers the nearest name.
         UsageError: an argument where none is taken, or none where one is needed.
         DataMissingError: the files are in none of the places.
+        DataFormatError: it is no data set, or one whose labels, ids, classes or pictures do not fit together; what
+            only the samples show comes when a split is first asked for.
     """
     name, _, argument = spec.strip().partition(":")
-    make: Any = DATA.load(name.strip())
+    make: Any = guarded(lambda: DATA.load(name.strip()), spec)
     if argument and not getattr(make, "takes_argument", False):
         raise UsageError(f"data '{spec}': '{name}' takes no argument.", todo=f"Write '{name}'.")
-    data: DataSet = make(argument, root=Path(root).expanduser() if root is not None else None, download=download)
-    return data
+    place = at_home(root) if root is not None else None
+    return CheckedData(guarded(lambda: make(argument, root=place, download=download), spec), spec)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from adaptbench.errors import DataFormatError, DataMissingError
+from adaptbench.errors import DataFormatError, DataMissingError, UsageError
 
 _log = logging.getLogger(__name__)
 
@@ -18,15 +18,29 @@ VARIABLE = "ADAPTBENCH_DATA"
 def search_roots(root: Path | None) -> list[Path]:
     """The folders to look in, first hit wins. A root that the user names is the only one: no silent second choice."""
     if root is not None:
-        return [root.expanduser()]
+        return [at_home(root)]
     named = os.environ.get(VARIABLE)
-    return [*([Path(named).expanduser()] if named else []), Path("data"), _cache()]
+    return [*([at_home(named)] if named else []), Path("data"), _cache()]
 
 
 def download_root(root: Path | None) -> Path:
     """Where downloads go: the named root, else ADAPTBENCH_DATA, else the user's cache."""
     named = os.environ.get(VARIABLE)
-    return (root or (Path(named) if named else _cache())).expanduser()
+    if root is not None:
+        return at_home(root)
+    return at_home(named) if named else _cache()
+
+
+def at_home(path: Path | str) -> Path:
+    """The path with ``~`` resolved.
+
+    Raises:
+        UsageError: it names a user that this machine does not have.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UsageError(f"{path}: {error}", todo="Write the whole path.") from error
 
 
 def _cache() -> Path:

@@ -68,6 +68,7 @@ def run_study(
     limits = [n for n in (spec.limit, limit) if n is not None]
     started = datetime.now(UTC)
     found: dict[str, Any] = {}
+    data_notes: dict[str, None] = {}
     for key, graph in spec.graphs.items():
         data = load_data(graph.data, root=data_root, download=download)
         loaded_model = load_system(graph.model, data.name, zoo=zoo, device=device)
@@ -79,6 +80,7 @@ def run_study(
             )
         one = _GraphStudy(loaded, key, graph, loaded_model.model, folder / "logs", device, watch)
         test = data.split("test").first(min(limits) if limits else None)
+        data_notes.update(dict.fromkeys(data.notes))
         training = data.split("train").first(spec.training_samples) if spec.looks_at_training else None
         found[key] = one.run(data.split("calibration"), test, training) | {"card": loaded_model.card}
     record = {
@@ -90,7 +92,7 @@ def run_study(
         "ours": spec.ours,
         "text": loaded.text,
         "sha256": loaded.sha256,
-        "notes": spec.notes,
+        "notes": [*spec.notes, *data_notes],
         "published": [p.model_dump() for p in spec.published],
         "graphs": found,
         "limit": min(limits) if limits else None,

@@ -15,6 +15,7 @@ import torch
 
 from adaptbench.adaptive.splits import Split, hash_samples
 from adaptbench.data.base import ROLES, DataSet
+from adaptbench.data.checked import CheckedData
 from adaptbench.errors import UsageError
 
 
@@ -46,6 +47,12 @@ class DataConformance:
             assert (split.name, split.role, split.shape) == (data.name, role, data.shape)
             assert split.class_names == data.class_names
             assert len(split) > 0, f"the {role} split is empty"
+
+    def test_it_is_accepted_when_loaded(self) -> None:
+        """What `load_data` refuses: empty splits, one-hot labels, labels outside the classes, ids used twice."""
+        data = CheckedData(self.make(), "under test")
+        for role in ROLES:
+            data.split(role)
 
     def test_pictures_are_uint8_and_not_blank(self) -> None:
         """(N, C, H, W) uint8 over the range of bytes."""

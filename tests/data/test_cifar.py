@@ -78,7 +78,7 @@ def test_npz_of_either_layout(tmp_path, channels_last):
         (pictures(50, (32, 32), 0), labels(50), "shape"),
         (pictures(50, (3, 32, 32), 0), labels(50).astype(float), "not integers"),
         (pictures(50, (3, 32, 32), 0), labels(49), "50 pictures and 49 labels"),
-        (pictures(50, (3, 32, 32), 0), np.array([object()] * 50), "Object arrays"),
+        (pictures(50, (3, 32, 32), 0), np.array([object()] * 50), "object, not integers"),
     ],
 )
 def test_npz_of_other_things(tmp_path, x, y, told):
@@ -143,7 +143,7 @@ def test_even_behind_the_md5_no_other_name_is_allowed(tmp_path, monkeypatch):
     with_md5(monkeypatch, data)
     (tmp_path / "cifar-10-batches-py").mkdir()
     (tmp_path / "cifar-10-batches-py" / "test_batch").write_bytes(data)
-    with pytest.raises(pickle.UnpicklingError, match="not allowed"):
+    with pytest.raises(DataFormatError, match=r"UnpicklingError.*not allowed"):
         load_data("cifar10", root=tmp_path).split("test")
     assert not (tmp_path / "exploded").exists()
 

@@ -5,7 +5,7 @@ import torch
 
 from adaptbench.adaptive.splits import Split
 from adaptbench.data import load_data
-from adaptbench.errors import UsageError
+from adaptbench.errors import AdaptBenchError, UsageError
 from adaptbench.testing.data import DataConformance
 
 
@@ -74,6 +74,31 @@ def wrong_role(_, fields):
     fields["role"] = "train"
 
 
+def one_hot(_, fields):
+    fields["y"] = torch.nn.functional.one_hot(fields["y"], 10)
+
+
+def strange_labels(_, fields):
+    fields["y"] = torch.linspace(-3, 158, len(fields["y"])).long()
+
+
+def small_integers(_, fields):
+    fields["y"] = fields["y"].int()
+
+
+def not_a_number(_, fields):
+    fields["x"] = fields["x"].float() * float("nan")
+
+
+def no_test_samples(_, fields):
+    if fields["role"] == "test":
+        fields.update({key: fields[key][:0] for key in ("x", "y", "ids")})
+
+
+def one_id(_, fields):
+    fields["ids"] = torch.zeros_like(fields["ids"])
+
+
 @pytest.mark.parametrize(
     ("check", "make"),
     [
@@ -85,12 +110,19 @@ def wrong_role(_, fields):
         ("test_labels_are_classes", lambda: Planted(labels_from_one)),
         ("test_ids_are_unique_over_all_roles", lambda: Planted(constant_ids)),
         ("test_nothing_of_the_test_split_was_seen_before", lambda: Planted(test_is_train)),
+        ("test_it_is_accepted_when_loaded", lambda: Planted(one_hot)),
+        ("test_it_is_accepted_when_loaded", lambda: Planted(strange_labels)),
+        ("test_it_is_accepted_when_loaded", lambda: Planted(small_integers)),
+        ("test_it_is_accepted_when_loaded", lambda: Planted(not_a_number)),
+        ("test_it_is_accepted_when_loaded", lambda: Planted(no_test_samples)),
+        ("test_it_is_accepted_when_loaded", lambda: Planted(one_id)),
+        ("test_it_is_accepted_when_loaded", lambda: Planted(constant_ids)),
         ("test_the_same_samples_every_time", lambda: Planted(shuffled)),
         ("test_loading_leaves_the_random_state_alone", lambda: Planted(shuffled)),
     ],
 )
 def test_a_planted_fault_is_found(check, make):
-    with torch.random.fork_rng([]), pytest.raises(AssertionError):
+    with torch.random.fork_rng([]), pytest.raises((AssertionError, AdaptBenchError)):
         getattr(kit(make), check)()
 
 

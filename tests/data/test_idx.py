@@ -18,7 +18,7 @@ ARRAY = pictures(3, (4, 5), 0)
 def test_what_was_written_is_read(tmp_path, packed, name):
     data = idx_bytes(ARRAY)
     (tmp_path / name).write_bytes(gzip.compress(data) if packed else data)
-    read = read_idx(tmp_path / name, ndim=3)
+    read = read_idx(tmp_path / name, item=(4, 5), at_most=3)
     assert np.array_equal(read, ARRAY)
     assert read.flags.writeable
 
@@ -33,7 +33,8 @@ def test_what_was_written_is_read(tmp_path, packed, name):
         (idx_bytes(ARRAY)[:10], "header is cut off"),
         (idx_bytes(ARRAY)[:-1], "only 59"),
         (idx_bytes(ARRAY) + b"!", "more"),
-        (struct.pack(">HBB3I", 0, 8, 3, 2**31, 2**31, 2), "asks for"),
+        (struct.pack(">HBB3I", 0, 8, 3, 2**31, 2**31, 2), "its header says shape"),
+        (idx_bytes(pictures(4, (4, 5), 0)), r"its header says shape \(4, 4, 5\), not \(N, 4, 5\) with N up to 3"),
         (gzip.compress(idx_bytes(ARRAY), mtime=0)[:-9], "gzip stream"),
         (gzip.compress(idx_bytes(ARRAY), mtime=0)[:-5] + b"abcde", "gzip stream"),
         (b"\x1f\x8b" + b"no gzip at all", "gzip stream"),
@@ -42,7 +43,7 @@ def test_what_was_written_is_read(tmp_path, packed, name):
 def test_a_damaged_file_is_told(tmp_path, data, told):
     (tmp_path / "file").write_bytes(data)
     with pytest.raises(DataFormatError, match=told) as caught:
-        read_idx(tmp_path / "file", ndim=3)
+        read_idx(tmp_path / "file", item=(4, 5), at_most=3)
     assert str(tmp_path / "file") in str(caught.value)
 
 
@@ -53,4 +54,4 @@ def test_no_cut_is_read_as_whole(tmp_path_factory, cut, packed):
     path = tmp_path_factory.mktemp("idx") / "file"
     path.write_bytes(data[: min(cut, len(data) - 1)])
     with pytest.raises(DataFormatError):
-        read_idx(path, ndim=3)
+        read_idx(path, item=(4, 5), at_most=3)
