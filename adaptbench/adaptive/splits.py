@@ -26,6 +26,7 @@ class Split:
         y: (N,) int64 labels.
         ids: (N,) int64, unique over all roles of the data set.
         class_names: one name a class.
+        sha256: of pictures and labels, worked out here; given only where other pictures stand in for them.
 
     Raises:
         UsageError: tensors of another type or shape, of different lengths, or an id twice.
@@ -38,8 +39,7 @@ class Split:
     y: Tensor
     ids: Tensor
     class_names: tuple[str, ...]
-    sha256: str = field(init=False, default="")
-    """Over pictures and labels; always of these samples."""
+    sha256: str = field(default="")
 
     def __post_init__(self) -> None:
         if not (isinstance(self.x, Tensor) and self.x.dtype == torch.uint8 and self.x.ndim == 4):
@@ -69,7 +69,8 @@ class Split:
                 f"a split of '{self.name}' gives one id to several samples.",
                 why="Samples are paired by id across runs.",
             )
-        object.__setattr__(self, "sha256", hash_samples(self.x, self.y))
+        if not self.sha256:
+            object.__setattr__(self, "sha256", hash_samples(self.x, self.y))
 
     def __len__(self) -> int:
         return len(self.y)
@@ -93,7 +94,7 @@ class Split:
         """The first n samples (all, when n is None or larger)."""
         if n is None or n >= len(self):
             return self
-        return replace(self, x=self.x[:n], y=self.y[:n], ids=self.ids[:n])
+        return replace(self, x=self.x[:n], y=self.y[:n], ids=self.ids[:n], sha256="")
 
     def require(self, *roles: Role, purpose: str) -> None:
         """Refuse a purpose that this role may not serve.

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from adaptbench.adaptive.splits import Role, Split
+from adaptbench.adaptive.splits import Role, Split, hash_samples
 from adaptbench.data.base import ROLES, DataSet
 from adaptbench.errors import AdaptBenchError, DataFormatError, UsageError
 
@@ -58,7 +58,7 @@ class CheckedData:
 
         Raises:
             UsageError: no such role.
-            DataFormatError: the split is empty, of another shape, role, class list or data set, or shares ids with
+            DataFormatError: the split is empty, of another shape, role, class list, data set or hash, or shares ids with
                 one that was read before.
         """
         if role not in ROLES:
@@ -77,6 +77,7 @@ class CheckedData:
             ("name", split.name, self.name),
             ("classes", split.class_names, self.class_names),
             ("shape", split.shape, self.shape),
+            ("hash", split.sha256, hash_samples(split.x, split.y)),
         ):
             if seen != wanted:
                 raise self._bad(f"gives a {role} split whose {what} is {seen!r}, not {wanted!r}")

@@ -175,7 +175,7 @@ def test_choices_do_not_hang_on_test_labels(place, record, monkeypatch):
         def split(self, role):
             from dataclasses import replace
 
-            return replace(test, y=shuffled) if role == "test" else real.split(role)
+            return replace(test, y=shuffled, sha256="") if role == "test" else real.split(role)
 
     monkeypatch.setattr(runner_module, "load_data", lambda *_, **__: Shuffled())
     loaded = load_study(str(place / "thresholds.yaml"))
