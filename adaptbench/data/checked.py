@@ -58,8 +58,8 @@ class CheckedData:
 
         Raises:
             UsageError: no such role.
-            DataFormatError: the split is empty, of another shape, role, class list, data set or hash, or shares ids with
-                one that was read before.
+            DataFormatError: the split is empty, of another shape, role, class list, data set or hash, or shares
+                ids with one that was read before.
         """
         if role not in ROLES:
             raise UsageError(f"'{self.name}' has no split '{role}'.", todo=f"Ask for one of: {', '.join(ROLES)}.")
