@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -28,14 +28,19 @@ class MacCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         uncounted: calls by operator name that no formula covers.
     """
 
+    _depth: ClassVar[int] = 0
+
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self._depth_here = MacCounter._depth
         self.macs = 0
         self.by_operator: Counter[str] = Counter()
         self.uncounted: Counter[str] = Counter()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if self._depth_here < MacCounter._depth:
+            return func(*args, **kwargs)
         if not is_covered(func) and torch._C._dispatch_has_kernel_for_dispatch_key(
             func.name(), "CompositeImplicitAutograd"
         ):
@@ -53,6 +58,16 @@ class MacCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.macs += macs
             self.by_operator[name] += macs
         return out
+
+    @staticmethod
+    @contextmanager
+    def apart() -> Iterator[None]:
+        """What runs inside is not seen by counters made outside: counting a model's nodes is not part of its pass."""
+        MacCounter._depth += 1
+        try:
+            yield
+        finally:
+            MacCounter._depth -= 1
 
     def require_all_counted(self) -> None:
         """Strict mode.

@@ -9,10 +9,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from adaptbench.adaptive.cost_tables import CostTables
 from adaptbench.adaptive.counting import counting
 from adaptbench.adaptive.domain import ImageDomain
 from adaptbench.adaptive.log import CalibrationLog
-from adaptbench.adaptive.model import AdaptiveModel, frozen
+from adaptbench.adaptive.model import AdaptiveModel, frozen, runs
 from adaptbench.adaptive.outcome import TIE_MARGIN, Inference, Relaxation
 from adaptbench.adaptive.splits import Split
 from adaptbench.errors import CapabilityError, GraphError
@@ -103,6 +104,7 @@ class GatedNetwork(AdaptiveModel):
     """
 
     shape = "gated"
+    _costs: CostTables[_Costs]
 
     def __init__(
         self,
@@ -126,7 +128,6 @@ class GatedNetwork(AdaptiveModel):
         self.domain, self.n_classes = domain, n_classes
         self.node_names = ("stem", *names, "head")
         self.exit_names = ("head",)
-        self._costs: dict[tuple[int, ...], _Costs] = {}
 
     def _run(self, x: Tensor, *, seeds: Tensor | None, labels: Tensor | None, force: Tensor | None) -> Inference:
         n, device = len(x), x.device
@@ -222,10 +223,8 @@ class GatedNetwork(AdaptiveModel):
             return self.plain_forward(x)
 
     def _cost_table(self, x: Tensor) -> _Costs:
-        key = (id(self.gates), *x.shape[1:])
-        if key not in self._costs:
-            self._costs[key] = self._count(x[:1].detach())
-        return self._costs[key]
+        key = (id(self.gates), *x.shape[1:], x.dtype, x.device)
+        return self._costs.of(key, self, lambda: self._count(x[:1].detach()))
 
     def _count(self, x: Tensor) -> _Costs:
         uncounted: set[str] = set()
@@ -237,7 +236,7 @@ class GatedNetwork(AdaptiveModel):
             uncounted.update(counter.uncounted)
             return out, counter.macs
 
-        with frozen(self):
+        with frozen(self), runs("the gated network"):
             state, gates = cost(self.gates.start, x)
             h, stem = cost(self.stem, x)
             around = 0
@@ -257,10 +256,9 @@ class GatedNetwork(AdaptiveModel):
 
     @property
     def _table(self) -> _Costs:
-        some = next(self.parameters(), torch.zeros(()))
-        return self._cost_table(
-            torch.full((1, *self.domain.shape), self.domain.low, device=some.device, dtype=some.dtype)
-        )
+        with frozen(self):
+            self._costs.check(self)
+            return self._cost_table(self._blank())
 
     @property
     def node_macs(self) -> tuple[int, ...]:

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
+from adaptbench.adaptive.cost_tables import CostTables
 from adaptbench.adaptive.counting import counting
 from adaptbench.adaptive.domain import ImageDomain
 from adaptbench.adaptive.log import CalibrationLog
-from adaptbench.adaptive.model import AdaptiveModel, frozen
+from adaptbench.adaptive.model import AdaptiveModel, frozen, runs
 from adaptbench.adaptive.outcome import TIE_MARGIN, Inference, Relaxation, Signals, seeds_from_content
 from adaptbench.adaptive.policy import NeverStop, Policy, Structure, edge_margins
 from adaptbench.adaptive.splits import Split
@@ -73,6 +74,8 @@ class DecisionGraph(AdaptiveModel):
         GraphError: names, edges or readers that do not fit together.
     """
 
+    _costs: CostTables[_Costs]
+
     def __init__(
         self,
         nodes: Sequence[Node],
@@ -95,7 +98,6 @@ class DecisionGraph(AdaptiveModel):
             max([w for w, r in enumerate(self.reads) if r == v], default=-1) for v in range(len(nodes))
         ]
         self.reference = self._reference_nodes(reference)
-        self._costs: dict[tuple[int, int], _Costs] = {}
         self.policy = policy if policy is not None else NeverStop()
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -293,10 +295,14 @@ class DecisionGraph(AdaptiveModel):
     # ------------------------------------------------------------------ costs
 
     def _cost_table(self, x: Tensor) -> _Costs:
-        key = (id(self.policy), x.shape[-1] * 100003 + x.shape[-2])
-        if key not in self._costs:
-            self._costs[key] = self._count(x[:1].detach())
-        return self._costs[key]
+        """What a pass pays by; the policy in force may refuse it."""
+        costs = self._counted(x)
+        self.policy.check_costs(costs.node)
+        return costs
+
+    def _counted(self, x: Tensor) -> _Costs:
+        key = (id(self.policy), *x.shape[1:], x.dtype, x.device)
+        return self._costs.of(key, self, lambda: self._count(x[:1].detach()))
 
     def _count(self, x: Tensor) -> _Costs:
         uncounted: set[str] = set()
@@ -315,11 +321,13 @@ class DecisionGraph(AdaptiveModel):
         history = x.new_zeros(1, size, self.n_classes)
         with frozen(self):
             for v, source in enumerate(self.reads):
-                out, macs = cost(self.stages[v], x if source < 0 else features[source])
-                features.append(out)
-                stage.append(macs)
-                logits, macs = cost(self.heads[v], out)
-                head.append(macs)
+                with runs(f"node '{self.node_names[v]}'"):
+                    out, macs = cost(self.stages[v], x if source < 0 else features[source])
+                    features.append(out)
+                    stage.append(macs)
+                    logits, macs = cost(self.heads[v], out)
+                    head.append(macs)
+                self._check_logits(v, logits)
                 history[:, v] = logits
                 visited[:, v] = True
                 signals = Signals(logits, history=history, visited=visited, seeds=seeds)
@@ -330,12 +338,20 @@ class DecisionGraph(AdaptiveModel):
                 )
         return _Costs(tuple(stage), tuple(head), tuple(decide), tuple(predict), tuple(sorted(uncounted)))
 
+    def _check_logits(self, v: int, logits: Any) -> None:
+        if not isinstance(logits, Tensor) or tuple(logits.shape) != (1, self.n_classes):
+            seen = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            raise GraphError(
+                f"node '{self.node_names[v]}' returned {seen} for one picture, not logits (1, {self.n_classes}).",
+                why="All exits of a graph answer over the same classes.",
+                todo="End each head with a linear layer over the classes.",
+            )
+
     @property
     def _table(self) -> _Costs:
-        some = next(self.parameters(), torch.zeros(()))
-        return self._cost_table(
-            torch.full((1, *self.domain.shape), self.domain.low, device=some.device, dtype=some.dtype)
-        )
+        with frozen(self):
+            self._costs.check(self)
+            return self._counted(self._blank())
 
     @property
     def node_macs(self) -> tuple[int, ...]:

@@ -5,15 +5,17 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from adaptbench.adaptive.cost_tables import CostTables
 from adaptbench.adaptive.domain import ImageDomain
 from adaptbench.adaptive.log import CalibrationLog
 from adaptbench.adaptive.outcome import Inference, Relaxation
 from adaptbench.adaptive.splits import Split
-from adaptbench.errors import CapabilityError, DomainError, NonFiniteError
+from adaptbench.errors import AdaptBenchError, CapabilityError, DomainError, GraphError, NonFiniteError
 
 
 class AdaptiveModel(nn.Module):
@@ -36,6 +38,10 @@ class AdaptiveModel(nn.Module):
     shape: str
     capabilities: frozenset[str] = frozenset({"gradients", "exit_logits", "queries"})
     batch_semantics: str = "regroup"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._costs: CostTables[Any] = CostTables()
 
     @abstractmethod
     def _run(self, x: Tensor, *, seeds: Tensor | None, labels: Tensor | None, force: Tensor | None) -> Inference:
@@ -97,6 +103,15 @@ class AdaptiveModel(nn.Module):
     def policy_name(self) -> str:
         """The policy in force."""
 
+    def recount(self) -> None:
+        """Count MACs anew, after a change that no attribute of a module shows (see `CostTables`)."""
+        self._costs.clear()
+
+    def _blank(self) -> Tensor:
+        """(1, C, H, W) one dark picture, as the weights are: their type, on their device."""
+        some = next(self.parameters(), torch.zeros(()))
+        return torch.full((1, *self.domain.shape), self.domain.low, device=some.device, dtype=some.dtype)
+
     @property
     def needs_labels(self) -> bool:
         """True for oracles: a bound, not a deployable model."""
@@ -143,6 +158,7 @@ class AdaptiveModel(nn.Module):
                 todo="Call infer(x, labels=y), or choose a policy that can be deployed.",
             )
         with frozen(self), torch.no_grad():
+            self._costs.check(self)
             if per_sample and len(x) > 1:
                 found = Inference.join([
                     self._run(
@@ -176,6 +192,7 @@ class AdaptiveModel(nn.Module):
             )
         self.domain.check(x)
         with frozen(self):
+            self._costs.check(self)
             return self._relax(x, temperature=temperature, seeds=seeds)
 
     @abstractmethod
@@ -185,6 +202,25 @@ class AdaptiveModel(nn.Module):
         Raises:
             LeakageError: a split of another role.
         """
+
+
+@contextmanager
+def runs(what: str) -> Iterator[None]:
+    """Errors of torch from a forward that does not fit what it is given, as ours.
+
+    Raises:
+        GraphError: the forward inside raised.
+    """
+    try:
+        yield
+    except AdaptBenchError:
+        raise
+    except Exception as error:  # whatever a user's forward raises
+        raise GraphError(
+            f"{what} could not be run on one picture: {type(error).__name__}: {error}",
+            why="Its parts do not fit together, or not the pictures that the domain declares.",
+            todo="Check shapes, types and devices of what each part gives to the next.",
+        ) from error
 
 
 @contextmanager

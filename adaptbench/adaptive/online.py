@@ -277,8 +277,15 @@ def run_online_on_model(
             why="A policy with state is put into the graph's place for one, window by window.",
             todo="Use a DecisionGraph: MultiExit, Cascade, NetworkDag.",
         )
+    now = (torch.tensor(model.node_macs) if node_costs is None else node_costs).double().cpu()
     if not resume:
-        online.bind(model.structure, torch.tensor(model.node_macs) if node_costs is None else node_costs)
+        online.bind(model.structure, now)
+    elif hasattr(online, "memory") and not torch.equal(online.node_costs, now):
+        raise UsageError(
+            f"'{online.name}' began at costs {online.node_costs.tolist()} and was to go on at {now.tolist()}.",
+            why="What it has learned is about the costs that it began with.",
+            todo="Begin anew, or give the node_costs that it began with.",
+        )
     seeds = seeds_from_content(x) if seeds is None else seeds
 
     def execute(watch: Watching, rows: Tensor) -> Tensor:

@@ -141,6 +141,16 @@ class Policy(nn.Module):
         """
         return self
 
+    def check_costs(self, node_macs: tuple[int, ...]) -> None:
+        """Refuse a graph that does not cost what the policy's own table of costs says, where it keeps one.
+
+        Args:
+            node_macs: V increments, as just counted.
+
+        Raises:
+            PolicyError: the table was made for other costs.
+        """
+
     def describe(self) -> dict[str, Any]:
         """Settings for the record, JSON types only; with the tensors they are all that `from_state` needs."""
         return {}

@@ -62,7 +62,7 @@ class Watching(Policy):
         self.path = torch.zeros(n, size, dtype=torch.bool)
         self.logits = torch.zeros(n, size, n_classes)
         self.tie = torch.zeros(n, dtype=torch.bool)
-        self._on = False
+        self._pen = _Pen()
 
     def bind(self, structure: Structure) -> None:
         """The inner policy's own check."""
@@ -71,15 +71,15 @@ class Watching(Policy):
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Write down what is run inside; outside, a model may call the policy to count its MACs."""
-        self._on = True
+        self._pen.is_down = True
         try:
             yield
         finally:
-            self._on = False
+            self._pen.is_down = False
 
     def scores(self, node: int, signals: Signals) -> Tensor:
         """The inner policy's; past an exit, whatever leads to the target."""
-        if not self._on:
+        if not self._pen.is_down:
             return self.inner.scores(node, signals)
         rows, given = self._arrive(node, signals)
         scores = self.inner.scores(node, given)
@@ -103,7 +103,7 @@ class Watching(Policy):
 
     def predict(self, node: int, signals: Signals) -> Tensor:
         """The inner policy's answer at the exit, also for those who went on to look."""
-        if not self._on:
+        if not self._pen.is_down:
             return self.inner.predict(node, signals)
         rows, given = self._arrive(node, signals)
         if not self.structure.successors[node]:
@@ -123,6 +123,12 @@ class Watching(Policy):
         self.logits[rows, node] = signals.logits.detach().cpu().to(self.logits)
         own = self.seeds.to(signals.seeds.device)[signals.seeds]
         return rows, Signals(signals.logits, history=signals.history, visited=signals.visited, seeds=own)
+
+
+class _Pen:
+    """Down while something is written; apart from the policy, so that taking it up is no change of what was counted."""
+
+    is_down = False
 
 
 def cheapest_actions(structure: Structure, node_costs: Tensor) -> Tensor:

@@ -112,6 +112,20 @@ class ExactBudget(ChainPolicy):
                 todo="Fit the policy on this model's own log.",
             )
 
+    def check_costs(self, node_macs: tuple[int, ...]) -> None:
+        """The table runs from what the first exit costs to what the last one costs."""
+        if self.cost_unit != "macs":
+            return
+        now = node_macs[0], sum(node_macs)
+        fitted = float(self.costs[-1]), float(self.costs[0])
+        if not all(math.isclose(a, b, rel_tol=1e-5) for a, b in zip(now, fitted, strict=True)):
+            raise PolicyError(
+                f"'{self.name}' was fitted on exits that cost {fitted[0]:.6g} to {fitted[1]:.6g} MACs; "
+                f"these cost {now[0]} to {now[1]}.",
+                why="A budget looked up in another net's table is not met.",
+                todo="Fit it on this net's log, or take policy.recosted(net.log(split)).",
+            )
+
     def margin(self, node: int, signals: Signals) -> Tensor:
         """Worth of going on, price paid, in units of its spread over the calibration samples; > 0 goes on."""
         assert signals.history is not None
