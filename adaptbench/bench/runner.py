@@ -28,6 +28,7 @@ from adaptbench.bench.records import case_records
 from adaptbench.bench.suite import LoadedSuite, load_suite
 from adaptbench.errors import Stopped, UncountedError
 from adaptbench.meters.clock import synchroniser
+from adaptbench.results.lock import DirectoryLock
 from adaptbench.results.store import Run, RunWriter
 from adaptbench.zoo.loading import load_model
 
@@ -63,16 +64,19 @@ def run_suite(
     Raises:
         AdaptBenchError: what stands in the way of all cases; nothing already computed is lost. A case that fails on
             its own is null with its reason, and stands in the manifest's ``failures``.
+        LockedError: another process writes to the directory.
         Stopped: Ctrl-C; says what is kept.
     """
     loaded = load_suite(suite, overrides) if isinstance(suite, str) else suite
     device = check_device(device)
     plan = make_plan(loaded, data_root=data_root, download=download, zoo=zoo, limit=limit, device=device)
     _require_counted(plan)
-    writer = RunWriter(out or Path("runs") / loaded.name)
-    if fresh:
-        writer.discard_cells()
-    return Runner(plan, writer, device, zoo, limit, command, progress or Silent()).run()
+    place = Path(out or Path("runs") / loaded.name)
+    with DirectoryLock(place, command):
+        writer = RunWriter(place)
+        if fresh:
+            writer.discard_cells()
+        return Runner(plan, writer, device, zoo, limit, command, progress or Silent()).run()
 
 
 def _require_counted(plan: Plan) -> None:
