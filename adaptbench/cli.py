@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from adaptbench.bench.plan import Plan
+    from adaptbench.results.baseline import Baseline
     from adaptbench.results.store import Run
 
 app = typer.Typer(
@@ -276,21 +277,15 @@ def check(
     _gate(run_directory, baseline, form, out)
 
 
-def _gate(run_directory: Path, baseline: Path, form: Format, out: Path | None) -> None:
-    from adaptbench.errors import OutputError
+def _gate(run_directory: Path, baseline: Path | Baseline, form: Format, out: Path | None) -> None:
+    from adaptbench.results.files import write_text
     from adaptbench.results.gate import compare
     from adaptbench.results.gate_format import render
 
     verdict = compare(run_directory, baseline)
     text = render(verdict, form.value)
     if out is not None:
-        try:
-            out.parent.mkdir(parents=True, exist_ok=True)
-            out.write_text(text + "\n", encoding="utf-8")
-        except OSError as error:
-            raise OutputError(
-                f"{out} cannot be written: {error.strerror}.", todo="Name a file in a folder that you may write to."
-            ) from None
+        write_text(out, f"{text}\n")
     typer.echo(text)
     raise typer.Exit(verdict.exit_code)
 
@@ -321,7 +316,8 @@ def baseline(
         _console().print(f"study    {keep_study(run_directory, out)}", soft_wrap=True)
         return
     found = Run.open(run_directory)
-    place = out or Path("reports") / "baselines" / f"{found.manifest['suite']['name']}.json"
+    found.verify()
+    place = out or Path("reports") / "baselines" / f"{Path(found.manifest['suite']['name']).name}.json"
     _console().print(f"baseline {write_baseline(found, place)}", soft_wrap=True)
 
 

@@ -7,6 +7,7 @@ killed goes on where it stopped, and ends with the records of an undisturbed one
 from __future__ import annotations
 
 import logging
+import uuid
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -107,7 +108,7 @@ class Runner:
         self.limit, self.command = limit, command
         self.failures = Failures(writer.path)
         self._surrogates: dict[str, AdaptiveModel] = {}
-        self._started = datetime.now(UTC)
+        self._started, self._id = datetime.now(UTC), uuid.uuid4().hex
 
     def run(self) -> Run:
         """Everything, in plan order; what is committed already is not done again."""
@@ -143,6 +144,8 @@ class Runner:
         manifest = self._manifest(cases, described)
         manifest["ended"] = datetime.now(UTC).isoformat(timespec="seconds")
         self.failures.sweep()
+        if self.writer.damaged:
+            _log.warning("%s: damaged, and computed again: %s", self.writer.path, ", ".join(self.writer.damaged))
         return self.writer.finish(manifest, keys, cases)
 
     def _manifest(self, cases: Sequence[dict[str, Any]] = (), meters: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -162,6 +165,7 @@ class Runner:
             else []
         )
         return {
+            "id": self._id,
             "suite": {
                 "name": suite.name,
                 "title": suite.suite.title,
@@ -198,7 +202,7 @@ class Runner:
         return self._surrogates[name]
 
     def _evaluate(self, evaluation: Evaluation) -> None:
-        if self.writer.has(evaluation.key):
+        if self._is_whole(evaluation):
             return
         size, n = self.plan.suite.suite.chunk, len(evaluation.split)
         verb = "evaluating" if evaluation.attack is None else "crafting"
@@ -206,7 +210,7 @@ class Runner:
         self.progress.begin(f"{verb}  {words}", n)
         for start, key in zip(range(0, n, size), self.chunk_keys(evaluation), strict=True):
             stop = min(start + size, n)
-            if not self.writer.has(key):
+            if not self._committed(key):
                 chunk = evaluate_chunk(
                     evaluation,
                     start,
@@ -223,6 +227,23 @@ class Runner:
                 )
             self.progress.advance(stop)
         self._join(evaluation)
+
+    def _is_whole(self, evaluation: Evaluation) -> bool:
+        """True where an evaluation was ended; where some of it is damaged since, all of it is forgotten."""
+        if not self.writer.has(evaluation.key):
+            return False
+        keys = self.chunk_keys(evaluation)
+        if self._committed(evaluation.key) and all(self.writer.has(key) for key in keys):
+            return True
+        self.writer.discard([evaluation.key, *keys])  # the chunks' own pictures are gone: they went into one file
+        return False
+
+    def _committed(self, key: str) -> bool:
+        """True where a cell is whole, and the pictures that it names are too."""
+        if not self.writer.has(key):
+            return False
+        crafted = self.writer.record(key)["crafted"]
+        return crafted is None or self.writer.has_crafted(crafted)
 
     def _bar(self, start: int, stop: int) -> Callable[[int, int], None]:
         """Progress inside a chunk as progress of the evaluation."""

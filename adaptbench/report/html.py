@@ -14,8 +14,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from adaptbench import __version__
-from adaptbench.errors import OutputError
 from adaptbench.report import words
+from adaptbench.results.files import write_text
 
 PALETTE = {
     # name: (light, dark); hues after Okabe & Ito, told apart with every common colour blindness
@@ -76,20 +76,12 @@ def plain(value: float) -> str:
 
 
 def write(text: str, out: Path) -> Path:
-    """Write the page.
+    """Write the page, all or nothing.
 
     Raises:
         OutputError: the place cannot be written to.
     """
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(text, encoding="utf-8", newline="\n")
-    except OSError as fault:
-        raise OutputError(
-            f"the report cannot be written to {out}: {fault.strerror or fault}.",
-            todo="Name another file with --out.",
-        ) from fault
-    return out
+    return write_text(out, text)
 
 
 def facts(pairs: Mapping[str, object]) -> list[tuple[str, str]]:

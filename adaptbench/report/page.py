@@ -39,7 +39,7 @@ def write_report(runs: Sequence[Path], out: Path) -> Path:
 
     Raises:
         UsageError: neither one run nor two.
-        RunError: a directory is not a complete run.
+        RunError: a directory is not a complete run, or damaged.
         OutputError: ``out`` cannot be written.
     """
     from adaptbench.results.store import Run
@@ -51,6 +51,8 @@ def write_report(runs: Sequence[Path], out: Path) -> Path:
             todo="Name one run directory, or two.",
         )
     opened = [Run.open(Path(path)) for path in runs]
+    for run in opened:
+        run.verify()
     text = run_page(opened[0]) if len(opened) == 1 else difference_page(opened[0], opened[1])
     return html.write(text, Path(out))
 

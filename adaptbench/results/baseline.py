@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptbench.errors import BaselineError
-from adaptbench.results.files import read_json, writable, write_bytes
+from adaptbench.results.files import read_json, write_text
 from adaptbench.results.schema import (
     SCHEMA_VERSION,
     WINDOW_COLUMNS,
@@ -27,12 +27,14 @@ if TYPE_CHECKING:
     import pandas as pd
 
 KEPT = (
+    "id",
     "suite",
     "gate",
     "device",
     "meters",
     "versions",
     "models",
+    "conditions",
     "data",
     "seeds",
     "git",
@@ -104,6 +106,12 @@ class Baseline:
         """Windows of the timed cases; columns of `schema.WINDOW_COLUMNS`."""
         return self.load_windows()
 
+    def held(self) -> Baseline:
+        """The same in memory: for what is about to be overwritten."""
+        samples = {name: self.samples(name) for name in dict.fromkeys(record["evaluation"] for record in self.cases)}
+        windows = self.windows()
+        return replace(self, load_samples=samples.get, load_windows=lambda: windows)
+
     def changed(self, **changes: Any) -> Baseline:
         """A copy with other fields; the gate's self-test plants faults with it."""
         return replace(self, **changes)
@@ -124,11 +132,13 @@ class Baseline:
 
         Raises:
             BaselineError: nothing is there, or it is neither.
-            RunError: an incomplete run, or another schema.
+            RunError: an incomplete or damaged run, or another schema.
         """
         place = Path(path)
         if place.is_dir():
-            return cls.of(Run.open(place))
+            run = Run.open(place)
+            run.verify()
+            return cls.of(run)
         if not place.is_file():
             raise BaselineError(
                 f"{place}: there is no such baseline.",
@@ -191,10 +201,7 @@ def write_baseline(run: Run, path: str | Path) -> Path:
         "samples": samples,
         "windows": windows,
     }
-    with writable(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(target, _text(document).encode())
-    return target
+    return write_text(target, _text(document))
 
 
 def _text(document: Mapping[str, Any]) -> str:

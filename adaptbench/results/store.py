@@ -3,6 +3,9 @@
 While a suite runs, every evaluation and every timed case is a *cell*: small files under ``cells/``, named by content
 key, whose ``.json`` arrives last and makes it count. At the end the cells are put together in plan order. Cells stay,
 so that the same suite run again computes only what changed.
+
+Every file is known by its hash: a cell's header names those of its tables and its own, the manifest those of the files
+beside it, and crafted inputs are called by theirs. A reader refuses what is damaged, a writer computes it again.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from numpy.typing import NDArray
 
 from adaptbench.errors import OutputError, RunError
 from adaptbench.results import tables
-from adaptbench.results.files import read_json, sweep, writable, write_bytes, write_json
+from adaptbench.results.files import digest, read_json, sealed, sweep, unbroken, writable, write_bytes, write_json
 from adaptbench.results.schema import (
     SCHEMA_VERSION,
     Record,
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MANIFEST, SUMMARY, SAMPLES, WINDOWS = "manifest.json", "summary.json", "samples.parquet", "windows.parquet"
+SEALED = (SUMMARY, SAMPLES, WINDOWS)
+"""Files whose size and hash stand in the manifest."""
 CELLS, CRAFTED = "cells", "crafted"
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -58,12 +63,16 @@ class RunWriter:
     Args:
         path: the directory; made where it does not exist.
 
+    Attributes:
+        damaged: files of cells and crafted inputs that were found damaged, relative to the directory.
+
     Raises:
         OutputError: it cannot be written to, or holds something else than a run.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self.damaged: list[str] = []
         with writable(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             present = {entry.name for entry in self.path.iterdir() if not entry.name.startswith(".")}
@@ -81,7 +90,7 @@ class RunWriter:
         write_json(self.path / MANIFEST, {"schema": SCHEMA_VERSION, "kind": "run", **manifest, "ended": None})
 
     def has(self, key: str) -> bool:
-        """True where a whole cell of this schema is committed under the key."""
+        """True where a whole cell of this schema is committed under the key; a damaged one is noted in `damaged`."""
         return self._header(key) is not None
 
     def commit(
@@ -103,16 +112,16 @@ class RunWriter:
             OutputError: the directory cannot be written to.
             RunError: columns or values that the schema does not allow.
         """
-        sizes: dict[str, int] = {}
+        seals: dict[str, Any] = {}
         with writable(self.path / CELLS):
             self._file(key, "json").unlink(missing_ok=True)  # a half-replaced cell must not count
         for table, frame in (("samples", samples), ("windows", windows)):
             if frame is not None:
                 target = self._file(key, f"{table}.parquet")
                 tables.write(target, frame, table)
-                sizes[table] = target.stat().st_size
-        header = {"schema": SCHEMA_VERSION, "key": key, "files": sizes, "record": dict(record)}
-        write_json(self._file(key, "json"), header)
+                seals[table] = sealed(target)
+        header = {"schema": SCHEMA_VERSION, "key": key, "files": seals, "record": dict(record)}
+        write_json(self._file(key, "json"), {**header, "digest": digest(header)})
 
     def load(self, key: str) -> Cell:
         """What was committed under a key.
@@ -136,6 +145,12 @@ class RunWriter:
         record: Record = self._require(key)["record"]
         return record
 
+    def discard(self, keys: Sequence[str]) -> None:
+        """Forget some cells."""
+        with writable(self.path / CELLS):
+            for key in keys:
+                self._file(key, "json").unlink(missing_ok=True)
+
     def discard_cells(self) -> None:
         """Forget every cell (``--fresh``); crafted inputs stay, they are found by content."""
         with writable(self.path / CELLS):
@@ -155,15 +170,22 @@ class RunWriter:
 
         content: bytes = save({name: np.ascontiguousarray(array) for name, array in sorted(arrays.items())})
         name = f"{hashlib.sha256(content).hexdigest()}.safetensors"
-        if not (self.path / CRAFTED / name).exists():
+        if not _is_whole(self.path, name):
             write_bytes(self.path / CRAFTED / name, content)
         return name
+
+    def has_crafted(self, name: Any) -> bool:
+        """True where a file of crafted inputs is there and whole; a damaged one is noted in `damaged`."""
+        whole = isinstance(name, str) and _is_whole(self.path, name)
+        if not whole and isinstance(name, str) and (self.path / CRAFTED / name).is_file():
+            self._note(f"{CRAFTED}/{name}")
+        return whole
 
     def crafted(self, name: str) -> dict[str, NDArray[Any]]:
         """Crafted inputs that were kept.
 
         Raises:
-            RunError: no such file, or not a safetensors file.
+            RunError: no such file, or damaged.
         """
         return _crafted(self.path, name)
 
@@ -194,7 +216,7 @@ class RunWriter:
             sources = [self._file(key, f"{table}.parquet") for key in headers if table in headers[key]["files"]]
             tables.concatenate(self.path / name, sources, table)
         write_json(self.path / SUMMARY, {"schema": SCHEMA_VERSION, "cases": records})
-        write_json(self.path / MANIFEST, document)
+        seal(self.path, document)
         for folder in (self.path, self.path / CELLS, self.path / CRAFTED):
             sweep(folder)
         return Run.open(self.path)
@@ -204,20 +226,31 @@ class RunWriter:
         return self.path / CELLS / f"{stem}.{suffix}"
 
     def _header(self, key: str) -> dict[str, Any] | None:
+        """What a cell says of itself; None where there is none, of another version, or damaged."""
         file = self._file(key, "json")
         if not file.is_file():
             return None
         try:
-            header = read_json(file)
+            header: dict[str, Any] = read_json(file)
         except RunError:
-            return None  # cut short by a failing disk: as good as absent
-        if not isinstance(header, dict) or header.get("schema") != SCHEMA_VERSION or header.get("key") != key:
+            header = {}
+        if not isinstance(header, dict):
+            header = {}
+        if header.get("schema", SCHEMA_VERSION) != SCHEMA_VERSION or (header and "digest" not in header):
+            return None  # of another version
+        if header.get("key") != key or header.get("digest") != digest(header):
+            self._note(f"{CELLS}/{file.name}")
             return None
-        for table, size in header.get("files", {}).items():
+        for table, seal in header["files"].items():
             part = self._file(key, f"{table}.parquet")
-            if not part.is_file() or part.stat().st_size != size:
+            if not unbroken(part, seal):
+                self._note(f"{CELLS}/{part.name}")
                 return None
         return header
+
+    def _note(self, name: str) -> None:
+        if name not in self.damaged:
+            self.damaged.append(name)
 
     def _require(self, key: str) -> dict[str, Any]:
         header = self._header(key)
@@ -249,7 +282,7 @@ class Run:
         """Open a run directory.
 
         Raises:
-            RunError: missing, foreign, incomplete (the message says what resumes it) or of another schema.
+            RunError: missing, foreign, incomplete or damaged (the message says what mends it), or of another schema.
         """
         folder = Path(path)
         if not folder.is_dir():
@@ -264,17 +297,40 @@ class Run:
                 why="A run is a directory that `adaptbench run` leaves behind.",
                 todo="Name the directory given to --out, by default runs/<suite>.",
             )
-        manifest = validate_manifest(read_json(folder / MANIFEST), str(folder / MANIFEST))
-        lacking = [name for name in (SUMMARY, SAMPLES, WINDOWS) if not (folder / name).is_file()]
+        document = read_json(folder / MANIFEST)
+        manifest = validate_manifest(document, str(folder / MANIFEST))
+        lacking = [name for name in SEALED if not (folder / name).is_file()]
         if lacking or not manifest.get("ended"):
-            command = manifest.get("command") or "adaptbench run SUITE"
             raise RunError(
                 f"{folder}: the run is incomplete; it was stopped before its end.",
                 why="Figures of some cases would be missing.",
-                todo=f"`{command}` goes on where it stopped.",
+                todo=f"`{_command(manifest)}` goes on where it stopped.",
             )
+        if not isinstance(manifest.get("files"), dict):
+            raise RunError(
+                f"{folder / MANIFEST}: there are no hashes of the run's files in it.",
+                why="An older adaptbench wrote it; whether its tables are whole cannot be told.",
+                todo="Run the suite again with this version.",
+            )
+        if document.get("digest") != digest(document):
+            raise _damaged(folder, [MANIFEST], manifest)
+        if broken := [name for name in SEALED if not unbroken(folder / name, manifest["files"].get(name))]:
+            raise _damaged(folder, broken, manifest)
         cases = validate_summary(read_json(folder / SUMMARY), str(folder / SUMMARY))
         return cls(folder, manifest, cases)
+
+    def verify(self) -> None:
+        """Read every crafted file that a case names, and compare it with its hash; `open` did the same with the rest.
+
+        Files that are not there (a copy without pictures) are let pass: they say nothing wrong.
+
+        Raises:
+            RunError: some are damaged; the message names them and the command that crafts them again.
+        """
+        names = dict.fromkeys(str(record["crafted"]) for record in self.cases if record.get("crafted"))
+        there = [name for name in names if (self.path / CRAFTED / name).is_file()]
+        if broken := [f"{CRAFTED}/{name}" for name in there if not _is_whole(self.path, name)]:
+            raise _damaged(self.path, broken, self.manifest)
 
     def case(self, case: str) -> Record:
         """The record of a case.
@@ -306,14 +362,46 @@ class Run:
             ``x_adv`` uint8 (N, C, H, W), ``sample_id`` int64 (N,), ``gallery_clean`` uint8 (G, C, H, W).
 
         Raises:
-            RunError: no such file, or not a safetensors file.
+            RunError: no such file, or damaged.
         """
         return _crafted(self.path, name)
 
 
+def seal(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Write the manifest with the hashes of the files beside it, and its own: the run is complete.
+
+    Raises:
+        OutputError: the directory cannot be written to.
+    """
+    document = {**manifest, "files": {name: sealed(folder / name) for name in SEALED}}
+    write_json(folder / MANIFEST, {**document, "digest": digest(document)})
+
+
+def _command(manifest: Mapping[str, Any]) -> str:
+    return str(manifest.get("command") or "adaptbench run SUITE")
+
+
+def _damaged(folder: Path, names: Sequence[str], manifest: Mapping[str, Any]) -> RunError:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    verb = "is" if len(names) == 1 else "are"
+    return RunError(
+        f"{folder}: {', '.join(names[:3])}{more} {verb} damaged: size or SHA-256 is not what the run left there.",
+        why="It was cut short, changed, or copied in part.",
+        todo=f"`{_command(manifest)}` computes again what is damaged, and nothing else.",
+    )
+
+
+def _is_whole(folder: Path, name: str) -> bool:
+    """True where a crafted file is there and has the hash that it is called by."""
+    file = folder / CRAFTED / name
+    if Path(name).name != name or not file.is_file():
+        return False
+    return bool(sealed(file)["sha256"] == file.name.partition(".")[0])
+
+
 def _crafted(folder: Path, name: str) -> dict[str, NDArray[Any]]:
     from safetensors import SafetensorError
-    from safetensors.numpy import load_file
+    from safetensors.numpy import load
 
     file = folder / CRAFTED / name
     if Path(name).name != name or not file.is_file():
@@ -323,7 +411,14 @@ def _crafted(folder: Path, name: str) -> dict[str, NDArray[Any]]:
             todo="Copy the whole run directory, or run the suite again.",
         )
     try:
-        arrays: dict[str, NDArray[Any]] = load_file(file)
+        content = file.read_bytes()
+        if hashlib.sha256(content).hexdigest() != file.name.partition(".")[0]:
+            raise RunError(
+                f"{file}: damaged: its SHA-256 is not the one that it is called by.",
+                why="It was cut short or changed.",
+                todo="Run the same command again: it crafts these inputs anew.",
+            )
+        arrays: dict[str, NDArray[Any]] = load(content)
     except SafetensorError as error:
         raise RunError(f"{file}: not a safetensors file ({error}).", todo="Run the suite again.") from error
     return arrays

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from adaptbench.errors import OutputError, RunError
+from adaptbench.errors import RunError
+from adaptbench.results.files import read_json, write_text
 
 SCHEMA = 1
 
@@ -19,12 +20,9 @@ def read_study(path: Path) -> dict[str, Any]:
         RunError: missing, damaged, or of another version.
     """
     place = path / "study.json" if path.is_dir() else path
-    try:
-        record = json.loads(place.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RunError(f"there is no study at {place}.", todo="Run one: adaptbench run replicate-NAME.") from None
-    except (OSError, ValueError) as error:
-        raise RunError(f"{place} cannot be read: {error}.", todo="Run the study again.") from None
+    if not place.is_file():
+        raise RunError(f"there is no study at {place}.", todo="Run one: adaptbench run replicate-NAME.")
+    record = read_json(place)
     if not isinstance(record, dict) or record.get("schema") != SCHEMA or "graphs" not in record:
         raise RunError(
             f"{place} is not a study of schema {SCHEMA}.", todo="Run the study again with this version of adaptbench."
@@ -45,12 +43,7 @@ def keep_study(run: Path, out: Path | None = None) -> Path:
     """
     record = read_study(run)
     place = out or Path("reports") / "published" / f"{record['name']}.json"
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(json.dumps(_rounded(record), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"{place} cannot be written: {error.strerror}.", todo="Name another file.") from None
-    return place
+    return write_text(place, json.dumps(_rounded(record), indent=1, ensure_ascii=False) + "\n")
 
 
 def _rounded(value: Any) -> Any:

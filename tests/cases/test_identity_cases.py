@@ -25,7 +25,7 @@ REAL = {"m": "softmax-threshold", "m/v2": "skipnet"}
 
 @pytest.mark.case("own")
 def test_names_with_slashes_are_held_against_their_own_clean_case(tmp_path, monkeypatch):
-    """Models `m` and `m/v2` and a condition `clean/s1` were mixed up by ids that were taken apart again; fields tell them apart."""
+    """`m` and `m/v2`, `clean` and `clean/s1` were mixed up by ids that were taken apart; fields tell them apart."""
     load = plan.load_system
     monkeypatch.setattr(plan, "load_system", lambda name, *a, **k: replace(load(REAL[name], *a, **k), name=name))
     for name in REAL:

@@ -7,7 +7,7 @@ from synthetic_run import MODELS
 
 from adaptbench.report.page import SECTIONS, run_page
 from adaptbench.results.schema import ESTIMATED, FIELDS, FIGURES
-from adaptbench.results.store import Run
+from adaptbench.results.store import Run, seal
 
 KEPT = {name for name, field in FIELDS.items() if field.required or field.form in ("text", "map", "list")}
 
@@ -23,6 +23,7 @@ def rewrite(run, change):
     """Put changed records into the summary of a run and open it again."""
     records = [change(dict(record)) for record in run.cases]
     (run.path / "summary.json").write_text(json.dumps({"schema": 1, "cases": records}))
+    seal(run.path, run.manifest)
     return Run.open(run.path)
 
 
@@ -113,6 +114,7 @@ def test_two_data_sets_and_two_seeds_are_told_apart(small_run, page_of):
         seeded = f"{evaluation}/s1"
         records.append(record | {"case": seeded, "evaluation": seeded, "seed": 1, "batch_size": None})
     (run.path / "summary.json").write_text(json.dumps({"schema": 1, "cases": records}))
+    seal(run.path, run.manifest)
     text = whole(page_of(Run.open(run.path)))
     assert "Softmax threshold · letters" in text
     assert "ILFO 8/255 · seed 1" in text

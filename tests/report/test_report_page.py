@@ -175,7 +175,7 @@ def test_mistakes_are_named(tmp_path, sensor_run):
         write_report([sensor_run.path] * 3, tmp_path / "a.html")
     with pytest.raises(RunError):
         write_report([tmp_path / "nowhere"], tmp_path / "a.html")
-    with pytest.raises(OutputError, match="cannot be written"):
+    with pytest.raises(OutputError, match="cannot write"):
         write_report([sensor_run.path], tmp_path)
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -14,7 +15,12 @@ import pytest
 from adaptbench.errors import OutputError, RunError
 from adaptbench.results import tables
 from adaptbench.results.schema import SAMPLE_COLUMNS, WINDOW_COLUMNS
-from adaptbench.results.store import Run, RunWriter
+from adaptbench.results.store import Run, RunWriter, seal
+
+
+def resealed(path, summary):
+    (path / "summary.json").write_text(summary)
+    seal(path, json.loads((path / "manifest.json").read_text()))
 
 
 def test_what_was_committed_is_read_back(run, synthetic):
@@ -141,8 +147,11 @@ def test_crafted_inputs_by_content(tmp_path, run):
         for key, value in arrays.items():
             np.testing.assert_array_equal(got[key], value)
     (run.path / "crafted" / "bad.safetensors").write_bytes(b"no")
-    with pytest.raises(RunError, match="not a safetensors"):
+    with pytest.raises(RunError, match="SHA-256"):
         run.crafted("bad.safetensors")
+    (run.path / "crafted" / hashlib.sha256(b"no").hexdigest()).write_bytes(b"no")
+    with pytest.raises(RunError, match="not a safetensors"):
+        run.crafted(hashlib.sha256(b"no").hexdigest())
     for absent in ("nothing.safetensors", "../manifest.json"):
         with pytest.raises(RunError, match="no crafted inputs"):
             run.crafted(absent)
@@ -158,8 +167,9 @@ def test_crafted_inputs_by_content(tmp_path, run):
         (lambda path: (path / "manifest.json").write_text('{"schema": 1, "kind": "cat"}'), "not 'run'"),
         (lambda path: (path / "manifest.json").write_text('{"schema": 1, "kind": "run"}'), "no 'suite'"),
         (lambda path: (path / "summary.json").unlink(), "incomplete"),
-        (lambda path: (path / "summary.json").write_text('{"schema": 7, "cases": []}'), "schema 7"),
-        (lambda path: (path / "summary.json").write_text('{"schema": 1, "cases": [3]}'), "not an object"),
+        (lambda path: (path / "summary.json").write_text('{"schema": 7, "cases": []}'), "summary.json is damaged"),
+        (lambda path: resealed(path, '{"schema": 7, "cases": []}'), "schema 7"),
+        (lambda path: resealed(path, '{"schema": 1, "cases": [3]}'), "not an object"),
         (lambda path: (path / "windows.parquet").unlink(), "incomplete"),
     ],
 )
