@@ -233,7 +233,8 @@ class Runner:
         if not self.writer.has(evaluation.key):
             return False
         keys = self.chunk_keys(evaluation)
-        if self._committed(evaluation.key) and all(self.writer.has(key) for key in keys):
+        parts = [self.writer.has(key) for key in keys]  # each is looked at, so that each that is damaged is named
+        if self._committed(evaluation.key) and all(parts):
             return True
         self.writer.discard([evaluation.key, *keys])  # the chunks' own pictures are gone: they went into one file
         return False
