@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -12,7 +14,9 @@ import torch
 from torch import Tensor
 
 from adaptbench.adaptive import AdaptiveModel
+from adaptbench.attacks.identity import foreign_sources
 from adaptbench.attacks.purity import untouched
+from adaptbench.attacks.slopes import ClosedClamp
 from adaptbench.errors import CapabilityError, DomainError
 
 Access = Literal["white-box", "black-box", "transfer", "none"]
@@ -113,6 +117,7 @@ class Attack(ABC):
         deviates: where it differs from its source, a sentence each.
         requires: capabilities of the target that it uses.
         couples_samples: samples of one craft influence each other; cut chunks at fixed places.
+        surrogate: name of the model that it works on in the target's place.
     """
 
     name: str = ""
@@ -123,6 +128,7 @@ class Attack(ABC):
     deviates: tuple[str, ...] = ()
     requires: frozenset[str] = frozenset()
     couples_samples: bool = False
+    surrogate: str | None = None
 
     def __init__(self) -> None:
         self.clock: Callable[[], float] = time.monotonic
@@ -131,6 +137,18 @@ class Attack(ABC):
     @abstractmethod
     def settings(self) -> dict[str, Any]:
         """Flat, JSON types only."""
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Packages whose version decides what comes out, beside this one."""
+        return {"torch": torch.__version__}
+
+    @property
+    def sha256(self) -> str:
+        """Hash of what it does, whatever it is called: kind, settings, and the code of classes that are not ours."""
+        kind = type(self)
+        content = [f"{kind.__module__}.{kind.__qualname__}", self.kind, self.settings, foreign_sources([kind])]
+        return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
     @abstractmethod
     def _craft(self, task: Task) -> Found:
@@ -191,7 +209,7 @@ class Attack(ABC):
                 f"{len(x)} pictures were given with {len(y)} labels and {len(ids)} ids.", todo="Give one of each."
             )
         started = self.clock()
-        with untouched(model), torch.inference_mode(False), torch.enable_grad():
+        with untouched(model), torch.inference_mode(False), torch.enable_grad(), ClosedClamp():
             clean = to_bytes(x)
             task = Task(
                 model,

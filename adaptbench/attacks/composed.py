@@ -90,7 +90,7 @@ class TransferAttack(RecipeAttack):
 
     def _take(self, parts: Parts, via: Transfer) -> None:  # type: ignore[override]  # one part more
         super()._take(parts)
-        self.via = via
+        self.via, self.surrogate = via, via.surrogate
         self.requires = frozenset()
 
     @property

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.metadata
 import inspect
 import io
 import re
@@ -99,6 +100,11 @@ class TorchAttack(Attack):
             k: v if isinstance(v, (int, float, str, bool, type(None))) else list(v) for k, v in self.keywords.items()
         }
         return {"access": self.access, **plain, "deadline_s": float(self.deadline_s)}
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """With that of torchattacks."""
+        return {"torchattacks": importlib.metadata.version("torchattacks"), **super().versions}
 
     def _outside(self, linf: Tensor, l2: Tensor) -> Tensor:
         return super()._outside(linf, l2) if self.ball is None else self.ball.outside(linf, l2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from adaptbench.adaptive import DecisionGraph, GatedNetwork
+from adaptbench.bench.keys import digest_of, model_hash
 from adaptbench.bench.plan import Plan
 from adaptbench.zoo.loading import Loaded
 
@@ -70,6 +71,8 @@ def describe_conditions(plan: Plan) -> dict[str, Any]:
                 "access": "none",
                 "cite": "",
                 "settings": {},
+                "sha256": None,
+                "versions": {},
                 "deviates": [],
             }
         else:
@@ -80,9 +83,20 @@ def describe_conditions(plan: Plan) -> dict[str, Any]:
                 "access": attack.access,
                 "cite": attack.cite,
                 "settings": attack.settings,
+                "sha256": attack_hash(plan, condition.id),
+                "versions": attack.versions,
                 "deviates": list(attack.deviates),
             }
     return found
+
+
+def attack_hash(plan: Plan, condition: str) -> str | None:
+    """What an attack does, its surrogate's weights included; None for clean inputs. Equal only for equal attacks."""
+    attack = plan.attacks.get(condition)
+    if attack is None:
+        return None
+    other = plan.surrogates.get(attack.surrogate or "")
+    return attack.sha256 if other is None else digest_of([attack.sha256, model_hash(other)])
 
 
 def describe_data(plan: Plan) -> dict[str, Any]:

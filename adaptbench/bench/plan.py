@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
-import adaptbench
 from adaptbench.adaptive import AdaptiveModel, DecisionGraph, Split
 from adaptbench.attacks import Attack, load_attack
+from adaptbench.bench.keys import evaluation_key
 from adaptbench.bench.suite import Condition, LoadedSuite
 from adaptbench.data import load_data
 from adaptbench.errors import AdaptBenchError, CapabilityError, SuiteError
@@ -55,6 +51,7 @@ class Plan:
     Args:
         suite: checked. data: name, test split, number of classes, class names.
         models: by name, references and swept models among them. evaluations: in order.
+        attacks: by condition id. surrogates: by name, for transfer attacks.
         skipped: (model, condition id, reason) that do not apply to each other.
         data_notes: what the data set says of its files.
     """
@@ -64,6 +61,7 @@ class Plan:
     models: dict[str, Loaded]
     evaluations: tuple[Evaluation, ...]
     attacks: dict[str, Attack]
+    surrogates: dict[str, AdaptiveModel]
     skipped: tuple[tuple[str, str, str], ...]
     data_notes: tuple[str, ...] = ()
 
@@ -121,10 +119,14 @@ def make_plan(
     names = dict.fromkeys([*spec.models, *spec.references, *spec.sweeps])
     models = {name: load_system(name, data.name, zoo=zoo, device=device) for name in names}
     attacks: dict[str, Attack] = {}
+    surrogates: dict[str, AdaptiveModel] = {}
     for i, condition in enumerate(spec.conditions):
         if condition.ref != "clean":
             try:
                 attacks[condition.id] = load_attack(condition.ref, condition.settings)
+                if (other := attacks[condition.id].surrogate) and other not in surrogates:
+                    known = models.get(other) or load_system(other, data.name, zoo=zoo, device=device)
+                    surrogates[other] = known.model
             except AdaptBenchError as error:
                 raise SuiteError(
                     f"{suite.located.where(('conditions', i))}: {error.seen}", why=error.why, todo=error.todo
@@ -142,19 +144,22 @@ def make_plan(
                         skipped.append((name, condition.id, reason))
                     continue
                 kind = attack.kind if attack else "clean"
-                planned.append(_evaluation(kind, models[name], condition, attack, seed, split, device, spec.chunk))
+                other_model = surrogates.get(attack.surrogate or "") if attack else None
+                planned.append(
+                    _evaluation(kind, models[name], condition, attack, seed, split, device, spec.chunk, other_model)
+                )
     planned += [
         _evaluation("reference", models[name], clean, None, spec.seeds[0], split, device, spec.chunk)
         for name in spec.references
     ]
     for name, values in spec.sweeps.items():
         planned.extend(_sweep(suite, models[name], values, split, device))
-    return Plan(suite, split, models, tuple(planned), attacks, tuple(skipped), data.notes)
+    return Plan(suite, split, models, tuple(planned), attacks, surrogates, tuple(skipped), data.notes)
 
 
 def _why_not(attack: Attack, loaded: Loaded) -> str | None:
     """Why an attack means nothing on a model, or None."""
-    if attack.settings.get("surrogate") == loaded.name:
+    if attack.surrogate == loaded.name:
         return "it is the surrogate itself; that would be a white-box attack"
     return attack.applies_to(loaded.model)
 
@@ -179,7 +184,9 @@ def _sweep(suite: LoadedSuite, loaded: Loaded, values: list[float], split: Split
         turned = replace(loaded, model=with_policy(model, policy))
         kind = "sweep" if loaded.name in spec.models else "reference"  # a baseline's curve is a reference for all
         found.append(
-            _evaluation(kind, turned, clean, None, spec.seeds[0], split, device, spec.chunk, model.policy.knob, value)
+            _evaluation(
+                kind, turned, clean, None, spec.seeds[0], split, device, spec.chunk, None, model.policy.knob, value
+            )
         )
     return found
 
@@ -201,42 +208,16 @@ def _evaluation(
     split: Split,
     device: str,
     chunk: int,
+    surrogate: AdaptiveModel | None = None,
     knob: str | None = None,
     value: float | None = None,
 ) -> Evaluation:
     part = split.first(condition.limit)
     name = evaluation_id(split.name, loaded.name, condition.id, knob=knob, value=value, seed=seed)
-    content: dict[str, Any] = {
-        "version": adaptbench.__version__,
-        "evaluation": name,
-        "model": model_hash(loaded.model),
-        "data": part.sha256,
-        "settings": attack.settings if attack else None,
-        "attack": condition.ref,
-        "seed": seed,
-        "device": device.partition(":")[0],
-        "chunk": chunk,
-    }
-    if attack is not None and attack.access == "transfer":
-        content["surrogate"] = str(attack.settings)
-    key = hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+    identity = [split.name, loaded.name, condition.id, knob, value]
+    key = evaluation_key(identity, loaded.model, part, attack, surrogate, seed=seed, device=device, chunk=chunk)
     if loaded.model.needs_labels and attack is not None:
         raise CapabilityError(
             f"'{loaded.name}' looks at labels and cannot be attacked.", todo="List it under references."
         )
     return Evaluation(name, kind, loaded, condition, attack, seed, part, key, knob, value)
-
-
-def model_hash(model: AdaptiveModel) -> str:
-    """SHA-256 over every weight, buffer and policy setting."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(
-            tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
-            if tensor.ndim
-            else repr(tensor.item()).encode()
-        )
-    if isinstance(model, DecisionGraph):
-        digest.update(json.dumps([model.policy.name, model.policy.describe()], sort_keys=True, default=str).encode())
-    return digest.hexdigest()

@@ -10,6 +10,7 @@ import pandas as pd
 
 from adaptbench.adaptive import AdaptiveModel, DecisionGraph
 from adaptbench.bench.failures import Failures
+from adaptbench.bench.manifest import attack_hash
 from adaptbench.bench.measuring import Timing
 from adaptbench.bench.plan import Evaluation, Plan
 from adaptbench.bench.progress import Progress
@@ -46,6 +47,8 @@ def case_records(
             cache[evaluation.id] = pd.concat([f for f in frames if f is not None], ignore_index=True)
         return cache[evaluation.id]
 
+    hashes = {id_: attack_hash(plan, id_) for id_ in plan.attacks}
+
     def of(evaluation: Evaluation) -> list[dict[str, Any]]:
         reference = plan.clean_of(evaluation)
         without = reference is not None and reference.id in failures
@@ -63,6 +66,8 @@ def case_records(
             "crafted": cell["crafted"],
             "uncounted": list(evaluation.model.uncounted),
             "craft_details": cell["details"],
+            "attack_sha256": hashes.get(evaluation.condition.id),
+            "attack_versions": evaluation.attack.versions if evaluation.attack else {},
         }
         if without:
             base = _without_clean(base)

@@ -31,7 +31,6 @@ from adaptbench.errors import Stopped, UncountedError
 from adaptbench.meters.clock import synchroniser
 from adaptbench.results.lock import DirectoryLock
 from adaptbench.results.store import Run, RunWriter
-from adaptbench.zoo.loading import load_model
 
 _log = logging.getLogger(__name__)
 
@@ -107,7 +106,6 @@ class Runner:
         self.plan, self.writer, self.device, self.zoo, self.progress = plan, writer, device, zoo, progress
         self.limit, self.command = limit, command
         self.failures = Failures(writer.path)
-        self._surrogates: dict[str, AdaptiveModel] = {}
         self._started, self._id = datetime.now(UTC), uuid.uuid4().hex
 
     def run(self) -> Run:
@@ -195,11 +193,7 @@ class Runner:
         return [f"{evaluation.key}-{start}" for start in range(0, len(evaluation.split), self.plan.suite.suite.chunk)]
 
     def _surrogate(self, name: str) -> AdaptiveModel:
-        if name in self.plan.models:
-            return self.plan.models[name].model
-        if name not in self._surrogates:
-            self._surrogates[name] = load_model(name, self.plan.split.name, zoo=self.zoo, device=self.device)
-        return self._surrogates[name]
+        return self.plan.surrogates[name]
 
     def _evaluate(self, evaluation: Evaluation) -> None:
         if self._is_whole(evaluation):

@@ -129,6 +129,8 @@ FIELDS: dict[str, Field] = {
     "ties": _count("samples", "samples with a decision margin within 1e-5"),
     "inputs_sha256": _text("hash of the uint8 input bytes in sample order"),
     "crafted": _text("file in crafted/"),
+    "attack_sha256": _text("hash of what the attack does: kind, settings, foreign code, surrogate's weights"),
+    "attack_versions": Field("map", meaning="packages, beside this one, that the crafted inputs hang on"),
     "uncounted": Field("list", meaning="operators that no MAC formula covers"),
 }
 
@@ -188,6 +190,7 @@ def complete(record: Record) -> Record:
             full[f"{name}_missing"] = record.get(f"{name}_missing") or "not computed"
     full["exit_histogram"] = full["exit_histogram"] or {}
     full["uncounted"] = full["uncounted"] or []
+    full["attack_versions"] = full["attack_versions"] or {}
     for name in sorted(record.keys() - full.keys()):  # fields of plug-ins ride along
         if name.removesuffix("_ci").removesuffix("_missing") not in FIELDS:
             full[name] = record[name]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from adaptbench.adaptive import CalibrationLog, DecisionGraph, EvaluationLog, Split, Structure
 from adaptbench.adaptive.model import frozen
-from adaptbench.bench.plan import model_hash
+from adaptbench.bench.keys import model_hash
 from adaptbench.bench.progress import Progress
 from adaptbench.errors import LeakageError
 
