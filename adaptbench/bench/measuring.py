@@ -16,16 +16,16 @@ import torch
 from adaptbench.bench.environment import describe_device
 from adaptbench.bench.evaluate import as_input
 from adaptbench.bench.failures import Failures
+from adaptbench.bench.meters import make_meter
 from adaptbench.bench.plan import Evaluation, Plan
 from adaptbench.bench.progress import Progress
 from adaptbench.bench.suite import Measure
 from adaptbench.bench.timed import make_arm, make_static_arm
-from adaptbench.errors import LockedError, OutputError
+from adaptbench.errors import AdaptBenchError, LockedError, OutputError
 from adaptbench.meters.base import Meter
 from adaptbench.meters.reading import NO_WORK
 from adaptbench.meters.rows import WindowRow, to_rows
 from adaptbench.meters.windows import Arm, measure
-from adaptbench.registry import METERS
 from adaptbench.results.identity import static_id, timed_id
 from adaptbench.results.store import RunWriter
 
@@ -38,11 +38,13 @@ class Timing:
         keys: cells with windows, in order.
         cases: evaluation id → [(batch size, case id, static case id)].
         macs: case id → mean MACs a sample of the inputs that were timed.
+        energy_meters: names of those that read joules of single cases, in the suite's order.
     """
 
     keys: list[str] = field(default_factory=list)
     cases: dict[str, list[tuple[int, str, str]]] = field(default_factory=dict)
     macs: dict[str, float] = field(default_factory=dict)
+    energy_meters: tuple[str, ...] = ()
 
 
 class WholeRun:
@@ -69,10 +71,16 @@ class WholeRun:
 def open_meters(spec: Measure | None, device: str) -> tuple[list[Meter], WholeRun]:
     """The suite's meters, opened: those for windows, and those for the whole run."""
     meters: list[Meter] = []
-    for name in spec.meters if spec else []:
-        kind = METERS.load(name)
-        meter = kind(country_iso_code=spec.country) if name == "codecarbon" and spec else kind()
-        meter.open(device)
+    if spec is None:
+        return [], WholeRun([])
+    for name in spec.meters:
+        meter = make_meter(name, spec)
+        try:
+            meter.open(device)
+        except AdaptBenchError:
+            raise
+        except Exception as error:  # of a plug-in
+            raise meter.failure(error) from error
         meters.append(meter)
     return [m for m in meters if not m.whole_run], WholeRun([m for m in meters if m.whole_run])
 
@@ -102,7 +110,7 @@ class Measuring:
 
     def run(self, synchronise: Callable[[], None]) -> Timing:
         """All batch sizes, one after another; within one, all arms are interleaved."""
-        timing = Timing()
+        timing = Timing(energy_meters=tuple(m.name for m in self.meters if m.quantity == "energy"))
         spec = self.plan.suite.suite.measure
         if spec is None or not self.plan.timed or not self.meters:
             return timing

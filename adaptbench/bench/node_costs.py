@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -16,6 +18,7 @@ from adaptbench.meters.base import Meter
 from adaptbench.meters.clock import synchroniser
 from adaptbench.meters.reading import Work
 from adaptbench.meters.windows import Arm, measure
+from adaptbench.results import timing
 
 
 def node_costs(
@@ -62,17 +65,17 @@ def node_costs(
         synchronise=synchroniser(str(device)),
     )
     timed = meter.quantity == "time"
+    windows = pd.DataFrame([asdict(row) for row in rows])
     found = []
     for arm in arms:
-        values = [(r.duration_s if timed else r.energy_j, r.n_samples) for r in rows if r.case == arm.case]
-        per_sample = [value / n for value, n in values if value is not None]
-        if not per_sample:
-            reason = next((r.missing for r in rows if r.case == arm.case and r.missing), "no reading")
+        values = timing.blocks(windows, arm.case, meter.name, seconds=timed)
+        if values is None:
             raise MeterError(
-                f"the meter '{meter.name}' has no figure for node '{arm.case}': {reason}.",
+                f"the meter '{meter.name}' has no figure for node '{arm.case}': "
+                f"{timing.missing_reason(windows, arm.case, meter.name)}.",
                 todo="Use a meter that `adaptbench doctor` finds working, or fit on MACs.",
             )
-        found.append(float(np.median(per_sample)))
+        found.append(float(np.median(values.per_sample)))
     return torch.tensor(found, dtype=torch.float64), "s" if timed else "J"
 
 

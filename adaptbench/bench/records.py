@@ -14,13 +14,11 @@ from adaptbench.bench.manifest import attack_hash
 from adaptbench.bench.measuring import Timing
 from adaptbench.bench.plan import Evaluation, Plan
 from adaptbench.bench.progress import Progress
+from adaptbench.registry import METERS
 from adaptbench.results.metrics import CostBounds, summarise
 from adaptbench.results.schema import FIGURES
 from adaptbench.results.store import RunWriter
 from adaptbench.results.timing import not_timed, summarise_windows
-
-ENERGY_METERS = ("nvml", "modelled")
-"""In order of preference: a sensor first. CodeCarbon stands for the whole run, never for a case."""
 
 _TIMED = ("energy_j_per_sample", "latency_s_per_sample", "realised_saving_time", "realised_saving_energy")
 
@@ -87,7 +85,8 @@ def case_records(
                 static,
                 macs_mean=timing.macs[case],
                 macs_full=bounds.macs_full,
-                energy_meters=_asked(plan),
+                energy_meters=timing.energy_meters,
+                no_energy=_no_energy(plan),
             )
             found.append({**base, "case": case, "batch_size": size, **seconds})
         return found
@@ -126,9 +125,11 @@ def _without_clean(record: dict[str, Any]) -> dict[str, Any]:
     return record
 
 
-def _asked(plan: Plan) -> tuple[str, ...]:
+def _no_energy(plan: Plan) -> str:
+    """Why a suite without an energy meter for single cases has no joules."""
     measure = plan.suite.suite.measure
-    return tuple(m for m in ENERGY_METERS if measure and m in measure.meters)
+    whole = [name for name in (measure.meters if measure else []) if METERS.load(name).whole_run]
+    return f"{', '.join(whole)}: of the whole run, not of single cases" if whole else "no energy meter was asked for"
 
 
 def _identity(evaluation: Evaluation, device: str) -> dict[str, Any]:

@@ -130,7 +130,7 @@ class Runner:
                     self.progress.end()
                 measuring = Measuring(self.plan, self.writer, self.device, meters, self.progress, self.failures)
                 timing = measuring.run(synchroniser(self.device))
-            described = {m.name: m.describe() for m in [*meters, *whole.meters]}
+            described = {m.name: m.declared() for m in [*meters, *whole.meters]}
         finally:
             for meter in [*meters, *whole.meters]:
                 meter.close()

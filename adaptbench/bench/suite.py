@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from adaptbench.bench.located_yaml import Located, Place, parse, read, spell
+from adaptbench.bench.meters import SETTINGS, check_meter, check_setting
 from adaptbench.errors import AdaptBenchError, SuiteError, UsageError
 from adaptbench.registry import DATA, METERS, MODELS, Registry, did_you_mean
 from adaptbench.results.gate_rules import parse_gate
@@ -57,8 +58,8 @@ class Measure(_Strict):
         batch_sizes: inputs handed over at once. meters: names. blocks: ≥ 6 for a 95 % interval.
         window_s: of one stretch of work, at least; a sensor may ask for more. warmup_s: of every path.
         samples: inputs each window goes through. conditions: which are timed (default: all).
-        country: ISO code, for CodeCarbon's grid intensity; no network is asked.
-        modelled: coefficients of the modelled meter, by name.
+        country, region: ISO code and CodeCarbon's name, for its grid intensity; no network is asked.
+        grid_g_per_kwh: grid intensity, instead of the place's.
     """
 
     batch_sizes: list[Annotated[int, Field(ge=1)]] = [1, 256]
@@ -68,7 +69,9 @@ class Measure(_Strict):
     warmup_s: Annotated[float, Field(ge=0)] = 0.05
     samples: Annotated[int, Field(ge=1)] = 256
     conditions: list[str] | None = None
-    country: Annotated[str, Field(pattern="^[A-Z]{3}$")] = "FRA"
+    country: Annotated[str, Field(pattern="^[A-Z]{3}$")] | None = None
+    region: Annotated[str, Field(min_length=1)] | None = None
+    grid_g_per_kwh: Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)] | None = None
 
 
 class Suite(_Strict):
@@ -247,6 +250,13 @@ def _check_names(suite: Suite, located: Located, sources: dict[str | int, str]) 
     for registry, name, place in named:
         with _placed(located, sources, place):
             registry.entry(name)
+    if suite.measure is not None:
+        for i in range(len(suite.measure.meters)):
+            with _placed(located, sources, ("measure", "meters", i)):
+                check_meter(i, suite.measure)
+        for key in SETTINGS:
+            with _placed(located, sources, ("measure", key)):
+                check_setting(key, suite.measure)
     with _placed(located, sources, ("gate",)):
         parse_gate(suite.gate)
     _check_conditions(suite, located, sources)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal, Self
 
 from adaptbench.errors import MeterError
@@ -38,13 +39,17 @@ class Meter(ABC):
     Attributes:
         name: as suites and tables call it.
         quantity: what its readings are about; a time meter's value is the window's length.
+        scope: what its joules are of: the accelerator, this process' work, the whole machine; "" for a time meter.
         whole_run: the meter is meant for one window over everything, not for short ones.
+        settings: keys of a suite's `measure` that the constructor takes → its parameter.
         waits: `begin` and `end` wait for the sensor's next edge, so it is started first and stopped last.
     """
 
     name: ClassVar[str]
     quantity: ClassVar[Literal["energy", "time"]] = "energy"
+    scope: ClassVar[Literal["device", "process", "machine", ""]] = ""
     whole_run: ClassVar[bool] = False
+    settings: ClassVar[Mapping[str, str]] = MappingProxyType({})
     waits: ClassVar[bool] = False
 
     def __init__(self, *, clock: Clock = time.perf_counter) -> None:
@@ -64,6 +69,11 @@ class Meter(ABC):
     def describe(self) -> dict[str, Any]:
         """For the manifest, JSON-able: ``found``, ``reason`` (null where found), and the sensor's details."""
 
+    def declared(self) -> dict[str, Any]:
+        """What `describe` says, after what the meter measures: ``quantity``, ``scope``, ``whole_run``."""
+        what = {"quantity": self.quantity, "scope": self.scope, "whole_run": self.whole_run}
+        return {**what, **self.describe()}
+
     @abstractmethod
     def begin(self) -> Mark:
         """Start a window. The caller has synchronised the device.
@@ -79,6 +89,13 @@ class Meter(ABC):
         Args:
             mark: what `begin` returned.
             work: all that the window executed.
+        """
+
+    def check(self) -> None:  # noqa: B027  # most have nothing to check
+        """Look at the settings without opening anything; a suite is checked by it before anything is spent.
+
+        Raises:
+            UsageError: a setting that cannot be, such as a place that does not exist.
         """
 
     def open(self, device: str = "cpu") -> None:
@@ -97,6 +114,14 @@ class Meter(ABC):
         except BaseException:
             self._opened = False
             raise
+
+    def failure(self, error: Exception) -> MeterError:
+        """What is said of an error that a meter let through, so that nobody looks for it in the work it measured."""
+        return MeterError(
+            f"the meter '{self.name}' failed: {type(error).__name__}: {error}.",
+            why="A meter without a reading returns Missing(reason); an error of its own is a fault of its author.",
+            todo="Leave it out of the suite's `meters`, or mend it with `adaptbench.testing.MeterConformance`.",
+        )
 
     def close(self) -> None:
         """Let the sensor go; a second call does nothing."""

@@ -8,20 +8,24 @@ from __future__ import annotations
 
 import inspect
 import logging
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, ClassVar
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal
 
 from adaptbench.errors import UsageError
 from adaptbench.meters import rapl
 from adaptbench.meters.base import Clock, Mark, Meter
-from adaptbench.meters.reading import Found, Missing, Reading, Work
-from adaptbench.registry import did_you_mean
+from adaptbench.meters.grid import given_factor, known_factor
+from adaptbench.meters.reading import Found, Missing, Reading, Work, add, possible
 
 _J_PER_KWH = 3.6e6
 _COMPONENTS = ("cpu", "gpu", "ram")
+_MOST_W, _LEAST_S = 1e5, 1.0  # no component of a machine draws more; a tracker sees at least a second
+NO_SOURCE = Missing("CodeCarbon tracked no component")
 
 _CPU_SOURCES = {
     "intel_rapl": "measured: RAPL",
@@ -37,12 +41,19 @@ class CodeCarbonMeter(Meter):
     Args:
         country_iso_code: three letters ("DEU"); needed to open, not to `probe`.
         region: of the USA, Canada, China or the Nordic countries, where CodeCarbon knows it.
-        grid_g_per_kwh: carbon intensity, instead of the country's.
+        grid_g_per_kwh: carbon intensity, instead of the place's; 0 is one.
         clock: monotonic seconds.
+
+    Raises:
+        UsageError: a carbon intensity that cannot be; `check` and `open`: a place that CodeCarbon does not know.
     """
 
     name: ClassVar[str] = "codecarbon"
+    scope: ClassVar[Literal["device", "process", "machine", ""]] = "machine"
     whole_run: ClassVar[bool] = True
+    settings: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {"country": "country_iso_code", "region": "region", "grid_g_per_kwh": "grid_g_per_kwh"}
+    )
 
     def __init__(
         self,
@@ -54,7 +65,9 @@ class CodeCarbonMeter(Meter):
     ) -> None:
         super().__init__(clock=clock)
         self.country_iso_code = country_iso_code.upper() if country_iso_code else None
-        self._region, self._grid = region, grid_g_per_kwh
+        self._region = region
+        self._given = None if grid_g_per_kwh is None else given_factor(grid_g_per_kwh)
+        self._grid = 0.0
         self._missing: Missing | None = None
         self._ready: Any = None
         self._running: list[Any] = []
@@ -92,22 +105,38 @@ class CodeCarbonMeter(Meter):
             "messages": list(self._messages),
         }
 
-    def _open(self, device: str) -> None:
+    def check(self) -> None:
+        """Find the grid's carbon intensity."""
         if not self.country_iso_code:
             raise UsageError(
                 "meters.codecarbon: no country is given.",
                 why="The carbon of a joule depends on the grid, and this meter never asks the network where it is.",
-                todo="Add `country_iso_code: DEU` (three letters) to the meter in the suite.",
+                todo="Add `country: DEU` (three letters) to the suite's `measure`.",
             )
-        self._components = _COMPONENTS if device != "cpu" else ("cpu", "ram")
+        if not isinstance(_installed(), Missing):
+            level = logging.getLogger("codecarbon").level
+            try:
+                with self._listening():
+                    known = known_factor(self.country_iso_code, self._region)
+            finally:
+                logging.getLogger("codecarbon").setLevel(level)
+            self._grid = known if self._given is None else self._given
+
+    def _open(self, device: str) -> None:
         self._level = logging.getLogger("codecarbon").level
+        self.check()
+        self._components = _COMPONENTS if device != "cpu" else ("cpu", "ram")
         installed = _installed()
         if isinstance(installed, Missing):
             self._missing = installed
             return
-        self._details = {"version": installed}
+        place = f"{self._region}, {self.country_iso_code}" if self._region else str(self.country_iso_code)
+        self._details = {
+            "version": installed,
+            "grid_g_per_kwh": self._grid,
+            "grid_source": "given" if self._given is not None else f"CodeCarbon's table, {place}",
+        }
         with self._listening():
-            _check_country(self.country_iso_code)
             self._ready = self._tracker()
             if self._ready is None:
                 self._missing = Missing(f"CodeCarbon {installed} did not start: {self._last_message()}")
@@ -140,18 +169,19 @@ class CodeCarbonMeter(Meter):
             missing = Missing(f"CodeCarbon gave no result: {self._last_message()}")
             return [Reading(part, missing, duration_s, "", "machine") for part in self._components]
         sources = _sources(tracker)
-        self._details |= {
-            "sources": sources,
-            "co2e_kg": float(data.emissions) or None,
-            "grid_g_per_kwh": float(data.emissions) / float(data.energy_consumed) * 1000
-            if data.energy_consumed
-            else None,
-        }
-        return [
+        readings = [
             _reading(part, float(getattr(data, f"{part}_energy")), duration_s, sources)
             for part in _COMPONENTS
             if part in sources or part in self._components
         ]
+        # By the grid that `check` found: CodeCarbon's own sum would be of another place where it fell back.
+        total = add(one.energy_j for one in readings if one.component in sources) if sources else NO_SOURCE
+        self._details |= {
+            "sources": sources,
+            "co2e_kg": None if isinstance(total, Missing) else total / _J_PER_KWH * self._grid / 1000,
+            "co2e_kg_missing": total.reason if isinstance(total, Missing) else None,
+        }
+        return readings
 
     def _stop(self, tracker: Any) -> Any:
         if tracker in self._running:
@@ -172,7 +202,7 @@ class CodeCarbonMeter(Meter):
         from codecarbon.emissions_tracker import BaseEmissionsTracker
 
         known = inspect.signature(BaseEmissionsTracker.__init__).parameters
-        settings = {name: value for name, value in _settings(self._grid).items() if name in known}
+        settings = {name: value for name, value in _SETTINGS.items() if name in known}
         if "output_methods" not in known:  # before 3.3
             settings |= dict.fromkeys(("save_to_file", "save_to_api", "save_to_logger"), False)
         tracker = OfflineEmissionsTracker(
@@ -213,29 +243,28 @@ class CodeCarbonMeter(Meter):
             logger.setLevel(logging.CRITICAL + 1)  # its timer threads go on logging between the calls
 
 
-def _settings(grid_g_per_kwh: float | None) -> dict[str, Any]:
-    return {
-        "project_name": "adaptbench",
-        "measure_power_secs": 15,
-        "api_call_interval": -1,
-        "output_dir": ".",
-        "output_methods": [],
-        "output_handlers": [],
-        "emissions_endpoint": None,
-        "electricitymaps_api_token": None,
-        "gpu_ids": None,
-        "tracking_mode": "machine",
-        "log_level": "warning",
-        "force_cpu_power": None,
-        "force_ram_power": None,
-        "force_mode_cpu_load": False,
-        "force_carbon_intensity_g_co2e_kwh": grid_g_per_kwh,
-        "pue": 1.0,
-        "wue": 0.0,
-        "allow_multiple_runs": True,
-        "rapl_include_dram": False,
-        "rapl_prefer_psys": False,
-    }
+_SETTINGS: dict[str, Any] = {
+    "project_name": "adaptbench",
+    "measure_power_secs": 15,
+    "api_call_interval": -1,
+    "output_dir": ".",
+    "output_methods": [],
+    "output_handlers": [],
+    "emissions_endpoint": None,
+    "electricitymaps_api_token": None,
+    "gpu_ids": None,
+    "tracking_mode": "machine",
+    "log_level": "warning",
+    "force_cpu_power": None,
+    "force_ram_power": None,
+    "force_mode_cpu_load": False,
+    "force_carbon_intensity_g_co2e_kwh": None,
+    "pue": 1.0,
+    "wue": 0.0,
+    "allow_multiple_runs": True,
+    "rapl_include_dram": False,
+    "rapl_prefer_psys": False,
+}
 
 
 def _installed() -> str | Missing:
@@ -245,26 +274,16 @@ def _installed() -> str | Missing:
         return Missing("absent: CodeCarbon is not installed", "pip install codecarbon", "absent")
 
 
-def _check_country(code: str) -> None:
-    """CodeCarbon takes the world's average for a code that it does not know, and says so in the log only."""
-    from codecarbon.input import DataSource
-
-    known = DataSource().get_global_energy_mix_data()
-    if code not in known:
-        raise UsageError(
-            f"meters.codecarbon.country_iso_code: CodeCarbon knows no country '{code}'.",
-            why="It would take the world's average grid instead.",
-            todo=f"{did_you_mean(code, known)}Give an ISO 3166 code of three letters, such as DEU.",
-        )
-
-
 def _reading(part: str, kwh: float, duration_s: float, sources: dict[str, str]) -> Reading:
     source = sources.get(part)
     if source is None:
         return Reading(part, Missing(f"CodeCarbon found no {part.upper()} to track"), duration_s, "", "machine")
-    if kwh <= 0:
+    if not 0 < kwh < math.inf:
         reason = f"CodeCarbon reported {kwh:g} kWh over {duration_s:.1f} s, which is no measurement"
         return Reading(part, Missing(reason), duration_s, "", "machine")
+    energy = possible(kwh * _J_PER_KWH, duration_s, _MOST_W, _LEAST_S, "one machine")
+    if isinstance(energy, Missing):
+        return Reading(part, energy, duration_s, "", "machine")
     return Reading(part, kwh * _J_PER_KWH, duration_s, source, "machine")
 
 

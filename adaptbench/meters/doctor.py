@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from adaptbench.errors import AdaptBenchError
 from adaptbench.meters import rapl
 from adaptbench.meters.nvml_device import bare_uuid
 from adaptbench.meters.reading import Missing
@@ -85,8 +86,8 @@ def _safely(name: str, check: Callable[[], Iterable[Finding]]) -> list[Finding]:
 def _meter_names() -> list[str]:
     try:
         return METERS.names()
-    except Exception:  # a broken plug-in; `adaptbench list meters` says which
-        return ["clock", "nvml", "codecarbon", "modelled"]
+    except AdaptBenchError:  # two plug-ins of one name; `adaptbench list meters` says which, the others stay
+        return METERS.names()
 
 
 def _clock() -> list[Finding]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from adaptbench.errors import MeterError
 from adaptbench.meters.base import Clock, Mark, Meter
@@ -64,6 +64,7 @@ class NvmlMeter(Meter):
     """
 
     name: ClassVar[str] = "nvml"
+    scope: ClassVar[Literal["device", "process", "machine", ""]] = "device"
     waits: ClassVar[bool] = True
 
     def __init__(

@@ -113,6 +113,26 @@ class Reading:
             )
 
 
+def possible(energy_j: float, duration_s: float, limit_w: float, edge_s: float, what: str) -> float | Missing:
+    """The joules, or why they cannot be: more than `limit_w` allows over the window and its two edges.
+
+    Args:
+        energy_j: as the sensor says.
+        duration_s: of the window.
+        limit_w: the most that the thing may draw; a tenth is added for the sensor's gain and short overshoots.
+        edge_s: how late a reading may be published; a window has two ends.
+        what: is limited, for the reason.
+    """
+    most_j = 1.1 * limit_w * (duration_s + 2 * edge_s)
+    if energy_j <= most_j:
+        return energy_j
+    return Missing(
+        f"lost: {energy_j:.4g} J in {duration_s:.3g} s is {energy_j / max(duration_s, edge_s):.4g} W, "
+        f"and {what} draws {limit_w:g} W at most",
+        kind="lost",
+    )
+
+
 def add(energies: Iterable[float | Missing]) -> float | Missing:
     """Joules of several components; missing as soon as one of them is.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from adaptbench.meters.rows import WindowRow
@@ -29,22 +29,28 @@ class Steadiness:
 STEADINESS = Steadiness()
 
 
-def flag_unsteady(rows: Sequence[WindowRow], limits: Steadiness = STEADINESS) -> list[WindowRow]:
+def flag_unsteady(
+    rows: Sequence[WindowRow], limits: Steadiness = STEADINESS, *, clocks: Collection[str] = ("clock",)
+) -> list[WindowRow]:
     """The same rows; those of a case, meter and component that scatter too much carry the flag "unsteady".
 
     Modelled joules are not judged: they do not vary. Idle windows answer no sample and are not judged either.
+
+    Args:
+        rows: of finished windows.
+        limits: above which a case scatters.
+        clocks: names of the meters whose value is the window's length.
     """
     values: dict[tuple[str, str, str], list[float]] = {}
     for row in rows:
         if row.n_samples and not row.provenance.startswith("modelled"):
-            # Rows without joules are a clock's, or missing ones; a sensor that is missing has no provenance to compare.
-            amount = row.duration_s if row.energy_j is None and row.component == "clock" else row.energy_j
+            amount = row.duration_s if row.meter in clocks else row.energy_j
             if amount is not None:
                 values.setdefault(_key(row), []).append(amount / row.n_samples)
     bad = {
         key
         for key, found in values.items()
-        if len(found) >= limits.blocks and _cv(found) > (limits.time if key[2] == "clock" else limits.energy)
+        if len(found) >= limits.blocks and _cv(found) > (limits.time if key[1] in clocks else limits.energy)
     }
     return [_marked(row, _key(row) in bad) for row in rows]
 

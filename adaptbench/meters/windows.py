@@ -13,9 +13,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from adaptbench.errors import MeterError
+from adaptbench.errors import AdaptBenchError, MeterError
 from adaptbench.meters.base import Clock, Meter
 from adaptbench.meters.reading import NO_WORK, Work
 from adaptbench.meters.rows import WindowRow, to_rows
@@ -93,12 +93,13 @@ def measure(
         MeterError: no arms, doubled case ids, a length that cannot be, or calls too short to be timed.
     """
     _check(arms, blocks, window_s, warmup_s)
+    clocks = {meter.name for meter in meters if meter.quantity == "time"}
     used = sorted((meter for meter in meters if not meter.whole_run), key=lambda meter: not meter.waits)
     plan = _orders([arm.case for arm in arms] + ([IDLE] if idle else []), blocks, rng)
     kept = _whole_blocks(already, plan, {meter.name for meter in used})
     rows = [row for block in sorted(kept) for row in kept[block]]
     if len(kept) == blocks:
-        return flag_unsteady(rows, steadiness)
+        return flag_unsteady(rows, steadiness, clocks=clocks)
     by_case = {arm.case: arm for arm in arms}
     with _frozen():
         calls = _warm_up(arms, window_s, warmup_s, synchronise, clock) | _calls_of(rows, by_case)
@@ -115,7 +116,7 @@ def measure(
             on_block(block, fresh)
             rows += fresh
     rows.sort(key=lambda row: (row.block, row.order))
-    return flag_unsteady(rows, steadiness)
+    return flag_unsteady(rows, steadiness, clocks=clocks)
 
 
 def _check(arms: Sequence[Arm], blocks: int, window_s: float, warmup_s: float) -> None:
@@ -221,13 +222,22 @@ def _window(
 ) -> list[WindowRow]:
     synchronise()
     with _no_collection():
-        marks = [(meter, meter.begin()) for meter in meters]
+        marks = [(meter, _asked(meter, meter.begin)) for meter in meters]
         body()
-        readings = [(meter, meter.end(mark, work)) for meter, mark in reversed(marks)]
+        readings = [(meter, _asked(meter, meter.end, mark, work)) for meter, mark in reversed(marks)]
     _log.debug("block %d, window %d, %s", block, place, case)
     return [
         row for meter, found in reversed(readings) for row in to_rows(case, block, place, meter, found, work.samples)
     ]
+
+
+def _asked(meter: Meter, call: Callable[..., Any], *arguments: Any) -> Any:
+    try:
+        return call(*arguments)
+    except AdaptBenchError:
+        raise
+    except Exception as error:  # of a plug-in: named, so that it is not taken for the work's
+        raise meter.failure(error) from error
 
 
 @contextmanager

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 from numbers import Real
 from typing import TypeGuard
 
+from adaptbench.results.energy import kind_of
+
 DASH = "–"
 """What a figure that does not exist looks like; never 0."""
 
@@ -118,8 +120,7 @@ def eps(value: float | None) -> str:
 
 def provenance_kind(provenance: str | None) -> str:
     """``measured``, ``modelled`` or, where nothing answered, an empty string."""
-    head = (provenance or "").split(":", 1)[0].strip().lower()
-    return head if head in ("measured", "modelled") else ""
+    return kind_of(provenance)
 
 
 def listing(things: Iterable[str], last: str = "and") -> str:

@@ -122,6 +122,7 @@ FIELDS: dict[str, Field] = {
     "energy_j_per_sample": _estimate("J", "by energy_meter"),
     "energy_meter": _text("which meter"),
     "energy_provenance": _text("measured: sensor | modelled: formula"),
+    "energy_scope": _text("what the joules are of: device | process | machine"),
     "latency_s_per_sample": _estimate("s", "wall time of a window / samples in it"),
     "realised_saving_time": _estimate("1", "saving in seconds / saving in MACs"),
     "realised_saving_energy": _estimate("1", "saving in joules / saving in MACs"),

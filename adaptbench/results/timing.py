@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from adaptbench.results import statistics
+from adaptbench.results import energy, statistics
 from adaptbench.results.schema import Record
 from adaptbench.results.statistics import Estimate, Floats
 
@@ -26,17 +28,19 @@ class Blocks:
         per_sample: (n,) joules or seconds a sample.
         provenance: of all its windows, comma separated where they differ.
         flags: every flag that a window carries.
+        scope: what joules are of: "device", "process", "machine".
     """
 
     block: tuple[int, ...]
     per_sample: Floats
     provenance: str
     flags: tuple[str, ...]
+    scope: str = ""
 
     @property
     def measured(self) -> bool:
         """True where no window is modelled."""
-        return self.provenance != "" and "modelled" not in self.provenance
+        return energy.kind_of(self.provenance) == "measured"
 
     def paired(self, other: Blocks) -> tuple[Floats, Floats]:
         """(own, other's) values of the blocks that both have."""
@@ -48,23 +52,27 @@ class Blocks:
         return np.array([own[b] for b in shared]), np.array([their[b] for b in shared])
 
 
-def blocks(windows: pd.DataFrame, case: str, meter: str) -> Blocks | None:
+def blocks(windows: pd.DataFrame, case: str, meter: str, *, seconds: bool | None = None) -> Blocks | None:
     """One value a block: the meter's joules (the clock's seconds) a sample.
 
-    A meter's component "total" is taken where it has one, else its components are added up; a block where one of
-    them is missing has no value.
+    A meter's component "total" is taken where it has one, else its components are added up, if they are of one kind
+    and of one thing; a block where one of them is missing has no value.
+
+    Args:
+        windows: rows of ``windows.parquet``.
+        case, meter: whose.
+        seconds: the meter's seconds are wanted, not its joules; of the clock they always are.
 
     Returns:
         None where no block has a value.
     """
-    chosen = np.flatnonzero((windows["case"] == case).to_numpy() & (windows["meter"] == meter).to_numpy())
-    if meter != CLOCK:
-        total = (windows["component"] == "total").to_numpy()[chosen]
-        chosen = chosen[total] if total.any() else chosen
-    columns = {
-        name: windows[name].to_numpy()[chosen] for name in ("block", "order", "n_samples", "provenance", "flags")
-    }
-    amount = windows["duration_s" if meter == CLOCK else "energy_j"].to_numpy(dtype=np.float64)[chosen]
+    seconds = meter == CLOCK if seconds is None else seconds
+    chosen = _rows(windows, case, meter)
+    wanted = ("block", "order", "n_samples", "provenance", "flags", "component", "scope")
+    columns = {name: windows[name].to_numpy()[chosen] for name in wanted}
+    amount = windows["duration_s" if seconds else "energy_j"].to_numpy(dtype=np.float64)[chosen]
+    if not seconds and _apart(columns):
+        return None
     numbers, values = [], []
     for number in np.unique(columns["block"].astype(np.int64)):
         here = np.flatnonzero(columns["block"] == number)
@@ -79,15 +87,38 @@ def blocks(windows: pd.DataFrame, case: str, meter: str) -> Blocks | None:
     provenance = ", ".join(sorted({text for text in columns["provenance"] if isinstance(text, str) and text}))
     texts = [text for text in columns["flags"] if isinstance(text, str)]
     flags = {flag.strip() for text in texts for flag in text.split(",") if flag.strip()}
-    return Blocks(tuple(numbers), np.array(values), provenance, tuple(sorted(flags)))
+    if not seconds and energy.kind_of(provenance) == "modelled":
+        values = [energy.rounded(value) for value in values]
+    scope = "" if seconds else next((text for text in columns["scope"] if isinstance(text, str) and text), "")
+    return Blocks(tuple(numbers), np.array(values), provenance, tuple(sorted(flags)), scope)
+
+
+def _rows(windows: pd.DataFrame, case: str, meter: str) -> NDArray[np.intp]:
+    """Places of a meter's rows of a case: those of its component "total" where it has one."""
+    chosen = np.flatnonzero((windows["case"] == case).to_numpy() & (windows["meter"] == meter).to_numpy())
+    total = (windows["component"] == "total").to_numpy()[chosen]
+    return chosen[total] if total.any() else chosen
+
+
+def _apart(columns: Mapping[str, NDArray[Any]]) -> str:
+    names = ("component", "provenance", "scope")
+    return energy.apart(zip(*(columns[name] for name in names), strict=True))
+
+
+def preferred(windows: pd.DataFrame, case: str, meters: Sequence[str]) -> tuple[str, Blocks] | None:
+    """The meter whose joules stand for a case: one that measured before one that models, then in the order given."""
+    found = [(name, values) for name in meters if (values := blocks(windows, case, name)) is not None]
+    return next((one for one in found if one[1].measured), found[0] if found else None)
 
 
 def missing_reason(windows: pd.DataFrame, case: str, meter: str) -> str:
     """Why a meter has no value for a case."""
-    rows = windows[(windows["case"] == case) & (windows["meter"] == meter)]
+    rows = windows.iloc[_rows(windows, case, meter)]
     reasons = sorted({str(text) for text in rows["missing"].dropna() if text})
     if reasons:
         return "; ".join(reasons)
+    if why := _apart({name: rows[name].to_numpy() for name in ("component", "provenance", "scope")}):
+        return f"{meter}: {why}; they are not added up"
     return f"{meter}: no window of this case holds a reading" if len(rows) else f"{meter} did not run"
 
 
@@ -117,7 +148,7 @@ def realised_saving(
 def not_timed(reason: str) -> Record:
     """The timed part of the record of a case that was evaluated and not timed."""
     figures = ("latency_s_per_sample", "energy_j_per_sample", "realised_saving_time", "realised_saving_energy")
-    record: Record = {"energy_meter": None, "energy_provenance": None}
+    record: Record = {"energy_meter": None, "energy_provenance": None, "energy_scope": None}
     for name in figures:
         record[name], record[f"{name}_missing"] = None, reason
     return record
@@ -130,7 +161,8 @@ def summarise_windows(
     *,
     macs_mean: float | None,
     macs_full: float | None,
-    energy_meters: tuple[str, ...],
+    energy_meters: Sequence[str],
+    no_energy: str = "no energy meter was asked for",
     seed: int = 0,
 ) -> Record:
     """The timed part of a case record: latency, energy and realised savings, with ``X_ci`` or ``X_missing``.
@@ -141,22 +173,21 @@ def summarise_windows(
         static: the case of its static reference, measured in the same blocks.
         macs_mean: executed MACs a sample.
         macs_full: MACs of the static reference.
-        energy_meters: names, the preferred one first; the first that has a reading is taken.
+        energy_meters: names in the suite's order: the first that measured is taken, else the first that models.
+        no_energy: why there are no joules where there is no such meter.
         seed: of the bootstrap.
     """
-    record: Record = {"energy_meter": None, "energy_provenance": None}
+    record: Record = {"energy_meter": None, "energy_provenance": None, "energy_scope": None}
     seconds = blocks(windows, case, CLOCK)
     _put(record, "latency_s_per_sample", seconds, missing_reason(windows, case, CLOCK), seed)
     _put_saving(record, "realised_saving_time", seconds, blocks(windows, static, CLOCK), macs_mean, macs_full, seed)
     reasons = [missing_reason(windows, case, meter) for meter in energy_meters]
-    joules, chosen = None, ""
-    for chosen in energy_meters:
-        joules = blocks(windows, case, chosen)
-        if joules is not None:
-            record["energy_meter"], record["energy_provenance"] = chosen, joules.provenance
-            break
-    _put(record, "energy_j_per_sample", joules, "; ".join(reasons) or "no energy meter was asked for", seed)
-    reference = blocks(windows, static, chosen) if joules is not None else None
+    joules, reference = None, None
+    if found := preferred(windows, case, energy_meters):
+        chosen, joules = found
+        record |= {"energy_meter": chosen, "energy_provenance": joules.provenance, "energy_scope": joules.scope}
+        reference = blocks(windows, static, chosen)
+    _put(record, "energy_j_per_sample", joules, "; ".join(reasons) or no_energy, seed)
     _put_saving(record, "realised_saving_energy", joules, reference, macs_mean, macs_full, seed)
     return record
 

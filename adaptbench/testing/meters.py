@@ -16,14 +16,16 @@ import io
 import json
 import math
 from abc import abstractmethod
+from dataclasses import asdict
 from typing import ClassVar
 
 from adaptbench.errors import MeterError
 from adaptbench.meters.base import Meter
 from adaptbench.meters.reading import NO_WORK, Found, Missing, Reading, Work
 from adaptbench.meters.rows import to_rows
+from adaptbench.results.timing import summarise_windows
 
-SCOPES = frozenset({"device", "process", "machine", ""})
+SCOPES = frozenset({"device", "process", "machine"})
 
 
 class MeterConformance:
@@ -58,6 +60,21 @@ class MeterConformance:
         assert name == name.strip().lower() != ""
         assert not set(name) & set(" ,/"), "no blanks, commas or slashes: names are joined by them"
 
+    def test_it_declares_what_it_measures(self) -> None:
+        """Summaries and pages choose meters by what they declare, never by name."""
+        meter = self.make()
+        assert meter.quantity in ("energy", "time")
+        assert isinstance(meter.whole_run, bool)
+        if meter.quantity == "energy":
+            assert meter.scope in SCOPES, f"scope '{meter.scope}' is none of {sorted(SCOPES)}"
+        else:
+            assert meter.scope == "", "seconds are of nothing but the work"
+        with meter.on(self.device):
+            declared = meter.declared()
+        assert {"quantity": meter.quantity, "scope": meter.scope, "whole_run": meter.whole_run}.items() <= (
+            declared.items()
+        ), "`describe` must not overwrite what the class declares"
+
     def test_probing_answers(self) -> None:
         """`probe` answers without opening, in words and JSON."""
         seen = self.make().probe()
@@ -69,14 +86,16 @@ class MeterConformance:
         """At least one reading; components differ; joules carry their provenance and scope."""
         with self.make().on(self.device) as meter:
             readings = self._readings(meter)
+            scope, timed = meter.scope, meter.quantity == "time"
         assert readings, "a meter without a value returns a reading with Missing"
         components = [one.component for one in readings]
         assert len(set(components)) == len(components), f"a component appears twice: {components}"
         for one in readings:
-            assert one.scope in SCOPES, f"scope '{one.scope}' is none of {sorted(SCOPES)}"
+            assert one.scope == scope, f"scope '{one.scope}', and the meter declares '{scope}'"
             assert not any("," in flag for flag in one.flags), "flags are joined by commas"
             if not isinstance(one.energy_j, Missing):
                 assert one.provenance.startswith(("measured: ", "modelled: "))
+                assert not timed, "a meter of time has no joules"
 
     def test_missing_is_never_zero(self) -> None:
         """A window of work has joules above zero, or a reason."""
@@ -156,6 +175,28 @@ class MeterConformance:
         with self.make().on(self.device) as meter:
             rows = to_rows("a/case", 0, 0, meter, self._readings(meter), 4)
         assert all((row.energy_j is None) == (row.missing is not None) for row in rows)
+
+    def test_its_joules_reach_the_summary(self) -> None:
+        """The record of a case names the meter and holds its joules, or the meter's own reason."""
+        import pandas as pd
+
+        rows = []
+        with self.make().on(self.device) as meter:
+            for block in range(2):
+                for case in ("a/case", "static"):
+                    rows += to_rows(case, block, 0, meter, self._readings(meter), 4)
+        if meter.quantity == "time" or meter.whole_run:
+            return
+        windows = pd.DataFrame([asdict(row) for row in rows])
+        record = summarise_windows(
+            windows, "a/case", "static", macs_mean=1.0, macs_full=2.0, energy_meters=[meter.name]
+        )
+        if record["energy_j_per_sample"] is None:
+            reasons = {row.missing for row in rows if row.case == "a/case" and row.missing}
+            why = record["energy_j_per_sample_missing"]
+            assert reasons & set(why.split("; ")), f"{why}: give a component 'total', or joules of one kind"
+        else:
+            assert (record["energy_meter"], record["energy_scope"]) == (meter.name, meter.scope)
 
 
 def _must_raise(call: object, what: str) -> None:

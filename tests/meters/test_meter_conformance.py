@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from adaptbench.errors import MeterError
 from adaptbench.meters.base import Meter
 from adaptbench.meters.clock import ClockMeter
 from adaptbench.meters.reading import Found, Missing, Reading
@@ -12,6 +13,7 @@ class Honest(Meter):
     """A plug-in author's first meter."""
 
     name = "honest"
+    scope = "device"
     total = 0.0
 
     def probe(self):
@@ -74,6 +76,51 @@ class Named(Honest):
     name = "My Meter"
 
 
+class Undeclared(Honest):
+    scope = ""
+
+
+class Overwritten(Honest):
+    def describe(self):
+        return {"found": True, "reason": None, "quantity": "power"}
+
+
+class Elsewhere(Honest):
+    scope = "machine"
+
+
+class Clock(Honest):
+    quantity, scope = "time", ""
+
+    def end(self, mark, work):
+        return [Reading("clock", 1.0, self._clock() - mark, "measured: counter")]
+
+
+class Parts(Honest):
+    """A measured part and a modelled one, to be added up by nobody."""
+
+    def end(self, mark, work):
+        seconds = self._clock() - mark
+        return [
+            Reading("board", 1.0, seconds, "measured: counter", "device"),
+            Reading("ram", 1.0, seconds, "modelled: 5 W", "device"),
+        ]
+
+
+class Summed(Parts):
+    def end(self, mark, work):
+        return [*super().end(mark, work), Reading("total", 2.0, 1.0, "modelled: counter and 5 W", "device")]
+
+
+class Once(Honest):
+    """Joules in one window of two."""
+
+    def end(self, mark, work):
+        self.total += 1
+        energy = 1.0 if self.total % 2 else Missing("every second window")
+        return [Reading("board", energy, self._clock() - mark, "measured: counter" if self.total % 2 else "", "device")]
+
+
 def faulty(meter):
     return type("Case", (MeterConformance,), {"make": lambda self: meter()})()
 
@@ -89,11 +136,31 @@ def faulty(meter):
         (Reasonless, "it_describes_itself"),
         (Fickle, "two_windows_have_the_same_components"),
         (Named, "it_has_a_name"),
+        (Undeclared, "it_declares_what_it_measures"),
+        (Overwritten, "it_declares_what_it_measures"),
+        (Elsewhere, "readings_say_where_they_come_from"),
+        (Clock, "readings_say_where_they_come_from"),
+        (Parts, "its_joules_reach_the_summary"),
     ],
 )
 def test_each_fault_is_caught_by_its_check(meter, check):
     with pytest.raises(AssertionError):
         getattr(faulty(meter), f"test_{check}")()
+
+
+@pytest.mark.parametrize("meter", [Honest, Summed, Once])
+def test_joules_of_one_kind_reach_the_summary(meter):
+    faulty(meter).test_its_joules_reach_the_summary()
+
+
+@pytest.mark.parametrize("joules", [-1.0, float("nan"), float("inf")])
+def test_impossible_joules_are_an_error_of_the_meter(joules):
+    class Impossible(Honest):
+        def end(self, mark, work):
+            return [Reading("board", joules, self._clock() - mark, "measured: counter", "device")]
+
+    with pytest.raises(MeterError, match="is no energy"):
+        faulty(Impossible).test_missing_is_never_zero()
 
 
 def test_a_meter_that_fails_to_open_is_closed():
@@ -124,8 +191,8 @@ def test_a_sensor_that_is_missing_passes_too():
 def test_the_registry_s_meters_are_meters():
     from adaptbench.registry import METERS
 
-    for name in ("clock", "modelled", "nvml", "codecarbon"):
-        made = METERS.load(name)()
+    for entry in METERS:
+        made = METERS.load(entry.name)()
         assert isinstance(made, Meter)
-        assert made.name == name
+        assert made.name == entry.name
     assert ClockMeter.quantity == "time"

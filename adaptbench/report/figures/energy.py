@@ -9,6 +9,7 @@ from adaptbench.report.figures import svg
 from adaptbench.report.figures.parts import KIND_COLOURS, Figure, Panel, errors, kind_legend, row_titles
 from adaptbench.report.tables import Builder, Cell, Column, Table, unit_cell
 from adaptbench.report.view import Record, Subject, View
+from adaptbench.results import timing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -145,8 +146,10 @@ def idle_table(view: View) -> Table | None:
         Column("provenance", numeric=False),
     ]
     table = Builder("table-idle", "Idle device", columns)
+    declared = view.manifest.get("meters") or {}
+    clocks = {timing.CLOCK, *(name for name, meter in declared.items() if meter.get("quantity") == "time")}
     for (meter, component), group in rows.groupby(["meter", "component"], sort=True, dropna=False):
-        if str(component) != "clock":
+        if group["energy_j"].notna().any() or str(meter) not in clocks:
             table.add(
                 str(meter),
                 str(component),

@@ -1,0 +1,193 @@
+"""Meters: what they are told, what they cannot have read, and where their joules go."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from wattmeter import Broken, Halves, Renamed, Second, Wattmeter, plug_in
+
+from adaptbench.bench.runner import run_suite
+from adaptbench.bench.suite import load_suite
+from adaptbench.errors import SuiteError, UsageError
+from adaptbench.meters.codecarbon import CodeCarbonMeter
+from adaptbench.meters.modelled import ModelledMeter
+from adaptbench.meters.reading import Work
+from adaptbench.meters.rows import to_rows
+from adaptbench.report.page import run_page
+from adaptbench.results.gate import compare
+from adaptbench.results.gate_selftest import selftest
+from adaptbench.results.store import Run
+from adaptbench.results.timing import blocks, missing_reason, summarise_windows
+
+SUITE = """
+data: digits
+models: [softmax-threshold]
+references: [static]
+limit: 16
+measure: {{batch_sizes: [8], meters: [{meters}], blocks: 6, window_s: 0.001, warmup_s: 0, samples: 8{more}}}
+gate:
+  energy_j_per_sample: {{increase: 3 %}}
+"""
+
+
+def suite(folder: Path, meters: str, more: str = "") -> str:
+    path = folder / "plugged.yaml"
+    path.write_text(SUITE.format(meters=meters, more=more and f", {more}"), encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def plugged(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("plugged")
+    with pytest.MonkeyPatch.context() as patch:
+        plug_in(patch, Wattmeter, Second)
+        return run_suite(suite(folder, "modelled, clock, wattmeter, second"), out=folder / "run", command="adaptbench")
+
+
+@pytest.mark.case("own")
+def test_a_plug_in_s_joules_reach_the_summary(plugged: Run) -> None:
+    """Joules of a third-party meter were dropped for a fixed list of names; the first that measures is taken."""
+    timed = [case for case in plugged.cases if case["batch_size"]]
+    assert timed
+    for case in timed:
+        found = (case["energy_meter"], case["energy_provenance"], case["energy_scope"])
+        assert found == ("wattmeter", "measured: socket", "machine")
+        rows = plugged.windows([case["case"]]).query("meter == 'wattmeter' and block == 0")
+        assert case["energy_j_per_sample"] == pytest.approx(rows["energy_j"].sum() / rows["n_samples"].iloc[0], rel=0.3)
+        assert case["realised_saving_energy"] is not None
+    declared = plugged.manifest["meters"]
+    assert {name: meter["quantity"] for name, meter in declared.items()} == {
+        "modelled": "energy",
+        "clock": "time",
+        "wattmeter": "energy",
+        "second": "energy",
+    }
+    said = " ".join(plugged.manifest["notes"])
+    assert "from wattmeter" in said
+    assert "modelled, second answered too" in said
+
+
+@pytest.mark.case("own")
+def test_a_plug_in_s_joules_reach_the_page_and_the_gate(plugged: Run) -> None:
+    """The page said that no energy was measured; it shows the plug-in's, and the gate alarms on them."""
+    page = run_page(plugged)
+    assert "Energy was measured by wattmeter" in page
+    assert "fig-energy-measured" in page
+    assert compare(plugged, plugged, plugged.manifest["gate"]).exit_code == 0
+    fault = next(one for one in selftest(plugged) if one.fault.endswith("joules"))
+    assert fault.caught, fault.reason
+
+
+@pytest.mark.case("own")
+def test_measured_and_modelled_parts_are_not_added_up() -> None:
+    """A meter with a measured and a modelled component was summed and told as measured; it has no sum, and says why."""
+    with Halves().on() as meter:
+        readings = [meter.end(meter.begin(), Work(1, 1, 1)) for _ in range(3)]
+        rows = [asdict(row) for b, found in enumerate(readings) for row in to_rows("a", b, 0, meter, found, 1)]
+    frame = pd.DataFrame(rows)
+    assert blocks(frame, "a", "halves") is None
+    assert "in part measured (cpu), in part modelled (board)" in missing_reason(frame, "a", "halves")
+
+
+@pytest.mark.case("own")
+def test_equal_runs_have_equal_modelled_joules() -> None:
+    """How often a window repeats its work changed the 15th digit of modelled joules; equal work, equal records."""
+    case, static = Work(1_234_567, 98_765, 7), Work(7_654_321, 123_457, 7)
+    records = []
+    for calls in (1, 3, 7, 11, 12_345, 999_983):
+        with ModelledMeter().on() as meter:
+            rows = [
+                asdict(row)
+                for block in range(6)
+                for name, work in (("a", case * calls), ("static", static * calls))
+                for row in to_rows(name, block, 0, meter, meter.end(meter.begin(), work), work.samples)
+            ]
+        records.append(
+            summarise_windows(
+                pd.DataFrame(rows), "a", "static", macs_mean=1.0, macs_full=2.0, energy_meters=["modelled"]
+            )
+        )
+    assert records[0]["energy_j_per_sample"] == pytest.approx((4.6 * case.macs + 160 * case.bytes) / 7 * 1e-12)
+    assert all(record == records[0] for record in records)
+
+
+@pytest.mark.case("own")
+def test_a_suite_with_whole_run_meters_only_says_so(tmp_path: Path) -> None:
+    """ "No energy meter was asked for" stood beside a suite that asked for CodeCarbon; it reads the whole run."""
+    run = run_suite(suite(tmp_path, "clock, codecarbon", "country: FRA"), out=tmp_path / "run")
+    timed = next(case for case in run.cases if case["batch_size"])
+    assert timed["energy_j_per_sample_missing"] == "codecarbon: of the whole run, not of single cases"
+
+
+@pytest.mark.case("https://github.com/mlco2/codecarbon/issues/1223")
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("country: USA, region: Nowhere", "no region 'Nowhere' of USA"),
+        ("country: DEU, region: Bavaria", "no region 'Bavaria' of DEU"),
+        ("country: SWE, region: SE9", "no region 'SE9'"),
+        ("country: DEX", "no country 'DEX'"),
+        ("country: FRA, grid_g_per_kwh: -5", "greater than or equal to 0"),
+        ("country: FRA, grid_g_per_kwh: .nan", "grid_g_per_kwh"),
+        ("country: FRA, grid_g_per_kwh: .inf", "grid_g_per_kwh"),
+        ("country: FRA, grid_g_per_kwh: true", "grid_g_per_kwh"),
+        ("", "no country is given"),
+    ],
+)
+def test_an_unknown_place_is_an_error_of_the_suite(tmp_path: Path, place: str, said: str) -> None:
+    """An unknown region became the country's average with its name still in the record; it is refused when read."""
+    with pytest.raises(SuiteError, match=said) as caught:
+        load_suite(suite(tmp_path, "clock, codecarbon", place))
+    assert "plugged.yaml, line 6" in str(caught.value)
+
+
+@pytest.mark.case("https://github.com/mlco2/codecarbon/issues/1223")
+@pytest.mark.parametrize("factor", [-5.0, float("nan"), float("inf"), True, "100"])
+def test_a_grid_factor_that_cannot_be_is_refused(factor: object) -> None:
+    """A factor of −5 or NaN fell back to the country's; it is an error."""
+    with pytest.raises(UsageError, match="is no carbon intensity"):
+        CodeCarbonMeter("FRA", grid_g_per_kwh=factor)  # type: ignore[arg-type]
+
+
+@pytest.mark.case("https://github.com/mlco2/codecarbon/issues/1223")
+def test_a_grid_without_carbon_gives_zero_grams() -> None:
+    """0 g a kWh gave null; it gives 0 kg, and a region's factor is the region's."""
+    with CodeCarbonMeter("FRA", grid_g_per_kwh=0).on("cpu") as meter, meter.window():
+        sum(number * number for number in range(500_000))
+    told = meter.describe()
+    assert (told["grid_g_per_kwh"], told["co2e_kg"], told["grid_source"]) == (0.0, 0.0, "given")
+    with CodeCarbonMeter("USA", region="California").on("cpu") as meter:
+        assert 100 < meter.describe()["grid_g_per_kwh"] < 300
+        assert "California" in meter.describe()["grid_source"]
+
+
+@pytest.mark.case("own")
+@pytest.mark.parametrize("more", ["country: FRA", "region: x", "grid_g_per_kwh: 5"])
+def test_a_setting_that_no_meter_takes_is_refused(tmp_path: Path, more: str) -> None:
+    """A country beside meters that have no use for one was accepted and ignored."""
+    with pytest.raises(SuiteError, match="no meter of this suite takes"):
+        load_suite(suite(tmp_path, "clock, modelled", more))
+
+
+@pytest.mark.case("own")
+def test_a_meter_named_twice_or_otherwise_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows of a meter under another name, or twice under one, could not be told apart."""
+    plug_in(monkeypatch, alias=Renamed)
+    with pytest.raises(SuiteError, match="calls itself 'someone-else'"):
+        load_suite(suite(tmp_path, "clock, alias"))
+    with pytest.raises(SuiteError, match="'clock' stands twice"):
+        load_suite(suite(tmp_path, "clock, clock"))
+
+
+@pytest.mark.case("own")
+def test_an_error_of_a_plug_in_is_told_as_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An OSError of a meter was told as one of the measured work; the meter is named."""
+    plug_in(monkeypatch, Broken)
+    run = run_suite(suite(tmp_path, "clock, broken"), out=tmp_path / "run")
+    timed = [case for case in run.cases if case["batch_size"]]
+    assert timed
+    for case in timed:
+        assert "the meter 'broken' failed: OSError: the cable is out." in case["energy_j_per_sample_missing"]
