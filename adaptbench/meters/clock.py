@@ -76,4 +76,7 @@ class ClockMeter(Meter):
         """One reading, component "clock", its energy missing."""
         self._need_open()
         self._synchronise()
-        return [Reading("clock", _NO_ENERGY, self._clock() - float(mark))]
+        seconds = self._clock() - float(mark)
+        if seconds <= 0:
+            return [Reading("clock", Missing(f"the clock did not go on: {seconds:g} s in the window"), 0.0)]
+        return [Reading("clock", _NO_ENERGY, seconds)]

@@ -160,7 +160,7 @@ class CodeCarbonMeter(Meter):
         """A reading each for "cpu", "ram" and, where there is one or the run is on one, "gpu"; scope "machine"."""
         self._need_open()
         start_s, tracker = mark
-        duration_s = self._clock() - start_s
+        duration_s = max(0.0, self._clock() - start_s)
         if tracker is None:
             missing = self._missing or Missing(f"CodeCarbon did not start: {self._last_message()}")
             return [Reading(part, missing, duration_s, "", "machine") for part in self._components]

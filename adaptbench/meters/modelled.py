@@ -42,6 +42,12 @@ class Coefficients:
             value = getattr(self, field)
             if not math.isfinite(value) or value < 0:
                 raise UsageError(f"{field}: {value} is no energy.", todo="Give picojoules, 0 or more.")
+        if self.pj_per_mac == self.pj_per_byte == 0:
+            raise UsageError(
+                f"the coefficients '{self.name}' cost nothing.",
+                why="Every model would take 0 J, which is no figure.",
+                todo="Give picojoules above 0 a MAC, a byte or both.",
+            )
 
 
 TABLES: dict[str, Coefficients] = {
@@ -155,7 +161,10 @@ class ModelledMeter(Meter):
         if work.macs is None:
             return Missing("no MACs were counted for this window")
         table = self.coefficients
-        return (table.pj_per_mac * work.macs + table.pj_per_byte * (work.bytes or 0)) * _PICO
+        joules = (table.pj_per_mac * work.macs + table.pj_per_byte * (work.bytes or 0)) * _PICO
+        if not math.isfinite(joules):
+            return Missing(f"the formula gives {joules} J: the coefficients are too large")
+        return joules
 
     def _window_j(self, work: Work) -> float | Missing:
         """The same, equal to the last digit a sample however often a window repeats its calls."""
@@ -183,7 +192,7 @@ class ModelledMeter(Meter):
         self._need_open()
         energy = self._window_j(work)
         provenance = "" if isinstance(energy, Missing) else self.provenance(work)
-        return [Reading("total", energy, self._clock() - float(mark), provenance, "process")]
+        return [Reading("total", energy, max(0.0, self._clock() - float(mark)), provenance, "process")]
 
 
 def _lookup(name: str) -> Coefficients:

@@ -12,7 +12,7 @@ from adaptbench.meters.base import Clock, Mark, Meter
 from adaptbench.meters.nvml_counter import Counter, joules
 from adaptbench.meters.nvml_device import Driver, Gpu, throttle_reasons
 from adaptbench.meters.nvml_poll import Poller, ProcessPoller, Sample, integrate
-from adaptbench.meters.reading import Found, Missing, Reading, Work
+from adaptbench.meters.reading import Found, Missing, Reading, Work, possible
 
 COUNTER = "measured: NVML total-energy counter"
 INSTANT = "measured: NVML instant power, integrated"
@@ -23,6 +23,7 @@ _LEAST_AVERAGED_S = 10.0  # the average is of the last second: half of it is the
 _LEAST_TICKS = 50
 _MOST_DRIFT_C = 5
 _MOST_DISAGREEMENT = 0.05
+_MOST_OVERSHOOT = 2.0  # times the limit, of one power sample: boards overshoot for some ms, and their sensors average
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,10 @@ class _Mark:
     at_s: float
     energy_mj: int | Missing | None
     temperature_c: int | None
+
+
+def _can_be(sample: Sample, limit_w: float | None) -> bool:
+    return sample.power_mw is None or limit_w is None or sample.power_mw / 1000 <= _MOST_OVERSHOOT * limit_w
 
 
 def torch_uuid(index: int) -> str | Missing:
@@ -54,7 +59,10 @@ class NvmlMeter(Meter):
 
     Flags: ``gpu-shared`` (MIG: the reading is of the whole board), ``foreign`` (other processes compute on it),
     ``throttled``, ``temperature`` (drift above 5 °C in the window), ``few-ticks`` (below 50), ``sources-disagree``
-    (counter and power differ by more than 5 %).
+    (counter and power differ by more than 5 %), ``impossible-power`` (samples above twice the limit were left out),
+    ``unbounded`` (neither a power limit nor the other source to hold the joules against).
+
+    Joules that the board cannot have drawn, by its power limit, are missing: a counter may leap.
 
     Args:
         clock: monotonic seconds; with the default poller it must be ``time.perf_counter``.
@@ -86,6 +94,7 @@ class NvmlMeter(Meter):
         self._component = "gpu0"
         self._source = ""
         self._tick_s: float | None = None
+        self._limit_w: float | None = None
         self._details: dict[str, Any] = {}
 
     @property
@@ -147,13 +156,13 @@ class NvmlMeter(Meter):
         gpu = uuid if isinstance(uuid, Missing) else driver.find(uuid)
         if isinstance(gpu, Missing):
             return gpu
-        self._gpu = gpu
+        self._gpu, self._limit_w = gpu, driver.power_limit_w(gpu)
         self._details = {
             "gpu": gpu.name,
             "uuid": gpu.uuid,
             "mig": gpu.mig,
             "driver": driver.version(),
-            "power_limit_w": driver.power_limit_w(gpu),
+            "power_limit_w": self._limit_w,
             "persistence": driver.persistence(gpu),
             "sm_mhz": driver.clock_mhz(gpu, "SM"),
             "memory_mhz": driver.clock_mhz(gpu, "MEM"),
@@ -202,21 +211,40 @@ class NvmlMeter(Meter):
         # Asked before the edge is waited for: an idle GPU has no reason to throttle any more.
         bits, flags = self._conditions(self._driver, self._gpu, mark)
         energy, end_s = self._counted(mark, stopped)
+        duration_s = end_s - mark.at_s
+        if duration_s <= 0:
+            back = Missing(f"lost: the clock went back by {-duration_s:g} s in the window", kind="lost")
+            return [Reading(self._component, back, 0.0, "", "device", tuple(flags))]
         samples = self._poller.between(mark.at_s, end_s) if self._polling else []
         for sample in samples:
             bits |= sample.reasons or 0
         if reasons := throttle_reasons(bits):
             flags.append("throttled")
             self._details["throttled_by"] = sorted({*self._details.get("throttled_by", []), *reasons})
-        polled = self._integral(samples, mark.at_s, end_s)
+        limit_w = self._limit(self._driver, self._gpu)
+        believed = [one for one in samples if _can_be(one, limit_w)]
+        polled = self._integral(believed, mark.at_s, end_s)
         if self._source != COUNTER:
             energy = polled
-        elif self._disagree(energy, polled, end_s - mark.at_s):
+            if len(believed) < len(samples):
+                flags.append("impossible-power")
+        if limit_w is not None and not isinstance(energy, Missing):
+            edge_s = self._tick_s or self._poller.period_s
+            energy = possible(energy, duration_s, limit_w, edge_s, "this board")
+        agree = self._agree(energy, polled, duration_s) if self._source == COUNTER else None
+        if agree is False:
             flags.append("sources-disagree")
-        if ((end_s - mark.at_s) / self._tick_s if self._tick_s else len(samples)) < _LEAST_TICKS:
+        if limit_w is None and agree is None:
+            flags.append("unbounded")
+        if (duration_s / self._tick_s if self._tick_s else len(samples)) < _LEAST_TICKS:
             flags.append("few-ticks")
         provenance = "" if isinstance(energy, Missing) else self._source
-        return [Reading(self._component, energy, end_s - mark.at_s, provenance, "device", tuple(flags))]
+        return [Reading(self._component, energy, duration_s, provenance, "device", tuple(flags))]
+
+    def _limit(self, driver: Driver, gpu: Gpu) -> float | None:
+        """Watts: the limit at `open` or the present one, whichever is higher; somebody may have moved it."""
+        known = [one for one in (self._limit_w, driver.power_limit_w(gpu)) if one is not None]
+        return max(known, default=None)
 
     def _conditions(self, driver: Driver, gpu: Gpu, mark: _Mark) -> tuple[int, list[str]]:
         """(throttle bits, flags) at the end of the work."""
@@ -252,17 +280,18 @@ class NvmlMeter(Meter):
             return Missing("lost: the GPU reports 0 W", kind="lost")
         return energy
 
-    def _disagree(self, counter: float | Missing, polled: float | Missing, duration_s: float) -> bool:
+    def _agree(self, counter: float | Missing, polled: float | Missing, duration_s: float) -> bool | None:
+        """Whether the two sources do; None where they cannot be held against each other."""
         if isinstance(counter, Missing) or isinstance(polled, Missing):
-            return False
+            return None
         # An averaged figure lags by about a second: in a short window it is no check.
         if self._details.get("power") != "instant" and duration_s < _LEAST_AVERAGED_S:
-            return False
+            return None
         worst = self._details.get("power_over_counter")
         ratio = polled / counter
         if worst is None or abs(ratio - 1) > abs(worst - 1):
             self._details["power_over_counter"] = ratio
-        return abs(ratio - 1) > _MOST_DISAGREEMENT
+        return abs(ratio - 1) <= _MOST_DISAGREEMENT
 
     def _close(self) -> None:
         if self._polling:

@@ -23,6 +23,10 @@ _REASONS = {
 }
 
 
+_U32, _U64 = 2**32 - 1, 2**64 - 1  # NVML_VALUE_NOT_AVAILABLE: -1 in an unsigned field
+_NO_VALUE = Missing("lost: the driver gives its mark for 'not available' as the value", kind="lost")
+
+
 def throttle_reasons(bits: int) -> list[str]:
     """Names of the reasons that slow a GPU down; idling and clocks that the user set are none."""
     known = [name for bit, name in _REASONS.items() if bits & bit]
@@ -152,16 +156,19 @@ class Driver:
     def energy_mj(self, gpu: Gpu) -> int | Missing:
         """The total-energy counter, millijoules since the driver was loaded."""
         answer: int | Missing = self.ask("nvmlDeviceGetTotalEnergyConsumption", gpu.handle)
-        return answer
+        return _NO_VALUE if answer == _U64 else answer
 
     def power_mw(self, gpu: Gpu) -> tuple[int, bool] | Missing:
         """(milliwatts, instantaneous): the instant field where the driver has it, else the board's usual figure."""
         field = getattr(self._binding, "NVML_FI_DEV_POWER_INSTANT", None)
         values = None if field is None else self.ask("nvmlDeviceGetFieldValues", gpu.handle, [field])
         if values is not None and not isinstance(values, Missing) and values[0].nvmlReturn == 0:
-            return int(values[0].value.uiVal), True
+            instant = int(values[0].value.uiVal)
+            return _NO_VALUE if instant == _U32 else (instant, True)
         usual = self.ask("nvmlDeviceGetPowerUsage", gpu.handle)
-        return usual if isinstance(usual, Missing) else (int(usual), False)
+        if isinstance(usual, Missing):
+            return usual
+        return _NO_VALUE if usual == _U32 else (int(usual), False)
 
     def temperature_c(self, gpu: Gpu) -> int | None:
         """Of the chip."""
@@ -179,9 +186,9 @@ class Driver:
         return self._first(gpu, ("nvmlDeviceGetClockInfo", getattr(self._binding, f"NVML_CLOCK_{kind}")))
 
     def power_limit_w(self, gpu: Gpu) -> float | None:
-        """The limit in force."""
+        """The limit in force; None where the driver has none, or gives 0 for it."""
         answer = self._first(gpu, ("nvmlDeviceGetEnforcedPowerLimit",))
-        return None if answer is None else answer / 1000
+        return answer / 1000 if answer and answer != _U32 else None
 
     def persistence(self, gpu: Gpu) -> bool | None:
         """Whether the driver stays loaded between uses."""

@@ -47,6 +47,8 @@ def to_rows(
     rows = []
     for reading in readings:
         energy = reading.energy_j
+        if not isinstance(energy, Missing) and reading.provenance.startswith("measured") and not reading.duration_s:
+            energy = Missing(f"{energy:g} J in a window of no length, which is no measurement")
         flags = reading.flags
         answered = meter.quantity == "time" or not isinstance(energy, Missing)
         if answered and reading.duration_s < meter.min_window_s:
@@ -61,7 +63,7 @@ def to_rows(
                 None if isinstance(energy, Missing) else energy,
                 reading.duration_s,
                 n_samples,
-                reading.provenance,
+                "" if isinstance(energy, Missing) else reading.provenance,
                 reading.scope,
                 ",".join(dict.fromkeys(flags)),
                 energy.reason if isinstance(energy, Missing) else None,

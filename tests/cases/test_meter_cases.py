@@ -12,9 +12,11 @@ from wattmeter import Broken, Halves, Renamed, Second, Wattmeter, plug_in
 from adaptbench.bench.runner import run_suite
 from adaptbench.bench.suite import load_suite
 from adaptbench.errors import SuiteError, UsageError
+from adaptbench.meters import codecarbon
+from adaptbench.meters.clock import ClockMeter
 from adaptbench.meters.codecarbon import CodeCarbonMeter
 from adaptbench.meters.modelled import ModelledMeter
-from adaptbench.meters.reading import Work
+from adaptbench.meters.reading import Missing, Reading, Work
 from adaptbench.meters.rows import to_rows
 from adaptbench.report.page import run_page
 from adaptbench.results.gate import compare
@@ -191,3 +193,47 @@ def test_an_error_of_a_plug_in_is_told_as_its_own(tmp_path: Path, monkeypatch: p
     assert timed
     for case in timed:
         assert "the meter 'broken' failed: OSError: the cable is out." in case["energy_j_per_sample_missing"]
+
+
+@pytest.mark.case("own")
+@pytest.mark.parametrize("later", [0.0, -0.5])
+def test_a_clock_that_does_not_go_on_gives_no_seconds(later: float) -> None:
+    """A clock that stood or went back ended the run with an error about the window; its window has no value."""
+    now = [100.0]
+    with ClockMeter(clock=lambda: now[0]).on() as clock, ModelledMeter(clock=lambda: now[0]).on() as modelled:
+        marks = clock.begin(), modelled.begin()
+        now[0] += later
+        work = Work(1000, 0, 1)
+        rows = to_rows("a", 0, 0, clock, clock.end(marks[0], work), 1)
+        rows += to_rows("a", 0, 0, modelled, modelled.end(marks[1], work), 1)
+    frame = pd.DataFrame([asdict(row) for row in rows])
+    assert blocks(frame, "a", "clock") is None
+    assert "did not go on" in missing_reason(frame, "a", "clock")
+    assert blocks(frame, "a", "modelled") is not None
+
+
+@pytest.mark.case("own")
+def test_sensed_joules_in_no_time_are_missing() -> None:
+    """Joules over a window of no length stood as measured; no power gives them."""
+    reading = Reading("board", 1.0, 0.0, "measured: socket", "machine")
+    (row,) = to_rows("a", 0, 0, Wattmeter(), [reading], 1)
+    assert row.energy_j is None
+    assert "no length" in str(row.missing)
+
+
+@pytest.mark.case("own")
+@pytest.mark.parametrize("kwh", [float("nan"), float("inf"), -1e-3, 0.0, 1.0])
+def test_impossible_joules_of_codecarbon_are_missing(kwh: float) -> None:
+    """NaN of CodeCarbon ended the run; what no machine can have drawn (1 kWh in 10 s) is missing with the reason."""
+    reading = codecarbon._reading("cpu", kwh, 10.0, {"cpu": "measured: RAPL"})
+    assert isinstance(reading.energy_j, Missing)
+    assert "kWh" in reading.energy_j.reason or "draws 100000 W at most" in reading.energy_j.reason
+
+
+@pytest.mark.case("own")
+def test_a_formula_that_overflows_or_costs_nothing_has_no_joules() -> None:
+    """Coefficients of 1e308 ended the run in its first window, and 0 gave figures of 0 J; both are said."""
+    found = ModelledMeter(pj_per_mac=1e308, source="x").energy_j(Work(10**9, 0, 1))
+    assert isinstance(found, Missing)
+    with pytest.raises(UsageError, match="cost nothing"):
+        ModelledMeter(pj_per_mac=0.0, pj_per_byte=0.0, source="x")

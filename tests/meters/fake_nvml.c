@@ -28,6 +28,7 @@ typedef struct {
     uint64_t reasons;
     uint32_t n_pids, pids[PIDS];
     double power_scale; /* what the power sensor makes of the truth */
+    double limit_w;     /* 0: the driver knows none */
 } board_t;
 
 typedef struct {
@@ -193,7 +194,8 @@ int nvmlDeviceGetClockInfo(void *handle, unsigned type, unsigned *mhz) {
 }
 int nvmlDeviceGetEnforcedPowerLimit(void *handle, unsigned *milliwatts) {
     BOARD(handle);
-    *milliwatts = 350000;
+    if (b->limit_w == 0) return NOT_SUPPORTED;
+    *milliwatts = (unsigned)(b->limit_w * 1000);
     return SUCCESS;
 }
 

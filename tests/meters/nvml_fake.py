@@ -32,6 +32,7 @@ class Board(c.Structure):
         ("n_pids", c.c_uint32),
         ("pids", c.c_uint32 * 4),
         ("power_scale", c.c_double),
+        ("limit_w", c.c_double),
     ]
 
 
@@ -53,7 +54,7 @@ def fill(state: State, *, watts=(100.0, 300.0)) -> State:
         board = state.board[i]
         board.uuid, board.mig_uuid = f"GPU-{i}{i}AA-bb".encode(), f"MIG-{i}{i}cc-dd".encode()
         board.watts, board.joules, board.power_scale, board.temperature_c, board.sm_mhz = power, 5000.0, 1.0, 50, 1400
-        board.mig = -1
+        board.mig, board.limit_w = -1, 350.0
     return state
 
 

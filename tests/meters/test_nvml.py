@@ -211,6 +211,102 @@ def test_a_counter_that_goes_back_is_missing(fake, meter, board):
     assert "reset" in read(fake, meter, during=reset).energy_j.reason
 
 
+@pytest.mark.case("https://github.com/ml-energy/zeus/issues/113")
+@pytest.mark.parametrize(("leap_j", "missing"), [(1e6, True), (2000.0, True), (300.0, False)])
+def test_a_counter_that_leaps_beyond_the_power_limit_is_missing(fake, meter, board, leap_j, missing):
+    """350 W over 6 s and two ticks, and a tenth for the sensor's gain: 2.4 kJ at most, 1.8 of them drawn."""
+
+    def leap():
+        board.offset_mj += int(leap_j * 1000)
+
+    reading = read(fake, meter, during=leap)
+    assert isinstance(reading.energy_j, Missing) is missing
+    if missing:
+        assert (reading.energy_j.kind, reading.provenance) == ("lost", "")
+        assert "this board draws 350 W at most" in reading.energy_j.reason
+    else:
+        assert "sources-disagree" in reading.flags
+    assert read(fake, meter).energy_j == pytest.approx(1800, rel=0.02), "the next window is whole again"
+
+
+@pytest.mark.parametrize("seconds", [0.05, 0.2, 0.55, 6.0])
+def test_full_power_is_never_taken_for_a_leap(fake, board, seconds):
+    """Edges come late by up to a tick: the bound allows for it in windows of few ticks, too."""
+    board.watts = 350.0
+    with meter_on(fake).on("cuda:0") as meter:
+        reading = read(fake, meter, seconds=seconds)
+    assert reading.energy_j / reading.duration_s == pytest.approx(350, rel=0.01)
+
+
+def test_a_limit_that_was_raised_in_mid_run_counts(fake, meter, board):
+    def raise_it():
+        board.limit_w, board.watts = 700.0, 690.0
+
+    assert read(fake, meter, during=raise_it).energy_j == pytest.approx(3 * 300 + 3 * 690, rel=0.03)
+
+
+@pytest.mark.parametrize(("cross_check", "flag"), [(True, "sources-disagree"), (False, "unbounded")])
+def test_without_a_known_limit_a_leap_is_flagged(fake, board, cross_check, flag):
+    board.limit_w = 0
+
+    def leap():
+        board.offset_mj += 10**9
+
+    with meter_on(fake, cross_check=cross_check).on("cuda:0") as meter:
+        assert meter.describe()["power_limit_w"] is None
+        calm = read(fake, meter)
+        reading = read(fake, meter, during=leap)
+    assert flag in reading.flags
+    assert ("unbounded" in calm.flags) is (not cross_check), "nothing holds these joules"
+
+
+@pytest.mark.parametrize(("counter_error", "flagged"), [(0, False), (UNSUPPORTED, True)])
+def test_power_samples_above_the_limit_are_left_out(fake, board, counter_error, flagged):
+    board.counter_error = counter_error
+
+    def spike():
+        board.power_scale = 1e4
+        fake.run(0.05)
+        board.power_scale = 1.0
+
+    with meter_on(fake).on("cuda:0") as meter:
+        reading = read(fake, meter, during=spike)
+    assert reading.energy_j == pytest.approx(300 * reading.duration_s, rel=5e-3)
+    assert ("impossible-power" in reading.flags) is flagged
+    assert "sources-disagree" not in reading.flags
+
+
+def test_power_above_the_limit_throughout_is_missing(fake, board):
+    board.counter_error = UNSUPPORTED
+    with meter_on(fake).on("cuda:0") as meter:
+        board.power_scale = 1.5
+        assert "draws 350 W at most" in read(fake, meter).energy_j.reason
+        board.power_scale = 10
+        assert "no samples" in read(fake, meter).energy_j.reason
+
+
+def test_the_driver_s_mark_for_no_value_is_no_value(fake, board):
+    board.counter_error, board.watts = UNSUPPORTED, (2**32 - 1) / 1000
+    driver = Driver.connect()
+    gpu = driver.find("11aa-bb")
+    assert "not available" in driver.power_mw(gpu).reason
+    driver.close()
+
+
+def test_a_clock_that_goes_back_gives_no_joules(fake):
+    back = iter([])
+
+    def clock():
+        return next(back, fake.clock())
+
+    with meter_on(fake, clock=clock).on("cuda:0") as meter:
+        mark = meter.begin()
+        back = iter([0.0] * 10**6)
+        (reading,) = meter.end(mark, NO_WORK)
+    assert "went back" in reading.energy_j.reason
+    assert reading.duration_s == 0
+
+
 def test_mig_readings_are_of_the_whole_board(fake, board):
     board.mig = 1
     with meter_on(fake).on("cuda:0") as meter:
