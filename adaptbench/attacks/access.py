@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from adaptbench.adaptive import AdaptiveModel
+from adaptbench.attacks.ranges import Queries
 from adaptbench.errors import CapabilityError
 
 CHUNK = 256
@@ -24,7 +24,7 @@ class BlackBox:
     """
 
     name: ClassVar[str] = "black-box"
-    queries: Annotated[int, Field(ge=2)] = 500
+    queries: Queries = 500
 
 
 @dataclass(frozen=True, slots=True)

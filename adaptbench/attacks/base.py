@@ -208,6 +208,7 @@ class Attack(ABC):
             raise DomainError(
                 f"{len(x)} pictures were given with {len(y)} labels and {len(ids)} ids.", todo="Give one of each."
             )
+        self._check_labels(model, y)
         started = self.clock()
         with untouched(model), torch.inference_mode(False), torch.enable_grad(), ClosedClamp():
             clean = to_bytes(x)
@@ -228,6 +229,20 @@ class Attack(ABC):
             details["outside_constraint"] = outside
         queries = None if found.queries is None else found.queries.cpu()
         return Crafted(found.x_adv.cpu(), linf, l2, queries, self.clock() - started, details)
+
+    @staticmethod
+    def _check_labels(model: AdaptiveModel, y: Tensor) -> None:
+        if y.ndim != 1 or y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
+            raise DomainError(
+                f"labels are {str(y.dtype).removeprefix('torch.')} of shape {tuple(y.shape)}.",
+                why="One-hot, soft or fractional labels are none of the classes.",
+                todo="Give int64 labels of shape (N,), such as y.argmax(1).",
+            )
+        if len(y) and not (int(y.min()) >= 0 and int(y.max()) < model.n_classes):
+            raise DomainError(
+                f"labels go from {int(y.min())} to {int(y.max())}; the model's classes are 0 … {model.n_classes - 1}.",
+                todo="Give labels of the data that the model was trained for.",
+            )
 
     def __call__(self, model: AdaptiveModel) -> Callable[..., Tensor]:
         """As torchattacks has it: ``attack(model)(x, y)`` → attacked pictures, float in [0, 1] on x's device."""

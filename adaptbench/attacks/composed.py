@@ -15,9 +15,10 @@ from adaptbench.attacks.engine import Optimiser
 from adaptbench.attacks.objectives import GradientObjective, Objective
 from adaptbench.attacks.purity import same_weights, untouched
 from adaptbench.attacks.randomness import uniform_pixels
+from adaptbench.attacks.ranges import shown
 from adaptbench.attacks.recipe import Recipe
 from adaptbench.attacks.searches import GradientSearch, RandomDraw, Search
-from adaptbench.errors import CapabilityError
+from adaptbench.errors import CapabilityError, RecipeError
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +142,8 @@ class Noise(RecipeAttack):
     """
 
     def __init__(self, *, shape: str = "uniform", **settings: Any) -> None:
+        if shape not in ("uniform", "sign"):
+            raise RecipeError(f"noise of shape {shown(shape)} is not known.", todo="Shapes: uniform, sign.")
         self._take(recipe_parts("noise" if shape == "uniform" else "noise-sign", settings))
 
     def _craft(self, task: Task) -> Found:
@@ -170,10 +173,15 @@ class DeepSloth(ComposedAttack):
         self._take(recipe_parts("deepsloth", settings))
 
 
-def recipe_parts(name: str, settings: dict[str, Any]) -> Any:
-    """Parts of a shipped recipe."""
+def shipped(name: str, settings: dict[str, Any]) -> RecipeAttack:
+    """A recipe with settings laid over it."""
     from adaptbench.attacks.loading import load_attack  # loading builds these classes
 
     attack = load_attack(name, settings)
     assert isinstance(attack, RecipeAttack)
-    return attack.parts
+    return attack
+
+
+def recipe_parts(name: str, settings: dict[str, Any]) -> Parts:
+    """Parts of a recipe with settings laid over it."""
+    return shipped(name, settings).parts

@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from adaptbench.attacks.base import to_bytes
-from adaptbench.attacks.fractions import Fraction
+from adaptbench.attacks.ranges import L2Radius, LinfRadius
 
 SLACK = 1e-6  # float32 pixels, half a millionth of a grey level
 
@@ -71,7 +70,7 @@ class Linf(Constraint):
 
     name: ClassVar[str] = "linf"
     start: ClassVar[float] = 0.9
-    eps: Annotated[Fraction, Field(gt=0)] = 8 / 255
+    eps: LinfRadius = 8 / 255
 
     def project(self, x: Tensor, clean: Tensor) -> Tensor:
         """Clip the change, then the picture."""
@@ -109,7 +108,7 @@ class L2(Constraint):
 
     name: ClassVar[str] = "l2"
     start: ClassVar[float] = 0.99
-    eps: Annotated[Fraction, Field(gt=0)] = 0.5
+    eps: L2Radius = 0.5
 
     def project(self, x: Tensor, clean: Tensor) -> Tensor:
         """Clip the picture, then shorten the change; the box is convex, so this stays inside it."""

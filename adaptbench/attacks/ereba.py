@@ -10,7 +10,7 @@ from torch import Tensor
 from adaptbench.adaptive import AdaptiveModel
 from adaptbench.attacks.access import BlackBox, QueriedModel
 from adaptbench.attacks.base import Found, Task, one_path, to_bytes
-from adaptbench.attacks.composed import Parts, RecipeAttack, recipe_parts
+from adaptbench.attacks.composed import Parts, RecipeAttack, shipped
 from adaptbench.attacks.estimator import Estimator, EstimatorEnergy, rank_correlation
 from adaptbench.attacks.randomness import sample_keys, uniform_pixels
 from adaptbench.attacks.searches import GradientSearch
@@ -45,7 +45,9 @@ class EREBA(QueryAttack):
     """Haque, Yadlapalli, Yang, Liu, ICSE 2022, as in ``attacks/ereba.yaml``; settings: eps, queries, rounds, climbs."""
 
     def __init__(self, **settings: Any) -> None:
-        self._take(recipe_parts("ereba", settings), BlackBox(int(settings.get("queries", 500))))
+        attack = shipped("ereba", settings)
+        assert isinstance(attack, QueryAttack)
+        self._take(attack.parts, attack.via)
 
 
 class _Campaign:

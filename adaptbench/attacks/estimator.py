@@ -8,14 +8,12 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
-from adaptbench.attacks.fractions import Fraction
 from adaptbench.attacks.objectives import Objective
+from adaptbench.attacks.ranges import count, real
 
 BATCH = 128
-Count = Annotated[int, Field(ge=1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +31,12 @@ class EstimatorEnergy(Objective):
 
     name: ClassVar[str] = "estimator"
     requires: ClassVar[frozenset[str]] = frozenset({"queries"})
-    rounds: Count = 10
-    climbs: Count = 4
-    probes: Count = 8
-    width: Count = 16
-    fit_steps: Count = 100
-    holdout: Annotated[Fraction, Field(gt=0, lt=0.5)] = 0.1
+    rounds: Annotated[int, count(1, 10_000)] = 10
+    climbs: Annotated[int, count(1, 10_000)] = 4
+    probes: Annotated[int, count(1, 100_000)] = 8
+    width: Annotated[int, count(1, 1024)] = 16
+    fit_steps: Annotated[int, count(1, 100_000)] = 100
+    holdout: Annotated[float, real(0.001, 0.5)] = 0.1
 
 
 class Estimator(nn.Module):

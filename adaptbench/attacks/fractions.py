@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
-
-from pydantic import BeforeValidator
+from typing import Any
 
 _FRACTION = re.compile(r"\s*([-+]?[\d.]+(?:e[-+]?\d+)?)\s*/\s*([\d.]+)\s*", re.IGNORECASE)
 
@@ -24,7 +22,3 @@ def parse_fraction(value: Any) -> Any:
         return float(value)
     except ValueError:
         return value
-
-
-Fraction = Annotated[float, BeforeValidator(parse_fraction)]
-"""A float field that also takes "8/255"."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import MISSING, fields
 from typing import Any
 
@@ -11,12 +12,14 @@ from adaptbench.attacks.access import BlackBox, Transfer
 from adaptbench.attacks.base import Attack
 from adaptbench.attacks.catalogue import TORCHATTACKS, find_recipe
 from adaptbench.attacks.composed import ComposedAttack, Noise, Parts, TransferAttack
+from adaptbench.attacks.constraints import L2
 from adaptbench.attacks.ereba import QueryAttack
 from adaptbench.attacks.estimator import EstimatorEnergy
 from adaptbench.attacks.objectives import GradientObjective
+from adaptbench.attacks.ranges import GREY_LEVEL, shown
 from adaptbench.attacks.recipe import Recipe, make_recipe, read_recipe
 from adaptbench.attacks.registry import ATTACKS, CONSTRAINTS, OBJECTIVES, SEARCHES
-from adaptbench.attacks.searches import GradientSearch, RandomDraw
+from adaptbench.attacks.searches import GradientSearch, RandomDraw, SignDescent
 from adaptbench.attacks.torchattack import TorchAttack
 from adaptbench.errors import RecipeError, UnknownNameError
 from adaptbench.registry import Registry, did_you_mean
@@ -42,10 +45,22 @@ def load_attack(ref: str, overrides: dict[str, Any] | None = None) -> Attack:
     if ref.startswith(TORCHATTACKS):
         return TorchAttack(ref.removeprefix(TORCHATTACKS), **overrides)
     if ref in ATTACKS:
-        plugin: Attack = ATTACKS.load(ref)(**overrides)
-        return plugin
+        return _plugin(ref, overrides)
     name, place = find_recipe(ref)
     return build(name, override(read_recipe(place), overrides, name), str(place))
+
+
+def _plugin(ref: str, settings: dict[str, Any]) -> Attack:
+    kind = ATTACKS.load(ref)
+    try:
+        inspect.signature(kind).bind(**settings)
+    except TypeError as error:
+        raise RecipeError(
+            f"the attack '{ref}' cannot be made of these settings: {error}.",
+            todo=f"It takes: {', '.join(inspect.signature(kind).parameters) or 'none'}.",
+        ) from None
+    attack: Attack = kind(**settings)
+    return attack
 
 
 def override(recipe: Recipe, settings: dict[str, Any], name: str) -> Recipe:
@@ -94,6 +109,7 @@ def build(name: str, recipe: Recipe, where: str) -> Attack:
     made = {field: _make(field, part.name, part.settings, where) for field, part in recipe.parts().items()}
     access, objective = made["access"], made.get("objective")
     parts = Parts(name, recipe, objective, made["constraint"], made["search"])
+    _require_movement(parts, where)
     if isinstance(parts.search, RandomDraw):
         if objective is not None or recipe.access.name != "none":
             raise RecipeError(
@@ -119,6 +135,26 @@ def build(name: str, recipe: Recipe, where: str) -> Attack:
             todo="Write access: white-box, or use the objective 'estimator'.",
         )
     return ComposedAttack._from(parts)
+
+
+def _require_movement(parts: Parts, where: str) -> None:
+    """Refuse steps of another scale than the ball, and steps that together move no pixel by half a grey level."""
+    search = parts.search
+    if not isinstance(search, SignDescent) or isinstance(parts.constraint, L2):
+        return
+    place = f"{where}, search.sign-descent"
+    for key, value in (("step", search.step), ("init", search.init)):
+        if value > 1:
+            raise RecipeError(
+                f"{place}.{key}: at most 1, in pixel range; did you mean {value:g}/255? Seen: {value:g}.",
+                todo="Mend this setting.",
+            )
+    if search.init + search.steps * search.step < GREY_LEVEL / 2:
+        raise RecipeError(
+            f"{place}: {search.steps} steps of {search.step:g} move no pixel by half a grey level.",
+            why="Pictures have 8 bits, so nothing can change.",
+            todo="Take longer or more steps.",
+        )
 
 
 def _class_of(field: str, name: str, where: str) -> type | None:
@@ -152,5 +188,6 @@ def _make(field: str, name: str, settings: dict[str, Any], where: str) -> Any:
         first = error.errors()[0]
         key = ".".join(str(step) for step in first["loc"])
         raise RecipeError(
-            f"{place}.{key}: {first['msg']}; seen: {first['input']!r}.", todo="Mend this setting."
+            f"{place}.{key}: {first['msg'].removeprefix('Value error, ')}; seen: {shown(first['input'])}.",
+            todo="Mend this setting.",
         ) from None

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from adaptbench.adaptive import AdaptiveModel, Relaxation
 from adaptbench.attacks.base import one_path
-from adaptbench.attacks.fractions import Fraction
+from adaptbench.attacks.ranges import real
 
 Context = dict[str, Tensor]
 """What an objective remembers of each clean picture; tensors with the batch first."""
@@ -75,10 +74,10 @@ class HingeMargins(GradientObjective):
     """
 
     name: ClassVar[str] = "hinge-margins"
-    kappa: Annotated[Fraction, Field(ge=0)] = 0.05
-    unmask: Annotated[Fraction, Field(ge=0)] = 0.01
-    c: Annotated[Fraction, Field(gt=0)] | None = None
-    temperature: Annotated[Fraction, Field(gt=0)] = 0.1
+    kappa: Annotated[float, real(0, 100)] = 0.05
+    unmask: Annotated[float, real(0, 100)] = 0.01
+    c: Annotated[float, real(0, 1e6, open_low=True)] | None = None
+    temperature: Annotated[float, real(1e-6, 100)] = 0.1
 
     def prepare(self, model: AdaptiveModel, clean: Tensor) -> Context:
         """The scale of each decision of the dearest path."""
@@ -126,7 +125,7 @@ class ExpectedMacs(GradientObjective):
     """
 
     name: ClassVar[str] = "expected-macs"
-    temperature: Annotated[Fraction, Field(gt=0)] = 0.1
+    temperature: Annotated[float, real(1e-6, 100)] = 0.1
 
     def measure(self, model: AdaptiveModel, x: Tensor, clean: Tensor, context: Context, y: Tensor) -> Goal:
         """The relaxed cost."""

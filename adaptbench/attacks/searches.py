@@ -7,16 +7,13 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from adaptbench.attacks.constraints import Constraint
-from adaptbench.attacks.fractions import Fraction
+from adaptbench.attacks.ranges import Steps, real
 
 State = dict[str, Tensor]
 """Tensors with the batch first; "variable" is what gradients are taken of, "clean" the pictures."""
-
-Steps = Annotated[int, Field(ge=1)]
 
 
 class Search(ABC):
@@ -54,9 +51,9 @@ class SignDescent(GradientSearch):
     """
 
     name: ClassVar[str] = "sign-descent"
-    step: Annotated[Fraction, Field(gt=0)] = 2 / 255
+    step: Annotated[float, real(0, 400, open_low=True)] = 2 / 255
     steps: Steps = 20
-    init: Annotated[Fraction, Field(ge=0)] = 0.0
+    init: Annotated[float, real(0, 400)] = 0.0
 
     def begin(self, clean: Tensor, constraint: Constraint, noise: Tensor) -> State:
         """The clean picture, or uniform within `init` of each pixel."""
@@ -84,7 +81,7 @@ class AdamTanh(GradientSearch):
     """
 
     name: ClassVar[str] = "adam-tanh"
-    lr: Annotated[Fraction, Field(gt=0)] = 0.1
+    lr: Annotated[float, real(0, 10, open_low=True)] = 0.1
     steps: Steps = 300
 
     def begin(self, clean: Tensor, constraint: Constraint, noise: Tensor) -> State:

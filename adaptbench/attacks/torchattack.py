@@ -20,12 +20,13 @@ import torch
 from torch import Tensor, nn
 
 from adaptbench.adaptive import AdaptiveModel
+from adaptbench.attacks import torchattack_limits as limits
 from adaptbench.attacks.base import Access, Attack, Found, Task, to_bytes
 from adaptbench.attacks.constraints import L2, Constraint, Linf
 from adaptbench.attacks.engine import chunks
-from adaptbench.attacks.fractions import parse_fraction
 from adaptbench.attacks.randomness import sample_keys
-from adaptbench.errors import MissingExtraError, RecipeError, UnknownNameError
+from adaptbench.attacks.ranges import shown
+from adaptbench.errors import AdaptBenchError, CapabilityError, MissingExtraError, RecipeError, UnknownNameError
 from adaptbench.registry import did_you_mean
 
 DEADLINE_S = 600.0
@@ -65,25 +66,30 @@ class TorchAttack(Attack):
     Raises:
         MissingExtraError: torchattacks is not installed.
         UnknownNameError: no such class.
-        RecipeError: a keyword that the class does not take.
+        RecipeError: a keyword that the class does not take, or a value out of its range.
     """
 
     couples_samples = True
 
-    def __init__(self, name: str, *, deadline_s: Any = DEADLINE_S, **settings: Any) -> None:
+    def __init__(self, name: str, /, *, deadline_s: Any = DEADLINE_S, **settings: Any) -> None:
         super().__init__()
-        self.factory = _find(name)
-        self.deadline_s = parse_fraction(deadline_s)
-        if not isinstance(self.deadline_s, (int, float)) or not self.deadline_s > 0:
-            raise RecipeError(f"torchattacks/{name}, deadline_s: seen {deadline_s!r}.", todo="Give seconds, above 0.")
-        self.given = {key: parse_fraction(value) for key, value in settings.items()}
+        self.class_name, self.factory = name, _find(name)
         defaults = _keywords(self.factory)
         takes = [*defaults, "deadline_s"]
-        if wrong := [key for key in self.given if key not in defaults]:
+        if wrong := [key for key in settings if key not in defaults]:
             raise RecipeError(
                 f"torchattacks.{name} takes no '{wrong[0]}'.",
                 todo=f"{did_you_mean(wrong[0], takes)}It takes: {', '.join(takes)}.",
             )
+        try:
+            self.deadline_s = limits.deadline(deadline_s)
+            self.given = limits.checked(name, defaults, settings)
+        except ValueError as error:
+            key, may_be = error.args
+            seen = deadline_s if key == "deadline_s" else settings[key]
+            raise RecipeError(
+                f"torchattacks/{name}, {key}: {may_be}; seen: {shown(seen)}.", todo="Mend this setting."
+            ) from None
         self.name = f"torchattacks/{name}"
         self.title = f"{name} (torchattacks)"
         self.cite = _citation(self.factory)
@@ -95,9 +101,11 @@ class TorchAttack(Attack):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The class's keywords, defaults included."""
+        """The class's keywords, defaults included; seed and number of classes are the run's and the model's."""
         plain = {
-            k: v if isinstance(v, (int, float, str, bool, type(None))) else list(v) for k, v in self.keywords.items()
+            k: v if isinstance(v, (int, float, str, bool, type(None))) else list(v)
+            for k, v in self.keywords.items()
+            if k not in ("seed", "n_classes") or k in self.given
         }
         return {"access": self.access, **plain, "deadline_s": float(self.deadline_s)}
 
@@ -106,8 +114,17 @@ class TorchAttack(Attack):
         """With that of torchattacks."""
         return {"torchattacks": importlib.metadata.version("torchattacks"), **super().versions}
 
+    def _why_not(self, model: AdaptiveModel) -> str | None:
+        shape, classes = model.domain.shape, model.n_classes
+        return limits.why_not(self.class_name, shape, classes, self.keywords, self.given) or None
+
     def _outside(self, linf: Tensor, l2: Tensor) -> Tensor:
         return super()._outside(linf, l2) if self.ball is None else self.ball.outside(linf, l2)
+
+    def ours(self, model: AdaptiveModel, seed: int) -> dict[str, int]:
+        """Keywords of the class that the run and the model set, unless the user did."""
+        known = {"seed": seed, "n_classes": model.n_classes}
+        return {k: v for k, v in known.items() if k in self.keywords and k not in self.given}
 
     def _craft(self, task: Task) -> Found:
         timed = _Timed(task.model, self.clock, self.clock() + self.deadline_s)
@@ -120,6 +137,10 @@ class TorchAttack(Attack):
             except _DeadlineReachedError:
                 notes.append(f"stopped by its deadline of {self.deadline_s:g} s; inputs not finished by then are clean")
                 break
+            except (AdaptBenchError, MemoryError, torch.OutOfMemoryError):
+                raise
+            except Exception as error:  # whatever a foreign class says of a model that it was not made for
+                raise self._broke_off(error) from error
             result[part], out = self._round(adversarial, task.x[part])
             beyond += out
             done = part.stop
@@ -133,13 +154,21 @@ class TorchAttack(Attack):
             details["notes"] = notes
         return Found(result, details=details)
 
+    def _broke_off(self, error: Exception) -> CapabilityError:
+        said = next(iter(str(error).splitlines()), "")[:200].rstrip(".")
+        return CapabilityError(
+            f"'{self.name}' broke off on this model: {type(error).__name__}{': ' if said else ''}{said}.",
+            why="Classes of torchattacks are made for certain pictures and nets, and do not say which.",
+            todo="Leave the pair out, or take another attack: `adaptbench list attacks`.",
+        )
+
     def _run(self, timed: _Timed, task: Task, part: slice) -> Tensor:
         seed = int(sample_keys(task.ids[part][:1], task.seed)[0]) & 0xFFFFFFFF
         torch.manual_seed(seed)
         np.random.seed(seed)  # some classes draw from NumPy's global state
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            attack = self.factory(timed, **self.given)
+            attack = self.factory(timed, **self.given, **self.ours(task.model, seed))
             attack.set_device(task.x.device)
             out: Tensor = attack(task.x[part], task.y[part])
         return out.detach()

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from adaptbench.bench.conditions import check_condition
 from adaptbench.bench.located_yaml import Located, Place, parse, read, spell
 from adaptbench.bench.meters import SETTINGS, check_meter, check_setting
 from adaptbench.errors import AdaptBenchError, SuiteError, UsageError
@@ -273,6 +274,9 @@ def _placed(located: Located, sources: dict[str | int, str], place: Place) -> It
 
 def _check_conditions(suite: Suite, located: Located, sources: dict[str | int, str]) -> None:
     ids = [c.id for c in suite.conditions]
+    for i, condition in enumerate(suite.conditions):
+        with _placed(located, sources, ("conditions", i)):
+            check_condition(condition.id, condition.ref, condition.settings)
     for i, name in enumerate(ids):
         if ids.index(name) != i:
             raise SuiteError(

@@ -64,7 +64,7 @@ def test_a_suite_is_read_as_written(suite_file) -> None:
         ("  - clean", "  - [clean]", 7, ["a condition is a name"]),
         ("models:", "models: [", None, ["YAML"]),
         ("title: a small one", "title: a\ntitle: b", 2, ["stands twice"]),
-        ("id: ilfo-16", "id: clean", 8, ["two conditions are called 'clean'"]),
+        ("id: ilfo-16", "id: clean", 8, ["'ilfo' is called 'clean'"]),
     ],
 )
 def test_a_mistake_is_answered_with_its_place(

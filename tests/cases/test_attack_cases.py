@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
 from adaptbench.adaptive import MultiExit
-from adaptbench.attacks import load_attack
+from adaptbench.attacks import EREBA, ILFO, DeepSloth, Noise, TorchAttack, load_attack
 from adaptbench.attacks.slopes import ClosedClamp
+from adaptbench.attacks.torchattack import class_names
 from adaptbench.bench import keys
 from adaptbench.bench.plan import make_plan
 from adaptbench.bench.suite import load_suite
+from adaptbench.errors import CapabilityError, DomainError, RecipeError, SuiteError
 from adaptbench.policies import UniformThreshold
 
 
@@ -60,6 +63,153 @@ def test_an_attacks_gradient_does_not_hang_on_which_slope_torch_gives_clamp_at_i
 def _small() -> object:
     suite = load_suite("ci", ["data=digits", "models=[learned-cascade]", "conditions=[clean, transfer]", "limit=4"])
     return make_plan(suite)
+
+
+LOADED = {
+    "ilfo: {eps: 8}": ["L∞", "did you mean 8/255"],
+    "ilfo: {eps: 0}": ["eps", "greater than 0"],
+    "ilfo: {eps: .inf}": ["eps", "finite"],
+    "ilfo: {eps: .nan}": ["eps", "finite"],
+    "ilfo: {eps: true}": ["eps", "a number"],
+    "ilfo: {eps: wide}": ["eps", "a number"],
+    "ilfo: {steps: 0}": ["steps", "at least 1"],
+    "ilfo: {steps: 1000000000}": ["steps", "at most 100000"],
+    "ilfo: {steps: true}": ["steps", "whole number"],
+    "ilfo: {kappa: -1}": ["kappa"],
+    "ilfo: {lr: 1000}": ["lr"],
+    "ilfo: {constraint: {l2: {eps: 100000}}}": ["L2", "400"],
+    "deepsloth: {step: 2}": ["step", "did you mean 2/255"],
+    "deepsloth: {step: 0.0001, steps: 3, init: 0}": ["half a grey level"],
+    "noise: {eps: 0.5/255}": ["below one grey level"],
+    "noise-sign: {eps: -0.1}": ["eps", "greater than 0"],
+    "ereba: {queries: 1}": ["queries"],
+    "ereba: {queries: 1.5e1}": ["queries", "whole number"],
+    "torchattacks/PGD: {eps: 8, alpha: 2}": ["PGD, eps", "did you mean 8/255"],
+    "torchattacks/PGD: {alpha: 2}": ["PGD, alpha", "did you mean 2/255"],
+    "torchattacks/PGD: {eps: -1}": ["PGD, eps"],
+    "torchattacks/PGD: {eps: 99}": ["PGD, eps"],
+    "torchattacks/PGD: {eps: .inf}": ["PGD, eps", "finite"],
+    "torchattacks/PGD: {eps: 0.5/255}": ["below one grey level"],
+    "torchattacks/PGD: {steps: x}": ["PGD, steps", "whole number"],
+    "torchattacks/PGD: {steps: 0}": ["PGD, steps"],
+    "torchattacks/PGD: {random_start: 1}": ["random_start", "true or false"],
+    "torchattacks/PGD: {self: 1}": ["takes no 'self'"],
+    "torchattacks/PGD: {name: 1}": ["takes no 'name'"],
+    "torchattacks/PGD: {deadline_s: true}": ["deadline_s", "seconds"],
+    "torchattacks/PGD: {deadline_s: 0}": ["deadline_s"],
+    "torchattacks/APGD: {norm: nope}": ["norm", "Linf, L2"],
+    "torchattacks/PGDL2: {eps: 4000}": ["L2", "400"],
+    "torchattacks/PIFGSM: {max_epsilon: 16}": ["max_epsilon", "did you mean 16/255"],
+    "torchattacks/Pixle: {x_dimensions: 3}": ["x_dimensions", "list of 2"],
+    "clean: {nonsense: 2}": ["no setting 'nonsense'"],
+    "clean: {id: other}": ["called 'other'"],
+    "noise: {eps: 32/255, id: clean}": ["called 'clean'"],
+}
+BIG = "ilfo: {steps: " + "9" * 4000 + "}"
+
+
+@pytest.mark.case("https://github.com/MadryLab/mnist_challenge/issues/13")
+@pytest.mark.case("https://github.com/fra31/auto-attack/issues/44")
+@pytest.mark.parametrize("condition", [*LOADED, BIG], ids=lambda text: text[:50])
+def test_a_setting_of_another_scale_or_kind_is_refused_when_the_suite_is_read(condition: str, tmp_path: Path) -> None:
+    """An eps of 8 ran and reported 97 % taken back; budgets of another scale or kind ran for ever or broke off."""
+    suite = tmp_path / "mine.yaml"
+    first = "" if condition.startswith("clean") else "  - clean\n"
+    suite.write_text(f"data: digits\nmodels: [static]\nconditions:\n{first}  - {condition}\n")
+    with pytest.raises(SuiteError) as caught:
+        load_suite(str(suite))
+    said = str(caught.value)
+    assert f"mine.yaml, line {4 if not first else 5}" in said
+    assert len(said) < 500
+    for words in LOADED.get(condition, ["at most 100000"]):
+        assert words in said
+
+
+@pytest.mark.case("own")
+def test_python_classes_check_their_settings_like_suites() -> None:
+    """`ILFO(eps=8)` and `EREBA(queries=True)` were taken."""
+    for kind, settings in (
+        (ILFO, {"eps": 8}),
+        (DeepSloth, {"eps": 0}),
+        (Noise, {"eps": 1.01}),
+        (Noise, {"shape": "round"}),
+        (EREBA, {"queries": True}),
+        (EREBA, {"queries": 10**400}),
+    ):
+        with pytest.raises(RecipeError):
+            kind(**settings)
+    with pytest.raises(RecipeError):
+        TorchAttack("PGD", eps=8)
+    assert TorchAttack("PGDL2", eps=2).settings["eps"] == 2
+
+
+def _net(shape: tuple[int, int, int], classes: int) -> MultiExit:
+    torch.manual_seed(0)
+    stages = [nn.Conv2d(shape[0], 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)]
+    features = 4 * shape[1] * shape[2]
+    heads = [nn.Sequential(nn.Flatten(), nn.Linear(features, classes)) for _ in stages]
+    model = MultiExit(stages, heads, input_shape=shape)
+    model.policy = UniformThreshold(0.6)
+    return model.eval()
+
+
+QUICK = {"steps": 1, "n_queries": 2, "max_iterations": 10, "binary_search_steps": 1, "restarts": 1, "popsize": 2}
+QUICK |= {"nb_sample": 2, "max_batch_size": 2, "version": "rand"}
+
+
+@pytest.mark.case("https://github.com/fra31/auto-attack/issues/70")
+@pytest.mark.parametrize(("shape", "classes"), [((1, 4, 6), 3), ((3, 8, 4), 2)])
+def test_a_class_of_torchattacks_runs_or_says_beforehand_why_not(shape: tuple[int, int, int], classes: int) -> None:
+    """Three channels, square pictures or more than two classes were needed, and a traceback of torch said so."""
+    model = _net(shape, classes)
+    x, y = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0)), torch.arange(2) % classes
+    refused = set()
+    for name in class_names():
+        kind = load_attack(f"torchattacks/{name}")
+        settings = {key: value for key, value in QUICK.items() if key in kind.keywords}
+        attack = load_attack(f"torchattacks/{name}", {"deadline_s": 1, **settings})
+        if attack.applies_to(model):
+            refused.add(name)
+        else:
+            attack.craft(model, x, y)
+    channels = set() if shape[0] == 3 else {"PIFGSM", "PIFGSMPP"}
+    assert refused == {"TIFGSM", "DIFGSM", "Pixle", "JSMA", "APGDT", "AutoAttack"} | channels
+
+
+@pytest.mark.case("https://github.com/fra31/auto-attack/issues/70")
+def test_what_a_foreign_class_raises_becomes_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A class that breaks off for a reason that no table knows left a traceback."""
+    model = _net((1, 4, 4), 3)
+    attack = load_attack("torchattacks/PGD", {"steps": 1})
+
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("sizes do not match\nat all")
+
+    monkeypatch.setattr(attack, "_run", broken)
+    with pytest.raises(CapabilityError, match="RuntimeError: sizes do not match"):
+        attack.craft(model, torch.rand(1, 1, 4, 4), torch.tensor([0]))
+
+
+@pytest.mark.case("https://github.com/pytorch/pytorch/issues/86325")
+def test_labels_that_are_no_classes_are_refused_by_every_attack() -> None:
+    """One-hot and out-of-range labels ended in an index error inside an attack, or in a wrong figure."""
+    model, x = _net((1, 4, 4), 3), torch.rand(2, 1, 4, 4)
+    for labels in (torch.eye(3)[:2], torch.tensor([0.0, 1.0]), torch.tensor([0, 3]), torch.tensor([-1, 0])):
+        for name in ("ilfo", "noise", "torchattacks/PGD"):
+            with pytest.raises(DomainError, match="labels"):
+                load_attack(name).craft(model, x, labels)
+
+
+@pytest.mark.case("own")
+def test_classes_that_draw_their_seed_from_the_clock_get_the_runs() -> None:
+    """AutoAttack took its seed from the time of day, so the same run gave other pictures."""
+    model, x = _net((1, 4, 4), 4), torch.rand(3, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    y = model.infer(x).predictions
+    attack = load_attack("torchattacks/AutoAttack", {"version": "rand", "eps": "2/255"})
+    assert "n_classes" not in attack.settings
+    made = attack.factory(model, **attack.given, **attack.ours(model, 7))
+    assert made.seed == 7
+    assert torch.equal(attack.craft(model, x, y).x_adv, attack.craft(model, x, y).x_adv)
 
 
 @pytest.mark.case("own")
