@@ -78,9 +78,10 @@ def result_table(cases: Sequence[Record], manifest: Mapping[str, Any], *, width:
     joules = words.one_scale([c.get("energy_j_per_sample") for c in rows], "J")
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("", no_wrap=True, overflow="ellipsis")
-    for title in ("accuracy", "MACs/sample", "of full", "attacker\ntakes back", "95 %", "energy/sample"):
+    for title in ("accuracy", "MACs/sample", "of its\nstatic net", "attacker\ntakes back", "95 %", "energy/sample"):
         if title != "95 %" or width >= 100:
             table.add_column(title, justify="right", no_wrap=True)
+    most = max((c["n"] for c in rows), default=0)
     blank = [""] * (len(table.columns) - 1)
     previous = ""
     for case in rows:
@@ -88,9 +89,14 @@ def result_table(cases: Sequence[Record], manifest: Mapping[str, Any], *, width:
             if previous:
                 table.add_row("", *blank)
             previous = case["model"]
-            table.add_row(Text(previous, style="bold"), *blank)
+            full = f"of {words.macs(case['macs_full'])}" if case.get("macs_full") else ""
+            table.add_row(Text(previous, style="bold"), *blank[:2], Text(full, style="dim"), *blank[3:])
         cells = _cells(case, manifest, joules)
         table.add_row(*(cells if width >= 100 else cells[:5] + cells[6:]))
+        if case.get("macs_clean_mean") is not None and case["n"] < most:
+            before = words.macs(case["macs_clean_mean"])
+            same = [f"    clean, the same {case['n']} inputs", "", before, _of_static(case, case["macs_clean_mean"])]
+            table.add_row(*(Text(text, style="dim") for text in same), *blank[3:])
     return table
 
 
@@ -144,19 +150,22 @@ def _cells(case: Record, manifest: Mapping[str, Any], joules: Any) -> list[Text]
     energy = words.DASH
     if case.get("energy_j_per_sample") is not None:
         energy = f"{joules(case['energy_j_per_sample'])} {words.provenance_kind(case.get('energy_provenance'))}"
-    known = case.get("macs_mean") is not None and case.get("macs_full")
-    full = case["macs_mean"] / case["macs_full"] if known else None
     if not case["n"]:
         interval = "failed"
     return [
         Text(f"  {name}"),
         Text(words.percent(case.get("accuracy"))),
         Text(words.macs(case.get("macs_mean"))),
-        Text(words.percent(full, 0)),
+        Text(_of_static(case, case.get("macs_mean"))),
         Text(back, style="red" if strong else ""),
         Text(interval, style="dim"),
         Text(energy),
     ]
+
+
+def _of_static(case: Record, macs: float | None) -> str:
+    full = case.get("macs_full")
+    return words.percent(macs / full, 0) if macs is not None and full else words.DASH
 
 
 def show_notes(console: Console, notes: Sequence[str]) -> None:

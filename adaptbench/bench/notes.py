@@ -123,7 +123,7 @@ def _over_ceiling(models: Mapping[str, Mapping[str, Any]]) -> list[str]:
     if not over:
         return []
     parts = ", ".join(f"{name} {words.percent(share, 0)}" for name, share in over)
-    return [f"the dearest path costs more than the static reference: {parts} of it"]
+    return [f"the dearest path costs more than the model’s own static network: {parts} of it"]
 
 
 def _queries(cases: Sequence[Record], conditions: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -42,6 +42,7 @@ def render(template: str, **values: Any) -> str:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_printable,
     )
     environment.filters |= {"nb": unbroken, "cardinal": words.cardinal, "plain": plain}
     environment.globals["dash"] = words.DASH
@@ -56,6 +57,10 @@ def render(template: str, **values: Any) -> str:
     )
 
 
+def _printable(value: object) -> object:
+    return words.printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
 def policy(script: str) -> str:
     """The content security policy: no network at all, and of scripts only this page's own, by its hash."""
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
@@ -67,7 +72,7 @@ def policy(script: str) -> str:
 
 def unbroken(text: str) -> Markup:
     """Keep a figure and its unit on one line."""
-    return escape(_VALUE.sub("\u00a0", text))
+    return escape(_VALUE.sub("\u00a0", words.printable(text)))
 
 
 def plain(value: float) -> str:

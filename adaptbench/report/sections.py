@@ -18,7 +18,7 @@ def overview(view: View) -> Table:
         Column("condition", numeric=False),
         Column("accuracy", unit="share"),
         Column("MACs/sample", unit="MACs"),
-        Column("of full", unit="share"),
+        Column("of its static network", unit="share"),
         Column("attacker takes back", unit="share of head-room"),
         Column(f"energy/sample{batch}, measured", unit="J"),
         Column(f"energy/sample{batch}, modelled", unit="J"),
@@ -29,12 +29,14 @@ def overview(view: View) -> Table:
     joules = words.one_scale((record.get("energy_j_per_sample") for record in shown), "J")
     seconds = words.one_scale((record.get("latency_s_per_sample") for record in shown), "s")
     for subject in view.subjects:
-        table.heading(subject.title)
+        full = view.static_macs(subject)
+        against = f" · its static network: {words.macs(full)} MACs" if full is not None else ""
+        table.heading(subject.title + against)
         for record in view.rows(subject):
             table.add(
                 Cell(view.condition_title(record), value=view.condition_title(record)),
                 share_cell(record, "accuracy"),
-                unit_cell(record, "macs_mean", words.macs, interval=False),
+                _macs(record, view.clean(subject)),
                 of_full(record),
                 _taken_back(record),
                 energy_cell(record, "measured", joules),
@@ -49,8 +51,16 @@ def overview(view: View) -> Table:
     )
 
 
+def _macs(record: Record, clean: Record | None) -> Cell:
+    """MACs a sample; where fewer inputs were run than clean, the clean mean of the same ones beside them."""
+    before = record.get("macs_clean_mean")
+    fewer = clean is not None and record.get("n") != clean.get("n") and words.exists(before)
+    under = f"clean, the same {words.count(record.get('n'))}: {words.macs(before)}" if fewer else ""
+    return figure(record, "macs_mean", words.macs(record.get("macs_mean")), under=under)
+
+
 def of_full(record: Record) -> Cell:
-    """MACs as a share of the static reference's, with a bar."""
+    """MACs as a share of those of the model's own static network, with a bar."""
     mean, full = record.get("macs_mean"), record.get("macs_full")
     if not (words.exists(mean) and words.exists(full) and full):
         return Cell(words.DASH, reason=missing(record, "macs_full"))

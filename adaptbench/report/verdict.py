@@ -24,7 +24,7 @@ def verdict(view: View) -> list[str]:
 
 
 def best_saving(view: View) -> tuple[Subject, Record, float] | None:
-    """The model that saves the largest share of its static reference's MACs on clean inputs."""
+    """The model that saves the largest share of its own static network's MACs on clean inputs."""
     found = [
         (subject, record, share)
         for subject in view.subjects
@@ -48,7 +48,9 @@ def headlines(view: View) -> list[Headline]:
     """At most four large figures; what does not exist is left out."""
     made = []
     if best := best_saving(view):
-        made.append(Headline(words.percent(best[2], 0), "of the MACs saved on clean inputs", best[0].title))
+        made.append(
+            Headline(words.percent(best[2], 0), "of its static network’s MACs saved on clean inputs", best[0].title)
+        )
     if worst := worst_attack(view):
         who = f"{view.condition_title(worst[1])} on {worst[0].title}"
         made.append(
@@ -83,11 +85,17 @@ def _measured(view: View) -> str:
     images = words.listing(
         f"{name} ({words.count(about['n'])} {about.get('split', 'test')} inputs)" for name, about in data.items()
     )
-    attacks = len({record["condition"] for subject in view.subjects for record in view.attacks(subject)})
+    tried = [{r["condition"] for r in view.attacks(s) if words.exists(r.get("macs_mean"))} for s in view.subjects]
+    attacks = max(map(len, tried), default=0)
     held = f"held against {words.plural(attacks, 'attack')}" if attacks else "without an attack"
+    if any(len(found) < attacks for found in tried):
+        held = held.replace("against", "against up to")
     device = (view.manifest.get("device") or {}).get("name")
+    paths = [view.model(subject.model) for subject in view.subjects]
+    fixed = any(words.exists(about.get("max_macs")) and about["max_macs"] == about.get("min_macs") for about in paths)
+    adaptive = "" if fixed else "adaptive "
     return (
-        f"{words.cardinal(models)} adaptive {'model' if models == 1 else 'models'} "
+        f"{words.cardinal(models)} {adaptive}{'model' if models == 1 else 'models'} "
         f"on {images or 'an unnamed data set'}, "
         f"{held}{f', on {device}' if device else ''}."
     )
@@ -96,7 +104,7 @@ def _measured(view: View) -> str:
 def _saves(view: View) -> str:
     best = best_saving(view)
     if best is None:
-        return "No model has both a clean case and a static reference, so that no saving can be stated."
+        return "No model has both a clean case and a static network, so that no saving can be stated."
     subject, record, share = best
     static = next(
         (
@@ -106,19 +114,26 @@ def _saves(view: View) -> str:
         ),
         None,
     )
-    against = f" (static: {words.percent(static['accuracy'])})" if static else ""
+    against = (
+        f" (the static reference, of {words.macs(static.get('macs_mean'))} MACs: {words.percent(static['accuracy'])})"
+        if static
+        else ""
+    )
     if share <= 0:
         return (
-            "On clean inputs no model saves MACs against its static network; "
+            "On clean inputs no model saves MACs against its own static network; "
             f"the nearest is {subject.title} with {words.percent(share)}."
         )
     others = [saving(found) for other in view.subjects if other != subject and (found := view.clean(other)) is not None]
     rest = [value for value in others if value is not None]
-    tail = f"; the others save {_range(rest)}" if rest else ""
-    return (
-        f"On clean inputs {subject.title} saves most: {words.percent(share, 0)} of its static network’s MACs "
-        f"at an accuracy of {words.percent(record.get('accuracy'))}{against}{tail}."
+    what = f"saves {'most, ' if rest else ''}{words.percent(share, 0)} of its own static network’s MACs"
+    tail = f"; the others save {_range(rest)} of theirs" if rest else ""
+    kept = (
+        f" at an accuracy of {words.percent(record['accuracy'])}{against}"
+        if words.exists(record.get("accuracy"))
+        else ""
     )
+    return f"On clean inputs {subject.title} {what}{kept}{tail}."
 
 
 def _range(shares: list[float]) -> str:
@@ -142,10 +157,10 @@ def _takes_back(view: View) -> str:
             f"No attack takes anything back; the nearest, {view.condition_title(record)} on {subject.title}, "
             f"reaches {words.percent(record['recovery'])}.{noise}"
         )
-    clean = view.clean(subject)
+    before, after = record.get("macs_clean_mean"), record.get("macs_mean")
     rise = (
-        f", from {words.macs(clean.get('macs_mean'))} to {words.macs(record.get('macs_mean'))} MACs a sample,"
-        if clean
+        f", from {words.macs(before)} to {words.macs(after)} MACs a sample,"
+        if words.exists(before) and words.exists(after)
         else ""
     )
     kept = f" at an accuracy of {words.percent(record['accuracy'])}" if words.exists(record.get("accuracy")) else ""

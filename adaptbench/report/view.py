@@ -87,6 +87,12 @@ class View:
         """The model's title, or its name."""
         return str(self.model(name).get("title") or name)
 
+    def static_macs(self, subject: Subject) -> float | None:
+        """MACs of a model's own static network: what its savings are shares of; None if nothing says."""
+        clean = self.clean(subject) or {}
+        found = (full for full in (clean.get("macs_full"), self.model(subject.model).get("macs_full")))
+        return next((full for full in found if words.exists(full) and full), None)
+
     def condition(self, name: str) -> Mapping[str, Any]:
         """What the manifest says of a condition; empty if nothing."""
         return (self.manifest.get("conditions") or {}).get(name) or {}
@@ -160,7 +166,7 @@ def reference_name(record: Record) -> str:
 
 
 def saving(record: Record) -> float | None:
-    """The share of the static reference's MACs that were not run."""
+    """The share of the MACs of the model's own static network that were not run."""
     mean, full = record.get("macs_mean"), record.get("macs_full")
     return 1 - mean / full if words.exists(mean) and words.exists(full) and full else None
 

@@ -6,6 +6,7 @@ Nothing heavy is imported, so that the command line's table uses the same helper
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Sequence
 from numbers import Real
 from typing import TypeGuard
@@ -16,6 +17,7 @@ DASH = "–"
 """What a figure that does not exist looks like; never 0."""
 
 _MINUS = "\u2212"
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 _CARDINALS = (
     "No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine", "Ten", "Eleven", "Twelve",
 )  # fmt: skip
@@ -60,6 +62,11 @@ def points(share: float | None, digits: int = 1) -> str:
 def macs(value: float | None) -> str:
     """Multiply–accumulates: ``0.41 M``, ``85.3 k``, ``4.10 G``."""
     return _scaled(value, "", floor=0.1, smallest=1.0).rstrip()
+
+
+def decade(largest: float) -> tuple[float, str]:
+    """(factor, prefix) for an axis of MACs: M from 0.1 M on, else k, else none."""
+    return next(((factor, prefix) for factor, prefix in _DECADES[:4] if largest >= 0.1 * factor), (1.0, ""))
 
 
 def joules(value: float | None) -> str:
@@ -144,6 +151,14 @@ def plural(amount: int, one: str, many: str | None = None) -> str:
 def clip(text: str, width: int) -> str:
     """``text`` cut to ``width`` characters, with an ellipsis where something is gone."""
     return text if len(text) <= width else text[: width - 1].rstrip() + "…"
+
+
+def printable(text: str) -> str:
+    """``text`` with what no page or terminal should obey made visible: control characters, lone surrogates, bidi marks.
+
+    Line ends and tabs stay.
+    """
+    return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def _scaled(value: float | None, unit: str, *, floor: float = 0.1, smallest: float = 0.0) -> str:

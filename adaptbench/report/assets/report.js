@@ -20,7 +20,8 @@
   const text = (cell) => cell.dataset.v ?? cell.dataset.t ?? cell.textContent.trim().replace(/\s+/g, " ");
   const field = (cell) => {
     let value = cell.dataset.v ?? text(cell);
-    if (cell.dataset.v === undefined && /^[=+@\t\r-]/.test(value)) value = `'${value}`;  // a spreadsheet must not run it
+    // A spreadsheet must not run it, nor what follows a semicolon where that parts the columns.
+    if (cell.dataset.v === undefined) value = value.replace(/(^|[;\t\r\n])(?=\s*[=+@\uff0b\uff1d\uff20-])/g, "$1'");
     return /[",\r\n]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value;
   };
   const csv = (table) => {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from adaptbench.report import words
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _REFERENCE = {
-    "static": ("s", "square", svg.INK, "ink", "static network"),
+    "static": ("s", "square", svg.INK, "ink", "static reference"),
     "oracle": ("*", "star", svg.ORACLE, "oracle", "oracle (knows the labels)"),
     "myopic": ("^", "triangle", svg.PROMISE, "promise", "myopic policy"),
     "uniform": ("D", "dashes", svg.CONTROL, "control", "uniform threshold"),
@@ -28,12 +30,13 @@ def figure(view: View) -> Figure | None:
     if not shown:
         return None
     everything = {subject: _points(view, subject) for subject in shown}
-    frame = _frame([record for records in everything.values() for record in records])
-    panels = tuple(_panel(view, subject, everything, frame) for subject in shown)
+    whole = [full for subject in shown if (full := view.static_macs(subject)) is not None]
+    scale = _scale([record for records in everything.values() for record in records], whole)
+    panels = tuple(_panel(view, subject, everything, scale) for subject in shown)
     caption = (
         "Accuracy against executed MACs as the policy’s knob turns; bars are 95 % confidence intervals. "
-        "MACs are in per cent of the static reference, so that the panels share their axes; "
-        "other models stand behind in grey."
+        "MACs are absolute and all panels share their axes; the upright line is what this model’s own static network "
+        "costs, other models stand behind in grey."
     )
     return Figure("fig-curves", caption, panels, _legend(view, shown), _table(view, shown))
 
@@ -45,30 +48,42 @@ def _points(view: View, subject: Subject) -> list[Record]:
 
 
 def _cost(record: Record) -> float | None:
-    mean, full = record.get("macs_mean"), record.get("macs_full")
-    return 100 * mean / full if words.exists(mean) and words.exists(full) and full else None
+    mean = record.get("macs_mean")
+    return mean if words.exists(mean) else None
 
 
-def _places(records: list[Record]) -> tuple[list[float], list[float]]:
-    """Costs and accuracies, both in per cent; the records have them."""
-    across = [100.0 * record["macs_mean"] / record["macs_full"] for record in records]
+def _places(records: list[Record], scale: Scale) -> tuple[list[float], list[float]]:
+    """Costs in units of the axis and accuracies in per cent; the records have them."""
+    across = [record["macs_mean"] / scale.factor for record in records]
     return across, [100.0 * record["accuracy"] for record in records]
 
 
-def _frame(records: list[Record]) -> tuple[tuple[float, float], tuple[float, float]]:
-    costs = [cost for record in records if (cost := _cost(record)) is not None] or [100.0]
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """What all panels share: the axes, and the prefix of the MACs along them."""
+
+    across: tuple[float, float]
+    up: tuple[float, float]
+    factor: float
+    prefix: str
+
+
+def _scale(records: list[Record], whole: list[float]) -> Scale:
+    """From all points and the static networks' costs."""
+    top = max([*whole, *(cost for record in records if (cost := _cost(record)) is not None)], default=1.0) or 1.0
+    factor, prefix = words.decade(top)
     levels = [100 * record["accuracy"] for record in records] or [0.0, 100.0]
     for record in records:
         levels += [100 * bound for bound in record.get("accuracy_ci") or () if words.exists(bound)]
     pad = max(0.06 * (max(levels) - min(levels)), 0.5)
-    return (0.0, 1.06 * max(100.0, *costs)), (max(min(levels) - pad, 0.0), max(levels) + pad)
+    return Scale((0.0, 1.06 * top / factor), (max(min(levels) - pad, 0.0), max(levels) + pad), factor, prefix)
 
 
 def _panel(
     view: View,
     subject: Subject,
     everything: dict[Subject, list[Record]],
-    frame: tuple[tuple[float, float], tuple[float, float]],
+    scale: Scale,
 ) -> Panel:
     from matplotlib.ticker import MaxNLocator
 
@@ -77,59 +92,59 @@ def _panel(
     with svg.canvas(f"acc-{subject.key}", _alt(subject, points, clean), height=270) as canvas:
         axes = canvas.axes
         axes.grid()
+        if (full := view.static_macs(subject)) is not None:
+            axes.axvline(full / scale.factor, color=svg.MUTED, linewidth=1.2, linestyle=(0, (2, 2)))
         for other, found in everything.items():
             if other != subject and other.data == subject.data:
-                _line(axes, [record for record in found if record["kind"] == "sweep"], svg.RULE, faint=True)
+                _line(axes, [record for record in found if record["kind"] == "sweep"], svg.RULE, scale, faint=True)
         by_condition: dict[str, list[Record]] = {}
         for record in points:
             if record["kind"] == "sweep":
                 by_condition.setdefault(record["condition"], []).append(record)
         for condition, found in by_condition.items():
             attacked = view.condition(condition).get("kind") == "attack"
-            _line(axes, found, svg.ATTACK if attacked else svg.CLEAN)
-        _references(axes, [record for record in points if record["kind"] == "reference"])
+            _line(axes, found, svg.ATTACK if attacked else svg.CLEAN, scale)
+        _references(axes, [record for record in points if record["kind"] == "reference"], scale)
         if clean is not None and clean in points:
             axes.plot(
-                *_places([clean]), "o", markersize=9,
+                *_places([clean], scale), "o", markersize=9,
                 markerfacecolor=svg.PAPER, markeredgecolor=svg.CLEAN, markeredgewidth=2.6, zorder=6,
             )  # fmt: skip
-        axes.set(xlim=frame[0], ylim=frame[1], xlabel="MACs/sample, % of the static network", ylabel="accuracy, %")
+        axes.set(xlim=scale.across, ylim=scale.up, xlabel=f"{scale.prefix} MACs/sample".strip(), ylabel="accuracy, %")
         axes.xaxis.set_major_locator(MaxNLocator(6))
         axes.yaxis.set_major_locator(MaxNLocator(5))
     return Panel(subject.title, canvas.svg)
 
 
-def _line(axes: Axes, records: list[Record], colour: str, *, faint: bool = False) -> None:
+def _line(axes: Axes, records: list[Record], colour: str, scale: Scale, *, faint: bool = False) -> None:
     if not records:
         return
     import seaborn as sns
 
-    across, up = _places(records)
+    across, up = _places(records, scale)
     sns.lineplot(
         x=across, y=up, ax=axes, color=colour, sort=False, estimator=None, legend=False,
         linewidth=1.1 if faint else 1.9, marker=None if faint else "o", markersize=4.5, markeredgewidth=0,
     )  # fmt: skip
     if not faint:
         arms = [[100 * arm for arm in errors(record["accuracy"], record.get("accuracy_ci"))] for record in records]
-        widths = [_cost_errors(record) for record in records]
+        widths = [
+            [arm / scale.factor for arm in errors(record["macs_mean"], record.get("macs_mean_ci"))]
+            for record in records
+        ]
         axes.errorbar(
             across, up, yerr=list(zip(*arms, strict=True)), xerr=list(zip(*widths, strict=True)),
             fmt="none", ecolor=colour, elinewidth=1.0, alpha=0.55,
         )  # fmt: skip
 
 
-def _cost_errors(record: Record) -> tuple[float, float]:
-    low, high = errors(record["macs_mean"], record.get("macs_mean_ci"))
-    return 100 * low / record["macs_full"], 100 * high / record["macs_full"]
-
-
-def _references(axes: Axes, records: list[Record]) -> None:
+def _references(axes: Axes, records: list[Record], scale: Scale) -> None:
     groups: dict[str, list[Record]] = {}
     for record in records:
         groups.setdefault(reference_name(record), []).append(record)
     for name, found in groups.items():
         marker, _, colour, _, _ = _REFERENCE.get(name, _OTHER)
-        across, up = _places(found)
+        across, up = _places(found, scale)
         if len(found) > 1:
             axes.plot(across, up, marker=marker, markersize=4, color=colour, linestyle=(0, (3, 2.5)), linewidth=1.2)
         else:
@@ -143,9 +158,13 @@ def _legend(view: View, shown: list[Subject]) -> tuple[Legend, ...]:
     if any(view.sweep(subject) for subject in shown):
         signs.append(Legend("clean", "line", "sweep of the knob"))
     signs.append(Legend("clean", "ring", "operating point"))
-    names = dict.fromkeys(reference_name(record) for subject in shown for record in view.references(subject))
-    for name in names:
+    if any(view.static_macs(subject) is not None for subject in shown):
+        signs.append(Legend("muted", "dashes", "cost of the model’s own static network"))
+    drawn = [Counter(reference_name(record) for record in view.references(subject)) for subject in shown]
+    for name in dict.fromkeys(name for found in drawn for name in found):
         _, shape, _, role, label = _REFERENCE.get(name, _OTHER)
+        if shape == "dashes" and all(found[name] < 2 for found in drawn):
+            shape = "diamond"
         signs.append(Legend(role, shape, label or name))
     if len(shown) > 1:
         signs.append(Legend("rule", "line", "the other models"))
@@ -158,13 +177,12 @@ def _alt(subject: Subject, points: list[Record], clean: Record | None) -> str:
     if sweep:
         first, last = sweep[0], sweep[-1]
         parts.append(
-            f"The sweep goes from {words.percent(first['accuracy'])} "
-            f"at {words.number(_cost(first), 0)} % of the static MACs "
-            f"to {words.percent(last['accuracy'])} at {words.number(_cost(last), 0)} %."
+            f"The sweep goes from {words.percent(first['accuracy'])} at {words.macs(_cost(first))} MACs a sample "
+            f"to {words.percent(last['accuracy'])} at {words.macs(_cost(last))}."
         )
     if clean is not None and _cost(clean) is not None:
         accuracy = words.percent(clean.get("accuracy"))
-        parts.append(f"Operating point: {accuracy} at {words.number(_cost(clean), 0)} %.")
+        parts.append(f"Operating point: {accuracy} at {words.macs(_cost(clean))} MACs a sample.")
     return " ".join(parts)
 
 
@@ -176,11 +194,12 @@ def _table(view: View, shown: list[Subject]) -> Table:
         Column("value"),
         Column("accuracy", unit="share"),
         Column("MACs/sample", unit="MACs"),
-        Column("of the static network", unit="%"),
+        Column("its model’s static network", unit="MACs"),
+        Column("of that network", unit="%"),
     ]
     table = Builder("table-curves", "Points of the accuracy–cost curves", columns)
     for subject in shown:
-        clean = view.clean(subject)
+        clean, full = view.clean(subject), view.static_macs(subject)
         for record in [*([clean] if clean else []), *view.sweep(subject), *view.references(subject)]:
             what = {"clean": "operating point", "reference": f"reference: {reference_name(record)}"}.get(
                 record["kind"], "sweep"
@@ -194,8 +213,11 @@ def _table(view: View, shown: list[Subject]) -> Table:
                 Cell(f"{value:g}" if words.exists(value) else str(value or ""), value=value) if has_knob else "",
                 share_cell(record, "accuracy"),
                 unit_cell(record, "macs_mean", words.macs),
-                Cell(f"{words.number(cost, 1)} %", value=cost)
-                if cost is not None
+                Cell(words.macs(full), value=full)
+                if full is not None
+                else Cell(words.DASH, reason="no static reference"),
+                Cell(f"{words.number(100 * cost / full, 1)} %", value=100 * cost / full)
+                if cost is not None and full
                 else Cell(words.DASH, reason="no static reference"),
             )
     return table.build()

@@ -95,7 +95,7 @@ def _panel(view: View, subject: Subject, places: list[str], found: list[Spread])
         titles = [view.condition_title(spread.record) for spread in found]
         row_titles(axes, titles, [len(found) - row - 0.235 for row in range(len(found))])
         ticks = range(len(places)) if labelled else range(0, len(places), max(1, len(places) // 6))
-        labels = [words.clip(places[tick], 44 // min(len(places), _NAMED)) for tick in ticks]
+        labels = [words.clip(words.printable(places[tick]), 44 // min(len(places), _NAMED)) for tick in ticks]
         axes.set(xlim=(-0.6, len(places) - 0.4), ylim=(0, len(found) + 0.02), yticks=[])
         axes.set_xticks(list(ticks), labels)
         axes.set_xlabel("nodes run" if depth else "exit")

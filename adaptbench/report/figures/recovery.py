@@ -28,7 +28,7 @@ def figure(view: View) -> Figure | None:
     panels = tuple(_panel(view, subject, found, span) for subject, found in shown.items() if found)
     caption = (
         "Share of the head-room (dearest path minus clean cost) that each condition takes back, ratio of means, "
-        "with 95 % confidence intervals. 0 % leaves the saving whole; 100 % takes all of it."
+        "with 95 % confidence intervals. 0 % leaves the cost as it was; 100 % takes every input along the dearest path."
     )
     return Figure("fig-recovery", caption, panels, kind_legend(records, "dot"), _table(view).build())
 

@@ -43,9 +43,7 @@ def _panel(view: View, key: str, title: str, pairs: list[tuple[Record, Record]])
         for old, new in pairs
     )
     top = max(record["macs_mean"] for pair in pairs for record in pair) or 1.0
-    factor, unit = (
-        (1e9, "G ") if top >= 1e9 else (1e6, "M ") if top >= 1e5 else (1e3, "k ") if top >= 1e3 else (1.0, "")
-    )
+    factor, unit = words.decade(top)
     places = list(range(len(pairs), 0, -1))
     with svg.canvas(f"shift-{key}", alt, height=_ROW * len(pairs) + 48) as canvas:
         axes = canvas.axes
@@ -65,6 +63,11 @@ def _panel(view: View, key: str, title: str, pairs: list[tuple[Record, Record]])
                 markeredgewidth=1.4,
             )
         row_titles(axes, [view.condition_title(old) for old, _ in pairs], [place + 0.42 for place in places])
-        axes.set(xlim=(0, 1.06 * top / factor), ylim=(0.5, len(pairs) + 0.75), yticks=[], xlabel=f"{unit}MACs/sample")
+        axes.set(
+            xlim=(0, 1.06 * top / factor),
+            ylim=(0.5, len(pairs) + 0.75),
+            yticks=[],
+            xlabel=f"{unit} MACs/sample".strip(),
+        )
         axes.spines["left"].set_visible(False)
     return Panel(title, canvas.svg)

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 from markupsafe import Markup
+
+from adaptbench.report import words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,6 +36,7 @@ ROLES = {
 
 _RC: dict[str, Any] = {
     "svg.fonttype": "none",
+    "text.parse_math": False,  # "$" in a name is a dollar
     "font.family": "DejaVu Sans",  # wide: what fits in it fits in the reader's font
     "font.size": 10.5,
     "axes.titlesize": 11,
@@ -88,6 +92,7 @@ def canvas(key: str, alt: str, *, height: float, width: float = WIDTH) -> Iterat
     import matplotlib as mpl
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
+    from matplotlib.text import Text
 
     settings: Any = _RC | {"svg.hashsalt": key}
     with mpl.rc_context(settings):
@@ -95,8 +100,13 @@ def canvas(key: str, alt: str, *, height: float, width: float = WIDTH) -> Iterat
         FigureCanvasSVG(figure)
         made = Canvas(figure, figure.subplots())
         yield made
+        for text in figure.findobj(Text):
+            text.set_text(words.printable(" ".join(text.get_text().split())))
         sink = io.StringIO()
-        figure.savefig(sink, format="svg", metadata={"Date": None}, transparent=True)
+        with warnings.catch_warnings():
+            # The reader's font draws the text: it may well know what ours lacks.
+            warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
+            figure.savefig(sink, format="svg", metadata={"Date": None}, transparent=True)
     made.svg = inline(sink.getvalue(), key=key, alt=alt)
 
 
@@ -117,7 +127,7 @@ def inline(text: str, *, key: str, alt: str) -> Markup:
     root.attrib = {
         "viewBox": root.get("viewBox", ""),
         "role": "img",
-        "aria-label": alt,
+        "aria-label": words.printable(alt),
         "class": "plot",
     }
     return Markup(ElementTree.tostring(root, encoding="unicode"))

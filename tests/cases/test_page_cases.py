@@ -1,0 +1,224 @@
+"""The page of a run: what stands on it is what the run directory holds, and names are only names."""
+
+import copy
+import io
+import json
+import re
+import sys
+from html import unescape
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from rich.console import Console
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+from synthetic_run import MODELS, Plan, write_run
+
+from adaptbench.console import result_table
+from adaptbench.report import verdict
+from adaptbench.report.figures import curves
+from adaptbench.report.page import run_page
+from adaptbench.report.view import View
+from adaptbench.results.store import Run
+
+
+class Loose:
+    """A run whose manifest and records a test may shape."""
+
+    def __init__(self, run):
+        self.path, self.samples, self.windows, self.crafted = run.path, run.samples, run.windows, run.crafted
+        self.manifest, self.cases = json.loads(json.dumps(dict(run.manifest))), copy.deepcopy(list(run.cases))
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    plan = Plan(models=(MODELS[0], MODELS[1], MODELS[4]), conditions=("clean", "noise", "ilfo"), n=80, sweep=3)
+    return write_run(tmp_path_factory.mktemp("page") / "run", plan).path
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    plan = Plan(models=MODELS[1:2], conditions=("clean", "ilfo"), n=20, sweep=0, batches=(1,), references=False)
+    return write_run(tmp_path_factory.mktemp("page") / "small", plan).path
+
+
+@pytest.fixture
+def run(directory):
+    """Two data-parallel families with static networks of their own, and one static reference for all."""
+    found = Loose(Run.open(directory))
+    for record in found.cases:
+        if record["kind"] == "reference":
+            record.update(model=record["policy"], macs_full=1_350_000)
+    return found
+
+
+def table(page, key):
+    """A table of the page as a frame: full precision where there is a figure, else the text."""
+    whole = re.search(rf'<table id="{key}".*?</table>', page, re.S)[0]
+    head = [unescape(re.sub("<.*?>", "", cell)) for cell in re.findall(r"<th scope=\"col\".*?</th>", whole, re.S)]
+    rows, group = [], ""
+    for attrs, body in re.findall(r"<tr([^>]*)>(.*?)</tr>", whole.split("<tbody>")[1], re.S):
+        cells = re.findall(r"<t[hd].*?</t[hd]>", body, re.S)
+        if "heading" in attrs:
+            group = unescape(re.sub("<.*?>", "", cells[0]))
+            continue
+        figures = [re.search(r'data-v="([^"]*)"', cell) for cell in cells]
+        texts = [
+            unescape(re.sub("<.*?>", "", re.sub(r"<span class=\"under.*?</span>|<sup.*?</sup>", "", c))) for c in cells
+        ]
+        rows.append([group] + [float(f[1]) if f else t for f, t in zip(figures, texts, strict=True)])
+    return pd.DataFrame(rows, columns=["group", *head])
+
+
+def terminal(run):
+    sink = io.StringIO()
+    Console(width=120, file=sink).print(result_table(run.cases, run.manifest))
+    return sink.getvalue()
+
+
+@pytest.mark.case("own")
+def test_a_panel_of_accuracy_against_cost_has_one_axis(run):
+    """A model's points stood in per cent of its own static network, references' of another; MACs are absolute."""
+    view = View(run)
+    figure = curves.figure(view)
+    for panel in figure.panels:
+        assert "MACs/sample" in panel.svg
+        assert "%</text>" not in panel.svg.replace("accuracy, %</text>", "")
+    points = table(run_page(run), "table-curves")
+    for subject in view.subjects:
+        full = view.clean(subject)["macs_full"]
+        found = points[points["model"] == subject.title]
+        assert set(found["its model’s static network"]) == {full}
+        np.testing.assert_allclose(found["of that network"], 100 * found["MACs/sample"] / full, rtol=1e-9)
+        assert {"reference: static", "reference: oracle"} <= set(found["what"])
+
+
+@pytest.mark.case("own")
+def test_every_share_of_a_static_network_names_it(run):
+    """ "Of full" had another denominator in each group of rows, unsaid on page, terminal and CSV."""
+    overview = table(run_page(run), "table-overview")
+    for title, full in zip(
+        ("Softmax threshold", "Learned cascade", "SkipNet, 18 gates"), ("1.02", "1.35", "1.31"), strict=True
+    ):
+        assert f"{title} · its static network: {full} M MACs" in set(overview["group"])
+    shown = terminal(run)
+    assert "of its" in shown
+    assert [line.split()[-3:] for line in shown.splitlines() if line.startswith("learned-cascade")] == [
+        ["of", "1.35", "M"]
+    ]
+    text = " ".join(verdict.verdict(View(run)))
+    assert "of its own static network’s MACs" in text
+    assert "the static reference, of 1.02 M MACs" in text
+
+
+@pytest.mark.case("own")
+def test_an_attack_on_fewer_inputs_stands_beside_their_clean_mean(run):
+    """30.3 M of the first 8 inputs stood next to 27.6 M of all 16, with "0.0 %" taken back."""
+    for record in run.cases:
+        if record["condition"] == "ilfo":
+            record.update(n=8, macs_clean_mean=123_000.0)
+    view = View(run)
+    assert "clean, the same 8: 0.12 M" in run_page(run)
+    assert "clean, the same 8 inputs" in terminal(run)
+    assert "from 0.12 M to" in " ".join(verdict.verdict(view))
+
+
+@pytest.mark.case("own")
+def test_three_figures_come_out_of_the_run_directory(directory):
+    """Whoever recomputes the page with pandas from the run directory gets its figures: cost, recovery, exits."""
+    page = run_page(Run.open(directory))
+    samples = pd.read_parquet(directory / "samples.parquet")
+    cases = pd.DataFrame(json.loads((directory / "summary.json").read_text("utf-8"))["cases"])
+    once = cases.drop_duplicates("evaluation").set_index("evaluation")
+    title = {fake.name: fake.title for fake in MODELS}
+    mean = samples.groupby("case")["macs"].mean()
+
+    points = table(page, "table-curves")
+    swept = once[once["kind"].isin(["clean", "sweep", "reference"])]
+    for model, found in points.groupby("model"):
+        wanted = mean[swept.index[swept["model"].map(title) == model]]
+        np.testing.assert_allclose(sorted(found["MACs/sample"]), sorted(wanted), rtol=1e-9)
+
+    recovery = table(page, "table-recovery").set_index(["model", "condition"])["recovery"]
+    for evaluation, record in once[once["kind"].isin(["control", "attack"])].iterrows():
+        clean = samples[samples["case"] == evaluation.rsplit("/", 1)[0] + "/clean"].set_index("sample_id")["macs"]
+        after = samples[samples["case"] == evaluation].set_index("sample_id")["macs"]
+        share = (after - clean).mean() / (record["macs_max"] - clean.mean())
+        name = {"noise": "noise 8/255 (control)", "ilfo": "ILFO 8/255"}[record["condition"]]
+        assert recovery[title[record["model"]], name] == pytest.approx(share, rel=1e-9)
+
+    exits = table(page, "table-exits")
+    shown = exits[exits["model"] == "Learned cascade"].groupby("condition", sort=False)["inputs"].apply(list)
+    for condition, name in (("clean", "clean"), ("ilfo", "ILFO 8/255")):
+        left = samples.loc[samples["case"] == f"digits/learned-cascade/{condition}", "exit"]
+        assert shown[name] == left.value_counts().reindex(range(3), fill_value=0).tolist()
+
+
+STRANGE = {
+    "markup": "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>",
+    "mathematics": "$x^$",
+    "terminal": "\x1b[31m\x07",
+    "null": "\0",
+    "surrogate": "\ud800",
+    "console": "[/x] [bold]",
+    "comment": "]]>&amp;<!--",
+    "lines": "a\nb\r\nc\u2028",
+    "reversed": "\u202egpj",
+    "formula": "=cmd|' /C calc'!A0",
+    "other script": "猫",
+}
+KEPT = {
+    "kind",
+    "started",
+    "ended",
+    "crafted",
+    "evaluation",
+    "case",
+    "shape",
+    "energy_provenance",
+    "model",
+    "data",
+    "condition",
+}
+
+
+def strange(thing, word, key=""):
+    """The same with `word` before every text that comes from outside."""
+    if isinstance(thing, dict):
+        return {name: strange(inner, word, name) for name, inner in thing.items()}
+    if isinstance(thing, list):
+        return [strange(inner, word, key) for inner in thing]
+    return word + thing if isinstance(thing, str) and key not in KEPT else thing
+
+
+class Attributes(HTMLParser):
+    """Names of all attributes of a page, as a browser reads them."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.names = set()
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.names |= {name for name, _ in attrs}
+
+
+@pytest.mark.case("own")
+@pytest.mark.parametrize("kind", STRANGE)
+def test_names_are_only_names(small, kind):
+    """A "$" or a control character in a title or class name broke the page after the whole run; nothing is obeyed."""
+    word, run = STRANGE[kind], Loose(Run.open(small))
+    run.manifest, run.cases = strange(run.manifest, word), strange(run.cases, word)
+    for part in ("models", "conditions", "data"):
+        run.manifest[part] = {word + name: about for name, about in run.manifest[part].items()}
+    for record in run.cases:
+        record.update({name: word + record[name] for name in ("model", "condition", "data")})
+    page = run_page(run)
+    assert page.count("<script") == 1
+    assert not [name for name in Attributes(page).names if name.startswith("on")]
+    assert not re.search("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u202a-\u202e\ud800-\udfff]", page)
+    page.encode()
