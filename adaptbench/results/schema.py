@@ -103,7 +103,7 @@ FIELDS: dict[str, Field] = {
     "failed": _text("why the case could not be run, or not be timed"),
     "accuracy": _estimate("1", "share of right predictions"),
     "macs_mean": _estimate("MACs", "executed MACs a sample, mean"),
-    "macs_clean_mean": _estimate("MACs", "the same of the clean case, over the same inputs"),
+    "macs_clean_mean": Field("number", "MACs", "the same of the clean case, over the same inputs"),
     "macs_min": _count("MACs", "cheapest path of the model"),
     "macs_max": _count("MACs", "dearest path of the model"),
     "macs_full": _count("MACs", "the model's own static network; of a reference, the suite's static one"),
