@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptbench.errors import BaselineError
+from adaptbench.errors import BaselineError, RunError
 from adaptbench.results.files import read_json, write_text
 from adaptbench.results.schema import (
     SCHEMA_VERSION,
@@ -154,15 +154,12 @@ class Baseline:
             )
         try:
             validate_records(document["cases"], str(place))
-            packed: dict[str, dict[str, Any]] = document["samples"]
-            manifest, rows = dict(document["manifest"]), list(document["windows"])
-        except (KeyError, TypeError) as error:
+        except KeyError as error:
             raise BaselineError(f"{place}: incomplete: no {error}.", todo="Write it again from a run.") from error
-
-        def outcomes(evaluation: str) -> Outcomes | None:
-            return _unpack(packed[evaluation], place) if evaluation in packed else None
-
-        return cls(place, manifest, document["cases"], outcomes, lambda: _frame(rows))
+        parts = {name: _part(document, name, kind, place) for name, kind in _PARTS.items()}
+        samples = {name: _unpack(packed, place) for name, packed in parts["samples"].items()}
+        windows = _frame(parts["windows"], place)
+        return cls(place, parts["manifest"], document["cases"], samples.get, lambda: windows)
 
 
 def write_baseline(run: Run, path: str | Path) -> Path:
@@ -179,9 +176,16 @@ def write_baseline(run: Run, path: str | Path) -> Path:
         The file.
 
     Raises:
+        BaselineError: cases of the run failed.
         OutputError: it cannot be written.
     """
     target = Path(path)
+    if failed := [str(record["case"]) for record in run.cases if record.get("failed")]:
+        raise BaselineError(
+            f"{run.path}: {len(failed)} cases could not be run: {', '.join(failed[:3])}{' …' if failed[3:] else ''}",
+            why="Whoever is compared with it would be compared with nothing there.",
+            todo="Mend them, or leave them out of the suite, and run it again.",
+        )
     samples: dict[str, Any] = {}
     for evaluation in dict.fromkeys(record["evaluation"] for record in run.cases):
         frame = run.samples([evaluation])
@@ -202,6 +206,19 @@ def write_baseline(run: Run, path: str | Path) -> Path:
         "windows": windows,
     }
     return write_text(target, _text(document))
+
+
+_PARTS: dict[str, type] = {"manifest": dict, "samples": dict, "windows": list}
+
+
+def _part(document: Mapping[str, Any], name: str, kind: type, place: Path) -> Any:
+    if not isinstance(document.get(name), kind):
+        raise BaselineError(
+            f"{place}: '{name}' is {'absent' if name not in document else f'no {kind.__name__}'}.",
+            why="The gate compares by it.",
+            todo="Restore the file from version control, or write it again from a run.",
+        )
+    return document[name]
 
 
 def _text(document: Mapping[str, Any]) -> str:
@@ -269,10 +286,23 @@ def _unbits(text: str, n: int) -> NDArray[np.bool_]:
     return np.unpackbits(packed, count=n).astype(np.bool_)
 
 
-def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
+def _frame(rows: list[Any], place: Path) -> pd.DataFrame:
     import pandas as pd
 
-    frame = pd.DataFrame(rows, columns=list(WINDOW_COLUMNS))
-    for name in ("energy_j", "duration_s"):
-        frame[name] = frame[name].astype("float64")
+    from adaptbench.results.tables import to_arrow
+
+    try:
+        if not all(isinstance(row, dict) for row in rows):
+            raise ValueError("a window is no object")
+        frame = pd.DataFrame(rows, columns=list(WINDOW_COLUMNS))
+        for name in ("energy_j", "duration_s"):
+            frame[name] = frame[name].astype("float64")
+        to_arrow(frame, "windows")
+    except (TypeError, ValueError, RunError) as error:
+        said = error.seen if isinstance(error, RunError) else error
+        raise BaselineError(
+            f"{place}: its windows are damaged ({said}).",
+            why="The gate compares seconds and joules by them.",
+            todo="Restore the file from version control, or write it again from a run.",
+        ) from error
     return frame

@@ -1,7 +1,8 @@
 """The gate: is a run worse than its baseline? Rules come from the suite's ``gate`` section.
 
 Deterministic figures on the same bytes are compared exactly, ties aside; inputs crafted anew, input by input; sensor
-figures by the interval of the ratio against a margin. What cannot be compared is said, and is never green.
+figures by the interval of the ratio against a margin. What cannot be compared is said, and is never green: another
+attack under the same name, rules that the run loosened, rows that do not bear a record out.
 """
 
 from __future__ import annotations
@@ -12,18 +13,28 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from adaptbench.errors import BaselineError
 from adaptbench.results.baseline import Baseline
-from adaptbench.results.gate_compare import Meeting, Side, compare_figure
+from adaptbench.results.gate_compare import AGAINST_CLEAN, Meeting, compare_figure
 from adaptbench.results.gate_rows import GateReport, GateRow, RowVerdict
 from adaptbench.results.gate_rules import METRICS, Rule, Source, parse_gate
+from adaptbench.results.gate_side import Side
+from adaptbench.results.gate_terms import (
+    attack_obstacle,
+    figure_obstacle,
+    in_force,
+    note_idle_patterns,
+    note_surroundings,
+    rules_of,
+    suite_obstacle,
+)
+from adaptbench.results.identity import case_key, evaluation_key
 from adaptbench.results.schema import Record
 from adaptbench.results.statistics import holm
 from adaptbench.results.store import Run
 
 FALSE_ALARMS = 0.05
 """Family-wise: the chance that a gate without any real change says regression, over all estimated comparisons."""
-NEUTRAL_SECTIONS = ("measure", "gate", "title", "description")
-"""Sections of a suite that leave its figures comparable."""
 
 
 def compare(
@@ -36,31 +47,35 @@ def compare(
     Args:
         run: the run, open or by path.
         baseline: a run or a baseline file, open or by path; None leaves ``max`` rules only.
-        gate: rules, parsed or as the suite has them; None takes those of the run's manifest.
+        gate: rules, parsed or as the suite has them. None takes the baseline's, and the run's where they ask for
+            more: what a run's suite loosens or drops is no pass.
 
     Returns:
         A report; ``exit_code`` 0, 1 or 3.
 
     Raises:
-        RunError: no complete run there.
-        BaselineError: no baseline there.
+        RunError: no complete run there, or a damaged one.
+        BaselineError: no baseline there, or the run itself.
         SuiteError: a rule that does not exist.
     """
+    _refuse_itself(run, baseline)
     here = Side(_side(run))
     there = None if baseline is None else Side(_side(baseline))
-    given = here.source.manifest.get("gate") if gate is None else gate
-    rules = parse_gate(given) if given is None or isinstance(given, Mapping) else list(given)
     notes: list[str] = []
+    rules, rows = _rules(here, there, gate)
     if not rules:
-        notes.append("the suite has no gate section: nothing was compared")
+        notes.append("there is no gate section: nothing was compared")
     obstacle = None
     if there is not None:
-        obstacle = _suite_obstacle(here.source.manifest, there.source.manifest, notes)
-        _note_surroundings(here.source.manifest, there.source.manifest, notes)
-    rows = [row for rule in rules for row in _under(rule, here, there, obstacle, notes)]
+        obstacle = suite_obstacle(here.source.manifest, there.source.manifest, notes)
+        if run is not baseline and here.source.manifest.get("id") and _same(here, there, "id"):
+            obstacle = "the baseline was kept of this very run: nothing can differ"
+        note_surroundings(here.source.manifest, there.source.manifest, notes)
+    note_idle_patterns(rules, [*here.source.cases, *(there.source.cases if there else ())], notes)
+    rows += [row for rule in rules for row in _under(rule, here, there, obstacle, notes)]
     if there is not None and obstacle is None:
-        rows.extend(_missing_cases(here.source, there.source, notes))
-    rows.extend(_failed_cases(here.source))
+        rows += _missing_cases(here, there, notes)
+    rows += _failed_cases(here.source)
     where = "" if there is None else str(there.source.path)
     return GateReport(str(here.source.path), where, tuple(_corrected(rows)), tuple(dict.fromkeys(notes)))
 
@@ -71,23 +86,53 @@ def _side(given: str | Path | Run | Baseline) -> Baseline:
     return Baseline.of(given) if isinstance(given, Run) else Baseline.load(given)
 
 
+def _refuse_itself(run: object, baseline: object) -> None:
+    places = [Path(given).resolve() for given in (run, baseline) if isinstance(given, str | Path)]
+    if len(places) == 2 and places[0] == places[1]:
+        raise BaselineError(
+            f"{baseline}: the baseline is the run itself.",
+            why="A run never differs from itself: the gate would be green for ever.",
+            todo="Name another run, or a file that `adaptbench baseline` kept of one.",
+        )
+
+
+def _same(here: Side, there: Side, name: str) -> bool:
+    return bool(here.source.manifest.get(name) == there.source.manifest.get(name))
+
+
+def _rules(
+    here: Side, there: Side | None, gate: Mapping[str, Any] | Sequence[Rule] | None
+) -> tuple[list[Rule], list[GateRow]]:
+    """The rules in force, and a row for each that the run's suite loosened or dropped."""
+    if gate is not None:
+        return (parse_gate(gate) if isinstance(gate, Mapping) else list(gate)), []
+    own = rules_of(here.source.manifest, here.source.path)
+    kept = [] if there is None else rules_of(there.source.manifest, there.source.path)
+    if there is None or not kept:
+        return own, []
+    rules, loosened = in_force(kept, own, [*there.source.cases, *here.source.cases])
+    said = "the run's suite loosened or dropped this rule of the baseline, for {}: write a new baseline if it is meant"
+    return rules, [
+        GateRow("*", rule.metric, rule.text, RowVerdict.NOT_COMPARABLE, said.format(case)) for rule, case in loosened
+    ]
+
+
 def _under(rule: Rule, here: Side, there: Side | None, obstacle: str | None, notes: list[str]) -> list[GateRow]:
     """Every case under one rule; a rule that meets no figure at all says so in a row."""
-    kept = {} if there is None else {record["case"]: record for record in there.source.cases}
+    others = {} if there is None else there.by_key
     rows: list[GateRow] = []
     timed = METRICS[rule.metric].source in (Source.SENSOR, Source.TIMED)
     done: set[str] = set()
     for record in here.source.cases:
         if not rule.watches(record) or record["evaluation"] in done:
             continue
-        if rule.kind == "max":
-            row = _ceiling(rule, record, here, kept.get(record["case"]))
-        elif there is None or record["case"] not in kept:
+        kept = others.get(case_key(record))
+        if there is None or (kept is None and rule.kind == "max"):
+            row = _ceiling(rule, record, here, None) if rule.kind == "max" else None
+        elif kept is None:
             continue
-        elif obstacle is not None and (_has(record, rule) or _has(kept[record["case"]], rule)):
-            row = _plain(rule, record, RowVerdict.NOT_COMPARABLE, obstacle, kept[record["case"]])
         else:
-            row = _meet(rule, record, kept[record["case"]], here, there, notes)
+            row = _meet(rule, record, kept, here, there, obstacle, notes)
         if row is not None:
             rows.append(row)
             if not timed:  # batch sizes share one evaluation: it is compared once
@@ -98,28 +143,40 @@ def _under(rule: Rule, here: Side, there: Side | None, obstacle: str | None, not
     return rows
 
 
-def _meet(rule: Rule, record: Record, kept: Record, here: Side, there: Side, notes: list[str]) -> GateRow | None:
+def _meet(
+    rule: Rule, record: Record, kept: Record, here: Side, there: Side, obstacle: str | None, notes: list[str]
+) -> GateRow | None:
     metric = rule.metric
-    if _has(record, rule) and _has(kept, rule):
-        return compare_figure(Meeting(rule, here, there, record, kept))
-    if record.get("failed") and _has(kept, rule):
-        return _plain(rule, record, RowVerdict.NOT_COMPARABLE, str(record["failed"]), kept)
+    if not (_has(record, rule) or _has(kept, rule)):
+        return None
+    reason = obstacle or attack_obstacle(record, kept, here.source.manifest, there.source.manifest)
+    for side, about in (("", record), ("the baseline's case could not be run: ", kept)):
+        reason = reason or (f"{side}{about['failed']}" if about.get("failed") else None)
+    if reason is None and _has(record, rule) and _has(kept, rule):
+        reason = figure_obstacle(rule, record, kept)
+        if reason is None:
+            if rule.kind == "max":
+                return _ceiling(rule, record, here, kept)
+            return compare_figure(Meeting(rule, here, there, record, kept))
+    if reason is not None:
+        return _plain(rule, record, RowVerdict.NOT_COMPARABLE, reason, kept)
     if _has(kept, rule):
         sensor = METRICS[metric].source in (Source.SENSOR, Source.TIMED)
         verdict = RowVerdict.NOT_COMPARABLE if sensor else RowVerdict.MISSING
         return _plain(rule, record, verdict, f"the baseline has it, the run has not: {_why(record, metric)}", kept)
-    if _has(record, rule):
-        notes.append(f"{record['case']}: {metric} is new, the baseline has none ({_why(kept, metric)})")
+    if rule.kind == "max":
+        return _ceiling(rule, record, here, kept)
+    notes.append(f"{record['case']}: {metric} is new, the baseline has none ({_why(kept, metric)})")
     return None
 
 
 def _ceiling(rule: Rule, record: Record, here: Side, kept: Record | None) -> GateRow | None:
     if not _has(record, rule):
-        if record.get("failed"):
-            return None  # said once, in a row of its own
-        if kept is not None and _has(kept, rule):
-            return _plain(rule, record, RowVerdict.MISSING, f"no figure: {_why(record, rule.metric)}", kept)
-        return None
+        return None  # a case that failed has a row of its own
+    deterministic = METRICS[rule.metric].source in (Source.SAMPLES, Source.RECORD)
+    fault = here.sample_fault(record, with_clean=rule.metric in AGAINST_CLEAN) if deterministic else ""
+    if fault:
+        return _plain(rule, record, RowVerdict.NOT_COMPARABLE, fault, kept)
     value = float(record[rule.metric])
     ends = record.get(f"{rule.metric}_ci")
     low, high = (value, value) if ends is None else (float(ends[0]), float(ends[1]))
@@ -157,13 +214,24 @@ def _why(record: Record, metric: str) -> str:
     return str(record.get(f"{metric}_missing") or "no reason given")
 
 
-def _missing_cases(here: Baseline, there: Baseline, notes: list[str]) -> list[GateRow]:
-    own, kept = [record["case"] for record in here.cases], [record["case"] for record in there.cases]
-    new = [case for case in own if case not in set(kept)]
+def _missing_cases(here: Side, there: Side, notes: list[str]) -> list[GateRow]:
+    """Cases that only one side has; both ran the same suite, so that neither may lack an evaluation."""
+    own, kept = here.by_key, there.by_key
+    rows = [
+        GateRow(record["case"], "case", "present", RowVerdict.MISSING, "the baseline has this case, the run has not")
+        for key, record in kept.items()
+        if key not in own
+    ]
+    known = {evaluation_key(record) for record in there.source.cases}
+    new = [record for key, record in own.items() if key not in kept]
+    for record in new:
+        if evaluation_key(record) not in known:
+            reason = "the baseline lacks this case of the same suite: write it again"
+            rows.append(GateRow(record["case"], "case", "present", RowVerdict.NOT_COMPARABLE, reason))
     if new:
-        notes.append(f"{len(new)} new cases have no baseline yet: {', '.join(new[:3])}{' …' if len(new) > 3 else ''}")
-    reason = "the baseline has this case, the run has not"
-    return [GateRow(case, "case", "present", RowVerdict.MISSING, reason) for case in kept if case not in set(own)]
+        names = ", ".join(str(record["case"]) for record in new[:3])
+        notes.append(f"{len(new)} new cases have no baseline yet: {names}{' …' if len(new) > 3 else ''}")
+    return rows
 
 
 def _failed_cases(here: Baseline) -> list[GateRow]:
@@ -173,46 +241,6 @@ def _failed_cases(here: Baseline) -> list[GateRow]:
         for record in here.cases
         if record.get("failed")
     ]
-
-
-def _suite_obstacle(here: Mapping[str, Any], there: Mapping[str, Any], notes: list[str]) -> str | None:
-    """Why two suites cannot be compared; None where they can."""
-    own, kept = here.get("suite") or {}, there.get("suite") or {}
-    if own.get("name") != kept.get("name"):
-        return f"another suite: {own.get('name')}, baseline {kept.get('name')}"
-    if own.get("limit") != kept.get("limit"):
-        return f"another limit: {own.get('limit')} inputs, baseline {kept.get('limit')}"
-    changed = sorted(set(own.get("overrides") or []) ^ set(kept.get("overrides") or []))
-    if beyond := [text for text in changed if text.partition(".")[0].partition("=")[0] not in NEUTRAL_SECTIONS]:
-        return f"other overrides: {', '.join(beyond)}"
-    if own.get("sha256") != kept.get("sha256") or changed:
-        if _substance(own.get("text")) != _substance(kept.get("text")):
-            return f"the suite '{own.get('name')}' says something else than when the baseline was written"
-        notes.append(f"the suites differ in {', '.join(NEUTRAL_SECTIONS)} only: compared")
-    return None
-
-
-def _substance(text: Any) -> Any:
-    """A suite without the sections that leave its figures comparable; the raw text where it is not a table."""
-    import yaml
-
-    try:
-        parsed = yaml.safe_load(text or "")
-    except yaml.YAMLError:
-        return text
-    if not isinstance(parsed, dict):
-        return text
-    return {name: value for name, value in parsed.items() if name not in NEUTRAL_SECTIONS}
-
-
-def _note_surroundings(here: Mapping[str, Any], there: Mapping[str, Any], notes: list[str]) -> None:
-    """What else differs and explains a difference when there is one."""
-    own, kept = here.get("versions") or {}, there.get("versions") or {}
-    moved = [f"{name} {kept[name]} → {own[name]}" for name in own if name in kept and own[name] != kept[name]]
-    if moved:
-        notes.append(f"versions since the baseline: {', '.join(moved)}")
-    if (here.get("gate") or {}) != (there.get("gate") or {}):
-        notes.append("the gate section is not the one that the baseline was written with")
 
 
 def _corrected(rows: list[GateRow]) -> list[GateRow]:

@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from adaptbench.results import statistics, timing
-from adaptbench.results.baseline import Baseline, Outcomes
 from adaptbench.results.gate_rows import GateRow, RowVerdict, amount, judge
 from adaptbench.results.gate_rules import METRICS, Rule, Source
-from adaptbench.results.identity import clean_of, static_id
+from adaptbench.results.gate_side import EQUAL, Side
+from adaptbench.results.identity import static_id
 from adaptbench.results.schema import Record
 from adaptbench.results.statistics import Estimate, Floats
 from adaptbench.results.verdicts import VERDICT_LEVEL
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 NAMED = 5
 """Sample ids named in a reason."""
-_EQUAL = 1e-9
+TIE_SHARE = 0.01
+"""Share of an evaluation's samples that may differ at a tie; one sample always may."""
+TIE_SHIFT = 0.01
+"""How far ties together may move a mean: relative for costs, a difference for shares; one sample always may."""
+TIE_CHANCE = 0.05
+"""Level at which ties that fell one way are no coin flips."""
 _OF_THE_MODEL = ("macs_min", "macs_max", "macs_full")
 
 # means (B, 4) of correct, macs, clean correct, clean macs; max MACs → (B,)
@@ -36,36 +38,8 @@ _VALUES: dict[str, Callable[[Floats, float], Floats]] = {
     "recovery": lambda m, top: (m[:, 1] - m[:, 3]) / (top - m[:, 3]),
     "efficacy_step": lambda m, top: 1 - m[:, 1] / top,
 }
-_AGAINST_CLEAN = ("accuracy_drop", "increase", "recovery")
-
-
-@dataclass(slots=True)
-class Side:
-    """A run or baseline, with what was read of it."""
-
-    source: Baseline
-    _outcomes: dict[str, Outcomes | None] = field(default_factory=dict)
-    _windows: pd.DataFrame | None = None
-    _blocks: dict[tuple[str, str], timing.Blocks | None] = field(default_factory=dict)
-
-    def outcomes(self, evaluation: str) -> Outcomes | None:
-        """Outcomes of an evaluation, read once."""
-        if evaluation not in self._outcomes:
-            self._outcomes[evaluation] = self.source.samples(evaluation)
-        return self._outcomes[evaluation]
-
-    def clean(self, record: Record) -> Outcomes | None:
-        """Outcomes of the clean case of the same model, knob and data; of the same seed where there is one."""
-        found = clean_of(record, self.source.cases)
-        return None if found is None else self.outcomes(found["evaluation"])
-
-    def blocks(self, case: str, meter: str) -> timing.Blocks | None:
-        """Block values of a meter, worked out once."""
-        if self._windows is None:
-            self._windows = self.source.windows()
-        if (case, meter) not in self._blocks:
-            self._blocks[case, meter] = timing.blocks(self._windows, case, meter)
-        return self._blocks[case, meter]
+AGAINST_CLEAN = ("accuracy_drop", "increase", "recovery", "recovery_per_input_mean")
+"""Figures that the rows of the clean case go into."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +80,8 @@ def compare_figure(meeting: Meeting) -> GateRow:
         return _sensor(meeting)
     if source is Source.TIMED:
         return _timed(meeting)
+    if fault := _row_fault(meeting):
+        return meeting.row(RowVerdict.NOT_COMPARABLE, fault)
     if meeting.same_inputs or meeting.rule.metric in _OF_THE_MODEL:
         return _exact(meeting) if meeting.rule.kind == "exact" else _within(meeting)
     if meeting.seen["kind"] in ("clean", "reference"):
@@ -115,9 +91,64 @@ def compare_figure(meeting: Meeting) -> GateRow:
     return _anew(meeting)
 
 
+def _row_fault(meeting: Meeting) -> str:
+    """Why the per-sample rows of the two sides cannot be paired; empty where they can."""
+    if meeting.rule.metric in _OF_THE_MODEL:
+        return ""
+    with_clean = meeting.rule.metric in AGAINST_CLEAN
+    for name, side, record in (("", meeting.run, meeting.seen), ("the baseline: ", meeting.base, meeting.kept)):
+        if fault := side.sample_fault(record, with_clean=with_clean):
+            return f"{name}{fault}"
+    pairs = [(meeting.run.outcomes(meeting.seen["evaluation"]), meeting.base.outcomes(meeting.kept["evaluation"]))]
+    if with_clean:
+        pairs.append((meeting.run.clean(meeting.seen), meeting.base.clean(meeting.kept)))
+    for own, other in pairs:
+        if own is None or other is None or not np.array_equal(own.sample_id, other.sample_id):
+            return "the two sides hold other samples: their ids differ"
+    return ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Ties:
+    """Samples that differ on the same inputs, at a tie.
+
+    Args:
+        ids: (k,) sample ids. moved: (k,) by how much, in the unit of the per-sample value. of: samples compared.
+        mean: of the baseline's per-sample values.
+    """
+
+    ids: NDArray[np.int64]
+    moved: Floats
+    of: int
+    mean: float
+
+    @property
+    def text(self) -> str:
+        """How many, which share, which."""
+        share = f"{100 * len(self.ids) / self.of:.3g} %"
+        return f"{len(self.ids)} of {self.of} samples ({share}) differ at a tie ({_named(self.ids)})"
+
+    def beyond(self, ratio: bool) -> tuple[RowVerdict, str] | None:
+        """Why ties do not explain what they are said to explain; None where they do.
+
+        A tie may fall either way: that is a coin for one sample. Many of them, or all in one direction, are a change.
+        """
+        up, down = int(np.count_nonzero(self.moved > 0)), int(np.count_nonzero(self.moved < 0))
+        chance = statistics.sign_test(up, down)
+        if len(self.ids) > 1 and chance < TIE_CHANCE:
+            sense = "up" if up > down else "down"
+            return RowVerdict.REGRESSION, f"{max(up, down)} of them went {sense}, which is no chance (p = {chance:.2g})"
+        if len(self.ids) > max(1.0, TIE_SHARE * self.of):
+            return RowVerdict.INCONCLUSIVE, f"more than {100 * TIE_SHARE:g} % of the samples hang on ties"
+        shift = abs(float(self.moved.sum())) / self.of
+        if len(self.ids) > 1 and shift > TIE_SHIFT * (self.mean if ratio else 1.0):
+            return RowVerdict.INCONCLUSIVE, "together they move the mean too far to be waived"
+        return None
+
+
 def _exact(meeting: Meeting) -> GateRow:
     metric = meeting.rule.metric
-    differing, ties = _differing(meeting)
+    differing, tied = _differing(meeting)
     seen, kept = meeting.values
     if len(differing):
         worse = (seen < kept) if METRICS[metric].higher_is_better else (seen > kept)
@@ -127,31 +158,39 @@ def _exact(meeting: Meeting) -> GateRow:
             RowVerdict.REGRESSION,
             f"{len(differing)} samples changed on the same inputs ({_named(differing)}), {sense}{todo}",
         )
-    if abs(seen - kept) <= _EQUAL * max(abs(seen), abs(kept)):
-        note = f"; {len(ties)} samples differ at a tie ({_named(ties)})" if len(ties) else ""
-        return meeting.row(RowVerdict.PASS, f"equal on the same inputs{note}")
-    if len(ties) and metric not in _OF_THE_MODEL:
-        return meeting.row(RowVerdict.PASS, f"only {len(ties)} samples at a tie differ ({_named(ties)})")
-    return meeting.row(RowVerdict.REGRESSION, "the figure changed although it must not")
+    named = "; ".join(ties.text for ties in tied)
+    costs = not metric.startswith("accuracy")
+    for ties in tied:
+        if beyond := ties.beyond(ratio=costs):
+            return meeting.row(beyond[0], f"{ties.text}: {beyond[1]}")
+    if abs(seen - kept) <= EQUAL * max(abs(seen), abs(kept)):
+        return meeting.row(RowVerdict.PASS, f"equal on the same inputs{'; ' if named else ''}{named}")
+    if not tied:
+        return meeting.row(RowVerdict.REGRESSION, "the figure changed although it must not")
+    if METRICS[metric].source is Source.RECORD and abs(seen - kept) > TIE_SHIFT * max(abs(kept), EQUAL):
+        return meeting.row(RowVerdict.INCONCLUSIVE, f"only {named}: too few to tell whether they moved the figure")
+    return meeting.row(RowVerdict.PASS, f"only {named}")
 
 
-def _differing(meeting: Meeting) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Sample ids that differ with no tie to explain it, and those at a tie."""
+def _differing(meeting: Meeting) -> tuple[NDArray[np.int64], list[_Ties]]:
+    """Sample ids that differ with no tie to explain it, and those at a tie, of the case and of its clean case."""
     metric = meeting.rule.metric
     pairs = [(meeting.run.outcomes(meeting.seen["evaluation"]), meeting.base.outcomes(meeting.kept["evaluation"]))]
-    if metric in (*_AGAINST_CLEAN, "recovery_per_input_mean"):
+    if metric in AGAINST_CLEAN:
         pairs.append((meeting.run.clean(meeting.seen), meeting.base.clean(meeting.kept)))
     differ: list[NDArray[np.int64]] = [np.empty(0, dtype=np.int64)]
-    tied: list[NDArray[np.int64]] = [np.empty(0, dtype=np.int64)]
+    tied: list[_Ties] = []
     for own, other in pairs:
         if metric in _OF_THE_MODEL or own is None or other is None:
             continue
-        own, other = _aligned(own, other)
-        changed = own.correct != other.correct if metric.startswith("accuracy") else own.macs != other.macs
-        at_tie = own.tie | other.tie
-        differ.append(own.sample_id[changed & ~at_tie])
-        tied.append(own.sample_id[changed & at_tie])
-    return np.unique(np.concatenate(differ)), np.unique(np.concatenate(tied))
+        name = "correct" if metric.startswith("accuracy") else "macs"
+        after, before = (np.asarray(getattr(side, name), dtype=np.float64) for side in (own, other))
+        moved, at_tie = after - before, own.tie | other.tie
+        differ.append(own.sample_id[(moved != 0) & ~at_tie])
+        waived = (moved != 0) & at_tie
+        if waived.any():
+            tied.append(_Ties(own.sample_id[waived], moved[waived], len(own), float(before.mean())))
+    return np.unique(np.concatenate(differ)), tied
 
 
 def _within(meeting: Meeting, margin: float | None = None, reason: str = "") -> GateRow:
@@ -183,15 +222,13 @@ def _paired_change(meeting: Meeting) -> tuple[Estimate, str] | None:
     if metric not in _VALUES or own is None or other is None:
         return None
     sides = [own, other]
-    if metric in _AGAINST_CLEAN:
+    if metric in AGAINST_CLEAN:
         cleans = [meeting.run.clean(meeting.seen), meeting.base.clean(meeting.kept)]
     else:
         cleans = list(sides)
     present = [outcomes for outcomes in (*sides, *cleans) if outcomes is not None]
-    shared = present[0].sample_id
-    for outcomes in present[1:]:
-        shared = np.intersect1d(shared, outcomes.sample_id)
-    if len(present) < 4 or not len(shared):
+    shared = own.sample_id
+    if len(present) < 4 or not all(np.isin(shared, outcomes.sample_id).all() for outcomes in present):
         return None
     picked = [outcomes.take(np.searchsorted(outcomes.sample_id, shared)) for outcomes in present]
     columns = np.column_stack(
@@ -226,7 +263,7 @@ def _by_value(meeting: Meeting, margin: float, reason: str = "deterministic: com
     worse = (float(np.log(seen / kept)) if seen > 0 else -np.inf) if metric.ratio else seen - kept
     worse = -worse if metric.higher_is_better else worse
     bound = float(np.log1p(margin)) if metric.ratio else margin
-    slack = _EQUAL * max(1.0, bound)
+    slack = EQUAL * max(1.0, bound)
     if worse > bound + slack:
         return meeting.row(RowVerdict.REGRESSION, f"beyond the margin ({reason})")
     if worse < -bound - slack:
@@ -265,7 +302,7 @@ def _timed(meeting: Meeting) -> GateRow:
         meter = str(meeting.seen.get("energy_meter"))
         if str(meeting.seen.get("energy_provenance")).startswith("modelled"):
             return _modelled(meeting)
-    if foreign := _foreign(meeting, meter):
+    if foreign := _foreign(meeting, meter, with_static=True):
         return foreign
     return _unless_flagged(meeting, meter, _by_record_intervals(meeting))
 
@@ -284,7 +321,7 @@ def _sensor(meeting: Meeting) -> GateRow:
         return meeting.row(RowVerdict.NOT_COMPARABLE, "a sensor never shows the same twice: write {increase: 3 %}")
     blocks = meeting.run.blocks(meeting.seen["case"], meter), meeting.base.blocks(meeting.kept["case"], meter)
     if blocks[0] is None or blocks[1] is None:
-        return _unless_flagged(meeting, meter, _by_record_intervals(meeting))
+        return meeting.row(RowVerdict.NOT_COMPARABLE, f"{meter} has no reading in the windows of one side")
     row = _against_anchor(meeting, meter, _by_blocks(meeting, blocks[0], blocks[1]), blocks[0], blocks[1])
     return _unless_flagged(meeting, meter, row)
 
@@ -312,12 +349,19 @@ def _unless_flagged(meeting: Meeting, meter: str, row: GateRow) -> GateRow:
 def _modelled(meeting: Meeting) -> GateRow:
     exact = meeting.rule.kind == "exact"
     margin = meeting.rule.margin
+    meter = str(meeting.seen.get("energy_meter"))
+    models = [(side.source.manifest.get("meters") or {}).get(meter) or {} for side in (meeting.run, meeting.base)]
+    moved = [name for name in sorted({*models[0], *models[1]}) if models[0].get(name) != models[1].get(name)]
+    if moved:
+        return meeting.row(RowVerdict.NOT_COMPARABLE, f"another model of energy: {', '.join(moved[:3])} changed")
+    if fault := _row_fault(meeting):
+        return meeting.row(RowVerdict.NOT_COMPARABLE, fault)
     if not meeting.same_inputs:
         if meeting.seen["kind"] in ("clean", "reference"):
             return meeting.row(RowVerdict.NOT_COMPARABLE, "the two sides did not evaluate the same input bytes")
         margin = meeting.rule.anew if exact else margin
     elif exact:
-        margin = _EQUAL
+        margin = EQUAL
     return _by_value(meeting, margin, "modelled, not measured: follows from the MACs")
 
 
@@ -353,7 +397,7 @@ def _against_anchor(meeting: Meeting, meter: str, row: GateRow, own: timing.Bloc
     )
 
 
-def _foreign(meeting: Meeting, meter: str) -> GateRow | None:
+def _foreign(meeting: Meeting, meter: str, *, with_static: bool = False) -> GateRow | None:
     """A row that says why sensors of the two sides cannot be compared; None where they can."""
     here, there = meeting.run.source.manifest, meeting.base.source.manifest
     prints = [(side.get("device") or {}).get("fingerprint") for side in (here, there)]
@@ -366,12 +410,10 @@ def _foreign(meeting: Meeting, meter: str) -> GateRow | None:
     sensors = [((side.get("meters") or {}).get(meter) or {}).get("sensor") for side in (here, there)]
     if sensors[0] != sensors[1]:
         return meeting.row(RowVerdict.NOT_COMPARABLE, f"another sensor: {sensors[0]}, baseline {sensors[1]}")
+    for name, side, record in (("", meeting.run, meeting.seen), ("the baseline: ", meeting.base, meeting.kept)):
+        if fault := side.window_fault(record, meter, with_static=with_static):
+            return meeting.row(RowVerdict.NOT_COMPARABLE, f"{name}{fault}")
     return None
-
-
-def _aligned(own: Outcomes, other: Outcomes) -> tuple[Outcomes, Outcomes]:
-    _, here, there = np.intersect1d(own.sample_id, other.sample_id, return_indices=True)
-    return own.take(here), other.take(there)
 
 
 def _named(ids: NDArray[np.int64]) -> str:

@@ -87,8 +87,24 @@ class Rule:
 
     def watches(self, record: Record) -> bool:
         """True where the rule is meant for this case."""
+        return any(self.matches(record, pattern) for pattern in self.on)
+
+    @staticmethod
+    def matches(record: Record, pattern: str) -> bool:
+        """True where a pattern names this case; a name that is written out counts, whatever marks it has."""
         names = [str(record.get(name) or "") for name in ("kind", "condition", "model", "evaluation", "case")]
-        return any(fnmatchcase(name, pattern) for pattern in self.on for name in names)
+        return pattern in names or any(fnmatchcase(name, pattern) for name in names)
+
+    def holds(self, other: Rule, record: Record) -> bool:
+        """True where this rule lets nothing of a case pass that another one stops."""
+        if self.metric != other.metric or (self.kind == "max") != (other.kind == "max"):
+            return False
+        if other.kind == "exact" and self.kind != "exact":
+            return False
+        if self.kind == "exact":
+            anew = record["kind"] in ("control", "attack")
+            return not anew or self.anew <= (other.anew if other.kind == "exact" else other.margin)
+        return self.margin <= other.margin
 
     @property
     def text(self) -> str:

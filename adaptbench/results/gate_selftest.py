@@ -1,4 +1,7 @@
-"""Proof that the gate can fire: known faults are planted in a copy of a run, and the gate has to go red."""
+"""Proof that the gate can fire: known faults are planted in a copy of a run, and the gate has to go red.
+
+And that it cannot be made green: a dearer run whose ties, rows, recipes or rules were bent is not green either.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
 
 JOULES = 1.10
 """Planted energy: ten percent more."""
+MACS = 3
+"""Planted cost where the gate is to be fooled: three times as much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +36,11 @@ class Planted:
         fault: what was planted, in words.
         case: where.
         rule: the rule that has to see it; "" where the gate has none for it.
-        caught: True where that rule says regression; None where nothing could be planted.
+        caught: True where that rule says regression (of a bent run: where the gate is not green); None where nothing
+            could be planted.
         reason: the gate's sentence, or why nothing was planted.
         report: the whole comparison.
+        bent: True where the gate was to be fooled, False where a figure got worse in the open.
     """
 
     fault: str
@@ -42,10 +49,11 @@ class Planted:
     caught: bool | None
     reason: str
     report: GateReport | None = None
+    bent: bool = False
 
 
 def selftest(run: str | Path | Run | Baseline, gate: Mapping[str, Any] | Sequence[Rule] | None = None) -> list[Planted]:
-    """Compare a run with itself and with itself made worse: +1 MAC on one sample, and ten percent more joules.
+    """Compare a run with itself and with itself made worse: +1 MAC on one sample, ten percent more joules, bent runs.
 
     Args:
         run: a complete run.
@@ -56,6 +64,7 @@ def selftest(run: str | Path | Run | Baseline, gate: Mapping[str, Any] | Sequenc
         entry has ``caught`` False.
     """
     side = run if isinstance(run, Baseline) else Baseline.of(run) if isinstance(run, Run) else Baseline.load(run)
+    side = side.changed(manifest={**side.manifest, "id": None})  # it is compared with itself, and may be
     given = side.manifest.get("gate") if gate is None else gate
     rules = parse_gate(given) if given is None or isinstance(given, Mapping) else list(given)
     control = compare(side, side, rules)
@@ -69,7 +78,60 @@ def selftest(run: str | Path | Run | Baseline, gate: Mapping[str, Any] | Sequenc
         Planted("none (control)", "*", "", quiet, reason, control),
         _plant_mac(side, rules),
         _plant_joules(side, rules),
+        *(_bent(fault, report) for fault, report in _bend(side, rules)),
     ]
+
+
+def _bent(fault: str, report: GateReport) -> Planted:
+    reasons = [row.reason for row in report.rows if row.verdict is not RowVerdict.PASS]
+    reason = reasons[0] if reasons else "the gate is green"
+    return Planted(fault, "*", "", report.exit_code != 0, reason, report, bent=True)
+
+
+def _bend(side: Baseline, rules: Sequence[Rule]) -> list[tuple[str, GateReport]]:
+    """Ways to get a dearer run past the gate, and what it says."""
+    dearer, found = _dearer_run(side), []
+    if any(rule.metric == "macs_mean" and rule.kind != "max" and rule.watches(r) for rule in rules for r in side.cases):
+        found.append(("dearer, every sample called a tie", compare(_tied(dearer), side, rules)))
+        found.append(("dearer, half of the per-sample rows gone", compare(_halved(dearer), side, rules)))
+        attacked = [record for record in side.cases if record["kind"] in ("control", "attack")]
+        if any(rule.watches(record) for rule in rules for record in attacked):
+            known = side.manifest.get("conditions") or {}
+            other = {name: {**about, "settings": {"planted": True}} for name, about in known.items()}
+            weaker = side.changed(manifest={**side.manifest, "conditions": other})
+            found.append(("another attack under the same name", compare(weaker, side, rules)))
+    if side.manifest.get("gate"):
+        dropped = dearer.changed(manifest={**side.manifest, "gate": {}})
+        found.append(("dearer, the run's own rules dropped", compare(dropped, side)))
+    return found
+
+
+def _evaluations(side: Baseline) -> dict[str, Outcomes]:
+    names = dict.fromkeys(str(record["evaluation"]) for record in side.cases)
+    return {name: found for name in names if (found := side.samples(name)) is not None}
+
+
+def _dearer_run(side: Baseline) -> Baseline:
+    for name, outcomes in _evaluations(side).items():
+        macs = outcomes.macs * MACS
+        side = _with_samples(side, name, replace(outcomes, macs=macs))
+        side = _with_record(side, name, "macs_mean", float(macs.mean()))
+    return side
+
+
+def _tied(side: Baseline) -> Baseline:
+    for name, outcomes in _evaluations(side).items():
+        every = replace(outcomes, tie=np.ones(len(outcomes), dtype=np.bool_))
+        side = _with_record(_with_samples(side, name, every), name, "ties", len(outcomes))
+    return side
+
+
+def _halved(side: Baseline) -> Baseline:
+    def half(name: str) -> Outcomes | None:
+        outcomes = side.samples(name)
+        return None if outcomes is None else outcomes.take(np.arange(len(outcomes) // 2))
+
+    return side.changed(load_samples=half)
 
 
 def _plant_mac(side: Baseline, rules: Sequence[Rule]) -> Planted:

@@ -25,7 +25,7 @@ def case_key(record: Mapping[str, Any]) -> Key:
     return (*evaluation_key(record), record.get("batch_size"))
 
 
-def clean_of(record: Mapping[str, Any], records: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+def clean_of(record: Mapping[str, Any], records: Iterable[dict[str, Any]]) -> dict[str, Any] | None:
     """The clean case that a record is held against: of the same model, knob and data.
 
     Of the same seed where there is one, else the first; None where there is none.

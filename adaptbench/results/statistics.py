@@ -292,12 +292,16 @@ def mcnemar_exact(before: ArrayLike, after: ArrayLike) -> tuple[int, int, float]
     Returns:
         (right before and wrong after, wrong before and right after, two-sided p).
     """
-    from scipy.stats import binomtest
-
     a, b = np.asarray(before, dtype=bool), np.asarray(after, dtype=bool)
     lost, won = int(np.count_nonzero(a & ~b)), int(np.count_nonzero(~a & b))
-    p = float(binomtest(min(lost, won), lost + won, 0.5).pvalue) if lost + won else 1.0
-    return lost, won, p
+    return lost, won, sign_test(lost, won)
+
+
+def sign_test(up: int, down: int) -> float:
+    """Two-sided p of so uneven a split of up + down coin flips."""
+    from scipy.stats import binomtest
+
+    return float(binomtest(min(up, down), up + down, 0.5).pvalue) if up + down else 1.0
 
 
 def proportion(successes: int, n: int, level: float = 0.95, method: str = "wilson") -> Estimate:

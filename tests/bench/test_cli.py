@@ -54,6 +54,11 @@ def test_run_prints_the_table_and_where_things_are(room: Path) -> None:
 
 def test_check_formats_and_exit_codes(room: Path) -> None:
     adaptbench("baseline", "runs/small", "--out", "base.json", cwd=room)
+    itself = adaptbench("check", "runs/small", "--baseline", "base.json", cwd=room, code=3)
+    assert "kept of this very run" in itself.stdout
+    kept = json.loads((room / "base.json").read_text(encoding="utf-8"))
+    kept["manifest"]["id"] = "another run of the same truth"
+    (room / "base.json").write_text(json.dumps(kept), encoding="utf-8")
     done = adaptbench("check", "runs/small", "--baseline", "base.json", cwd=room)
     assert "0 regression" in done.stdout or "pass" in done.stdout
     adaptbench("check", "runs/small", "--baseline", "base.json", "--format", "junit", "--out", "gate.xml", cwd=room)

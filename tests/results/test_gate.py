@@ -78,7 +78,7 @@ def test_tie_that_fell_the_other_way_is_named_and_passes(base):
     macs[50] = 400
     report = compare(with_outcomes(base, "digits/chain/clean", macs=macs), base)
     assert report.exit_code == 0
-    assert "only 1 samples at a tie differ (id 1050)" in row(report, CLEAN, "macs_mean").reason
+    assert "only 1 of 300 samples (0.333 %) differ at a tie (id 1050)" in row(report, CLEAN, "macs_mean").reason
 
 
 def test_tie_does_not_hide_another_sample(base):
@@ -235,7 +235,7 @@ def test_missing_case_fails_and_new_case_is_noted(base):
     assert row(report, ILFO, "case").verdict is RowVerdict.MISSING
     assert report.exit_code == 1
     back = compare(base, fewer)
-    assert back.exit_code == 0
+    assert back.exit_code == 3, "both ran the same suite: the baseline is not whole"
     assert any("new cases" in note and ILFO in note for note in back.notes)
 
 
@@ -443,7 +443,14 @@ def test_no_baseline_there(run, tmp_path):
 
 
 def test_selftest_goes_red_on_planted_faults(base):
-    control, mac, joules = selftest(base)
+    control, mac, joules, *bent = selftest(base)
+    assert [planted.fault for planted in bent] == [
+        "dearer, every sample called a tie",
+        "dearer, half of the per-sample rows gone",
+        "another attack under the same name",
+        "dearer, the run's own rules dropped",
+    ]
+    assert all(planted.caught and planted.bent for planted in bent)
     assert control.caught
     assert control.report.exit_code == 0
     assert mac.caught
@@ -454,16 +461,17 @@ def test_selftest_goes_red_on_planted_faults(base):
 
 
 def test_selftest_says_where_the_gate_is_blind(run):
-    _, mac, joules = selftest(run, {"accuracy": {"drop": "0.5 points"}})
+    _, mac, joules, *bent = selftest(run, {"accuracy": {"drop": "0.5 points"}})
+    assert [planted.fault for planted in bent] == ["dearer, the run's own rules dropped"]
     assert mac.caught is None
     assert joules.caught is None
-    _, _, deaf = selftest(run.path, {"energy_j_per_sample": {"increase": "25 %"}})
+    _, _, deaf, *_ = selftest(run.path, {"energy_j_per_sample": {"increase": "25 %"}})
     assert deaf.caught is False
 
 
 def test_selftest_on_modelled_joules(tmp_path, synthetic):
     run = synthetic(meter="modelled").write(tmp_path / "run")
-    assert [planted.caught for planted in selftest(run)] == [True, True, True]
+    assert all(planted.caught for planted in selftest(run))
 
 
 def test_batch_sizes_share_one_comparison_of_what_they_share(base):
@@ -475,8 +483,9 @@ def test_batch_sizes_share_one_comparison_of_what_they_share(base):
 
 
 def test_clean_case_of_another_seed_serves_where_there_is_no_other(base):
-    seeded = with_records(base, ILFO, seed=1, inputs_sha256="other")
-    found = row(compare(seeded, base, {"recovery": {"increase": "5 points"}}), ILFO, "recovery")
+    there = with_records(base, ILFO, seed=1)
+    seeded = with_records(there, ILFO, inputs_sha256="other")
+    found = row(compare(seeded, there, {"recovery": {"increase": "5 points"}}), ILFO, "recovery")
     assert found.verdict is RowVerdict.PASS
     assert "bootstrap" in found.reason
 
