@@ -51,7 +51,7 @@ class CostTables(Generic[Table]):
         if key not in self._tables:
             self.check(model)
             before = _Anatomy(model, self._counted)
-            with MacCounter.apart():
+            with MacCounter.apart(), torch.inference_mode(False):  # versions of tensors are looked at
                 table = count()
             self._counted = _Anatomy(model, before, counted=True)
             self._tables[key] = table

@@ -9,13 +9,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from adaptbench.adaptive.block_counting import BlockCosts, count_blocks
 from adaptbench.adaptive.cost_tables import CostTables
-from adaptbench.adaptive.counting import counting
 from adaptbench.adaptive.domain import ImageDomain
 from adaptbench.adaptive.log import CalibrationLog
-from adaptbench.adaptive.model import AdaptiveModel, frozen, runs
+from adaptbench.adaptive.model import AdaptiveModel, frozen
 from adaptbench.adaptive.outcome import TIE_MARGIN, Inference, Relaxation
 from adaptbench.adaptive.splits import Split
+from adaptbench.adaptive.writes import apart
 from adaptbench.errors import CapabilityError, GraphError
 
 
@@ -55,7 +56,12 @@ class FeedForwardGates(Gates):
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A residual block: ``shortcut(h) + body(h)`` where it runs, ``shortcut(h)`` where it does not.
+    """A block that a gate may skip, written as the net's own forward has it, in one of two forms.
+
+    Residual: ``after(shortcut(h) + body(h))`` where it runs, ``after(shortcut(h))`` where it does not. Where the net's
+    forward leaves `after` out for those who skip, take the other form.
+
+    Whole: ``run(h)`` where it runs, ``skip(h)`` where it does not, each on its own samples only.
 
     Args:
         name: unique in the net.
@@ -63,24 +69,36 @@ class Block:
         shortcut: shape-keeping or shape-changing path that always runs (None: identity).
         after: applied to the sum, run or not (None: nothing).
         gated: False for a block that always runs.
+        run, skip: of the second form, instead of body, shortcut and after; skip None: identity.
     """
 
     name: str
-    body: nn.Module
+    body: nn.Module | None = None
     shortcut: nn.Module | None = None
     after: nn.Module | None = None
     gated: bool = True
+    run: nn.Module | None = None
+    skip: nn.Module | None = None
 
+    @property
+    def worker(self) -> nn.Module:
+        """What a gate may skip: body, or run.
 
-@dataclass(frozen=True, slots=True)
-class _Costs:
-    always: int
-    gates: int
-    bodies: tuple[int, ...]
-    stem: int
-    head: int
-    plain: int
-    uncounted: tuple[str, ...]
+        Raises:
+            GraphError: none of the two forms, or both.
+        """
+        residual = (self.body, self.shortcut, self.after)
+        whole = self.run is not None
+        if whole == (self.body is not None) or (whole and any(m is not None for m in residual)):
+            raise GraphError(
+                f"block '{self.name}' is given in no form, or in two.",
+                todo="Give body (with shortcut and after), or run (with skip).",
+            )
+        if not whole and self.skip is not None:
+            raise GraphError(f"block '{self.name}' has a skip without a run.", todo="Name the skip's path shortcut.")
+        worker = self.run if self.body is None else self.body
+        assert worker is not None
+        return worker
 
 
 def straight_through(margins: Tensor) -> Tensor:
@@ -100,11 +118,11 @@ class GatedNetwork(AdaptiveModel):
         domain, n_classes: what it takes and gives.
 
     Raises:
-        GraphError: no blocks, or a block name twice.
+        GraphError: no blocks, a block name twice, or parts that do not fit or write into each other's features.
     """
 
     shape = "gated"
-    _costs: CostTables[_Costs]
+    _costs: CostTables[BlockCosts]
 
     def __init__(
         self,
@@ -121,24 +139,26 @@ class GatedNetwork(AdaptiveModel):
         if not blocks or len(set(names)) < len(names):
             raise GraphError(f"a gated network needs blocks with names of their own; seen: {names}.")
         self.stem, self.head, self.gates = stem, head, gates
-        self.bodies = nn.ModuleList(b.body for b in blocks)
-        self.shortcuts = nn.ModuleList(b.shortcut or nn.Identity() for b in blocks)
+        self.bodies = nn.ModuleList(b.worker for b in blocks)
+        self.shortcuts = nn.ModuleList(b.skip or b.shortcut or nn.Identity() for b in blocks)
         self.afters = nn.ModuleList(b.after or nn.Identity() for b in blocks)
         self.gated = tuple(b.gated for b in blocks)
+        self.whole = tuple(b.run is not None for b in blocks)
         self.domain, self.n_classes = domain, n_classes
         self.node_names = ("stem", *names, "head")
         self.exit_names = ("head",)
+        _ = self._table  # parts that do not fit together are refused here
 
     def _run(self, x: Tensor, *, seeds: Tensor | None, labels: Tensor | None, force: Tensor | None) -> Inference:
         n, device = len(x), x.device
-        costs = self._cost_table(x)
+        costs = self._counted(x)
         path = torch.ones(n, len(self.node_names), dtype=torch.bool, device=device)
         tie = torch.zeros(n, dtype=torch.bool, device=device)
         if force is not None:
             force = self._check_force(force.to(device), n)
-        state = self.gates.start(x)
-        h = self.stem(x)
-        for b, body in enumerate(self.bodies):
+        state = self.gates.start(apart(x) if costs.start_writes else x)
+        h = self.stem(apart(x) if costs.stem_writes else x)
+        for b in range(len(self.bodies)):
             run = None
             if self.gated[b]:
                 margin, state = self.gates.margin(b, h, state)
@@ -148,18 +168,30 @@ class GatedNetwork(AdaptiveModel):
                 else:
                     tie |= margin.abs() <= TIE_MARGIN
                 path[:, b + 1] = run
-            base = self.shortcuts[b](h)
-            if run is None or run.all():
-                h = base + body(h)
-            elif run.any():
-                rows = run.nonzero().squeeze(1)
-                h = base.index_add(0, rows, body(h[rows]))
-            else:
-                h = base
-            h = self.afters[b](h)
+            h = self._pass(b, h, run, costs)
         per_node = torch.tensor([costs.always, *costs.bodies, 0], device=device)
         macs = (path * per_node).sum(1) + costs.gates
-        return Inference(self.head(h), macs, torch.zeros(n, dtype=torch.int64, device=device), path, tie)
+        logits = self.head(apart(h) if costs.head_writes else h)
+        return Inference(logits, macs, torch.zeros(n, dtype=torch.int64, device=device), path, tie)
+
+    def _pass(self, b: int, h: Tensor, run: Tensor | None, costs: BlockCosts) -> Tensor:
+        """One block. run: (n,) bool, None for everybody."""
+        body, aside, after = self.bodies[b], self.shortcuts[b], self.afters[b]
+        everybody = run is None or bool(run.all())
+        if self.whole[b]:
+            if run is None or everybody:
+                return body(apart(h) if costs.body_writes[b] else h)  # type: ignore[no-any-return]
+            if not run.any():
+                return aside(h)  # type: ignore[no-any-return]
+            order = torch.cat([run.nonzero(), (~run).nonzero()]).squeeze(1).argsort()
+            return torch.cat([body(h[run]), aside(h[~run])])[order]
+        base = aside(h)
+        if run is None or everybody:
+            return after(base + body(apart(h) if costs.body_writes[b] else h))  # type: ignore[no-any-return]
+        if run.any():
+            rows = run.nonzero().squeeze(1)
+            return after(base.index_add(0, rows, body(h[rows])))  # type: ignore[no-any-return]
+        return after(apart(base) if costs.after_writes[b] else base)  # type: ignore[no-any-return]
 
     def _check_force(self, force: Tensor, n: int) -> Tensor:
         if force.ndim == 1:
@@ -174,7 +206,7 @@ class GatedNetwork(AdaptiveModel):
 
     def _relax(self, x: Tensor, *, temperature: float, seeds: Tensor | None) -> Relaxation:
         """Hard decisions forward, sigmoid gradients backward (straight-through): features are the hard path's."""
-        costs = self._cost_table(x)
+        costs = self._counted(x)
         logits, margins = self.gated_forward(x, temperature=temperature)
         reach, column = [x.new_ones(len(x))], 0
         for gated in self.gated:
@@ -191,27 +223,30 @@ class GatedNetwork(AdaptiveModel):
         Returns:
             logits (N, C) of the hard path, and margins (N, D) of the gated blocks.
         """
-        state = self.gates.start(x)
-        h = self.stem(x)
+        costs = self._counted(x)
+        state = self.gates.start(apart(x) if costs.start_writes else x)
+        h = self.stem(apart(x) if costs.stem_writes else x)
         margins: list[Tensor] = []
         for b, body in enumerate(self.bodies):
-            base = self.shortcuts[b](h)
-            if self.gated[b]:
-                margin, state = self.gates.margin(b, h, state)
-                margins.append(margin)
-                gate = straight_through(margin / temperature)
-                h = base + gate.view(-1, *[1] * (base.ndim - 1)) * body(h)
-            else:
-                h = base + body(h)
-            h = self.afters[b](h)
-        return self.head(h), torch.stack(margins, 1) if margins else x.new_zeros(len(x), 0)
+            if not self.gated[b]:
+                h = self._pass(b, h, None, costs)
+                continue
+            margin, state = self.gates.margin(b, h, state)
+            margins.append(margin)
+            base, added = self.shortcuts[b](h), body(apart(h) if costs.body_writes[b] else h)
+            gate = straight_through(margin / temperature).view(-1, *[1] * (base.ndim - 1))
+            h = gate * added + (1 - gate) * base if self.whole[b] else self.afters[b](base + gate * added)
+        return self.head(apart(h) if costs.head_writes else h), torch.stack(margins, 1) if margins else x.new_zeros(
+            len(x), 0
+        )
 
     def plain_forward(self, x: Tensor) -> Tensor:
         """(N, C): every block runs, no gate is asked; the backbone that the gates were added to."""
-        h = self.stem(x)
-        for b, body in enumerate(self.bodies):
-            h = self.afters[b](self.shortcuts[b](h) + body(h))
-        return self.head(h)  # type: ignore[no-any-return]
+        costs = self._counted(x)
+        h = self.stem(apart(x) if costs.stem_writes else x)
+        for b in range(len(self.bodies)):
+            h = self._pass(b, h, None, costs)
+        return self.head(apart(h) if costs.head_writes else h)  # type: ignore[no-any-return]
 
     def dense_logits(self, x: Tensor) -> Tensor:
         """(N, 1, C) of the ungated backbone."""
@@ -222,43 +257,15 @@ class GatedNetwork(AdaptiveModel):
         with frozen(self), torch.no_grad():
             return self.plain_forward(x)
 
-    def _cost_table(self, x: Tensor) -> _Costs:
+    def _counted(self, x: Tensor) -> BlockCosts:
         key = (id(self.gates), *x.shape[1:], x.dtype, x.device)
-        return self._costs.of(key, self, lambda: self._count(x[:1].detach()))
-
-    def _count(self, x: Tensor) -> _Costs:
-        uncounted: set[str] = set()
-        bodies: list[int] = []
-
-        def cost(call: Any, *args: Any) -> tuple[Any, int]:
-            with counting() as counter:
-                out = call(*args)
-            uncounted.update(counter.uncounted)
-            return out, counter.macs
-
-        with frozen(self), runs("the gated network"):
-            state, gates = cost(self.gates.start, x)
-            h, stem = cost(self.stem, x)
-            around = 0
-            for b, body in enumerate(self.bodies):
-                if self.gated[b]:
-                    (_, state), macs = cost(self.gates.margin, b, h, state)
-                    gates += macs
-                base, macs = cost(self.shortcuts[b], h)
-                around += macs
-                added, macs = cost(body, h)
-                bodies.append(macs)
-                h, macs = cost(self.afters[b], base + added)
-                around += macs
-            _, head = cost(self.head, h)
-        always = stem + around + head
-        return _Costs(always, gates, tuple(bodies), stem, head, always + sum(bodies), tuple(sorted(uncounted)))
+        return self._costs.of(key, self, lambda: count_blocks(self, x[:1].detach()))
 
     @property
-    def _table(self) -> _Costs:
+    def _table(self) -> BlockCosts:
         with frozen(self):
             self._costs.check(self)
-            return self._cost_table(self._blank())
+            return self._counted(self._blank())
 
     @property
     def node_macs(self) -> tuple[int, ...]:

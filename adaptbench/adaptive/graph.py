@@ -12,14 +12,15 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from adaptbench.adaptive.cost_tables import CostTables
-from adaptbench.adaptive.counting import counting
 from adaptbench.adaptive.domain import ImageDomain
 from adaptbench.adaptive.log import CalibrationLog
-from adaptbench.adaptive.model import AdaptiveModel, frozen, runs
+from adaptbench.adaptive.model import AdaptiveModel, frozen
+from adaptbench.adaptive.node_counting import NodeCosts, count_nodes
 from adaptbench.adaptive.outcome import TIE_MARGIN, Inference, Relaxation, Signals, seeds_from_content
 from adaptbench.adaptive.policy import NeverStop, Policy, Structure, edge_margins
 from adaptbench.adaptive.splits import Split
 from adaptbench.adaptive.topology import check_topology, extreme_costs, simple_paths
+from adaptbench.adaptive.writes import apart
 from adaptbench.errors import CapabilityError, GraphError
 
 INPUT = "input"
@@ -44,21 +45,6 @@ class Node:
     to: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class _Costs:
-    """MACs of one sample, counted once for an input shape."""
-
-    stage: tuple[int, ...]
-    head: tuple[int, ...]
-    policy: tuple[int, ...]
-    predict: tuple[int, ...]
-    uncounted: tuple[str, ...]
-
-    @property
-    def node(self) -> tuple[int, ...]:
-        return tuple(s + h for s, h in zip(self.stage, self.head, strict=True))
-
-
 class DecisionGraph(AdaptiveModel):
     """Nodes in topological order and a policy; early exit, cascade and network DAG are all one.
 
@@ -74,7 +60,7 @@ class DecisionGraph(AdaptiveModel):
         GraphError: names, edges or readers that do not fit together.
     """
 
-    _costs: CostTables[_Costs]
+    _costs: CostTables[NodeCosts]
 
     def __init__(
         self,
@@ -99,6 +85,7 @@ class DecisionGraph(AdaptiveModel):
         ]
         self.reference = self._reference_nodes(reference)
         self.policy = policy if policy is not None else NeverStop()
+        _ = self._table  # nodes that do not fit together are refused here
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "policy" and isinstance(value, Policy):
@@ -151,8 +138,7 @@ class DecisionGraph(AdaptiveModel):
             if arrivals is None:
                 continue
             rows = arrivals[0] if len(arrivals) == 1 else torch.cat(arrivals).sort().values
-            features = self.stages[v](self._gather(x, kept, self.reads[v], rows, n))
-            logits = self.heads[v](features)
+            features, logits = self._node(v, self._gather(x, kept, self.reads[v], rows, n), costs)
             path[rows, v] = True
             if self._last_reader[v] >= 0:
                 kept[v] = (rows, features)
@@ -184,6 +170,11 @@ class DecisionGraph(AdaptiveModel):
         per_node = torch.tensor([a + b for a, b in zip(costs.node, costs.policy, strict=True)], device=device)
         macs = (path * per_node).sum(1) + torch.tensor(costs.predict, device=device)[leaves]
         return Inference(out, macs, leaves, path, tie)
+
+    def _node(self, v: int, given: Any, costs: NodeCosts) -> tuple[Any, Tensor]:
+        """Features and logits of a node; parts that work in place are given a copy."""
+        features = self.stages[v](apart(given) if costs.stage_writes[v] else given)
+        return features, self.heads[v](apart(features) if costs.head_writes[v] else features)
 
     def _gather(self, x: Tensor, kept: dict[int, tuple[Tensor, Any]], source: int, rows: Tensor, n: int) -> Any:
         """The rows of what a node reads."""
@@ -242,9 +233,11 @@ class DecisionGraph(AdaptiveModel):
     def _dense(self, x: Tensor) -> tuple[list[Any], Tensor]:
         features: list[Any] = []
         logits: list[Tensor] = []
+        costs = self._counted(x)
         for v, source in enumerate(self.reads):
-            features.append(self.stages[v](x if source < 0 else features[source]))
-            logits.append(self.heads[v](features[v]))
+            given, answer = self._node(v, x if source < 0 else features[source], costs)
+            features.append(given)
+            logits.append(answer)
         return features, torch.stack(logits, 1)
 
     def dense_logits(self, x: Tensor) -> Tensor:
@@ -294,61 +287,18 @@ class DecisionGraph(AdaptiveModel):
 
     # ------------------------------------------------------------------ costs
 
-    def _cost_table(self, x: Tensor) -> _Costs:
+    def _cost_table(self, x: Tensor) -> NodeCosts:
         """What a pass pays by; the policy in force may refuse it."""
         costs = self._counted(x)
         self.policy.check_costs(costs.node)
         return costs
 
-    def _counted(self, x: Tensor) -> _Costs:
+    def _counted(self, x: Tensor) -> NodeCosts:
         key = (id(self.policy), *x.shape[1:], x.dtype, x.device)
-        return self._costs.of(key, self, lambda: self._count(x[:1].detach()))
-
-    def _count(self, x: Tensor) -> _Costs:
-        uncounted: set[str] = set()
-
-        def cost(call: Any, *args: Any) -> tuple[Any, int]:
-            with counting() as counter:
-                out = call(*args)
-            uncounted.update(counter.uncounted)
-            return out, counter.macs
-
-        size = len(self.node_names)
-        features: list[Any] = []
-        stage, head, decide, predict = [], [], [], []
-        seeds = torch.zeros(1, dtype=torch.int64, device=x.device)
-        visited = torch.zeros(1, size, dtype=torch.bool, device=x.device)
-        history = x.new_zeros(1, size, self.n_classes)
-        with frozen(self):
-            for v, source in enumerate(self.reads):
-                with runs(f"node '{self.node_names[v]}'"):
-                    out, macs = cost(self.stages[v], x if source < 0 else features[source])
-                    features.append(out)
-                    stage.append(macs)
-                    logits, macs = cost(self.heads[v], out)
-                    head.append(macs)
-                self._check_logits(v, logits)
-                history[:, v] = logits
-                visited[:, v] = True
-                signals = Signals(logits, history=history, visited=visited, seeds=seeds)
-                decides = bool(self.structure.successors[v]) and not self.policy.needs_labels
-                decide.append(cost(self.policy.scores, v, signals)[1] if decides else 0)
-                predict.append(
-                    cost(self.policy.predict, v, Signals(logits, history=history, visited=visited, seeds=seeds))[1]
-                )
-        return _Costs(tuple(stage), tuple(head), tuple(decide), tuple(predict), tuple(sorted(uncounted)))
-
-    def _check_logits(self, v: int, logits: Any) -> None:
-        if not isinstance(logits, Tensor) or tuple(logits.shape) != (1, self.n_classes):
-            seen = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-            raise GraphError(
-                f"node '{self.node_names[v]}' returned {seen} for one picture, not logits (1, {self.n_classes}).",
-                why="All exits of a graph answer over the same classes.",
-                todo="End each head with a linear layer over the classes.",
-            )
+        return self._costs.of(key, self, lambda: count_nodes(self, x[:1].detach()))
 
     @property
-    def _table(self) -> _Costs:
+    def _table(self) -> NodeCosts:
         with frozen(self):
             self._costs.check(self)
             return self._counted(self._blank())
@@ -409,9 +359,10 @@ class DecisionGraph(AdaptiveModel):
     def run_reference(self, x: Tensor) -> Tensor:
         """(N, C) of the static reference: its stages one after another and the last head."""
         features: Any = x
+        writes = self._counted(x).stage_writes
         with frozen(self), torch.no_grad():
             for v in self.reference:
-                features = self.stages[v](features)
+                features = self.stages[v](apart(features) if writes[v] else features)
             return self.heads[self.reference[-1]](features)  # type: ignore[no-any-return]
 
     def paths(self) -> list[Tensor]:

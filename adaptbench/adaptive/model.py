@@ -108,9 +108,8 @@ class AdaptiveModel(nn.Module):
         self._costs.clear()
 
     def _blank(self) -> Tensor:
-        """(1, C, H, W) one dark picture, as the weights are: their type, on their device."""
-        some = next(self.parameters(), torch.zeros(()))
-        return torch.full((1, *self.domain.shape), self.domain.low, device=some.device, dtype=some.dtype)
+        """(1, C, H, W) one picture of noise, as the weights are: their type, on their device."""
+        return picture_like(next(self.parameters(), torch.zeros(())), self.domain)
 
     @property
     def needs_labels(self) -> bool:
@@ -202,6 +201,12 @@ class AdaptiveModel(nn.Module):
         Raises:
             LeakageError: a split of another role.
         """
+
+
+def picture_like(weight: Tensor, domain: ImageDomain) -> Tensor:
+    """(1, C, H, W) noise within the bounds, the same every time, of a weight's type and on its device."""
+    noise = torch.rand((1, *domain.shape), generator=torch.Generator().manual_seed(0))
+    return domain.clamp(domain.low + (domain.high - domain.low) * noise).to(weight)
 
 
 @contextmanager

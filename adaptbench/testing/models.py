@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from adaptbench.adaptive.counting import counting
+from adaptbench.adaptive.graph import DecisionGraph
 from adaptbench.adaptive.model import AdaptiveModel, frozen
 from adaptbench.adaptive.outcome import TIE_MARGIN, Inference
 from adaptbench.adaptive.splits import Split
@@ -98,6 +99,48 @@ class ModelConformance:
         sure = ~(found.tie | tie)
         same(found.path, path, sure, "the path", "the hard pass", "choosing afterwards")
         close(found.logits, logits, sure, "the hard pass", "choosing afterwards")
+
+    def test_nobody_writes_into_what_others_read(self) -> None:
+        """Law 1: an in-place operation reaches neither the caller's pictures nor what another part of the net reads."""
+        model, x, _ = self._given()
+        kept = x.clone()
+        calls: dict[str, Any] = {
+            "infer": lambda: self._infer(),
+            "a forced path": lambda: self._infer(force=_mixed_paths(model, len(x))),
+            "per_sample": lambda: self._infer(per_sample=True),
+            "dense_logits": lambda: model.dense_logits(x),
+            "run_reference": lambda: model.run_reference(x),
+        }
+        if self._relaxes():
+            calls["relax"] = lambda: model.relax(x)
+        if not model.needs_labels:
+            calls["calling the model"] = lambda: model(x)
+        with frozen(model), torch.no_grad():
+            for what, call in calls.items():
+                call()
+                assert torch.equal(x, kept), f"{what} wrote into the caller's pictures"
+        if (node := views.deciding_writes(model, x)) is not None:
+            raise AssertionError(f"at node '{model.node_names[node]}' the policy writes into the signals it is shown")
+        if (own := views.everything_run_apart(model, x)) is None:
+            return
+        with frozen(model), torch.no_grad():
+            dense = model.dense_logits(x)
+        scale = max(1.0, float(own.abs().max()))
+        gap = (dense - own).abs().amax((0, 2))
+        for k, name in enumerate(model.exit_names):
+            assert float(gap[k]) <= 1e-4 * scale, (
+                f"'{name}' answers otherwise, by {float(gap[k]):.3g}, when every part works on copies: "
+                "something writes into features that others read"
+            )
+        if not model.needs_labels and (chosen := views.chosen_afterwards(model, x)) is not None:
+            path, logits, tie = chosen
+            found = self._infer()
+            sure = ~(found.tie | tie)
+            same(found.path, path, sure, "the path", "the hard pass", "its parts on copies")
+            close(found.logits, logits, sure, "the hard pass", "its parts on copies")
+        if isinstance(model, DecisionGraph):
+            every = torch.ones(len(x), dtype=torch.bool, device=x.device)
+            close(model.run_reference(x), own[:, model.reference[-1]], every, "the reference", "its parts on copies")
 
     def test_no_sample_touches_another(self) -> None:
         """Law 1: batch 1, odd batches and the whole batch agree, ties aside."""

@@ -11,9 +11,10 @@ from torch.utils._pytree import tree_leaves
 from adaptbench.adaptive.gated import GatedNetwork
 from adaptbench.adaptive.graph import DecisionGraph
 from adaptbench.adaptive.model import AdaptiveModel, frozen
-from adaptbench.adaptive.outcome import Inference, seeds_from_content
+from adaptbench.adaptive.outcome import Inference, Signals, seeds_from_content
 from adaptbench.adaptive.policy import NeverStop
 from adaptbench.adaptive.replay import replay
+from adaptbench.adaptive.writes import Lent, apart
 
 
 def node_modules(model: AdaptiveModel) -> list[nn.Module | None]:
@@ -53,16 +54,72 @@ def hard_decisions(model: AdaptiveModel, found: Inference) -> tuple[Tensor, Tens
 
 
 def chosen_afterwards(model: AdaptiveModel, x: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
-    """Path (N, V), logits (N, C) and ties (N,) of running everything on everybody and choosing then."""
+    """Path (N, V), logits (N, C) and ties (N,) of running each part on copies, on everybody, and choosing then."""
     with frozen(model), torch.no_grad():
         if isinstance(model, DecisionGraph):
-            found = replay(model.policy, model.structure, model.dense_logits(x), seeds=seeds_from_content(x))
+            logits = logits_apart(model, x)
+            found = replay(model.policy, model.structure, logits, seeds=seeds_from_content(x))
             return found.path, found.logits, found.tie
         if isinstance(model, GatedNetwork):
-            logits, margins = model.gated_forward(x)
-            path = torch.ones(len(x), len(model.node_names), dtype=torch.bool)
-            path[:, [b + 1 for b, gated in enumerate(model.gated) if gated]] = margins > 0
+            path, logits = _blocks_apart(model, x)
             return path, logits, torch.zeros(len(x), dtype=torch.bool)
+    return None
+
+
+def logits_apart(model: DecisionGraph, x: Tensor) -> Tensor:
+    """(N, V, C), every stage and head on a copy of what it reads: nobody can write into what somebody else sees."""
+    features: list[Any] = []
+    logits: list[Tensor] = []
+    for v, source in enumerate(model.reads):
+        features.append(apart(model.stages[v](apart(x if source < 0 else features[source]))))
+        logits.append(model.heads[v](apart(features[v])))
+    return torch.stack(logits, 1)
+
+
+def everything_run_apart(model: AdaptiveModel, x: Tensor) -> Tensor | None:
+    """(N, K, C) of all exits, or of the ungated net, each part on a copy."""
+    with frozen(model), torch.no_grad():
+        if isinstance(model, DecisionGraph):
+            return logits_apart(model, x)
+        if isinstance(model, GatedNetwork):
+            return _blocks_apart(model, x, everybody=True)[1][:, None]
+    return None
+
+
+def _blocks_apart(net: GatedNetwork, x: Tensor, *, everybody: bool = False) -> tuple[Tensor, Tensor]:
+    path = torch.ones(len(x), len(net.node_names), dtype=torch.bool)
+    state, h = net.gates.start(x.clone()), net.stem(x.clone())
+    for b, (body, shortcut, after) in enumerate(zip(net.bodies, net.shortcuts, net.afters, strict=True)):
+        h = apart(h)
+        if net.gated[b]:
+            margin, state = net.gates.margin(b, h.clone(), state)
+            path[:, b + 1] = (margin > 0) | everybody
+        runs = path[:, b + 1].to(h.device).view(-1, *[1] * (h.ndim - 1))
+        ran = body(h.clone())
+        if net.whole[b]:
+            h = torch.where(runs, ran, shortcut(h.clone())) if net.gated[b] else ran
+        else:
+            base = apart(shortcut(h.clone()))
+            h = after(torch.where(runs, base + ran, base))
+    return path, net.head(apart(h))
+
+
+def deciding_writes(model: AdaptiveModel, x: Tensor) -> int | None:
+    """A node at which the policy writes into the signals it is shown; None where it does nowhere."""
+    if not isinstance(model, DecisionGraph):
+        return None
+    with frozen(model), torch.no_grad():
+        logits = logits_apart(model, x)
+        for v, ways in enumerate(model.structure.successors):
+            visited = (torch.arange(logits.shape[1], device=x.device) <= v).expand(len(x), -1)
+            shown = Lent((logits[:, v], logits * visited[..., None], visited, seeds_from_content(x)))
+            given, history, seen, seeds = shown.value
+            signals = Signals(given, history=history, visited=seen, seeds=seeds)
+            if ways and not model.needs_labels:
+                model.policy.scores(v, signals)
+            model.policy.predict(v, signals)
+            if shown.is_written:
+                return v
     return None
 
 

@@ -7,7 +7,7 @@ import torch
 from random_models import CLASSES, SHAPE, RandomScores
 from torch import nn
 
-from adaptbench.adaptive import Block, FeedForwardGates, GatedNetwork, ImageDomain, MultiExit
+from adaptbench.adaptive import Block, DecisionGraph, FeedForwardGates, GatedNetwork, ImageDomain, MultiExit, Node
 from adaptbench.adaptive.log import CalibrationLog
 from adaptbench.testing import ModelConformance, check_model
 from adaptbench.testing.models import _prepare
@@ -167,6 +167,89 @@ class WritesIntoTheInput(Fine):
         with torch.no_grad():
             x.data.mul_(0.999)
         return super()._run(x, **how)
+
+
+class InPlace(nn.Module):
+    """Works in place on batches only, so that one picture at construction does not show it."""
+
+    def __init__(self, then=None) -> None:
+        super().__init__()
+        self.then = then or nn.Identity()
+
+    def forward(self, h):
+        return self.then(h.mul_(-0.5) if len(h) > 1 else h * -0.5)
+
+
+class PastTorch(InPlace):
+    def forward(self, h):
+        if len(h) > 1:
+            h.data.mul_(-0.5)
+        return self.then(h)
+
+
+class WritesLogits(RandomScores):
+    def scores(self, node, signals):
+        if len(signals.logits) > 1:
+            signals.logits.mul_(2)
+        return super().scores(node, signals)
+
+
+def writing(where, kind=InPlace):
+    """A graph of four nodes: b and c both read a's features, d the picture."""
+
+    def make():
+        torch.manual_seed(1)
+        stages = {n: nn.Sequential(nn.Flatten(), nn.Linear(16, 6)) if n in "ad" else nn.Linear(6, 6) for n in "abcd"}
+        heads = {n: nn.Linear(6, CLASSES) for n in "abcd"}
+        if where.startswith("stage"):
+            stages[where[-1]] = kind(stages[where[-1]])
+        elif where.startswith("head"):
+            heads[where[-1]] = kind(heads[where[-1]])
+        to = {"a": ("b", "c", "d"), "b": ("c", "d"), "c": ("d",), "d": ()}
+        reads = {"a": "input", "b": "a", "c": "a", "d": "input"}
+        nodes = [Node(n, stages[n], heads[n], reads=reads[n], to=to[n]) for n in "abcd"]
+        settings = {"history": False, "chance": False, "committee": False}
+        policy = (WritesLogits if where == "policy" else RandomScores)(3, **settings)
+        return DecisionGraph(nodes, domain=ImageDomain(SHAPE), n_classes=CLASSES, policy=policy)
+
+    return make
+
+
+def writing_blocks(where):
+    def make():
+        torch.manual_seed(0)
+        parts = {
+            "stem": nn.Conv2d(1, 2, 3, padding=1),
+            "body": nn.Conv2d(2, 2, 3, padding=1),
+            "shortcut": nn.Identity(),
+            "gate": nn.Sequential(nn.Flatten(), nn.Linear(32, 1)),
+        }
+        if where != "nowhere":
+            parts[where] = InPlace(parts[where])
+        return GatedNetwork(
+            stem=parts["stem"],
+            blocks=[Block("a", parts["body"], parts["shortcut"]), Block("b", nn.Conv2d(2, 2, 3, padding=1))],
+            head=nn.Sequential(nn.Flatten(), nn.Linear(32, CLASSES)),
+            gates=FeedForwardGates([parts["gate"], nn.Sequential(nn.Flatten(), nn.Linear(32, 1))]),
+            domain=ImageDomain(SHAPE),
+            n_classes=CLASSES,
+        )
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("make", "fine"),
+    [
+        *((writing(where), writing("nowhere")) for where in ("stage a", "stage b", "stage d", "head a", "policy")),
+        *((writing(where, PastTorch), writing("nowhere")) for where in ("stage a", "stage b", "stage d", "head a")),
+        *((writing_blocks(where), writing_blocks("nowhere")) for where in ("stem", "body", "shortcut", "gate")),
+    ],
+)
+def test_writing_in_place_is_found_wherever_it_happens(make, fine):
+    run_check(fine(), "writes_into")
+    with pytest.raises(AssertionError, match=r"writes into|wrote into|on copies"):
+        run_check(make(), "writes_into")
 
 
 def with_policy(kind, **how):

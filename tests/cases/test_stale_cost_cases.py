@@ -28,6 +28,11 @@ from adaptbench.testing.planted import planted_graph, planted_split
 SHAPE = (1, 8, 8)
 
 
+@pytest.fixture(autouse=True)
+def a_fixed_seed():
+    torch.manual_seed(0)
+
+
 def head(width):
     return nn.Sequential(nn.Flatten(), nn.Linear(64 * width, 10))
 

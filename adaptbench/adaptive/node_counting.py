@@ -1,0 +1,133 @@
+"""MACs of each node of a decision graph, and which nodes write into what they read: one picture through all of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from adaptbench.adaptive.counting import MacCounter
+from adaptbench.adaptive.model import frozen, runs
+from adaptbench.adaptive.outcome import Signals
+from adaptbench.adaptive.writes import Lent
+from adaptbench.errors import GraphError, PolicyError
+
+if TYPE_CHECKING:
+    from adaptbench.adaptive.graph import DecisionGraph
+
+
+@dataclass(frozen=True, slots=True)
+class NodeCosts:
+    """Of one sample, V entries each.
+
+    Args:
+        stage, head, policy, predict: MACs of a node's parts, of deciding there and of answering there.
+        stage_writes, head_writes: the part works in place on what it is given, so that it must be given a copy.
+        uncounted: operators without a formula.
+    """
+
+    stage: tuple[int, ...]
+    head: tuple[int, ...]
+    policy: tuple[int, ...]
+    predict: tuple[int, ...]
+    stage_writes: tuple[bool, ...]
+    head_writes: tuple[bool, ...]
+    uncounted: tuple[str, ...]
+
+    @property
+    def node(self) -> tuple[int, ...]:
+        """Stage and head."""
+        return tuple(s + h for s, h in zip(self.stage, self.head, strict=True))
+
+
+@torch.no_grad()
+def count_nodes(graph: DecisionGraph, x: Tensor) -> NodeCosts:
+    """Run every node and the policy on one picture.
+
+    Args:
+        x: (1, C, H, W); it is not written into.
+
+    Raises:
+        GraphError: a node cannot be run, returns no logits, or its head works in place on features that others read.
+        PolicyError: the policy works in place on the logits it is shown.
+    """
+    counter = MacCounter()
+
+    def cost(call: Any, *args: Any) -> tuple[Any, int]:
+        before = counter.macs
+        with counter:
+            out = call(*args)
+        return out, counter.macs - before
+
+    names, policy, size = graph.node_names, graph.policy, len(graph.node_names)
+    features: list[Any] = []
+    stage, head, decide, predict = [], [], [], []
+    stage_writes, head_writes = [], []
+    seeds = torch.zeros(1, dtype=torch.int64, device=x.device)
+    visited = torch.zeros(1, size, dtype=torch.bool, device=x.device)
+    history = None
+    with frozen(graph):
+        for v, source in enumerate(graph.reads):
+            with runs(f"node '{names[v]}'"):
+                given = Lent(x if source < 0 else features[source])
+                out, macs = cost(graph.stages[v], given.value)
+                stage.append(macs)
+                stage_writes.append(given.is_written)
+                features.append(Lent(out).value)  # apart from what the stage was given, of which it may be a view
+                given = Lent(out)
+                logits, macs = cost(graph.heads[v], given.value)
+                head.append(macs)
+                head_writes.append(given.is_written)
+            _check_logits(graph, v, logits)
+            _check_head(graph, v, head_writes[v])
+            if history is None:
+                history = logits.new_zeros(1, size, graph.n_classes)
+            history[:, v] = logits
+            visited[:, v] = True
+            shown = Lent((logits, history, visited, seeds))
+            decides = bool(graph.structure.successors[v]) and not policy.needs_labels
+            decide.append(cost(policy.scores, v, _signals(shown))[1] if decides else 0)
+            predict.append(cost(policy.predict, v, _signals(shown))[1])
+            if shown.is_written:
+                raise PolicyError(
+                    f"the policy '{policy.name}' works in place on the signals it is shown at node '{names[v]}'.",
+                    why="The answer, later nodes and other policies read them too.",
+                    todo="Write logits / T instead of logits.div_(T), and the like.",
+                )
+    return NodeCosts(
+        tuple(stage),
+        tuple(head),
+        tuple(decide),
+        tuple(predict),
+        tuple(stage_writes),
+        tuple(head_writes),
+        tuple(sorted(counter.uncounted)),
+    )
+
+
+def _signals(shown: Lent) -> Signals:
+    logits, history, visited, seeds = shown.value
+    return Signals(logits, history=history, visited=visited, seeds=seeds)
+
+
+def _check_logits(graph: DecisionGraph, v: int, logits: Any) -> None:
+    if not isinstance(logits, Tensor) or tuple(logits.shape) != (1, graph.n_classes):
+        seen = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise GraphError(
+            f"node '{graph.node_names[v]}' returned {seen} for one picture, not logits (1, {graph.n_classes}).",
+            why="All exits of a graph answer over the same classes.",
+            todo="End each head with a linear layer over the classes.",
+        )
+
+
+def _check_head(graph: DecisionGraph, v: int, writes: bool) -> None:
+    readers = [graph.node_names[w] for w, source in enumerate(graph.reads) if source == v]
+    if writes and readers:
+        raise GraphError(
+            f"the head of node '{graph.node_names[v]}' works in place on features that '{readers[0]}' reads too.",
+            why="Whether what the head wrote belongs to those features cannot be told, and the static reference runs "
+            "without the head.",
+            todo="Give the head's first layer inplace=False, or move that layer to the end of the stage.",
+        )
