@@ -111,8 +111,25 @@ def drop(reference: np.ndarray, found: np.ndarray) -> Estimate:
     return mean(reference.astype(np.float64) - found.astype(np.float64))
 
 
+def loss_bound(reference: np.ndarray, found: np.ndarray, *, level: float = 0.95) -> float:
+    """Upper bound, one-sided, of the accuracy lost against the reference, paired over samples. Both (N,) bool.
+
+    Adjusted Wald for paired proportions (Agresti & Min, Statistics in Medicine 24, 2005): half a sample is added to each
+    kind of disagreement, so that a loss of nothing on few samples is not taken for certainty.
+    """
+    from scipy.stats import norm
+
+    lost, won = int((reference & ~found).sum()) + 0.5, int((~reference & found).sum()) + 0.5
+    n = len(reference) + 2
+    value = (lost - won) / n
+    return float(value + norm.ppf(level) * np.sqrt((lost + won) / n - value**2) / np.sqrt(n))
+
+
 def oracle_macs(correct: np.ndarray, path_macs: Sequence[int]) -> tuple[float, float]:
     """Mean MACs and accuracy of looking at the label: the cheapest right answer, the cheapest way where none is right.
+
+    No policy that answers with one node's logits does better; one that aggregates heads can, where they are right
+    together and none is alone.
 
     Args:
         correct: (N, P) of leaving at the end of each way. path_macs: P costs of the ways.

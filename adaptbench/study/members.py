@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import time
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,12 +19,15 @@ from torch import Tensor
 from adaptbench.adaptive import CalibrationLog, Policy
 from adaptbench.adaptive.log import is_correct
 from adaptbench.adaptive.replay import Point, Replay, replay
-from adaptbench.errors import CalibrationError, CapabilityError, PolicyError, UsageError
+from adaptbench.bench.failures import reason_of
+from adaptbench.errors import AdaptBenchError, CalibrationError, LeakageError
 from adaptbench.policies.costs import policy_costs
 from adaptbench.policies.mixture import hull
 from adaptbench.registry import POLICIES
+from adaptbench.study.cells import Cells, fit_key, keep_fit, kept_fit
+from adaptbench.study.compare import loss_bound
 from adaptbench.study.logs import TestLog
-from adaptbench.study.spec import registry_name
+from adaptbench.study.schema import registry_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +60,14 @@ class Member:
     Args:
         policy: fitted. setting: its knob, where there is one. chosen_on: its point on the choosing part.
         own_macs: (V,) of deciding at each node, and (V,) of answering there.
+        loss_bound: upper 95 % bound of the accuracy lost against the reference on the choosing part, paired.
     """
 
     policy: Policy
     setting: float | None
     chosen_on: Point
     own_macs: tuple[Tensor, Tensor]
+    loss_bound: float
 
     @property
     def digest(self) -> str:
@@ -94,53 +103,126 @@ class Family:
             return min(good, key=lambda i: points[i].cost_mean)
         return max(range(len(points)), key=lambda i: (points[i].accuracy, -points[i].cost_mean))
 
+    def non_inferior(self, margin: float) -> int | None:
+        """Index of the cheapest member whose loss on the choosing part is below the margin with 95 % confidence.
+
+        None where there is none: a small choosing part shows nothing.
+        """
+        good = [i for i, m in enumerate(self.members) if m.loss_bound <= margin]
+        return min(good, key=lambda i: self.members[i].chosen_on.cost_mean) if good else None
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Members of a family that were chosen on calibration.
+
+    Args:
+        drops: accuracy that may be lost → index. non_inferior: index; None where no member is.
+    """
+
+    drops: dict[float, int]
+    non_inferior: int | None
+
+    @property
+    def indices(self) -> list[int]:
+        """In the record's order: the drops, then the non-inferior one."""
+        return [*self.drops.values(), *([] if self.non_inferior is None else [self.non_inferior])]
+
 
 def fit_family(
-    name: str, fitting: CalibrationLog, choosing: CalibrationLog, *, settings: Sequence[float] = (), seed: int = 0
+    name: str,
+    fitting: CalibrationLog,
+    choosing: CalibrationLog,
+    *,
+    reference: int,
+    settings: Sequence[float] = (),
+    seed: int = 0,
+    cells: Cells | None = None,
 ) -> Family:
     """Fit a registered policy's whole family on one part of the calibration log; look at it on the other.
 
     Args:
         name: of the study; its policy is looked up in the registry.
         fitting, choosing: disjoint parts of one calibration log.
+        reference: node that losses are told against.
         settings: knob values wanted one by one besides.
         seed: of fits that draw.
+        cells: where an earlier run may have left the fit.
 
     Returns:
-        The family; a policy that cannot serve this graph says why in `failed`.
+        The family; a policy that cannot be fitted, whoever's fault it is, says why in `failed`.
+
+    Raises:
+        LeakageError: it read what it must not.
     """
     kind: type[Policy] = POLICIES.load(registry_name(name))
     started = time.perf_counter()
+    key = fit_key(name, kind, fitting, choosing, settings, seed)
+    kept = kept_fit(cells, key, kind)
     try:
-        policies = kind.family(fitting, seed=seed)
-        fit_s = time.perf_counter() - started
-        inputs = fitting.joined(choosing) if fitting.sha256 == choosing.sha256 else choosing
-        first = policies[0].recosted(inputs)  # costs need no labels, so every input may tell them
-        if first is not policies[0]:  # a family shares one table
-            policies = [first.at(float(p.knob_value)) for p in policies if p.knob_value is not None]
-        members = sorted((_member(p, choosing) for p in policies), key=lambda m: m.chosen_on.cost_mean)
+        if kept is None:
+            policies, wanted = _fit(kind, fitting, choosing, settings, seed)
+            fit_s = time.perf_counter() - started
+            keep_fit(cells, key, policies, wanted, fit_s)
+        else:
+            policies, wanted, fit_s = kept
+        right = choosing.correct[:, reference].numpy()
+        members = sorted((_member(p, choosing, right) for p in policies), key=lambda m: m.chosen_on.cost_mean)
+        shown = {value: _member(policy, choosing, right) for value, policy in wanted.items()}
         corners = hull([m.chosen_on for m in members])
-        wanted = {}
-        if settings:
-            base = kind.fit(fitting)  # type: ignore[attr-defined]
-            wanted = {float(value): _member(base.at(float(value)), choosing) for value in settings}
-    except (PolicyError, CapabilityError, CalibrationError, UsageError) as error:  # never a LeakageError
-        return Family(name, (), time.perf_counter() - started, failed=error.seen)
-    return Family(name, tuple(members), fit_s, tuple(corners), settings=wanted)
+    except LeakageError:
+        raise
+    except Exception as error:  # a plug-in's fault is not the study's
+        return Family(name, (), time.perf_counter() - started, failed=blame(error))
+    return Family(name, tuple(members), fit_s, tuple(corners), settings=shown)
+
+
+def _fit(
+    kind: type[Policy], fitting: CalibrationLog, choosing: CalibrationLog, settings: Sequence[float], seed: int
+) -> tuple[list[Policy], dict[float, Policy]]:
+    """The family, and the settings wanted one by one."""
+    policies: list[Policy] = list(kind.family(fitting, seed=seed))
+    if not policies:
+        raise CalibrationError("its family is empty.", todo="Give family() three members or more.")
+    inputs = fitting.joined(choosing) if fitting.sha256 == choosing.sha256 else choosing
+    first = policies[0].recosted(inputs)  # costs need no labels, so every input may tell them
+    if first is not policies[0]:  # a family shares one table
+        policies = [first.at(float(p.knob_value)) for p in policies if p.knob_value is not None]
+    if not settings:
+        return policies, {}
+    base = fitted_alone(kind, fitting, seed)
+    return policies, {float(value): base.at(float(value)) for value in settings}
+
+
+def fitted_alone(kind: type[Policy], log: CalibrationLog, seed: int) -> Policy:
+    """One fit at the policy's own default; the seed goes to fits that take one."""
+    fit: Any = kind.fit  # type: ignore[attr-defined]
+    takes_seed = "seed" in inspect.signature(fit).parameters
+    found: Policy = fit(log, seed=seed) if takes_seed else fit(log)
+    return found
+
+
+def blame(error: Exception) -> str:
+    """An error in one line; of one that is not ours, where it was raised."""
+    if isinstance(error, AdaptBenchError):
+        return reason_of(error)
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{reason_of(error)} (raised in {Path(last.filename).name}, line {last.lineno})"
 
 
 @torch.no_grad()
-def _member(policy: Policy, choosing: CalibrationLog) -> Member:
+def _member(policy: Policy, choosing: CalibrationLog, reference: np.ndarray) -> Member:
     """Its point on the choosing part, with what the policy itself costs."""
     decide, predict = policy_costs(policy, choosing.structure)
     found = replay(policy, choosing.structure, choosing.logits, seeds=torch.arange(len(choosing)))
     macs = ((found.path * (choosing.node_macs + decide)).sum(1) + predict[found.exit]).double().mean().item()
-    accuracy = found.correct(choosing.labels, choosing.top).double().mean().item()
-    return Member(policy, policy.knob_value, Point(float("nan"), accuracy, macs, macs), (decide, predict))
+    right = found.correct(choosing.labels, choosing.top)
+    point = Point(float("nan"), right.double().mean().item(), macs, macs)
+    return Member(policy, policy.knob_value, point, (decide, predict), loss_bound(reference, right.numpy()))
 
 
 @torch.no_grad()
-def outcome(member: Member, log: TestLog, top: int) -> Outcome:
+def outcome(member: Member, log: TestLog) -> Outcome:
     """Replay a member on the test log.
 
     Raises:
@@ -150,5 +232,5 @@ def outcome(member: Member, log: TestLog, top: int) -> Outcome:
     found = replay(member.policy, log.structure, log.logits, seeds=log.ids)
     decide, predict = member.own_macs
     macs = (found.path * (log.node_macs + decide)).sum(1) + predict[found.exit]
-    right = is_correct(found.logits, log.labels.values, top)
+    right = is_correct(found.logits, log.labels.values, log.top)
     return Outcome(right.numpy(), macs.numpy(), found)

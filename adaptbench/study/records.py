@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from adaptbench.study import compare
-from adaptbench.study.members import Family, Outcome
-from adaptbench.study.spec import Study
+from adaptbench.study.members import Choice, Family, Outcome
+from adaptbench.study.schema import Study
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Sheet:
     def policy(
         self,
         family: Family,
-        chosen: Mapping[float, int],
+        chosen: Choice,
         outcomes: Sequence[Outcome],
         curve: compare.Curve,
         settings: Mapping[float, Outcome],
@@ -60,10 +60,21 @@ class Sheet:
             "chosen": [
                 {"drop": d, "setting": family.members[i].setting, "policy": family.members[i].policy.describe()}
                 | self._point(outcomes[i])
-                for d, i in chosen.items()
+                for d, i in chosen.drops.items()
             ],
+            **self._non_inferior(family, chosen.non_inferior, outcomes),
             "settings": [{"setting": v} | self._point(o) for v, o in settings.items()],
         }
+
+    def _non_inferior(self, family: Family, index: int | None, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+        """The cheapest point whose loss on calibration is below the margin, and whether test shows that, too."""
+        if index is None:
+            reason = "on calibration, no member's loss is below the margin with 95 % confidence"
+            return {"non_inferior": None, "non_inferior_missing": reason}
+        member, point = family.members[index], self._point(outcomes[index])
+        held = bool(point["drop_points_ci"][1] <= 100 * self.spec.margin)
+        told = {"margin": self.spec.margin, "setting": member.setting, "policy": member.policy.describe()}
+        return {"non_inferior": told | {"choosing_loss_bound": member.loss_bound, "held": held} | point}
 
     def _point(self, found: Outcome) -> dict[str, Any]:
         lost = compare.drop(self.reference, found.correct)
@@ -101,12 +112,13 @@ class Sheet:
     def at_budgets(self, curves: Mapping[str, compare.Curve]) -> list[dict[str, Any]]:
         """Accuracy at equal realised cost; how far ours is ahead of each policy, and each policy of the paper's."""
         rows = []
-        ours, paper = curves[self.spec.ours], curves[self.spec.paper]
+        ours, paper = curves.get(self.spec.ours), curves.get(self.spec.paper)  # either may have failed
         for name, curve in curves.items():
             for budget in self.spec.budgets:
                 macs = budget * self.full
                 here = curve.at(macs)
-                behind, ahead = compare.gain(ours, curve, macs), compare.gain(curve, paper, macs)
+                behind = None if ours is None else compare.gain(ours, curve, macs)
+                ahead = None if paper is None else compare.gain(curve, paper, macs)
                 rows.append(
                     {
                         "policy": name,

@@ -14,12 +14,14 @@ import torch
 
 from adaptbench.adaptive import CalibrationLog, EvaluationLog
 from adaptbench.adaptive.replay import replay
+from adaptbench.bench.failures import reason_of
 from adaptbench.bench.progress import Progress
 from adaptbench.errors import CalibrationError, PolicyError
 from adaptbench.registry import POLICIES
 from adaptbench.results.statistics import proportion
 from adaptbench.study.logs import TestLog
-from adaptbench.study.spec import ON_TRAINING, registry_name
+from adaptbench.study.members import fitted_alone
+from adaptbench.study.schema import ON_TRAINING, registry_name
 
 
 def resplit(
@@ -53,6 +55,7 @@ def resplit(
     n = len(calibration)
     drops: dict[tuple[str, float], list[float]] = {(p, e): [] for p in policies for e in epsilons}
     costs: dict[tuple[str, float], list[float]] = {key: [] for key in drops}
+    failed: dict[str, str] = {}
     generator = torch.Generator().manual_seed(seed)
     progress.begin("re-splitting", count)
     for i in range(count):
@@ -62,8 +65,9 @@ def resplit(
         for name in policies:
             try:
                 seen = training if training is not None and name.endswith(ON_TRAINING) else drawn
-                fitted = POLICIES.load(registry_name(name)).fit(seen)
-            except (PolicyError, CalibrationError):
+                fitted = fitted_alone(POLICIES.load(registry_name(name)), seen, seed)
+            except (PolicyError, CalibrationError) as error:
+                failed[name] = reason_of(error)
                 continue
             for epsilon in epsilons:
                 policy = fitted.at(epsilon)
@@ -74,7 +78,15 @@ def resplit(
                 costs[name, epsilon].append(float(found.cost(pool.node_costs).mean()))
         progress.advance(i + 1)
     progress.end()
-    return [_summary(name, epsilon, drops[name, epsilon], costs[name, epsilon], full) for name, epsilon in drops]
+    return [
+        _summary(name, epsilon, drops[name, epsilon], costs[name, epsilon], full) | _unfitted(failed.get(name), count)
+        for name, epsilon in drops
+    ]
+
+
+def _unfitted(reason: str | None, count: int) -> dict[str, Any]:
+    """Cuts on which a rule could not be fitted are left out, and named."""
+    return {} if reason is None else {"asked": count, "missing": reason}
 
 
 def pooled(calibration: CalibrationLog, test: TestLog) -> EvaluationLog:

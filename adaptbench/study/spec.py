@@ -1,177 +1,37 @@
-"""A study's file: which nets, which policies, which published figures; read from YAML, checked before anything runs."""
+"""A study's file: read from YAML and checked before anything runs; whatever it asks for works or is refused here."""
 
 from __future__ import annotations
 
 import hashlib
+import inspect
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from adaptbench.bench.located_yaml import Located, Place, read
-from adaptbench.bench.suite import Measure, find_suite
+from adaptbench.bench.suite import find_suite
 from adaptbench.errors import AdaptBenchError, SuiteError
 from adaptbench.registry import DATA, MODELS, POLICIES, Registry, did_you_mean
+from adaptbench.study.schema import (
+    COMPARED,
+    OF_ALL_POINTS,
+    Clock,
+    Graph,
+    Online,
+    Ours,
+    Published,
+    Resplits,
+    Study,
+    registry_name,
+)
 
-Share = Annotated[float, Field(gt=0, le=2)]
-Fraction = Annotated[float, Field(ge=0, lt=1)]
-Figure = Literal[
-    "speedup",
-    "cost_share",
-    "drop_points",
-    "accuracy",
-    "oracle_share",
-    "gain_points",
-    "broken",
-    "budgets_ahead",
-    "budgets_held",
-    "budget_error",
-]
-OF_ALL_POINTS = ("budgets_ahead", "budgets_held", "budget_error")
-"""Figures that are read over all budgets, and need neither drop nor setting."""
-
-
-ON_TRAINING = "@train"
-"""Ending of a policy's name in a study: fitted on training samples, as some released codes do."""
-
-
-def registry_name(policy: str) -> str:
-    """The registry's name of a study's policy."""
-    return policy.removesuffix(ON_TRAINING)
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Graph(_Strict):
-    """One net, or several joined by hand-overs, on one data set.
-
-    Args:
-        data, model: registry names. top: an answer among the `top` largest logits counts as right.
-        title: for the page.
-    """
-
-    data: str
-    model: str
-    top: Annotated[int, Field(ge=1, le=10)] = 1
-    title: str = ""
-
-
-class Ours(_Strict):
-    """Which of our figures stands beside a published one.
-
-    Args:
-        graph: its key. policy: registry name. figure: what is read.
-        drop: of the point chosen on calibration; or setting: a knob value. One of the two, except for figures over all
-            budgets.
-        against: policies that a figure "budgets_…" counts against.
-    """
-
-    graph: str
-    policy: str
-    figure: Figure
-    drop: Fraction | None = None
-    setting: float | None = None
-    against: list[str] = []
-
-
-class Published(_Strict):
-    """A figure that somebody else stated.
-
-    Args:
-        claim: in a few words. value: theirs, in the unit of the figure; accuracy and points in percent.
-        provenance: [abs], [xls], [code], [2nd], [calc] or "(from memory)", as the project's science notes tag it.
-        tolerance: differences up to this count as the same. better: which way is better.
-        ours: where to find our counterpart; None where there is none, and `why` says why.
-        target: the figure is a goal that we set, not a published one.
-    """
-
-    claim: str
-    value: float
-    provenance: str = ""
-    tolerance: Annotated[float, Field(ge=0)] = 0.0
-    better: Literal["higher", "lower"] = "higher"
-    ours: Ours | None = None
-    why: str = ""
-    target: bool = False
-
-
-class Resplits(_Strict):
-    """How often an ε is broken when calibration and test are drawn anew from their union."""
-
-    count: Annotated[int, Field(ge=1, le=1000)] = 100
-    epsilons: list[Fraction] = [0.01]
-    policies: Annotated[list[str], Field(min_length=1)]
-
-
-class Online(_Strict):
-    """A policy with state across samples, over several shuffles of the test stream.
-
-    Args:
-        mu: UEE-UCB's price of the whole net. budget: the closed loop's, a share of the full net's MACs.
-        base: the policy whose knob the loop turns. window: samples between two looks. orders: seeds of the shuffles.
-        flood: share of the stream that an attacker sends, for what it does to everybody's accuracy.
-    """
-
-    mu: Annotated[float, Field(gt=0)] = 0.1
-    budget: Share = 0.6
-    base: str = "uniform"
-    window: Annotated[int, Field(ge=1)] = 64
-    orders: list[int] = [0, 1, 2, 3, 4]
-    flood: Annotated[float, Field(gt=0, lt=1)] = 0.2
-
-
-class Study(_Strict):
-    """The whole file; see ``suites/replicate-softmax-threshold.yaml``.
-
-    Args:
-        cite: the paper. graphs: name → nets. paper: the policy as published; ours: the one meant to beat it.
-        policies: all that are compared; NAME@train is fitted on training samples, for papers that calibrate there.
-            references: bounds and baselines among them need no listing: oracle and static
-            nets always stand beside.
-        drops: accuracy that may be lost, fractions; a point is chosen for each on calibration.
-        budgets: mean cost as a share of the reference net, for the table at equal realised cost.
-        settings: policy → knob values shown one by one, as a paper's table has them.
-        training_samples: that NAME@train is fitted on, the first of the training split.
-        online: stateful policies over shuffles. gradient_noise: λ values at which the learned cascade's two estimators
-            are compared.
-        execute: policies whose chosen points are run for real and compared with the log (default: paper and ours).
-    """
-
-    title: str = ""
-    cite: str
-    graphs: Annotated[dict[str, Graph], Field(min_length=1)]
-    policies: Annotated[list[str], Field(min_length=1)]
-    paper: str
-    ours: str
-    drops: list[Fraction] = [0.0, 0.005, 0.01, 0.02]
-    budgets: list[Share] = [0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]
-    settings: dict[str, list[float]] = {}
-    execute: list[str] | None = None
-    resplits: Resplits | None = None
-    online: Online | None = None
-    gradient_noise: list[float] = []
-    published: list[Published] = []
-    measure: Measure | None = None
-    choosing: Annotated[float, Field(gt=0, lt=1)] = 0.4
-    training_samples: Annotated[int, Field(ge=1)] = 10_000
-    seed: Annotated[int, Field(ge=0)] = 0
-    limit: Annotated[int, Field(ge=1)] | None = None
-    notes: list[str] = []
-
-    @property
-    def looks_at_training(self) -> bool:
-        """Whether a policy is fitted on training samples."""
-        resplit = self.resplits.policies if self.resplits else []
-        return any(name.endswith(ON_TRAINING) for name in [*self.policies, *resplit])
-
-    @property
-    def executed(self) -> list[str]:
-        """Policies whose chosen points are run for real."""
-        return list(dict.fromkeys(self.execute if self.execute is not None else [self.paper, self.ours]))
+_PARTS: dict[str, type[BaseModel]] = {
+    "graphs": Graph, "resplits": Resplits, "online": Online, "measure": Clock, "published": Published, "ours": Ours,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +69,7 @@ def load_study(name: str) -> LoadedStudy:
         study = Study.model_validate(located.value)
     except ValidationError as error:
         raise _explain(error, located) from None
-    _check_names(study, located)
+    _check(study, located)
     canonical = yaml.safe_dump(study.model_dump(mode="json"), sort_keys=True, allow_unicode=True)
     return LoadedStudy(path.stem, study, located.text, hashlib.sha256(canonical.encode()).hexdigest())
 
@@ -218,61 +78,191 @@ def _explain(error: ValidationError, located: Located) -> SuiteError:
     first = error.errors()[0]
     place: Place = tuple(first["loc"])
     if first["type"] == "extra_forbidden":
-        keys = list(Study.model_fields)
+        inside = [part for part in place[:-1] if part in _PARTS and len(place) > 1]
+        keys = list((_PARTS[str(inside[-1])] if inside else Study).model_fields)
+        owner = f"'{inside[-1]}' in a study" if inside else "a study"
         return SuiteError(
             f"{located.where(place)}: there is no such key.",
-            todo=f"{did_you_mean(str(place[-1]), keys)}Keys of a study: {', '.join(keys)}.",
+            todo=f"{did_you_mean(str(place[-1]), keys)}Keys of {owner}: {', '.join(keys)}.",
         )
     shown = "" if isinstance(first["input"], dict) else f" (seen: {first['input']!r})"
     more = f" {len(error.errors()) - 1} more after this." if len(error.errors()) > 1 else ""
     return SuiteError(f"{located.where(place)}: {first['msg'].lower()}{shown}.", todo=f"Mend the value.{more}")
 
 
-def _check_names(study: Study, located: Located) -> None:
-    named: list[tuple[Registry, str, Place]] = []
+def _check(study: Study, located: Located) -> None:
+    _check_names(study, located)
+    _check_repeats(study, located)
+    _check_policies(study, located)
+    for i, figure in enumerate(study.published):
+        _check_published(study, figure, located, ("published", i))
+
+
+def _named(study: Study) -> Iterator[tuple[Registry, str, Place]]:
+    """Every name of a registry, and where it stands."""
     for key, graph in study.graphs.items():
-        named += [(DATA, graph.data.partition(":")[0], ("graphs", key, "data"))]
-        named += [(MODELS, graph.model, ("graphs", key, "model"))]
-    named += [(POLICIES, registry_name(name), ("policies", i)) for i, name in enumerate(study.policies)]
-    if study.resplits is not None:
-        named += [
-            (POLICIES, registry_name(n), ("resplits", "policies", i)) for i, n in enumerate(study.resplits.policies)
-        ]
-    for registry, name, place in named:
+        yield DATA, graph.data.partition(":")[0], ("graphs", key, "data")
+        yield MODELS, graph.model, ("graphs", key, "model")
+    for i, name in enumerate(study.policies):
+        yield POLICIES, registry_name(name), ("policies", i)
+    for i, name in enumerate(study.resplits.policies if study.resplits is not None else []):
+        yield POLICIES, registry_name(name), ("resplits", "policies", i)
+    if study.online is not None:
+        yield POLICIES, study.online.base, ("online", "base")
+
+
+def _check_names(study: Study, located: Located) -> None:
+    for registry, name, place in _named(study):
         try:
-            registry.entry(name)
+            registry.load(name) if registry is POLICIES else registry.entry(name)
         except AdaptBenchError as error:
             raise SuiteError(f"{located.where(place)}: {error.seen}", why=error.why, todo=error.todo) from None
-    places: list[tuple[str, Any]] = [("paper", study.paper), ("ours", study.ours)]
-    places += [("settings", name) for name in study.settings]
-    places += [("execute", name) for name in study.execute or []]
-    for where, name in places:
+    places: list[tuple[Place, str]] = [(("paper",), study.paper), (("ours",), study.ours)]
+    places += [(("settings", name), name) for name in study.settings]
+    places += [(("execute", i), name) for i, name in enumerate(study.execute or [])]
+    for place, name in places:
         if name not in study.policies:
             raise SuiteError(
-                f"{located.where((where,))}: '{name}' is not among the policies of this study.",
+                f"{located.where(place)}: '{name}' is not among the policies of this study.",
                 todo=f"{did_you_mean(name, study.policies)}Policies: {', '.join(study.policies)}.",
             )
-    _check_published(study, located)
 
 
-def _check_published(study: Study, located: Located) -> None:
-    for i, figure in enumerate(study.published):
-        if figure.ours is None:
-            continue
-        for kind, name, known in (
-            ("graph", figure.ours.graph, list(study.graphs)),
-            ("policy", figure.ours.policy, study.policies),
-            *(("policy", name, study.policies) for name in figure.ours.against),
-        ):
-            if name not in known:
-                raise SuiteError(
-                    f"{located.where(('published', i))}: no {kind} is called '{name}'.",
-                    todo=f"{did_you_mean(name, known)}There are: {', '.join(known)}.",
-                )
-        if figure.ours.figure in OF_ALL_POINTS:
-            continue
-        if (figure.ours.drop is None) == (figure.ours.setting is None):
+def _check_repeats(study: Study, located: Located) -> None:
+    """A thing asked for twice would be one row or two by chance."""
+    lists: list[tuple[Place, Sequence[Any]]] = [
+        (("policies",), study.policies),
+        (("drops",), study.drops),
+        (("budgets",), study.budgets),
+        (("gradient_noise",), study.gradient_noise),
+        *((("settings", name), values) for name, values in study.settings.items()),
+    ]
+    if study.resplits is not None:
+        lists += [(("resplits", part), getattr(study.resplits, part)) for part in ("policies", "epsilons")]
+    if study.online is not None:
+        lists += [(("online", "orders"), study.online.orders)]
+    if study.measure is not None:
+        lists += [(("measure", "batch_sizes"), study.measure.batch_sizes)]
+    for place, values in lists:
+        twice = next((i for i, value in enumerate(values) if value in values[:i]), None)
+        if twice is not None:
             raise SuiteError(
-                f"{located.where(('published', i))}: our counterpart needs a drop or a setting, and not both.",
-                todo="A drop is a point chosen on calibration; a setting is a knob value listed under settings.",
+                f"{located.where((*place, twice))}: {values[twice]!r} stands twice.", todo="Keep one of them."
             )
+    if "training_samples" in study.model_fields_set and not study.looks_at_training:
+        raise SuiteError(
+            f"{located.where(('training_samples',))}: no policy of this study is fitted on training samples.",
+            todo="Leave it out, or name a policy with the ending @train.",
+        )
+
+
+def _check_policies(study: Study, located: Located) -> None:
+    """What a policy cannot do is known from its class."""
+    for i, name in enumerate(study.policies):
+        _refuse(located, ("policies", i), name, _no_family(name))
+    for name in study.settings:
+        _refuse(located, ("settings", name), name, unfit_alone(name))
+    for i, name in enumerate(study.resplits.policies if study.resplits is not None else []):
+        knob = getattr(POLICIES.load(registry_name(name)), "knob", None)
+        other = "" if knob == "epsilon" else f"its knob is '{knob}', not ε"
+        _refuse(located, ("resplits", "policies", i), name, unfit_alone(name) or other)
+    if study.online is not None:
+        base = study.online.base
+        _refuse(located, ("online", "base"), base, unfit_alone(base) or _no_family(base))
+
+
+def _refuse(located: Located, place: Place, name: str, reason: str) -> None:
+    if reason:
+        raise SuiteError(
+            f"{located.where(place)}: '{name}' cannot stand here: {reason}.",
+            todo="Leave it out, or name another policy; `adaptbench list policies` shows them.",
+        )
+
+
+def _no_family(name: str) -> str:
+    """Why a policy draws no curve; "" where it does."""
+    from adaptbench.adaptive import Policy
+
+    kind = POLICIES.load(registry_name(name))
+    if not (isinstance(kind, type) and issubclass(kind, Policy)):
+        return "it is no class of a policy"
+    if kind.needs_labels:
+        return "it looks at labels, and stands beside every study as it is"
+    if getattr(kind.family, "__qualname__", "") == Policy.family.__qualname__:
+        return "it has one operating point only, and no family()"
+    return _extra(kind.family, "family()", given=("log", "seed"))
+
+
+def unfit_alone(name: str) -> str:
+    """Why a policy cannot be fitted to one setting and then turned by its knob; "" where it can.
+
+    Args:
+        name: of the study.
+    """
+    kind = POLICIES.load(registry_name(name))
+    fit = getattr(kind, "fit", None)
+    if fit is None:
+        return "it has no fit(log)"
+    if getattr(kind, "knob", None) is None:
+        return "it has no knob"
+    return _extra(fit, "fit()", given=("log",))
+
+
+def _extra(call: Any, what: str, given: Sequence[str]) -> str:
+    """Settings that a call asks for and that a study does not give."""
+    asked = [p for p in inspect.signature(call).parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    more = [p.name for p in asked[1:] if p.default is p.empty and p.name not in given]
+    if not asked:
+        return f"its {what} takes no log"
+    return f"its {what} also asks for {', '.join(more)}" if more else ""
+
+
+def _check_published(study: Study, figure: Published, located: Located, place: Place) -> None:
+    ours = figure.ours
+    if ours is None:
+        if figure.target:
+            raise SuiteError(f"{located.where(place)}: a target without a counterpart.", todo="Add `ours`.")
+        return
+    for kind, name, known in (
+        ("graph", ours.graph, list(study.graphs)),
+        ("policy", ours.policy, study.policies),
+        *(("policy", name, study.policies) for name in ours.against),
+    ):
+        if ours.figure == "broken" and kind == "policy":
+            known = study.resplits.policies if study.resplits is not None else []
+        if name not in known:
+            raise SuiteError(
+                f"{located.where(place)}: no {kind} is called '{name}'.",
+                todo=f"{did_you_mean(name, known)}There are: {', '.join(known)}.",
+            )
+    why = _no_counterpart(study, ours)
+    if why:
+        raise SuiteError(
+            f"{located.where((*place, 'ours'))}: {why}.",
+            todo="A drop is a point chosen on calibration, non_inferior the one within the margin; a setting is a knob "
+            "value listed under settings, or an ε of the re-splits.",
+        )
+    if figure.points_lost is not None and ours.figure not in ("speedup", "cost_share"):
+        raise SuiteError(
+            f"{located.where((*place, 'points_lost'))}: belongs to a speedup or a cost_share.", todo="Leave it out."
+        )
+
+
+def _no_counterpart(study: Study, ours: Ours) -> str:
+    """Why no figure of the study answers to this; "" where one does."""
+    told = [ours.drop is not None, ours.setting is not None, ours.non_inferior]
+    if bool(ours.against) != (ours.figure in COMPARED):
+        return "`against` belongs to figures that are counted against other policies, and only there"
+    if ours.figure in OF_ALL_POINTS:
+        return "a figure over all budgets needs neither drop nor setting" if any(told) else ""
+    if sum(told) != 1:
+        return "our counterpart needs a drop or a setting or non_inferior, and not both"
+    if ours.drop is not None and ours.drop not in study.drops:
+        return f"no point is chosen for a drop of {ours.drop:g}; drops: {', '.join(f'{d:g}' for d in study.drops)}"
+    if ours.figure == "broken":
+        found = study.resplits.epsilons if study.resplits is not None else []
+    else:
+        found = study.settings.get(ours.policy, [])
+    if (ours.setting is not None and ours.setting not in found) or (ours.figure == "broken" and ours.setting is None):
+        return f"the setting {ours.setting} is not among those of this study"
+    return ""

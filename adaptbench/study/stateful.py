@@ -12,18 +12,19 @@ from adaptbench.adaptive.online import OnlineRecord, over_orders, shuffled
 from adaptbench.policies.online import ClosedLoop, UeeUcb, dominance, loop_metrics, overload, quiet_block, regret
 from adaptbench.registry import POLICIES
 from adaptbench.study.logs import TestLog
-from adaptbench.study.spec import Online
+from adaptbench.study.members import fitted_alone
+from adaptbench.study.schema import Online
 
 # Share of the budget within which a loop counts as settled: the usual one of control texts.
 _BAND = 0.05
 
 
-def stateful(calibration: CalibrationLog, test: TestLog, spec: Online, *, top: int, full: float) -> dict[str, Any]:
+def stateful(calibration: CalibrationLog, test: TestLog, spec: Online, *, top: int, full: float, seed: int) -> dict[str, Any]:
     """UEE-UCB and a closed loop on the test stream.
 
     Args:
         calibration: what the loop's knob is measured on. test: the stream; labels are used for scoring only.
-        spec: settings. top: largest logits that count. full: MACs of the reference.
+        spec: settings. top: largest logits that count. full: MACs of the reference. seed: of the fit.
 
     Returns:
         For each policy: accuracy and cost over the shuffles, looking apart; regret or loop figures; the flood.
@@ -32,7 +33,7 @@ def stateful(calibration: CalibrationLog, test: TestLog, spec: Online, *, top: i
     common: dict[str, Any] = {"orders": spec.orders, "window": spec.window, "seeds": test.ids}
     bandit = over_orders(lambda: UeeUcb(mu=spec.mu), test.logits, test.structure, costs, **common)
     regrets = [float(regret(r, test.logits, costs, mu=spec.mu).curve[-1]) for r in bandit]
-    base = POLICIES.load(spec.base).fit(calibration)
+    base = fitted_alone(POLICIES.load(spec.base), calibration, seed)
     budget = spec.budget * full
     settings = sorted({m.knob_value for m in type(base).family(calibration) if m.knob_value is not None})
     loop = ClosedLoop.fit(base, calibration, budget=budget, settings=settings)

@@ -9,18 +9,18 @@ import numpy as np
 import torch
 
 from adaptbench.adaptive import DecisionGraph, Split
-from adaptbench.bench.suite import Measure
 from adaptbench.bench.timed import make_arm, make_static_arm
 from adaptbench.meters.clock import ClockMeter, synchroniser
 from adaptbench.meters.windows import measure
 from adaptbench.results.statistics import paired_ratio
 from adaptbench.study.members import Member
+from adaptbench.study.schema import Clock
 
 STATIC = "static"
 
 
 def wall_clock(
-    model: DecisionGraph, points: Mapping[str, Member], split: Split, spec: Measure, *, device: str, seed: int
+    model: DecisionGraph, points: Mapping[str, Member], split: Split, spec: Clock, *, device: str, seed: int
 ) -> list[dict[str, Any]]:
     """Speed-up of each point over the static reference at each batch size.
 

@@ -1,0 +1,202 @@
+"""What a study keeps between runs: fits and finished graphs, each under a hash of all that it hangs on."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import adaptbench
+from adaptbench.adaptive import CalibrationLog, Policy
+from adaptbench.bench.environment import versions
+from adaptbench.results.files import writable, write_bytes
+
+ROOMS = ("adaptive", "data", "meters", "models", "policies", "results", "study")
+"""Folders of the package whose code decides a study's figures; reports and the command line do not."""
+
+
+class Cells:
+    """Small files named by their key, each with its own checksum; what is damaged counts as missing.
+
+    Args:
+        folder: of the cells.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def record(self, key: str) -> dict[str, Any] | None:
+        """What stands under a key; None where nothing does, or nothing whole."""
+        try:
+            found = json.loads((self.folder / f"{key}.json").read_text(encoding="utf-8"))
+            whole = found["sha256"] == _digest(found["record"])
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return None
+        return dict(found["record"]) if whole and isinstance(found["record"], dict) else None
+
+    def keep(self, key: str, record: Mapping[str, Any]) -> None:
+        """Commit a record, whole or not at all."""
+        with writable(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        text = json.dumps({"sha256": _digest(record), "record": record}, ensure_ascii=False, allow_nan=False)
+        write_bytes(self.folder / f"{key}.json", text.encode())
+
+    def tensors(self, key: str) -> dict[str, Tensor] | None:
+        """The tensors beside a record."""
+        from safetensors.torch import load
+
+        try:
+            found: dict[str, Tensor] = load((self.folder / f"{key}.safetensors").read_bytes())
+            return found
+        except Exception:  # whatever is wrong with the file, it is computed again
+            return None
+
+    def keep_tensors(self, key: str, tensors: Mapping[str, Tensor]) -> str:
+        """Commit tensors; their digest belongs into the record."""
+        from safetensors.torch import save
+
+        with writable(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        data = save({name: tensor.contiguous() for name, tensor in tensors.items()})
+        write_bytes(self.folder / f"{key}.safetensors", data)
+        return tensors_digest(tensors)
+
+    def forget(self) -> None:
+        """Remove everything."""
+        if self.folder.is_dir():
+            shutil.rmtree(self.folder)
+
+
+def key_of(content: Mapping[str, Any]) -> str:
+    """Hash of a content that JSON can hold."""
+    return _digest(content)[:32]
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
+    """Hash of names, types, shapes and values."""
+    found = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
+        found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
+
+
+def hash_ids(ids: Tensor) -> str:
+    """Hash of sample ids: policies that draw take them for seeds."""
+    return tensors_digest({"ids": ids})
+
+
+@cache
+def code_digest(rooms: tuple[str, ...] = ROOMS) -> str:
+    """Hash of the package's own code in some of its rooms."""
+    found = hashlib.sha256()
+    for room in rooms:
+        for file in sorted((Path(adaptbench.__file__).parent / room).rglob("*.py")):
+            found.update(f"{room}/{file.name} ".encode())
+            found.update(file.read_bytes())
+    return found.hexdigest()
+
+
+def class_digest(kind: type) -> str:
+    """Hash of the file that a class stands in, for classes of plug-ins; of its name where there is no file."""
+    try:
+        return hashlib.sha256(Path(inspect.getfile(kind)).read_bytes()).hexdigest()
+    except (OSError, TypeError):
+        return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def log_digest(log: CalibrationLog) -> str:
+    """Hash of everything in a log."""
+    tensors = {"logits": log.logits, "labels": log.labels, "macs": log.node_macs, "costs": log.node_costs}
+    said = [log.split, log.sha256, log.top, log.cost_unit, list(log.structure.names), list(log.structure.successors)]
+    return _digest([tensors_digest(tensors), said])
+
+
+# ---------------------------------------------------------------------- fits
+
+
+def fit_key(
+    name: str,
+    kind: type[Policy],
+    fitting: CalibrationLog,
+    choosing: CalibrationLog,
+    settings: Sequence[float],
+    seed: int,
+) -> str:
+    """Hash of all that a fit hangs on: both parts of the log, settings, seed, the policy's code and versions."""
+    return key_of(
+        {
+            "policy": name,
+            "code": [code_digest(("adaptive", "policies")), class_digest(kind)],
+            "fitting": log_digest(fitting),
+            "choosing": log_digest(choosing),
+            "settings": list(settings),
+            "seed": seed,
+            "versions": versions(),
+        }
+    )
+
+
+def keep_fit(
+    cells: Cells | None, key: str, policies: Sequence[Policy], wanted: Mapping[float, Policy], fit_s: float
+) -> None:
+    """Keep a family's members as settings and tensors; one that cannot be rebuilt exactly is not kept."""
+    if cells is None:
+        return
+    fits = [*policies, *wanted.values()]
+    tensors = {f"{i}.{name}": t for i, policy in enumerate(fits) for name, t in policy.state_dict().items()}
+    record = {
+        "members": [p.describe() for p in policies],
+        "wanted": [[value, p.describe()] for value, p in wanted.items()],
+        "fit_s": fit_s,
+        "tensors": tensors_digest(tensors),
+    }
+    try:
+        again = _rebuilt(type(fits[0]), json.loads(json.dumps(record)), tensors)
+        same = all(
+            a.describe() == b.describe()
+            and a.knob_value == b.knob_value
+            and tensors_digest(a.state_dict()) == tensors_digest(b.state_dict())
+            for a, b in zip(fits, [*again[0], *again[1].values()], strict=True)
+        )
+    except Exception:  # a policy that is kept in no checkpoint is fitted again
+        return
+    if same:
+        cells.keep_tensors(key, tensors)
+        cells.keep(key, record)
+
+
+def kept_fit(
+    cells: Cells | None, key: str, kind: type[Policy]
+) -> tuple[list[Policy], dict[float, Policy], float] | None:
+    """The family that an earlier run fitted under this key, the settings wanted besides, and the seconds it took."""
+    record = cells.record(key) if cells is not None else None
+    tensors = cells.tensors(key) if cells is not None and record is not None else None
+    if record is None or tensors is None or tensors_digest(tensors) != record["tensors"]:
+        return None
+    policies, wanted = _rebuilt(kind, record, tensors)
+    return policies, wanted, record["fit_s"]
+
+
+def _rebuilt(
+    kind: type[Policy], record: Mapping[str, Any], tensors: Mapping[str, Tensor]
+) -> tuple[list[Policy], dict[float, Policy]]:
+    described = [*record["members"], *(settings for _, settings in record["wanted"])]
+    found = []
+    for i, settings in enumerate(described):
+        own = {n.removeprefix(f"{i}."): t.clone() for n, t in tensors.items() if n.startswith(f"{i}.")}
+        found.append(kind.from_state(settings, own))
+    n = len(record["members"])
+    return found[:n], {value: p for (value, _), p in zip(record["wanted"], found[n:], strict=True)}

@@ -1,0 +1,384 @@
+"""One net of a study on its data: log, fit, choose, seal; only then look at test labels, compare, execute, time."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+
+from adaptbench.adaptive import CalibrationLog, DecisionGraph, NeverStop, Split
+from adaptbench.adaptive.log import is_correct
+from adaptbench.adaptive.topology import cheapest_ways
+from adaptbench.bench.environment import describe_device, git_state, versions
+from adaptbench.bench.failures import Failures
+from adaptbench.bench.progress import Progress
+from adaptbench.errors import LeakageError, SuiteError
+from adaptbench.policies.gradient_noise import gradient_noise
+from adaptbench.registry import POLICIES
+from adaptbench.study import compare
+from adaptbench.study.cells import Cells, class_digest, code_digest, hash_ids, key_of
+from adaptbench.study.execute import execute
+from adaptbench.study.logs import TestLog, calibration_log, log_key, test_log
+from adaptbench.study.members import Choice, Family, Member, Outcome, blame, fit_family, outcome
+from adaptbench.study.records import Sheet
+from adaptbench.study.resplits import resplit
+from adaptbench.study.schema import ON_TRAINING, Graph, Study, registry_name
+from adaptbench.study.stateful import stateful
+from adaptbench.study.timing import wall_clock
+
+_TOLD_ONLY = {"title", "cite", "published", "notes", "graphs", "measure", "limit"}
+"""Keys of a study that no figure of a graph hangs on; its own graph, its clock and its samples are added one by one."""
+
+
+class GraphStudy:
+    """Everything that one graph needs.
+
+    Args:
+        spec: the study. key, graph: this one. model: the net; its policy is replaced.
+        calibration, test, training: splits; training only where a policy is fitted there.
+        cells, logs: what is kept between runs. device: where nets run. progress: who watches.
+    """
+
+    def __init__(
+        self,
+        spec: Study,
+        key: str,
+        graph: Graph,
+        model: DecisionGraph,
+        calibration: Split,
+        test: Split,
+        training: Split | None,
+        *,
+        cells: Cells,
+        device: str,
+        failures: Failures,
+        progress: Progress,
+    ) -> None:
+        self.spec, self.key, self.graph, self.model = spec, key, graph, model
+        self.calibration, self.test, self.training = calibration, test, training
+        self.cells, self.device, self.failures, self.progress = cells, device, failures, progress
+        self.logs = cells.folder.parent / "logs"
+        model.policy = NeverStop()
+        if device == "cpu":
+            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # twice as fast there
+        self.full = float(model.macs_full)
+        self._training: CalibrationLog | None = None
+        self._missing: dict[str, str] = {}
+
+    # ------------------------------------------------------------------ keys
+
+    @cached_property
+    def content_key(self) -> str:
+        """Hash of all that this graph's figures hang on, the clock apart."""
+        splits = {"calibration": self.calibration, "test": self.test, "training": self.training}
+        names = [*self.spec.policies, *(self.spec.resplits.policies if self.spec.resplits else [])]
+        names += [self.spec.online.base] if self.spec.online else []
+        return key_of(
+            {
+                "study": self.spec.model_dump(mode="json", exclude=_TOLD_ONLY),
+                "graph": self.graph.model_dump(mode="json", exclude={"title"}),
+                "logs": {role: log_key(self.model, s, self.device) for role, s in splits.items() if s is not None},
+                "ids": hash_ids(self.test.ids),
+                "macs": [self.full, list(self.model.node_macs), list(self.model.reference)],
+                "hand_overs": [list(w) for w in self.model.structure.successors],
+                "code": code_digest(),
+                "policies": {name: class_digest(POLICIES.load(registry_name(name))) for name in names},
+                "versions": versions(),
+            }
+        )
+
+    @cached_property
+    def clock_key(self) -> str:
+        """The same, and the device and protocol of timing."""
+        measure = self.spec.measure.model_dump(mode="json") if self.spec.measure else None
+        return key_of({"graph": self.content_key, "measure": measure, "device": describe_device(self.device)})
+
+    # ------------------------------------------------------------------ the whole
+
+    def run(self) -> dict[str, Any]:
+        """This graph's record; what an earlier run finished under the same keys is read back.
+
+        Raises:
+            LeakageError: something read test labels before every choice was made.
+            SuiteError: no policy of the study can be fitted.
+        """
+        kept = self.cells.record(self.content_key)
+        timed = self.cells.record(self.clock_key) if self.spec.measure is not None else {"rows": []}
+        if kept is not None and timed is not None:
+            return kept | {"wall_clock": timed["rows"]}
+        calibration = calibration_log(
+            self.model, self.calibration, self.logs, top=self.graph.top, device=self.device, progress=self.progress
+        )
+        families, chosen = self._choose(calibration)
+        if kept is None:
+            kept = self._figures(calibration, families, chosen)
+            if not kept["missing"] and not kept["failed"]:
+                self.cells.keep(self.content_key, kept)
+        if timed is None:
+            rows = self._try("wall_clock", lambda: self._wall_clock(families, chosen))
+            timed = {"rows": rows or []}
+            if rows is not None:
+                self.cells.keep(self.clock_key, timed)
+        return kept | {"missing": dict(self._missing) or kept["missing"], "wall_clock": timed["rows"]}
+
+    def _figures(
+        self, calibration: CalibrationLog, families: dict[str, Family], chosen: dict[str, Choice]
+    ) -> dict[str, Any]:
+        """Every stage after the choices, in the order that keeps test labels out of them."""
+        started = datetime.now(UTC)
+        test = test_log(
+            self.model, self.test, self.logs, top=self.graph.top, device=self.device, progress=self.progress
+        )
+        test.labels.unseal(_digest(families, chosen))
+        outcomes = self._outcomes(families, test)
+        correct = self._node_correct(test)
+        reference = np.asarray(correct[:, self.model.reference[-1]])
+        entry = compare.Curve(np.array([float(self.model.node_macs[0])]), correct[None, :, 0])
+        curves = {
+            name: compare.Curve.through([found[i] for i in families[name].corners], entry)
+            for name, found in outcomes.items()
+        }
+        ways = cheapest_ways(self.model.structure.successors, self.model.node_macs)
+        costs = [sum(self.model.node_macs[v] for v in way) for way in ways]
+        oracle, oracle_accuracy = compare.oracle_macs(correct, costs)
+        agreement, _ = compare.oracle_macs(self._agreement(test), costs)
+        sheet = Sheet(self.spec, self.full, oracle, reference, len(self.model.node_names))
+        families = {name: families[name] for name in outcomes}
+        records = {
+            name: sheet.policy(family, chosen[name], outcomes[name], curves[name], self._settings[name])
+            for name, family in families.items()
+        }
+        for name in self.spec.executed:
+            if name in records:
+                self._try(
+                    f"executed, {name}",
+                    lambda name=name: self._execute(families[name], chosen[name], outcomes[name], records[name]),
+                )
+        record = {
+            "data": self.graph.data,
+            "model": self.graph.model,
+            "top": self.graph.top,
+            "n_test": len(test.labels),
+            "n_fitting": self._n_fitting,
+            "n_training": len(self._training) if self._training is not None else None,
+            "n_choosing": len(calibration) - self._n_fitting,
+            "macs_full": self.full,
+            "margin": self.spec.margin,
+            "reference_accuracy": float(reference.mean()),
+            "nodes": [
+                {
+                    "name": name,
+                    "macs": self.model.node_macs[v],
+                    "alone_macs": self._alone(v),
+                    "accuracy_test": float(correct[:, v].mean()),
+                    "accuracy_calibration": float(calibration.correct[:, v].float().mean()),
+                }
+                for v, name in enumerate(self.model.node_names)
+            ],
+            "successors": [list(w) for w in self.model.structure.successors],
+            "oracle": {"macs": oracle, "accuracy": oracle_accuracy, "agreement_macs": agreement},
+            "dominance_violations": _overthinking(correct),
+            "choices_sha256": test.labels.choices,
+            "policies": records,
+            "failed": self._failed,
+            "budgets": list(self.spec.budgets),
+            "at_budget": sheet.at_budgets(curves),
+            "budget_error": sheet.budget_errors(families, outcomes),
+            "resplits": self._try("resplits", lambda: self._resplits(calibration, test)) or [],
+            "online": self._try("online", lambda: self._online(calibration, test)),
+            "gradient_noise": self._try("gradient_noise", lambda: self._noise(calibration)) or [],
+            "not_run": self._not_run(),
+        }
+        made = {
+            "git": git_state(),
+            "versions": versions(),
+            "device": describe_device(self.device),
+            "started": started.isoformat(timespec="seconds"),
+            "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        # by the keys' way through JSON, a record that is read back is the record that was made
+        return dict(json.loads(json.dumps(record | {"missing": dict(self._missing), "made": made})))
+
+    def _try(self, what: str, call: Callable[[], Any]) -> Any:
+        """One stage; where it fails, None, and its reason among what is missing."""
+        try:
+            return call()
+        except LeakageError:
+            raise
+        except Exception as error:  # whoever's fault it is, the other figures stand
+            self._missing[what] = blame(error)
+            self.failures.add(f"{self.key}: {what}", error)
+            return None
+        finally:
+            self.progress.end()
+
+    # ------------------------------------------------------------------ before the labels
+
+    def _choose(self, calibration: CalibrationLog) -> tuple[dict[str, Family], dict[str, Choice]]:
+        if self.training is not None:
+            self._training = calibration_log(
+                self.model,
+                self.training,
+                self.logs,
+                top=self.graph.top,
+                device=self.device,
+                progress=self.progress,
+                training=True,
+            )
+        fitting, choosing = calibration.halves(1 - self.spec.choosing, self.spec.seed)
+        self._n_fitting = len(fitting)
+        reference = self.model.reference[-1]
+        goal = float(choosing.correct[:, reference].float().mean())
+        self.progress.begin(f"fitting  {self.key}", len(self.spec.policies))
+        found: list[Family] = []
+        for i, name in enumerate(self.spec.policies):
+            self.progress.advance(i, name)
+            found.append(
+                fit_family(
+                    name,
+                    self._training if self._training is not None and name.endswith(ON_TRAINING) else fitting,
+                    choosing,
+                    reference=reference,
+                    settings=self.spec.settings.get(name, []),
+                    seed=self.spec.seed,
+                    cells=self.cells,
+                )
+            )
+        self.progress.end()
+        self._failed = {f.name: f.failed for f in found if f.failed}
+        families = {f.name: f for f in found if not f.failed}
+        if not families:
+            name, why = next(iter(self._failed.items()))
+            raise SuiteError(f"graph '{self.key}': no policy can be fitted; the first, '{name}': {why}")
+        chosen = {
+            name: Choice({d: f.at_drop(d, goal) for d in self.spec.drops}, f.non_inferior(self.spec.margin))
+            for name, f in families.items()
+        }
+        return families, chosen
+
+    # ------------------------------------------------------------------ after them
+
+    def _node_correct(self, test: TestLog) -> np.ndarray:
+        return is_correct(test.logits, test.labels.values[:, None], self.graph.top).numpy()
+
+    def _agreement(self, test: TestLog) -> np.ndarray:
+        answers = test.logits.argmax(-1)
+        return (answers == answers[:, [self.model.reference[-1]]]).numpy()
+
+    def _outcomes(self, families: dict[str, Family], test: TestLog) -> dict[str, list[Outcome]]:
+        """Every member on the test log; a policy that fails there joins those that could not be fitted."""
+        self.progress.begin(f"sweeping  {self.key}", sum(len(f.members) for f in families.values()))
+        done = 0
+        found: dict[str, list[Outcome]] = {}
+        self._settings: dict[str, dict[float, Outcome]] = {}
+        for name, family in families.items():
+            try:
+                swept = [outcome(member, test) for member in family.members]
+                shown = {value: outcome(m, test) for value, m in family.settings.items()}
+            except LeakageError:
+                raise
+            except Exception as error:  # a plug-in's fault is not the study's
+                self._failed[name] = blame(error)
+                continue
+            found[name], self._settings[name] = swept, shown
+            done += len(family.members)
+            self.progress.advance(done, name)
+        self.progress.end()
+        return found
+
+    def _alone(self, node: int) -> int:
+        """MACs of a node and of all that it reads."""
+        macs, at = 0, node
+        while at >= 0:
+            macs += self.model.node_macs[at]
+            at = self.model.reads[at]
+        return macs
+
+    def _execute(self, family: Family, chosen: Choice, outcomes: list[Outcome], record: dict[str, Any]) -> None:
+        done: dict[int, dict[str, float | int]] = {}
+        points = [*record["chosen"], *([record["non_inferior"]] if record["non_inferior"] else [])]
+        for point, index in zip(points, chosen.indices, strict=True):
+            if index not in done:
+                done[index] = execute(
+                    self.model,
+                    family.members[index],
+                    outcomes[index],
+                    self.test,
+                    device=self.device,
+                    top=self.graph.top,
+                    progress=self.progress,
+                ).as_dict()
+            point["executed"] = done[index]
+
+    def _not_run(self) -> dict[str, str]:
+        """What the study asks for and this graph cannot have."""
+        asked = {
+            "resplits": self.spec.resplits is not None,
+            "online": self.spec.online is not None,
+            "gradient_noise": bool(self.spec.gradient_noise),
+        }
+        if self.model.structure.is_chain:
+            return {}
+        return {what: "this graph is no chain" for what, wanted in asked.items() if wanted}
+
+    def _resplits(self, calibration: CalibrationLog, test: TestLog) -> list[dict[str, Any]]:
+        spec = self.spec.resplits
+        if spec is None or not self.model.structure.is_chain:
+            return []
+        return resplit(
+            calibration,
+            test,
+            self._training,
+            policies=spec.policies,
+            epsilons=spec.epsilons,
+            count=spec.count,
+            seed=self.spec.seed,
+            progress=self.progress,
+        )
+
+    def _online(self, calibration: CalibrationLog, test: TestLog) -> dict[str, Any] | None:
+        if self.spec.online is None or not self.model.structure.is_chain:
+            return None
+        self.progress.begin(f"streaming  {self.key}", 1)
+        return stateful(calibration, test, self.spec.online, top=self.graph.top, full=self.full, seed=self.spec.seed)
+
+    def _noise(self, calibration: CalibrationLog) -> list[dict[str, float]]:
+        if not self.model.structure.is_chain:
+            return []
+        return [gradient_noise(calibration, price=price, seed=self.spec.seed) for price in self.spec.gradient_noise]
+
+    def _wall_clock(self, families: dict[str, Family], chosen: dict[str, Choice]) -> list[dict[str, Any]]:
+        if self.spec.measure is None:
+            return []
+        points: dict[str, Member] = {}
+        for name in dict.fromkeys([self.spec.paper, self.spec.ours]):
+            if name not in families:
+                continue
+            for drop, index in chosen[name].drops.items():
+                if drop in (self.spec.drops[0], self.spec.drops[-1]):
+                    points[f"{name} at {100 * drop:g} points"] = families[name].members[index]
+        self.progress.begin(f"timing  {self.key}", len(self.spec.measure.batch_sizes))
+        return wall_clock(self.model, points, self.test, self.spec.measure, device=self.device, seed=self.spec.seed)
+
+
+def _digest(families: dict[str, Family], chosen: dict[str, Choice]) -> str:
+    """Hash of every fitted policy and every choice."""
+    found = hashlib.sha256()
+    for name, family in sorted(families.items()):
+        found.update(name.encode())
+        for member in [*family.members, *family.settings.values()]:
+            found.update(member.digest.encode())
+        choice = chosen[name]
+        found.update(json.dumps([sorted(choice.drops.items()), choice.non_inferior, family.corners]).encode())
+    return found.hexdigest()
+
+
+def _overthinking(correct: np.ndarray) -> float:
+    """Share of samples that an earlier node gets right and the last one wrong: strong dominance is violated."""
+    return float((correct[:, :-1].any(1) & ~correct[:, -1]).mean())
