@@ -115,7 +115,14 @@ def run(
     from adaptbench.study.spec import is_study
 
     if is_study(suite):
-        _study(console, suite, override, out, device, limit, dry_run, report, no_report, data_root, download, zoo)
+        if baseline is not None:
+            raise UsageError(
+                f"'{suite}' is a study, which has no gate to compare with a baseline.",
+                todo="Leave --baseline out; `adaptbench baseline RUN` keeps a study.",
+            )
+        _study(
+            console, suite, override, out, device, limit, fresh, dry_run, report, no_report, data_root, download, zoo
+        )
         return
     loaded = load_suite(suite, override or [])
     if dry_run:
@@ -160,6 +167,7 @@ def _study(
     out: Path | None,
     device: str,
     limit: int | None,
+    fresh: bool,
     dry_run: bool,
     report: Path | None,
     no_report: bool,
@@ -167,8 +175,8 @@ def _study(
     download: bool,
     zoo: Path | None,
 ) -> None:
-    from adaptbench.console import Bars, study_table
-    from adaptbench.results.studies import read_study
+    from adaptbench.console import Bars, show_notes, study_table
+    from adaptbench.results.studies import incomplete, read_study
     from adaptbench.study import load_study, run_study
 
     if override:
@@ -181,27 +189,35 @@ def _study(
             console.print(f"{key}: {graph.model} on {graph.data}, {len(loaded.study.policies)} policies")
         return
     with Bars(_console(stderr=True)) as bars:
-        place = run_study(
+        done = run_study(
             loaded,
             out=out,
             device=device,
             limit=limit,
+            fresh=fresh,
             data_root=data_root,
             download=download,
             zoo=zoo,
             command=shlex.join(["adaptbench", *sys.argv[1:]]),
             progress=bars,
         )
-    record = read_study(place)
+    record = read_study(done.place)
+    if done.already:
+        console.print("already complete: nothing was changed; --fresh computes it anew")
+        console.print()
     for table in study_table(record):
         console.print(table)
         console.print()
+    missing = incomplete(record)
+    show_notes(console, missing)
     if not no_report:
         from adaptbench.report.study_page import write_study_report
 
         page = report or Path("reports") / f"{loaded.name}.html"
-        console.print(f"report   {write_study_report(place, page)}", soft_wrap=True)
-    console.print(f"study    {place}", soft_wrap=True)
+        console.print(f"report   {write_study_report(done.place, page)}", soft_wrap=True)
+    console.print(f"study    {done.place}", soft_wrap=True)
+    if missing:
+        raise typer.Exit(3)
 
 
 def _after_run(console: Console, done: Run, name: str, page: Path | None) -> None:

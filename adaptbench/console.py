@@ -116,9 +116,11 @@ def study_table(record: Mapping[str, Any]) -> list[Table]:
         table.add_column("", no_wrap=True)
         for point in next(iter(graph["policies"].values()))["chosen"]:
             table.add_column(f"for −{100 * point['drop']:g} points", justify="right", no_wrap=True)
+        table.add_column(f"non-inferior within {100 * graph['margin']:g}", justify="right", no_wrap=True)
         for name, found in graph["policies"].items():
             role = "bold" if name in (record["ours"], record["paper"]) else ""
-            cells = [f"{words.number(p['drop_points'])} at {p['speedup']:.2f} ×" for p in found["chosen"]]
+            points = [*found["chosen"], *([found["non_inferior"]] if found["non_inferior"] else [])]
+            cells = [f"{words.number(p['drop_points'])} at {p['speedup']:.2f} ×" for p in points]
             table.add_row(Text(name, style=role), *cells)
         tables.append(table)
     return tables

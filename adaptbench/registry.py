@@ -218,6 +218,7 @@ POLICIES = Registry(
             "vote-ratio thresholds from geometric quotas for a budget",
         ),
         "eenet": ("adaptbench.policies.eenet:EENet", "learned scores and exit shares for a soft budget"),
+        "eenet-published": ("adaptbench.policies.eenet:PublishedEENet", "the same as released: hours to fit"),
         "exact-budget": (
             "adaptbench.policies.exact_budget:ExactBudget",
             "learned worth of going on, priced to meet a mean budget",

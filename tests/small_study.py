@@ -10,6 +10,7 @@ training_samples: 300
 paper: softmax-threshold
 ours: joint-threshold
 drops: [0, 0.02]
+margin: 0.05
 budgets: [0.3, 0.6]
 settings: {softmax-threshold: [0.01]}
 resplits: {count: 3, epsilons: [0.05], policies: [joint-threshold, softmax-threshold-published@train]}

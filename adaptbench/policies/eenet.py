@@ -207,6 +207,45 @@ class EENet(ChainPolicy):
         }
 
 
+class PublishedEENet(EENet):
+    """EENet as released: 1000 epochs of small batches, 10 restarts, bounded r, unclamped earlier scores, from scratch.
+
+    A budget takes some ten minutes on one thread, the family ten times that. Its bounded shares keep budgets near
+    either end out of reach; `in_band` says which.
+    """
+
+    name = "eenet-published"
+    family_settings = PUBLISHED
+
+    @classmethod
+    def fit(
+        cls,
+        log: CalibrationLog,
+        *,
+        budget: float,
+        acceptance: Acceptance = "released",
+        published: bool = True,
+        settings: SchedulerSettings | None = None,
+        holdout: float = 0.2,
+        seed: int = 0,
+    ) -> Self:
+        """As of `EENet`, with the released settings."""
+        return super().fit(
+            log,
+            budget=budget,
+            acceptance=acceptance,
+            published=published,
+            settings=settings or cls.family_settings,
+            holdout=holdout,
+            seed=seed,
+        )
+
+    @classmethod
+    def family(cls, log: CalibrationLog, *, seed: int = 0) -> list[Self]:
+        """`FAMILY_SIZE` budgets, each trained in full from its own restarts."""
+        return [cls.fit(log, budget=budget, seed=seed) for budget in budgets_of(log, FAMILY_SIZE + 2)[1:-1]]
+
+
 @torch.no_grad()
 def _assignment(scheduler: Scheduler, log: CalibrationLog) -> Tensor:
     """(K,) mean share of each exit."""

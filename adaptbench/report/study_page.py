@@ -17,7 +17,17 @@ from adaptbench.report.study_tables import (
     stateful_table,
 )
 from adaptbench.report.tables import Builder, Cell, Column, Table
-from adaptbench.results.studies import NOT_RECOVERED, decimals, judged, read_study, stated
+from adaptbench.results.studies import (
+    NOT_RECOVERED,
+    chosen_points,
+    decimals,
+    executed_points,
+    incomplete,
+    judged,
+    loss_of,
+    read_study,
+    stated,
+)
 
 Graph = Mapping[str, Any]
 
@@ -59,7 +69,7 @@ def study_page(record: Mapping[str, Any]) -> str:
         names=SECTIONS,
         sources=f"the study “{record['name']}”",
         verdict=_sentences(record),
-        notes=[*record.get("notes", []), *_notes(graphs)],
+        notes=[*record.get("notes", []), *_notes(record)],
         published=_published(record),
         panels=panels(record),
         legend=LEGEND,
@@ -82,30 +92,34 @@ def study_page(record: Mapping[str, Any]) -> str:
     )
 
 
-# One point of accuracy: what most papers quote a saving at.
-_HEADLINE_DROP = 0.01
-
-
 def _sentences(record: Mapping[str, Any]) -> list[str]:
     """Who is replicated, then two sentences a graph: the published rule and ours."""
     found = [f"Replicates {record['cite']}."]
     for key, graph in record["graphs"].items():
         for kind, name in (("The published rule", record["paper"]), ("Ours", record["ours"])):
-            point = min(graph["policies"][name]["chosen"], key=lambda p: abs(p["drop"] - _HEADLINE_DROP))
-            asked = 100 * point["drop"]
-            found.append(
-                f"{kind} ({name}) on {key}: {point['speedup']:.2f} × fewer MACs for "
-                f"{words.number(point['drop_points'])} points [{words.number(point['drop_points_ci'][0])}, "
-                f"{words.number(point['drop_points_ci'][1])}] of accuracy, chosen for "
-                f"{asked:g} point{'' if asked == 1 else 's'}."
-            )
+            if name in graph["policies"]:
+                found.append(f"{kind} ({name}) on {key}: {_headline(graph, graph['policies'][name])}")
     return found
 
 
-def _notes(graphs: Mapping[str, Graph]) -> list[str]:
-    found = []
-    for key, graph in graphs.items():
-        executed = [p["executed"] for r in graph["policies"].values() for p in r["chosen"] if p.get("executed")]
+def _headline(graph: Graph, found: Mapping[str, Any]) -> str:
+    """The non-inferior point, and whether test bears it out."""
+    margin = f"{100 * graph['margin']:g} point{'' if graph['margin'] == 0.01 else 's'}"
+    point = found["non_inferior"]
+    if point is None:
+        return f"no point is shown to lose less than {margin}: {found['non_inferior_missing']}."
+    low, high = (words.number(end) for end in point["drop_points_ci"])
+    borne_out = "as on test" if point["held"] else "which test does not bear out"
+    return (
+        f"{point['speedup']:.2f} × fewer MACs for {words.number(point['drop_points'])} points [{low}, {high}] of "
+        f"accuracy; the cheapest point that calibration shows to lose less than {margin}, {borne_out}."
+    )
+
+
+def _notes(record: Mapping[str, Any]) -> list[str]:
+    found = incomplete(record)
+    for key, graph in record["graphs"].items():
+        executed = executed_points(graph)
         if executed:
             differing = sum(e["differing"] for e in executed)
             found.append(
@@ -113,8 +127,7 @@ def _notes(graphs: Mapping[str, Graph]) -> list[str]:
                 f"{words.plural(differing, 'sample')} differed from the log, ties aside "
                 f"({sum(e['ties'] for e in executed)} ties)."
             )
-        for name, why in graph["failed"].items():
-            found.append(f"{key}: {name} is left out: {why}")
+        found += [f"{key}: {what} was not done: {why}." for what, why in graph["not_run"].items()]
         if graph["dominance_violations"]:
             found.append(
                 f"{key}: on {words.percent(graph['dominance_violations'])} of the samples an earlier exit is right "
@@ -148,13 +161,19 @@ def _published(record: Mapping[str, Any]) -> Table | None:
             if read is None
             else Cell(f"{words.number(read, digits)} {unit}".strip(), value=read)
         )
+        if read is not None and figure.get("points_lost") is not None:
+            theirs = Cell(theirs.text, value=read, under=f"for {words.number(figure['points_lost'])} points")
+        lost, about = loss_of(record, figure)
+        under = words.interval(interval, 2, scale=1)
+        if lost is not None:
+            under = f"for {words.number(lost)} points {words.interval(about, 2, scale=1)}"
         mine = (
             Cell(words.DASH, reason=figure["why"] or "there is no counterpart in this study")
             if value is None
-            else Cell(f"{words.number(value, digits)} {unit}", value=value, under=words.interval(interval, 2, scale=1))
+            else Cell(f"{words.number(value, digits)} {unit}", value=value, under=under)
         )
         source = "our target" if figure["target"] else figure["provenance"]
-        table.add(figure["claim"], theirs, source, mine, said, figure["why"])
+        table.add(figure["claim"], theirs, source, mine, said, figure.get("unlike") or figure["why"])
     return table.build(drop_empty=(5,))
 
 
@@ -210,9 +229,8 @@ def _chosen_table(key: str, graph: Graph) -> Table:
         ),
     )
     for name, found in graph["policies"].items():
-        for point in [*found["chosen"], *found["settings"]]:
+        for aim, point in chosen_points(found):
             ran = point.get("executed")
-            aim = f"−{100 * point['drop']:g} points" if "drop" in point else f"setting {point['setting']:g}"
             share = point["oracle_share"]
             table.add(
                 name,

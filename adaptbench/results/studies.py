@@ -10,7 +10,9 @@ from typing import Any
 from adaptbench.errors import RunError
 from adaptbench.results.files import read_json, write_text
 
-SCHEMA = 1
+SCHEMA = 2
+OLD = 1
+"""Without non-inferior points: read as if none had been asked for."""
 
 
 def read_study(path: Path) -> dict[str, Any]:
@@ -23,11 +25,26 @@ def read_study(path: Path) -> dict[str, Any]:
     if not place.is_file():
         raise RunError(f"there is no study at {place}.", todo="Run one: adaptbench run replicate-NAME.")
     record = read_json(place)
-    if not isinstance(record, dict) or record.get("schema") != SCHEMA or "graphs" not in record:
+    if not isinstance(record, dict) or record.get("schema") not in (OLD, SCHEMA) or "graphs" not in record:
         raise RunError(
             f"{place} is not a study of schema {SCHEMA}.", todo="Run the study again with this version of adaptbench."
         )
-    return record
+    return upgraded(record)
+
+
+def upgraded(record: dict[str, Any]) -> dict[str, Any]:
+    """A record of schema 1 as one of today; what it cannot hold is null with the reason, and ``upgraded`` says so."""
+    if record["schema"] == SCHEMA:
+        return record
+    reason = "the study was run before non-inferior points were chosen; run it again"
+    graphs = {}
+    for key, graph in record["graphs"].items():
+        policies = {
+            name: {"non_inferior": None, "non_inferior_missing": reason} | found
+            for name, found in graph["policies"].items()
+        }
+        graphs[key] = {"margin": 0.01, "missing": {}, "not_run": {}} | graph | {"policies": policies}
+    return record | {"schema": SCHEMA, "upgraded": {"from": OLD, "missing": reason}, "graphs": graphs}
 
 
 def has_study(path: Path) -> bool:
@@ -55,11 +72,57 @@ def _rounded(value: Any) -> Any:
     return [_rounded(inner) for inner in value] if isinstance(value, list) else value
 
 
+def incomplete(record: Mapping[str, Any]) -> list[str]:
+    """What a study was asked for and could not do, one sentence each; empty where it is whole.
+
+    What does not apply to a graph (re-splits of a DAG) is not among it.
+    """
+    found = [f"{key}: the graph is missing: {why}" for key, why in (record.get("failed_graphs") or {}).items()]
+    for key, graph in record["graphs"].items():
+        found += [f"{key}: {name} is left out: {why}" for name, why in graph["failed"].items()]
+        found += [f"{key}: {what} is missing: {why}" for what, why in (graph.get("missing") or {}).items()]
+        found += [
+            f"{key}: {row['policy']} was fitted on {row['count']} of {row['asked']} re-splits: {row['missing']}"
+            for row in graph["resplits"]
+            if row.get("missing")
+        ]
+    return found
+
+
+def chosen_points(found: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """A policy's points that were chosen on calibration, each with what it was chosen for."""
+    points = [(f"−{100 * point['drop']:g} points", point) for point in found["chosen"]]
+    if point := found.get("non_inferior"):
+        points.append((f"non-inferior within {100 * point['margin']:g}", point))
+    return points + [(f"setting {point['setting']:g}", point) for point in found["settings"]]
+
+
+def executed_points(graph: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What executing the chosen points showed, each point once."""
+    found = []
+    for policy in graph["policies"].values():
+        ran = {p["macs_mean"]: p["executed"] for _, p in chosen_points(policy) if p.get("executed")}
+        found += list(ran.values())
+    return found
+
+
+def point_of(found: Mapping[str, Any], ours: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The chosen point that a counterpart names: of a drop, a setting, or the non-inferior one."""
+    if ours.get("non_inferior"):
+        point: Mapping[str, Any] | None = found.get("non_inferior")
+        return point
+    if ours.get("setting") is not None:
+        points = [p for p in found["settings"] if abs(p["setting"] - ours["setting"]) < 1e-9]
+    else:
+        points = [p for p in found["chosen"] if abs(p["drop"] - ours["drop"]) < 1e-9]
+    return points[0] if points else None
+
+
 def reading(record: Mapping[str, Any], ours: Mapping[str, Any]) -> tuple[float | None, list[float] | None]:
     """Our counterpart of a published figure, with its interval where there is one.
 
     Args:
-        record: of the study. ours: graph, policy, figure, and a drop or a setting.
+        record: of the study. ours: graph, policy, figure, and a drop, a setting or non_inferior.
 
     Returns:
         The value (percent for accuracy and points, a ratio for speed-up and shares), and [low, high].
@@ -70,13 +133,11 @@ def reading(record: Mapping[str, Any], ours: Mapping[str, Any]) -> tuple[float |
         return None, None
     if ours["figure"] in _OF_ALL_POINTS:
         return _OF_ALL_POINTS[ours["figure"]](record, graph, ours), None
-    if ours.get("setting") is not None:
-        points = [p for p in found["settings"] if abs(p["setting"] - ours["setting"]) < 1e-9]
-    else:
-        points = [p for p in found["chosen"] if abs(p["drop"] - ours["drop"]) < 1e-9]
-    if not points:
+    if ours["figure"] == "broken":
+        return _broken(graph, ours), None
+    point, figure = point_of(found, ours), ours["figure"]
+    if point is None:
         return None, None
-    point, figure = points[0], ours["figure"]
     if figure == "gain_points":
         low, high = point["drop_points_ci"]
         return -point["drop_points"], [-high, -low]
@@ -85,6 +146,14 @@ def reading(record: Mapping[str, Any], ours: Mapping[str, Any]) -> tuple[float |
     if figure == "drop_points":
         return point["drop_points"], point["drop_points_ci"]
     return point[figure], None
+
+
+def loss_of(record: Mapping[str, Any], published: Mapping[str, Any]) -> tuple[float | None, list[float] | None]:
+    """Points of accuracy lost at the very point whose saving is quoted: they belong together."""
+    ours = published["ours"]
+    if ours is None or ours["figure"] not in _SAVINGS:
+        return None, None
+    return reading(record, {**ours, "figure": "drop_points"})
 
 
 NOT_RECOVERED = "not recovered"
@@ -107,26 +176,63 @@ def stated(published: Mapping[str, Any]) -> float | None:
 def judged(record: Mapping[str, Any], published: Mapping[str, Any]) -> tuple[float | None, list[float] | None, str]:
     """Our counterpart, its interval and the verdict.
 
-    A saving that was read at a point chosen for a drop counts only where the drop was kept on test; elsewhere the
-    verdict names the drop that was paid, with its paired interval.
+    A saving and the accuracy lost for it are one point and get one verdict. A saving at a point chosen for a drop, or
+    for being non-inferior, counts only where test shows that; elsewhere the verdict names what was paid.
     """
     ours = published["ours"]
     value, interval = reading(record, ours) if ours else (None, None)
-    if value is not None and ours["figure"] in _SAVINGS and ours.get("drop") is not None:
-        paid, about = reading(record, {**ours, "figure": "drop_points"})
-        if paid is not None and about is not None and paid > 100 * ours["drop"] + 1e-9:
-            low, high = (f"{end:.2f}".replace("-", "−") for end in about)
-            return value, interval, f"drop not kept: {paid:.2f} [{low}, {high}] points"
+    if published.get("unlike"):
+        return value, interval, "not comparable"
+    if value is None:
+        return None, None, _why_none(record, ours)
+    paid, about = loss_of(record, published)
+    if paid is not None and about is not None and (broken := _not_kept(record, ours, paid, about)):
+        return value, interval, broken
     said = verdict(published, value, interval)
+    if published.get("points_lost") is not None and paid is not None:
+        slack = {"better": "lower", "tolerance": _SAME_POINTS, "value": published["points_lost"]}
+        said = _both(said, verdict(slack, paid, about))
     if published.get("target"):  # ours to meet, nobody's to replicate
         said = {"better": "met", "same": "met", "worse": "not met"}.get(said, said)
     return value, interval, said
 
 
+def _why_none(record: Mapping[str, Any], ours: Mapping[str, Any] | None) -> str:
+    """Not comparable; unless calibration was asked for a non-inferior point and had none to show."""
+    found = record["graphs"].get(ours["graph"], {}).get("policies", {}).get(ours["policy"]) if ours else None
+    if ours and found and ours.get("non_inferior") and "non_inferior_missing" in found:
+        return "no point shown to be non-inferior"
+    return "not comparable"
+
+
+_SAME_POINTS = 0.05
+"""Accuracies are printed to a tenth of a point."""
+
+
+def _not_kept(record: Mapping[str, Any], ours: Mapping[str, Any], paid: float, about: list[float]) -> str:
+    """What was paid, where that is more than the point was chosen for; "" where it is not."""
+    low, high = (f"{end:.2f}".replace("-", "−") for end in about)
+    told = f"{paid:.2f} [{low}, {high}] points".replace("-", "−")
+    if ours.get("drop") is not None and paid > 100 * ours["drop"] + 1e-9:
+        return f"drop not kept: {told}"
+    if ours.get("non_inferior"):
+        margin = record["graphs"][ours["graph"]]["margin"]
+        if about[1] > 100 * margin:
+            return f"not shown to lose less than {100 * margin:g}: {told}"
+    return ""
+
+
+def _both(saving: str, loss: str) -> str:
+    """One verdict over a saving and the accuracy lost for it."""
+    if {saving, loss} == {"better", "worse"}:
+        return "saves more, loses more" if saving == "better" else "saves less, loses less"
+    return next((said for said in ("worse", "better") if said in (saving, loss)), "same")
+
+
 _SAVINGS = ("speedup", "cost_share", "oracle_share")
 
 
-def _broken(record: Mapping[str, Any], graph: Mapping[str, Any], ours: Mapping[str, Any]) -> float | None:
+def _broken(graph: Mapping[str, Any], ours: Mapping[str, Any]) -> float | None:
     """Re-splits of a hundred in which the promise at ε = setting was broken."""
     rows = [
         row
@@ -172,7 +278,6 @@ def _budget_error(record: Mapping[str, Any], graph: Mapping[str, Any], ours: Map
 
 
 _OF_ALL_POINTS = {
-    "broken": _broken,
     "budgets_held": _budgets_held,
     "budgets_ahead": _budgets_ahead,
     "budget_error": _budget_error,

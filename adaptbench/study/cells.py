@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -14,13 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import adaptbench
 from adaptbench.adaptive import CalibrationLog, Policy
+from adaptbench.attacks.identity import foreign_sources, own_code
 from adaptbench.bench.environment import versions
+from adaptbench.bench.keys import digest_of
 from adaptbench.results.files import writable, write_bytes
-
-ROOMS = ("adaptive", "data", "meters", "models", "policies", "results", "study")
-"""Folders of the package whose code decides a study's figures; reports and the command line do not."""
 
 
 class Cells:
@@ -37,7 +33,7 @@ class Cells:
         """What stands under a key; None where nothing does, or nothing whole."""
         try:
             found = json.loads((self.folder / f"{key}.json").read_text(encoding="utf-8"))
-            whole = found["sha256"] == _digest(found["record"])
+            whole = found["sha256"] == digest_of(found["record"])
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
         return dict(found["record"]) if whole and isinstance(found["record"], dict) else None
@@ -46,7 +42,7 @@ class Cells:
         """Commit a record, whole or not at all."""
         with writable(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({"sha256": _digest(record), "record": record}, ensure_ascii=False, allow_nan=False)
+        text = json.dumps({"sha256": digest_of(record), "record": record}, ensure_ascii=False, allow_nan=False)
         write_bytes(self.folder / f"{key}.json", text.encode())
 
     def tensors(self, key: str) -> dict[str, Tensor] | None:
@@ -69,19 +65,10 @@ class Cells:
         write_bytes(self.folder / f"{key}.safetensors", data)
         return tensors_digest(tensors)
 
-    def forget(self) -> None:
-        """Remove everything."""
-        if self.folder.is_dir():
-            shutil.rmtree(self.folder)
-
 
 def key_of(content: Mapping[str, Any]) -> str:
-    """Hash of a content that JSON can hold."""
-    return _digest(content)[:32]
-
-
-def _digest(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+    """Name of a cell: a hash of its content key."""
+    return digest_of(content)[:32]
 
 
 def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
@@ -93,35 +80,20 @@ def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
     return found.hexdigest()
 
 
-def hash_ids(ids: Tensor) -> str:
-    """Hash of sample ids: policies that draw take them for seeds."""
-    return tensors_digest({"ids": ids})
-
-
 @cache
-def code_digest(rooms: tuple[str, ...] = ROOMS) -> str:
-    """Hash of the package's own code in some of its rooms."""
+def study_code() -> str:
+    """SHA-256 over this folder: `own_code` leaves it out, since no suite hangs on it."""
     found = hashlib.sha256()
-    for room in rooms:
-        for file in sorted((Path(adaptbench.__file__).parent / room).rglob("*.py")):
-            found.update(f"{room}/{file.name} ".encode())
-            found.update(file.read_bytes())
+    for file in sorted(Path(__file__).parent.glob("*.py")):
+        found.update(file.name.encode() + file.read_bytes())
     return found.hexdigest()
-
-
-def class_digest(kind: type) -> str:
-    """Hash of the file that a class stands in, for classes of plug-ins; of its name where there is no file."""
-    try:
-        return hashlib.sha256(Path(inspect.getfile(kind)).read_bytes()).hexdigest()
-    except (OSError, TypeError):
-        return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def log_digest(log: CalibrationLog) -> str:
     """Hash of everything in a log."""
     tensors = {"logits": log.logits, "labels": log.labels, "macs": log.node_macs, "costs": log.node_costs}
     said = [log.split, log.sha256, log.top, log.cost_unit, list(log.structure.names), list(log.structure.successors)]
-    return _digest([tensors_digest(tensors), said])
+    return digest_of([tensors_digest(tensors), said])
 
 
 # ---------------------------------------------------------------------- fits
@@ -139,7 +111,7 @@ def fit_key(
     return key_of(
         {
             "policy": name,
-            "code": [code_digest(("adaptive", "policies")), class_digest(kind)],
+            "code": [own_code(), foreign_sources({kind})],
             "fitting": log_digest(fitting),
             "choosing": log_digest(choosing),
             "settings": list(settings),

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from adaptbench.results.statistics import Estimate, mean
-from adaptbench.study.members import Outcome
+
+if TYPE_CHECKING:
+    from adaptbench.study.members import Outcome
 
 POINTS = 200
 
@@ -114,8 +117,8 @@ def drop(reference: np.ndarray, found: np.ndarray) -> Estimate:
 def loss_bound(reference: np.ndarray, found: np.ndarray, *, level: float = 0.95) -> float:
     """Upper bound, one-sided, of the accuracy lost against the reference, paired over samples. Both (N,) bool.
 
-    Adjusted Wald for paired proportions (Agresti & Min, Statistics in Medicine 24, 2005): half a sample is added to each
-    kind of disagreement, so that a loss of nothing on few samples is not taken for certainty.
+    Adjusted Wald for paired proportions (Agresti & Min, Statistics in Medicine 24, 2005): half a sample is added to
+    each kind of disagreement, so that a loss of nothing on few samples is not taken for certainty.
     """
     from scipy.stats import norm
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -15,14 +15,16 @@ import torch
 from adaptbench.adaptive import CalibrationLog, DecisionGraph, NeverStop, Split
 from adaptbench.adaptive.log import is_correct
 from adaptbench.adaptive.topology import cheapest_ways
+from adaptbench.attacks.identity import foreign_sources, own_code
 from adaptbench.bench.environment import describe_device, git_state, versions
 from adaptbench.bench.failures import Failures
+from adaptbench.bench.keys import split_hash
 from adaptbench.bench.progress import Progress
 from adaptbench.errors import LeakageError, SuiteError
 from adaptbench.policies.gradient_noise import gradient_noise
 from adaptbench.registry import POLICIES
 from adaptbench.study import compare
-from adaptbench.study.cells import Cells, class_digest, code_digest, hash_ids, key_of
+from adaptbench.study.cells import Cells, key_of, study_code
 from adaptbench.study.execute import execute
 from adaptbench.study.logs import TestLog, calibration_log, log_key, test_log
 from adaptbench.study.members import Choice, Family, Member, Outcome, blame, fit_family, outcome
@@ -84,11 +86,14 @@ class GraphStudy:
                 "study": self.spec.model_dump(mode="json", exclude=_TOLD_ONLY),
                 "graph": self.graph.model_dump(mode="json", exclude={"title"}),
                 "logs": {role: log_key(self.model, s, self.device) for role, s in splits.items() if s is not None},
-                "ids": hash_ids(self.test.ids),
+                "samples": {role: split_hash(s) for role, s in splits.items() if s is not None},
                 "macs": [self.full, list(self.model.node_macs), list(self.model.reference)],
                 "hand_overs": [list(w) for w in self.model.structure.successors],
-                "code": code_digest(),
-                "policies": {name: class_digest(POLICIES.load(registry_name(name))) for name in names},
+                "code": [
+                    own_code(),
+                    study_code(),
+                    foreign_sources({POLICIES.load(registry_name(name)) for name in names}),
+                ],
                 "versions": versions(),
             }
         )
@@ -156,10 +161,8 @@ class GraphStudy:
         }
         for name in self.spec.executed:
             if name in records:
-                self._try(
-                    f"executed, {name}",
-                    lambda name=name: self._execute(families[name], chosen[name], outcomes[name], records[name]),
-                )
+                points = (families[name], chosen[name], outcomes[name], records[name])
+                self._try(f"executed, {name}", partial(self._execute, *points))
         record = {
             "data": self.graph.data,
             "model": self.graph.model,

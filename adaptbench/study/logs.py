@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from adaptbench.adaptive.model import frozen
 from adaptbench.bench.keys import model_hash
 from adaptbench.bench.progress import Progress
 from adaptbench.errors import LeakageError
+from adaptbench.results.files import writable, write_bytes
 
 CHUNK = 500  # samples of a stored piece
 PROBE = 8  # samples whose logits are part of the key
@@ -98,16 +98,13 @@ class TestLog:
 def log_key(model: DecisionGraph, split: Split, device: str) -> str:
     """Hash of all that logits hang on.
 
-    Weights, wiring, samples, kind of device, size of the passes, torch's version; and the logits of the first samples,
-    which show what none of these can: another forward under the same weights, another processor.
+    The net as it is, samples, kind of device, size of the passes, torch's version; and the logits of the first samples,
+    which show what none of these can: other code under the same names, another processor.
     """
     with frozen(model), torch.no_grad():
         probe = model.dense_logits(split.images(0, PROBE).to(device)).float().cpu()
     content = {
         "weights": model_hash(model),
-        "nodes": model.node_names,
-        "reads": model.reads,
-        "modules": [f"{name} {module.extra_repr()}" for name, module in model.named_modules()],
         "samples": split.sha256,
         "device": device.partition(":")[0],
         "passes": [CHUNK, *next(passes(0, CHUNK, device))],
@@ -125,27 +122,46 @@ def node_logits(
     Args:
         model: the graph. split: any role. folder: of the pieces. words: for the progress bar.
     """
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import save
 
     key = log_key(model, split, device)
-    folder.mkdir(parents=True, exist_ok=True)
+    with writable(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     parts: list[Tensor] = []
     progress.begin(words, len(split))
     with frozen(model), torch.no_grad():
         for start in range(0, len(split), CHUNK):
+            stop = min(start + CHUNK, len(split))
             place = folder / f"{key}-{start}.safetensors"
-            if place.exists():
-                parts.append(load_file(place)["logits"])
-            else:
-                bounds = passes(start, min(start + CHUNK, len(split)), device)
-                found = [model.dense_logits(split.images(*b).to(device)).float().cpu() for b in bounds]
-                parts.append(torch.cat(found))
-                partial = place.with_suffix(".partial")
-                save_file({"logits": parts[-1]}, partial)
-                os.replace(partial, place)
-            progress.advance(min(start + CHUNK, len(split)))
+            kept = _piece(place, stop - start)
+            if kept is None:
+                found = [
+                    model.dense_logits(split.images(*bounds).to(device)).float().cpu()
+                    for bounds in passes(start, stop, device)
+                ]
+                kept = torch.cat(found)
+                write_bytes(place, save({"logits": kept}, metadata={"sha256": _sha256(kept)}))
+            parts.append(kept)
+            progress.advance(stop)
     progress.end()
     return torch.cat(parts)
+
+
+def _piece(place: Path, rows: int) -> Tensor | None:
+    """A stored piece; None where there is none, or not as it was written."""
+    from safetensors import safe_open
+
+    try:
+        with safe_open(place, framework="pt") as file:
+            logits: Tensor = file.get_tensor("logits")
+            whole = len(logits) == rows and (file.metadata() or {}).get("sha256") == _sha256(logits)
+    except Exception:  # whatever is wrong with the file, it is computed again
+        return None
+    return logits if whole else None
+
+
+def _sha256(logits: Tensor) -> str:
+    return hashlib.sha256(logits.contiguous().numpy().tobytes()).hexdigest()
 
 
 def calibration_log(

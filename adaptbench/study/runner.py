@@ -1,38 +1,44 @@
-"""Carries a study out: log, fit, choose, seal; only then look at test labels, compare, execute, time."""
+"""Carries a study out, graph by graph, and puts the record together; what was finished before is not done again."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
+import shutil
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
-from adaptbench.adaptive import CalibrationLog, DecisionGraph, NeverStop, Split
-from adaptbench.adaptive.topology import cheapest_ways
+from adaptbench.adaptive import DecisionGraph
 from adaptbench.bench.environment import check_device, describe_device, git_state, versions
+from adaptbench.bench.failures import Failures
 from adaptbench.bench.progress import Progress, Silent
 from adaptbench.data import load_data
-from adaptbench.errors import SuiteError
-from adaptbench.policies.gradient_noise import gradient_noise
+from adaptbench.errors import LeakageError, SuiteError
+from adaptbench.results.files import write_json
+from adaptbench.results.lock import DirectoryLock
 from adaptbench.results.studies import SCHEMA
-from adaptbench.study import compare
-from adaptbench.study.execute import execute
-from adaptbench.study.logs import TestLog, calibration_log, test_log
-from adaptbench.study.members import Family, Member, Outcome, fit_family, outcome
-from adaptbench.study.records import Sheet
-from adaptbench.study.resplits import resplit
-from adaptbench.study.schema import ON_TRAINING, Graph
+from adaptbench.study.cells import Cells
+from adaptbench.study.graph_study import GraphStudy
+from adaptbench.study.members import blame
 from adaptbench.study.spec import LoadedStudy, load_study
-from adaptbench.study.stateful import stateful
-from adaptbench.study.timing import wall_clock
 from adaptbench.zoo.loading import load_system
 
 FILE = "study.json"
+_OF_THE_MOMENT = ("command", "git", "started", "ended")
+"""Fields that differ between two runs that found the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class StudyRun:
+    """A finished study.
+
+    Args:
+        place: of ``study.json``. already: it was complete before, and nothing was changed.
+    """
+
+    place: Path
+    already: bool
 
 
 def run_study(
@@ -41,71 +47,133 @@ def run_study(
     out: str | Path | None = None,
     device: str = "cpu",
     limit: int | None = None,
+    fresh: bool = False,
     data_root: Path | None = None,
     download: bool = False,
     zoo: Path | None = None,
     command: str = "",
     progress: Progress | None = None,
-) -> Path:
+) -> StudyRun:
     """Execute a study and leave ``study.json`` in a run directory.
 
     Args:
         study: a name, a path, or a loaded study. out: the directory (default ``runs/NAME``).
         device: "cpu", "cuda". limit: test samples at most.
+        fresh: forget logits, fits and figures that an earlier run left.
         data_root, download, zoo: where data and checkpoints are.
         command: for the record. progress: who watches.
 
     Returns:
-        The file. Logits stay beside it under ``logs/``: another run with the same nets starts from them.
+        The file. Logits and fits stay beside it under ``logs/`` and ``cells/``: another run with the same nets starts
+        from them, and a finished study that is run again changes nothing.
 
     Raises:
-        AdaptBenchError: whatever the user can mend; logits already computed are kept.
+        AdaptBenchError: what stands in the way of the whole study; whatever was computed is kept. A policy, stage or
+            graph that fails on its own is null with its reason: see `adaptbench.results.studies.incomplete`.
+        LockedError: another process writes to the directory.
     """
     loaded = load_study(study) if isinstance(study, str) else study
-    spec, watch = loaded.study, progress or Silent()
-    device = check_device(device)
+    spec, device = loaded.study, check_device(device)
     folder = Path(out or Path("runs") / loaded.name)
-    folder.mkdir(parents=True, exist_ok=True)
     limits = [n for n in (spec.limit, limit) if n is not None]
     started = datetime.now(UTC)
-    found: dict[str, Any] = {}
-    data_notes: dict[str, None] = {}
-    for key, graph in spec.graphs.items():
-        data = load_data(graph.data, root=data_root, download=download)
-        loaded_model = load_system(graph.model, data.name, zoo=zoo, device=device)
-        if not isinstance(loaded_model.model, DecisionGraph):
-            raise SuiteError(
-                f"graph '{key}': '{graph.model}' has gates, not exits.",
-                why="A study compares policies on logged exits.",
-                todo="Run it in an ordinary suite.",
+    with DirectoryLock(folder, command):
+        cells, failures = Cells(folder / "cells"), Failures(folder)
+        if fresh:
+            shutil.rmtree(cells.folder, ignore_errors=True)
+            shutil.rmtree(folder / "logs", ignore_errors=True)
+        prepared: list[tuple[GraphStudy, dict[str, Any]]] = []
+        notes: dict[str, None] = {}
+        for key, graph in spec.graphs.items():  # all of them before any is computed
+            data = load_data(graph.data, root=data_root, download=download)
+            net = load_system(graph.model, data.name, zoo=zoo, device=device)
+            if not isinstance(net.model, DecisionGraph):
+                raise SuiteError(
+                    f"graph '{key}': '{graph.model}' has gates, not exits.",
+                    why="A study compares policies on logged exits.",
+                    todo="Run it in an ordinary suite.",
+                )
+            one = GraphStudy(
+                spec,
+                key,
+                graph,
+                net.model,
+                data.split("calibration"),
+                data.split("test").first(min(limits) if limits else None),
+                data.split("train").first(spec.training_samples) if spec.looks_at_training else None,
+                cells=cells,
+                device=device,
+                failures=failures,
+                progress=progress or Silent(),
             )
-        one = _GraphStudy(loaded, key, graph, loaded_model.model, folder / "logs", device, watch)
-        test = data.split("test").first(min(limits) if limits else None)
-        data_notes.update(dict.fromkeys(data.notes))
-        training = data.split("train").first(spec.training_samples) if spec.looks_at_training else None
-        found[key] = one.run(data.split("calibration"), test, training) | {"card": loaded_model.card}
-    record = {
-        "schema": SCHEMA,
-        "name": loaded.name,
-        "title": spec.title,
-        "cite": spec.cite,
-        "paper": spec.paper,
-        "ours": spec.ours,
-        "text": loaded.text,
-        "sha256": loaded.sha256,
-        "notes": [*spec.notes, *data_notes],
-        "published": [p.model_dump() for p in spec.published],
-        "graphs": found,
-        "limit": min(limits) if limits else None,
-        "command": command,
-        "device": describe_device(device),
-        "versions": versions(),
-        "git": git_state(),
-        "started": started.isoformat(timespec="seconds"),
-        "ended": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    place = folder / FILE
-    partial = place.with_suffix(".partial")
-    partial.write_text(json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(partial, place)
-    return place
+            notes.update(dict.fromkeys(data.notes))
+            prepared.append((one, net.card))
+        found, failed = _graphs(prepared, failures)
+        failures.sweep()
+        record = {
+            "schema": SCHEMA,
+            "name": loaded.name,
+            "title": spec.title,
+            "cite": spec.cite,
+            "paper": spec.paper,
+            "ours": spec.ours,
+            "text": loaded.text,
+            "sha256": loaded.sha256,
+            "notes": [*spec.notes, *notes],
+            "published": [p.model_dump() for p in spec.published],
+            "graphs": found,
+            "failed_graphs": failed,
+            "limit": min(limits) if limits else None,
+            "command": command,
+            "device": describe_device(device),
+            "versions": versions(),
+            "git": git_state(),
+            "started": started.isoformat(timespec="seconds"),
+            "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        place = folder / FILE
+        if _stands(place, record):
+            return StudyRun(place, already=True)
+        write_json(place, record)
+        return StudyRun(place, already=False)
+
+
+def _graphs(
+    prepared: list[tuple[GraphStudy, dict[str, Any]]], failures: Failures
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Each graph's record, or why there is none.
+
+    Raises:
+        SuiteError: there is none of any graph.
+    """
+    found: dict[str, Any] = {}
+    failed: dict[str, str] = {}
+    last: Exception | None = None
+    for one, card in prepared:
+        try:
+            found[one.key] = {"title": one.graph.title} | one.run() | {"card": card}
+        except LeakageError:
+            raise
+        except Exception as error:  # the other graphs stand
+            failed[one.key], last = blame(error), error
+            failures.add(one.key, error)
+        one.progress.end()
+    if not found and last is not None:
+        raise SuiteError(
+            "; ".join(f"graph '{key}': {why}" for key, why in failed.items()),
+            todo="Mend what is named; whatever was computed is kept.",
+        ) from last
+    return found, failed
+
+
+def _stands(place: Path, record: dict[str, Any]) -> bool:
+    """Whether an earlier run left the very same."""
+    try:
+        before = json.loads(place.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+
+    def lasting(document: Any) -> Any:
+        return {key: value for key, value in document.items() if key not in _OF_THE_MOMENT}
+
+    return isinstance(before, dict) and lasting(before) == lasting(json.loads(json.dumps(record)))

@@ -163,7 +163,7 @@ class Study(_Strict):
     paper: str
     ours: str
     drops: Annotated[list[Fraction], Field(min_length=1)] = [0.0, 0.005, 0.01, 0.02]
-    margin: Annotated[float, Field(gt=0, lt=1)] = 0.005
+    margin: Annotated[float, Field(gt=0, lt=1)] = 0.01
     budgets: list[Share] = [0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]
     settings: dict[str, list[float]] = {}
     execute: list[str] | None = None

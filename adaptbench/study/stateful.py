@@ -19,7 +19,9 @@ from adaptbench.study.schema import Online
 _BAND = 0.05
 
 
-def stateful(calibration: CalibrationLog, test: TestLog, spec: Online, *, top: int, full: float, seed: int) -> dict[str, Any]:
+def stateful(
+    calibration: CalibrationLog, test: TestLog, spec: Online, *, top: int, full: float, seed: int
+) -> dict[str, Any]:
     """UEE-UCB and a closed loop on the test stream.
 
     Args:

@@ -10,7 +10,7 @@ from synthetic_logs import log_of, random_log
 from adaptbench.adaptive import CalibrationLog, Structure
 from adaptbench.adaptive.replay import evaluate_on, replay
 from adaptbench.errors import CalibrationError, PolicyError, UsageError
-from adaptbench.policies.eenet import EENet
+from adaptbench.policies.eenet import FAMILY_SIZE, EENet, PublishedEENet
 from adaptbench.policies.eenet_scheduler import (
     PUBLISHED,
     Scheduler,
@@ -231,3 +231,14 @@ def test_mistakes_are_named():
         EENet.fit(dag, budget=3.0)
     with pytest.raises(PolicyError, match="own log"):
         EENet.fit(log, budget=50.0, settings=QUICK).bind(random_log(9, 4, 0).structure)
+
+
+def test_the_released_settings_are_a_policy_of_their_own(monkeypatch):
+    assert PublishedEENet.family_settings == PUBLISHED
+    quick = replace(PUBLISHED, epochs=20, restarts=1)
+    monkeypatch.setattr(PublishedEENet, "family_settings", quick)
+    log = random_log(120, 2, 0)
+    members = PublishedEENet.family(log)
+    assert len(members) == FAMILY_SIZE
+    assert not any(member.clamp_past for member in members)
+    assert all(0.27 <= share <= 0.74 for member in members for share in member.assignment), "r is bounded"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -20,8 +21,8 @@ from adaptbench.errors import LeakageError, RunError, SuiteError
 from adaptbench.policies import UniformThreshold
 from adaptbench.registry import POLICIES
 from adaptbench.report.study_page import study_page
-from adaptbench.results.studies import judged, keep_study, read_study, reading, stated, verdict
-from adaptbench.study import load_study, run_study
+from adaptbench.results.studies import incomplete, judged, keep_study, read_study, reading, stated, upgraded, verdict
+from adaptbench.study import graph_study, load_study, members, run_study
 from adaptbench.study import runner as runner_module
 from adaptbench.study.logs import SealedLabels, calibration_log
 
@@ -40,7 +41,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def record(place: Path) -> dict:
     torch.set_num_threads(1)
-    return read_study(run_study(str(place / "thresholds.yaml"), out=place / "run"))
+    return read_study(run_study(str(place / "thresholds.yaml"), out=place / "run").place)
 
 
 def test_what_the_log_foretold_is_what_ran(record):
@@ -151,17 +152,74 @@ def test_a_policy_can_be_fitted_on_training_samples_and_on_no_others(place, reco
             )
 
 
-def test_a_second_run_starts_from_the_logs_and_finds_the_same(place, record):
-    files = {f: f.stat().st_mtime_ns for f in (place / "run" / "logs").iterdir()}
-    again = read_study(run_study(str(place / "thresholds.yaml"), out=place / "run"))
-    assert {f: f.stat().st_mtime_ns for f in (place / "run" / "logs").iterdir()} == files
-    one, two = (copy.deepcopy(r["graphs"]["digits"]) for r in (record, again))
-    assert one["choices_sha256"] == two["choices_sha256"]
-    for found in (one, two):
-        found.pop("wall_clock")
-        for policy in found["policies"].values():
-            policy.pop("fit_s")
-    assert one == two
+def without_times(graph):
+    kept = copy.deepcopy(graph)
+    kept.pop("wall_clock")
+    kept.pop("made")
+    for policy in kept["policies"].values():
+        policy.pop("fit_s")
+    return kept
+
+
+def test_a_finished_study_that_is_run_again_changes_nothing(place, record, monkeypatch):
+    before = {f: f.stat().st_mtime_ns for f in (place / "run").rglob("*") if f.is_file()}
+    monkeypatch.setattr(graph_study, "fit_family", None)  # nothing is fitted
+    done = run_study(str(place / "thresholds.yaml"), out=place / "run")
+    assert done.already
+    assert {f: f.stat().st_mtime_ns for f in (place / "run").rglob("*") if f.is_file()} == before
+
+
+def test_a_killed_study_goes_on_from_logs_and_fits_and_finds_the_same(place, record, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    shutil.copytree(place / "run", run)
+    (run / "study.json").unlink()
+    finished = [f for f in (run / "cells").glob("*.json") if "at_budget" in f.read_text()]
+    assert len(finished) == 1
+    finished[0].unlink()
+    logs = {f: f.stat().st_mtime_ns for f in (run / "logs").iterdir()}
+    monkeypatch.setattr(members, "_fit", None)  # fits come from their cells
+    done = run_study(str(place / "thresholds.yaml"), out=run)
+    again = read_study(done.place)["graphs"]["digits"]
+    assert not done.already
+    assert {f: f.stat().st_mtime_ns for f in (run / "logs").iterdir()} == logs
+    assert without_times(again) == without_times(record["graphs"]["digits"])
+    assert again["wall_clock"] == record["graphs"]["digits"]["wall_clock"], "times are measured once"
+
+
+def test_what_is_damaged_is_computed_again(place, record, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(place / "run", run)
+    for file in [*(run / "cells").iterdir(), *(run / "logs").iterdir()]:
+        data = bytearray(file.read_bytes())
+        data[-1 if file.suffix == ".safetensors" else len(data) // 2] ^= 1
+        file.write_bytes(data)
+    again = read_study(run_study(str(place / "thresholds.yaml"), out=run).place)
+    assert without_times(again["graphs"]["digits"]) == without_times(record["graphs"]["digits"])
+
+
+def test_fresh_forgets(place, tmp_path):
+    text = STUDY[: STUDY.index("published:")].replace("resplits", "# ").replace("online", "# ").replace("measure", "# ")
+    (tmp_path / "s.yaml").write_text(text, encoding="utf-8")
+    first = run_study(str(tmp_path / "s.yaml"), out=tmp_path / "run", limit=100)
+    before = {f: f.stat().st_mtime_ns for f in (tmp_path / "run" / "logs").iterdir()}
+    fresh = run_study(str(tmp_path / "s.yaml"), out=tmp_path / "run", limit=100, fresh=True)
+    assert not first.already
+    assert all(f.stat().st_mtime_ns != seen for f, seen in before.items())
+    assert read_study(fresh.place)["graphs"]["digits"]["n_test"] == 100
+
+
+def test_the_non_inferior_point_is_chosen_on_calibration(record):
+    graph = record["graphs"]["digits"]
+    assert graph["margin"] == 0.05
+    for found in graph["policies"].values():
+        point = found["non_inferior"]
+        if point is None:
+            assert "95 %" in found["non_inferior_missing"]
+            continue
+        assert point["choosing_loss_bound"] <= 0.05
+        assert point["held"] == (point["drop_points_ci"][1] <= 5)
+    main = graph["policies"]["joint-threshold"]["non_inferior"]
+    assert main["executed"]["differing"] == 0
 
 
 def test_choices_do_not_hang_on_test_labels(place, record, monkeypatch):
@@ -171,6 +229,7 @@ def test_choices_do_not_hang_on_test_labels(place, record, monkeypatch):
 
     class Shuffled:
         name = real.name
+        notes = ()
 
         def split(self, role):
             from dataclasses import replace
@@ -179,34 +238,52 @@ def test_choices_do_not_hang_on_test_labels(place, record, monkeypatch):
 
     monkeypatch.setattr(runner_module, "load_data", lambda *_, **__: Shuffled())
     loaded = load_study(str(place / "thresholds.yaml"))
-    again = read_study(run_study(loaded, out=place / "shuffled"))
+    again = read_study(run_study(loaded, out=place / "shuffled").place)
     assert again["graphs"]["digits"]["choices_sha256"] == record["graphs"]["digits"]["choices_sha256"]
     assert again["graphs"]["digits"]["reference_accuracy"] < 0.3
 
 
 def test_a_planted_leak_is_caught(place, monkeypatch):
-    seen: list[SealedLabels] = []
-    original = SealedLabels.__init__
-
-    def remember(self, labels):
-        original(self, labels)
-        seen.append(self)
-
     class Peeks(UniformThreshold):
         name = "peeks"
 
         @classmethod
         def family(cls, log: CalibrationLog, *, seed: int = 0):
-            best = float(seen[-1].values.float().mean())
+            best = float(SealedLabels(load_data("digits").split("test").y).values.float().mean())
             return [cls(best), cls(0.5), cls(0.9)]
 
-    monkeypatch.setattr(SealedLabels, "__init__", remember)
-    monkeypatch.setitem(POLICIES._entries, "peeks", POLICIES.entry("uniform"))
-    load = POLICIES.load
-    monkeypatch.setattr(POLICIES, "load", lambda name: Peeks if name == "peeks" else load(name))
+    plant(monkeypatch, Peeks)
     (place / "leak.yaml").write_text(STUDY.replace("uniform, random", "uniform, peeks"), encoding="utf-8")
     with pytest.raises(LeakageError, match="test labels were read"):
         run_study(str(place / "leak.yaml"), out=place / "leak")
+
+
+def plant(monkeypatch, kind):
+    """A policy of somebody else's, under its name."""
+    monkeypatch.setitem(POLICIES._entries, kind.name, POLICIES.entry("uniform"))
+    load = POLICIES.load
+    monkeypatch.setattr(POLICIES, "load", lambda name: kind if name == kind.name else load(name))
+
+
+def test_a_policy_that_breaks_does_not_lose_the_study(place, record, tmp_path, monkeypatch):
+    class Breaks(UniformThreshold):
+        name = "breaks"
+
+        @classmethod
+        def family(cls, log: CalibrationLog, *, seed: int = 0):
+            return [cls(0.5), {}["nothing"]]
+
+    plant(monkeypatch, Breaks)
+    (tmp_path / "s.yaml").write_text(STUDY.replace("uniform, random", "uniform, breaks"), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(place / "run" / "logs", tmp_path / "run" / "logs")
+    done = CliRunner().invoke(app, ["run", "s.yaml", "--out", "run"])
+    assert done.exit_code == 3, done.output
+    found = read_study(tmp_path / "run")
+    assert "KeyError: 'nothing' (raised in test_study.py" in found["graphs"]["digits"]["failed"]["breaks"]
+    assert "breaks is left out" in done.output
+    kept = record["graphs"]["digits"]["policies"]
+    assert found["graphs"]["digits"]["policies"]["joint-threshold"]["chosen"] == kept["joint-threshold"]["chosen"]
 
 
 def test_stateful_policies_are_streamed_over_shuffles(record):
@@ -294,10 +371,32 @@ def test_what_cannot_be_studied(tmp_path):
     with pytest.raises(SuiteError, match="gates, not exits"):
         run_study(str(file), out=tmp_path / "run")
     file.write_text(STUDY.replace("model: softmax-threshold", "model: dag-selection"), encoding="utf-8")
-    with pytest.raises(SuiteError, match="cannot be fitted"):
-        run_study(str(file), out=tmp_path / "run")
+    found = read_study(run_study(str(file), out=tmp_path / "run").place)
+    said = incomplete(found)
+    assert any("softmax-threshold is left out" in line for line in said)
+    assert found["graphs"]["digits"]["not_run"].keys() == {"resplits", "online", "gradient_noise"}
+    assert "is left out" in study_page(found)
     with pytest.raises(RunError, match="no study"):
         read_study(tmp_path)
     (tmp_path / "study.json").write_text(json.dumps({"schema": 99}))
     with pytest.raises(RunError, match="schema"):
         read_study(tmp_path)
+
+
+def test_a_record_of_before_is_read_with_what_it_lacks_named(tmp_path, record):
+    old = copy.deepcopy(record) | {"schema": 1}
+    for graph in old["graphs"].values():
+        for name in ("margin", "missing", "not_run"):
+            del graph[name]
+        for found in graph["policies"].values():
+            found.pop("non_inferior")
+            found.pop("non_inferior_missing", None)
+    (tmp_path / "study.json").write_text(json.dumps(old), encoding="utf-8")
+    once = read_study(tmp_path)
+    assert once["upgraded"]["from"] == 1
+    assert once == upgraded(once)
+    found = once["graphs"]["digits"]["policies"]["joint-threshold"]
+    assert found["non_inferior"] is None
+    assert "run it again" in found["non_inferior_missing"]
+    assert found["chosen"] == record["graphs"]["digits"]["policies"]["joint-threshold"]["chosen"]
+    assert "run it again" in study_page(once)

@@ -37,12 +37,14 @@ def _panel(record: Mapping[str, Any], key: str, graph: Mapping[str, Any]) -> Pan
 
     paper, ours = record["paper"], record["ours"]
     full = graph["macs_full"]
-    last = graph["policies"][ours]["chosen"][0]
-    alt = (
-        f"Accuracy against cost on {graph['data']}. {ours} loses {words.number(last['drop_points'])} points at "
-        f"{words.percent(last['cost_share'])} of the full net's MACs; the oracle needs "
-        f"{words.percent(graph['oracle']['macs'] / full)}."
-    )
+    alt = f"Accuracy against cost on {graph['data']}."
+    if ours in graph["policies"]:
+        last = graph["policies"][ours]["chosen"][0]
+        alt += (
+            f" {ours} loses {words.number(last['drop_points'])} points at {words.percent(last['cost_share'])} of the "
+            "full net's MACs."
+        )
+    alt += f" The oracle needs {words.percent(graph['oracle']['macs'] / full)}."
     heights = [100 * p["accuracy"] for r in graph["policies"].values() for p in r["curve"] if p["corner"]]
     with svg.canvas(f"study-{key}", alt, height=300) as canvas:
         axes = canvas.axes
@@ -51,8 +53,9 @@ def _panel(record: Mapping[str, Any], key: str, graph: Mapping[str, Any]) -> Pan
             if name not in (paper, ours):
                 axes.plot(*_corners(policy), color=svg.RULE, linewidth=1.1)
         axes.plot(*_nodes(graph), "s", color=svg.INK, markersize=5, markeredgewidth=0)
-        axes.plot(*_corners(graph["policies"][paper]), color=svg.ATTACK, marker="o", markersize=4, markeredgewidth=0)
-        axes.plot(*_corners(graph["policies"][ours]), color=svg.CLEAN, marker="o", markersize=4, markeredgewidth=0)
+        for name, color in ((paper, svg.ATTACK), (ours, svg.CLEAN)):
+            if name in graph["policies"]:
+                axes.plot(*_corners(graph["policies"][name]), color=color, marker="o", markersize=4, markeredgewidth=0)
         axes.plot(
             [100 * graph["oracle"]["macs"] / full],
             [min(100 * graph["oracle"]["accuracy"], max(heights) + 2)],
