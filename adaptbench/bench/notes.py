@@ -151,7 +151,10 @@ def _ties(cases: Sequence[Record]) -> list[str]:
     near = {c["evaluation"]: c.get("ties") or 0 for c in cases}
     total = sum(near.values())
     return (
-        [f"{words.plural(total, 'decision')} within 1e-5 of a threshold may fall the other way elsewhere"]
+        [
+            f"in {words.plural(total, 'pass', 'passes')} of a sample, over all conditions, a decision within 1e-5 of "
+            "its threshold may fall the other way elsewhere"
+        ]
         if total
         else []
     )
@@ -164,4 +167,4 @@ def _limits(cases: Sequence[Record]) -> list[str]:
         if case["n"] < most:
             by_size.setdefault(case["n"], {})[case["condition"]] = None
     parts = [f"{', '.join(names)}: the first {n}" for n, names in sorted(by_size.items(), reverse=True)]
-    return [f"fewer than the {most} inputs were attacked: {'; '.join(parts)}"] if parts else []
+    return [f"fewer than the {most} inputs were used by some conditions: {'; '.join(parts)}"] if parts else []

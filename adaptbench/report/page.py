@@ -79,6 +79,7 @@ def run_page(run: RunLike) -> str:
         exits=exits.figure(view),
         savings=savings.figure(view),
         energies=energy.figures(view),
+        batch_size=view.batch_size,
         idle=energy.idle_table(view),
         whole=energy.suite_table(view),
         gallery=gallery(view),
@@ -104,7 +105,7 @@ def run_facts(view: View) -> list[tuple[str, str]]:
     revision = (
         f"{git.get('revision')}{', with uncommitted changes' if git.get('dirty') else ''}"
         if git
-        else "not in a git repository"
+        else "none is recorded"
     )
     data = {
         f"data: {name}": f"{words.count(about.get('n'))} inputs of the {about.get('split', 'test')} split, "

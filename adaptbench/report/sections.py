@@ -8,7 +8,7 @@ from typing import Any
 
 from adaptbench.report import words
 from adaptbench.report.tables import Builder, Cell, Column, Table, figure, share_cell, unit_cell
-from adaptbench.report.view import Record, View, missing
+from adaptbench.report.view import Record, Subject, View, missing
 
 
 def overview(view: View) -> Table:
@@ -77,7 +77,7 @@ def energy_cell(record: Record, kind: str, write: Callable[[float | None], str])
 
 def _taken_back(record: Record) -> Cell:
     if record["kind"] == "clean":
-        return Cell(words.DASH)
+        return Cell(words.DASH, reason="clean inputs: nobody attacks")
     return share_cell(record, "recovery")
 
 
@@ -113,7 +113,8 @@ def recipes(view: View) -> Table | None:
             ": ".join(dict.fromkeys((name, str(condition.get("summary") or condition.get("title") or name)))),
             str(condition.get("access") or "none"),
             settings(condition.get("settings") or {}) or words.DASH,
-            "; ".join(str(line) for line in condition.get("deviates") or []) or "in nothing that is known",
+            "; ".join(str(line) for line in condition.get("deviates") or [])
+            or ("in nothing that is known" if condition.get("cite") else words.DASH),
             str(condition.get("cite") or words.DASH),
             kind=str(condition.get("kind", "")),
         )
@@ -143,9 +144,7 @@ def attack_audit(view: View) -> Table | None:
             table.add(
                 Cell(view.condition_title(record)),
                 share_cell(record, "recovery"),
-                share_cell(controls[0], "recovery")
-                if controls
-                else Cell(words.DASH, reason="the suite has no noise control"),
+                _by_noise(view, subject, record),
                 share_cell(record, "accuracy"),
                 figure(record, "linf_max", words.eps(record.get("linf_max"))),
                 figure(record, "l2_mean", words.number(record.get("l2_mean"), 3)),
@@ -155,6 +154,15 @@ def attack_audit(view: View) -> Table | None:
                 kind=record["kind"],
             )
     return table.build() if table.rows else None
+
+
+def _by_noise(view: View, subject: Subject, record: Record) -> Cell:
+    if record["kind"] == "control":
+        return Cell(words.DASH, reason="this is noise")
+    control = view.control_of(subject, record)
+    if control is None:
+        return Cell(words.DASH, reason="the run has no noise control that changes a value as much")
+    return share_cell(control, "recovery")
 
 
 def _queries(record: Record) -> Cell:
@@ -194,7 +202,9 @@ def model_table(view: View) -> Table | None:
             Cell(words.percent(accuracy), value=accuracy)
             if words.exists(accuracy)
             else Cell(words.DASH, reason="the card states no accuracy"),
-            words.listing(str(op) for op in model.get("uncounted") or []) or "none",
+            (words.listing(str(op) for op in model["uncounted"]) or "none")
+            if model.get("uncounted") is not None
+            else Cell(words.DASH, reason="the manifest does not say"),
         )
     return table.build() if table.rows else None
 

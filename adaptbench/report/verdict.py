@@ -147,14 +147,14 @@ def _takes_back(view: View) -> str:
         return "Nothing is said about attackers: no attack in this run has a recovery."
     subject, record = worst
     bounds = words.interval(record.get("recovery_ci"))
-    control = next((found for found in view.controls(subject) if words.exists(found.get("recovery"))), None)
+    control = view.control_of(subject, record)
     noise = ""
-    if control:
+    if control and words.exists(control.get("recovery")):
         title = view.condition_title(control)
-        noise = f" {title[:1].upper()}{title[1:]} takes back {words.percent(control['recovery'])}."
+        noise = f" {title[:1].upper()}{title[1:]} of the same size takes back {words.percent(control['recovery'])}."
     if record["recovery"] <= 0:
         return (
-            f"No attack takes anything back; the nearest, {view.condition_title(record)} on {subject.title}, "
+            f"No attack that ran takes anything back; the nearest, {view.condition_title(record)} on {subject.title}, "
             f"reaches {words.percent(record['recovery'])}.{noise}"
         )
     before, after = record.get("macs_clean_mean"), record.get("macs_mean")
@@ -194,16 +194,16 @@ def method(view: View) -> Iterator[tuple[str, str]]:
         "Counting",
         (
             "MACs are counted where they are executed, sample by sample: the nodes on the sample’s path, their heads "
-            "and the policy. FLOPs are twice the MACs. The static reference does the same task without adaptive "
-            "machinery. " + _uncounted(view)
+            "and the policy. FLOPs are twice the MACs. A model’s own static network does the same task without "
+            "adaptive machinery. " + _uncounted(view)
         ),
     )
     yield (
         "Attackers",
         (
-            "Recovery is (attacked − clean) ÷ (dearest path − clean), of means over all inputs; increase is "
-            "attacked ÷ clean − 1. Crafted inputs are rounded to 8 bits and then run hard, as deployed; norms are "
-            "audited after rounding. " + _ties(view)
+            "Recovery is (attacked − clean) ÷ (dearest path − clean), of means over the attacked inputs and "
+            "their clean runs; increase is attacked ÷ clean − 1. Crafted inputs are rounded to 8 bits "
+            "and then run hard, as deployed; norms are audited after rounding. " + _ties(view)
         ),
     )
     yield (
@@ -213,7 +213,8 @@ def method(view: View) -> Iterator[tuple[str, str]]:
             "other ratios are bootstrapped over inputs (BCa), paired with the clean run of the same inputs. Seconds "
             "and joules are Hodges–Lehmann centres of the measuring blocks on the log scale, savings the same over "
             "paired blocks. "
-            "A figure without an interval did not vary, or has too few blocks for one."
+            "Tables leave some out for room; summary.json has them all. One that is missing there too did not vary, or "
+            "has too few blocks."
         ),
     )
     yield "Measuring", _measuring(view)
@@ -223,19 +224,24 @@ def _uncounted(view: View) -> str:
     ops = dict.fromkeys(
         str(op) for model in (view.manifest.get("models") or {}).values() for op in model.get("uncounted") or []
     )
+    ops |= dict.fromkeys(str(op) for record in view.records for op in record.get("uncounted") or [])
+    if not ops and any(model.get("uncounted") is None for model in (view.manifest.get("models") or {}).values()):
+        return "Whether something ran uncounted is not recorded."
     if not ops:
-        return "No operation ran uncounted."
+        return "No operation that torch was seen to run is without a formula."
     return f"Operations that ran and that no formula covers: {words.listing(ops)}."
 
 
 def _ties(view: View) -> str:
     counts = {record["evaluation"]: record["ties"] for record in view.records if words.exists(record.get("ties"))}
     ties = sum(counts.values())
+    if not counts:
+        return "Ties are not recorded."
     if not ties:
         return "No decision was a tie."
     return (
-        f"{words.plural(int(ties), 'sample')} had a decision within 10⁻⁵ of its threshold, where sums in another order "
-        "may decide otherwise; they are counted as they fell."
+        f"In {words.plural(int(ties), 'pass', 'passes')} of a sample, over all conditions, a decision fell within 10⁻⁵ "
+        "of its threshold, where sums in another order may decide otherwise; they are counted as they fell."
     )
 
 
@@ -248,12 +254,12 @@ def _measuring(view: View) -> str:
         if not meter.get("found")
     ]
     windows = view.run.windows()
+    windows = windows[~windows["case"].isin(("idle", "suite"))]
     if windows.empty:
         return "Nothing was timed in this run."
     blocks = int(windows["block"].nunique())
     parts = [
-        f"Conditions were interleaved in random order in one process, in {words.plural(blocks, 'block')} "
-        "after warm-up.",
+        f"Conditions were interleaved in random order within each of {words.plural(blocks, 'block')}, after warm-up.",
         f"Meters that answered: {words.listing(answered) or 'none'}.",
     ]
     if silent:

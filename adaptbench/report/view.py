@@ -127,6 +127,13 @@ class View:
         """The control conditions (noise of equal norm)."""
         return [record for record in self.rows(subject) if record["kind"] == "control"]
 
+    def control_of(self, subject: Subject, attack: Record) -> Record | None:
+        """The control that changes as much as an attack, to half a grey level; None if the run has none."""
+        size = attack.get("linf_max")
+        sized = [c for c in self.controls(subject) if words.exists(c.get("linf_max")) and words.exists(size)]
+        same = [c for c in sized if abs(c["linf_max"] - size) < 0.75 / 255 and c.get("seed") == attack.get("seed")]
+        return min(same, key=lambda control: abs(control["linf_max"] - size), default=None)
+
     def attacks(self, subject: Subject) -> list[Record]:
         """The attack conditions."""
         return [record for record in self.rows(subject) if record["kind"] == "attack"]

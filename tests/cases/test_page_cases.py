@@ -158,6 +158,44 @@ def test_three_figures_come_out_of_the_run_directory(directory):
         assert shown[name] == left.value_counts().reindex(range(3), fill_value=0).tolist()
 
 
+@pytest.mark.case("own")
+def test_noise_of_another_size_is_no_control(run):
+    """The first noise of the suite stood beside every attack, whatever its size."""
+    view = View(run)
+    assert "Noise 8/255 (control) of the same size takes back" in " ".join(verdict.verdict(view))
+    for record in run.cases:
+        if record["condition"] == "noise":
+            record["linf_max"] = 2 / 255
+    assert "same size" not in " ".join(verdict.verdict(view))
+    assert "the run has no noise control that changes a value as much" in run_page(run)
+
+
+@pytest.mark.case("own")
+def test_what_is_not_recorded_is_not_claimed(run):
+    """Missing ties and operations were told as "no decision was a tie" and "no operation ran uncounted"."""
+    for record in run.cases:
+        record.update(ties=None, uncounted=None, accuracy=None if record["kind"] == "clean" else record["accuracy"])
+    for about in run.manifest["models"].values():
+        about.pop("uncounted", None)
+    whole = run.windows()
+    run.windows = lambda: whole[whole["case"].isin(["suite", "idle"])]
+    view = View(run)
+    text = " ".join(words for _, words in verdict.method(view))
+    for said in ("Ties are not recorded.", "Whether something ran uncounted is not recorded.", "Nothing was timed"):
+        assert said in text
+    assert "accuracy of –" not in " ".join(verdict.verdict(view))
+
+
+@pytest.mark.case("own")
+def test_models_that_missed_an_attack_are_not_said_to_have_stood_it(run):
+    """An attack that was not run on one model, or failed there, still counted for all."""
+    assert "held against 1 attack," in verdict.verdict(View(run))[0]
+    for record in run.cases:
+        if (record["model"], record["condition"]) == ("skipnet", "ilfo"):
+            record.update(n=0, macs_mean=None, recovery=None)
+    assert "held against up to 1 attack," in verdict.verdict(View(run))[0]
+
+
 STRANGE = {
     "markup": "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>",
     "mathematics": "$x^$",
