@@ -1,4 +1,4 @@
-"""The bound: the cheapest right answer, found by looking at the label."""
+"""The cheapest right answer of one node, found by looking at the label."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from adaptbench.errors import CapabilityError
 class Oracle(Policy):
     """The cheapest way that ends at a right node; where none is right, the cheapest way (the loss does not change).
 
-    Bolukbasi et al. 2017 name it as the upper bound of any policy. It costs nothing itself, and cannot be deployed.
+    Bolukbasi et al. 2017 name it as the upper bound of any policy. It bounds those that answer with one node's logits;
+    policies that aggregate heads (committees, ebjr, ztw, pabee) can be right where no node is. It costs nothing itself,
+    and cannot be deployed.
     """
 
     name = "oracle"

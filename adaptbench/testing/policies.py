@@ -156,7 +156,7 @@ class PolicyConformance:
         net, log = self._given()
         policy = net.policy
         if policy.needs_labels:
-            assert sum(net.policy_macs) == 0, "an oracle is a bound; it costs nothing"
+            assert sum(net.policy_macs) == 0, "an oracle looks at labels; it costs nothing"
             return
         for v in net.structure.deciders:
             with counting() as counter:
