@@ -10,7 +10,9 @@ from typing import Any, ClassVar
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from adaptbench.adaptive.contraction import Contractions
 from adaptbench.adaptive.formulas import is_covered, macs_of
+from adaptbench.adaptive.operators import is_composite
 from adaptbench.errors import UncountedError
 
 
@@ -25,7 +27,7 @@ class MacCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     Attributes:
         macs: multiply–accumulates so far.
         by_operator: MACs by operator name.
-        uncounted: calls by operator name that no formula covers.
+        uncounted: calls by operator name that no formula covers; "aten::mul + aten::sum" is a product spelled out.
     """
 
     _depth: ClassVar[int] = 0
@@ -36,14 +38,13 @@ class MacCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.macs = 0
         self.by_operator: Counter[str] = Counter()
         self.uncounted: Counter[str] = Counter()
+        self._contractions = Contractions()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if self._depth_here < MacCounter._depth:
             return func(*args, **kwargs)
-        if not is_covered(func) and torch._C._dispatch_has_kernel_for_dispatch_key(
-            func.name(), "CompositeImplicitAutograd"
-        ):
+        if is_composite(func) and not is_covered(func):
             # inference_mode hands over composites whole: take them apart, so that their parts are seen
             with self:
                 out = func.decompose(*args, **kwargs)
@@ -57,6 +58,8 @@ class MacCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         elif macs:
             self.macs += macs
             self.by_operator[name] += macs
+        elif product := self._contractions.see(func, args, kwargs, out):
+            self.uncounted[product] += 1
         return out
 
     @staticmethod
@@ -79,7 +82,8 @@ class MacCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             raise UncountedError(
                 f"operators without a MAC formula ran: {', '.join(sorted(self.uncounted))}.",
                 why="A model that computes through them looks cheaper than it is.",
-                todo="Add a formula with a closed-form test to adaptbench/adaptive/formulas.py, or run without strict.",
+                todo="Write products as matrix products; for an operator, add a formula with a closed-form test to "
+                "adaptbench/adaptive/formulas.py; or run without strict.",
             )
 
 

@@ -1,4 +1,4 @@
-"""MACs of single operators: closed forms for what torch's flop counter leaves at zero, and the list of what is free.
+"""MACs of single operators: closed forms for what torch's flop counter leaves at zero; `operators` lists what is free.
 
 Convention: one multiply–accumulate is one MAC; bias, activation, normalisation, pooling, softmax and data movement are
 not counted (the convention of the CIFAR ResNet sheets in the literature). Torch's own formulas count FLOPs = 2·MACs.
@@ -7,12 +7,15 @@ not counted (the convention of the CIFAR ResNet sheets in the literature). Torch
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from math import prod
 from typing import Any
 
 import torch
 from torch._ops import OpOverload, OpOverloadPacket
 from torch.utils.flop_counter import flop_registry
+
+from adaptbench.adaptive.operators import is_free
 
 Formula = Callable[[tuple[Any, ...], dict[str, Any], Any], int]
 
@@ -60,6 +63,26 @@ def _embedding_bag(args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> i
     return int(args[1].numel() * args[0].shape[1])
 
 
+def _rows(args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> int:
+    """A matrix product whose left factor comes first: every output sums over its columns."""
+    return int(out.numel() * args[0].shape[-1])
+
+
+def _grouped(args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> int:
+    """Groups of rows, or of columns where both factors are matrices: then the groups share the sum out."""
+    left, right = args[:2]
+    return int(left.numel() * right.shape[-1]) if left.ndim == right.ndim == 2 else int(out.numel() * left.shape[-1])
+
+
+def _convolved(args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> int:
+    """Kernels by which torch runs a convolution, called by themselves: the weight comes second."""
+    return int(out.numel() * prod(args[1].shape[1:]))
+
+
+def _transposed(args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> int:
+    return int(args[0].numel() * prod(args[1].shape[1:]))
+
+
 def _cdist(args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> int:
     return int(out.numel() * args[0].shape[-1])
 
@@ -79,6 +102,24 @@ def _quantised_conv(args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> 
     weight, _ = args[1].unpack()
     return int(out.numel() * prod(weight.shape[1:]))
 
+
+def _named(names: str) -> list[str]:
+    return [f"aten::{name}" for name in names.split()]
+
+
+_ROWS = """
+    _dyn_quant_matmul_4bit _int_mm _mixed_dtypes_linear _scaled_mm_v2 _weight_int4pack_mm
+    _weight_int4pack_mm_for_cpu _weight_int4pack_mm_with_scales_and_zeros _weight_int8pack_mm linear mkldnn_linear
+"""
+_CONVOLUTIONS = """
+    _conv_depthwise2d _mps_convolution _nnpack_spatial_convolution conv_depthwise3d cudnn_convolution_add_relu
+    cudnn_convolution_relu miopen_convolution miopen_convolution_add_relu miopen_convolution_relu
+    miopen_depthwise_convolution mkldnn_convolution slow_conv3d_forward slow_conv_dilated2d slow_conv_dilated3d
+"""
+_TRANSPOSED = """
+    _mps_convolution_transpose cudnn_convolution_transpose miopen_convolution_transpose slow_conv_transpose2d
+    slow_conv_transpose3d
+"""
 
 _OURS: dict[str, Formula] = {
     "aten::mv": lambda a, k, out: a[0].numel(),
@@ -100,6 +141,19 @@ _OURS: dict[str, Formula] = {
     "aten::_cdist_forward": _cdist,
     "aten::_euclidean_dist": _cdist,
     "aten::_trilinear": _trilinear,
+    "aten::_pdist_forward": _rows,
+    "aten::affine_grid_generator": lambda a, k, out: out.numel() * a[0].shape[-1],
+    "aten::cudnn_affine_grid_generator": lambda a, k, out: out.numel() * a[0].shape[-1],
+    "aten::_foreach_mm": lambda a, k, out: sum(x.numel() * y.shape[-1] for x, y in zip(*a[:2], strict=True)),
+    "aten::_addmm_activation": lambda a, k, out: a[1].numel() * a[2].shape[-1],
+    "aten::_scaled_dot_product_attention_math_for_mps": _sdpa,
+    "aten::_grouped_mm": _grouped,
+    "aten::_scaled_grouped_mm": _grouped,
+    "aten::_scaled_grouped_mm_v2": _grouped,
+    "aten::conv_tbc": lambda a, k, out: out.numel() * prod(a[1].shape[:2]),
+    **dict.fromkeys(_named(_ROWS), _rows),
+    **dict.fromkeys(_named(_CONVOLUTIONS), _convolved),
+    **dict.fromkeys(_named(_TRANSPOSED), _transposed),
     "quantized::linear": _quantised_linear,
     "quantized::linear_relu": _quantised_linear,
     "quantized::linear_dynamic": _quantised_linear,
@@ -107,37 +161,6 @@ _OURS: dict[str, Formula] = {
     "quantized::conv2d": _quantised_conv,
     "quantized::conv2d_relu": _quantised_conv,
 }
-
-# Data movement, reductions, pooling, normalisation and bookkeeping: no MACs by the convention above.
-_FREE_NAMES = """
-    _adaptive_avg_pool2d _adaptive_avg_pool2d_backward _adaptive_avg_pool3d _batch_norm_no_update
-    _batch_norm_with_update
-    _fused_moving_avg_obs_fq_helper _linalg_check_errors _local_scalar_dense _log_softmax
-    _log_softmax_backward_data _softmax_backward_data avg_pool2d_backward cudnn_batch_norm_backward
-    max_pool2d_with_indices_backward native_batch_norm_backward
-    _native_batch_norm_legit _native_batch_norm_legit_no_training _pack_padded_sequence _prelu_kernel
-    _reshape_alias _reshape_copy _softmax _to_copy _unique2 _unsafe_index _unsafe_view adaptive_max_pool2d alias
-    all amax amin aminmax any arange argmax argmin argsort as_strided avg_pool1d avg_pool2d avg_pool3d
-    batch_norm_backward bernoulli bincount bucketize cat channel_shuffle clone col2im constant_pad_nd contiguous
-    copy copy_ cudnn_batch_norm cummax cummin cumsum dequantize detach diag_embed diagonal elu embedding empty
-    empty_like empty_strided eq equal expand exponential_ eye fill fill_ flip fractional_max_pool2d full
-    full_like gather gelu glu grid_sampler_2d hardsigmoid hardswish hardtanh im2col index index_add index_add_
-    index_copy index_copy_ index_fill index_put index_put_ index_select isfinite isin isnan item kthvalue
-    leaky_relu lift lift_fresh lift_fresh_copy linalg_vector_norm linspace log_sigmoid_forward logsumexp
-    masked_fill masked_fill_ masked_scatter masked_select max max_pool2d_with_indices max_pool3d_with_indices
-    mean median min miopen_batch_norm mish mkldnn_max_pool2d mode multinomial native_batch_norm
-    native_channel_shuffle native_dropout native_group_norm native_layer_norm new_empty new_empty_strided
-    new_full new_ones new_zeros nonzero norm normal_ one_hot ones ones_like permute pixel_shuffle
-    pixel_unshuffle prod quantize_per_tensor quantize_per_tensor_dynamic rand rand_like randint randn randn_like
-    random_ randperm reflection_pad1d reflection_pad2d repeat repeat_interleave replication_pad2d resize_ roll
-    rrelu_with_noise scalar_tensor scatter scatter_ scatter_add scatter_add_ scatter_reduce searchsorted select
-    select_scatter set_ sigmoid_ silu size slice slice_scatter sort split split_with_sizes squeeze stack std
-    std_mean sum t tanh_ threshold topk transpose tril triu unbind unfold uniform_ unique_consecutive
-    unsafe_split unsafe_split_with_sizes unsqueeze upsample_bicubic2d upsample_bilinear2d upsample_nearest1d
-    upsample_nearest2d var var_mean view view_as_real where zero zero_ zeros zeros_like
-"""
-_FREE = frozenset(f"aten::{name}" for name in _FREE_NAMES.split())
-_FREE_TAGS = {torch.Tag.pointwise}
 
 
 def macs_of(func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> int | None:
@@ -147,17 +170,27 @@ def macs_of(func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any], out
         func: the operator overload as the dispatcher sees it.
         args, kwargs, out: its call.
     """
-    packet: OpOverloadPacket = func._overloadpacket
+    packet, name = _plain(func)
     if packet in flop_registry:
         return int(flop_registry[packet](*args, **kwargs, out_val=out)) // 2
-    name = func._schema.name
     if formula := _OURS.get(name):
         return int(formula(args, kwargs, out))
-    if name in _FREE or name.removesuffix("_") in _FREE or func.is_view or _FREE_TAGS & set(func.tags):
-        return 0
-    return None
+    return 0 if is_free(func) else None
 
 
 def is_covered(func: OpOverload) -> bool:
     """True where a formula, ours or torch's, exists for the operator itself."""
-    return func._overloadpacket in flop_registry or func._schema.name in _OURS
+    packet, name = _plain(func)
+    return packet in flop_registry or name in _OURS
+
+
+@cache
+def _plain(func: OpOverload) -> tuple[OpOverloadPacket, str]:
+    """(packet, name) by which formulas are found: those of ``addmm`` for ``addmm_``."""
+    packet: OpOverloadPacket = func._overloadpacket
+    name = func._schema.name
+    base = name.removesuffix("_")
+    if name == base or packet in flop_registry or name in _OURS:
+        return packet, name
+    namespace, _, short = base.partition("::")
+    return getattr(getattr(torch.ops, namespace), short, packet), base

@@ -97,6 +97,29 @@ CASES = {
     "embedding bag": (lambda: nn.EmbeddingBag(10, 4)(torch.randint(10, (2, 3))), 2 * 3 * 4),
     "embedding": (lambda: nn.Embedding(10, 4)(torch.randint(10, (2, 3))), 0),
     "unfold and multiply": (lambda: r(3, 12) @ F.unfold(r(1, 3, 4, 4), 2), 3 * 12 * 9),
+    "addmm, in place": (lambda: r(3, 5).addmm_(r(3, 4), r(4, 5)), 60),
+    "addmv, in place": (lambda: r(3).addmv_(r(3, 4), r(4)), 12),
+    "addr, in place": (lambda: r(3, 4).addr_(r(3), r(4)), 12),
+    "addbmm, in place": (lambda: r(3, 5).addbmm_(r(2, 3, 4), r(2, 4, 5)), 120),
+    "baddbmm, in place": (lambda: r(2, 3, 5).baddbmm_(r(2, 3, 4), r(2, 4, 5)), 120),
+    "mm, into": (lambda: torch.mm(r(3, 4), r(4, 5), out=torch.empty(3, 5)), 60),
+    "linear and activation in one": (lambda: torch._addmm_activation(r(5), r(3, 4), r(4, 5)), 60),
+    "pdist": (lambda: F.pdist(r(5, 3)), 10 * 3),
+    "affine grid": (lambda: F.affine_grid(r(2, 2, 3), [2, 1, 4, 5], align_corners=False), 2 * 4 * 5 * 2 * 3),
+    "conv_tbc": (lambda: torch.conv_tbc(r(7, 2, 3), r(2, 3, 5), r(5)), 6 * 2 * 5 * 2 * 3),
+    "dilated kernel itself": (
+        lambda: torch.ops.aten.slow_conv_dilated2d(r(1, 4, 9, 9), r(6, 4, 3, 3), [3, 3], None, [1, 1], [0, 0], [2, 2]),
+        6 * 25 * 4 * 9,
+    ),
+    "transposed kernel itself": (
+        lambda: torch.ops.aten.slow_conv_transpose2d(r(1, 4, 5, 5), r(4, 6, 3, 3), [3, 3]),
+        25 * 4 * 6 * 9,
+    ),
+    "oneDNN's kernel itself": (
+        lambda: torch.ops.aten.mkldnn_convolution(r(1, 4, 9, 9), r(6, 2, 3, 3), None, [1, 1], [2, 2], [1, 1], 2),
+        6 * 25 * 2 * 9,
+    ),
+    "einsum, outer": (lambda: torch.einsum("nd,od->no", r(3, 8), r(5, 8)), 3 * 5 * 8),
 }
 
 
@@ -134,6 +157,26 @@ def test_the_fast_path_counts_what_the_slow_one_does():
         run()
     assert fast.by_operator.keys() != slow.by_operator.keys()
     assert fast.macs == slow.macs
+
+
+def test_grouped_and_small_integer_products():
+    """Products of the parts that newer layers are made of: per expert, in 8 bits, many at a time."""
+    half, eight = torch.bfloat16, torch.int8
+    ops = torch.ops.aten
+    cases = {
+        "_int_mm": (lambda: ops._int_mm(torch.ones(32, 16, dtype=eight), torch.ones(16, 8, dtype=eight)), 32 * 16 * 8),
+        "_foreach_mm": (lambda: ops._foreach_mm([r(2, 3), r(3, 4)], [r(3, 4), r(4, 5)]), 24 + 60),
+        "_grouped_mm": (
+            lambda: ops._grouped_mm(r(6, 16).to(half), r(2, 16, 8).to(half), torch.tensor([2, 6], dtype=torch.int32)),
+            6 * 16 * 8,
+        ),
+    }
+    for name, (run, want) in cases.items():
+        if hasattr(ops, name):  # newer than the oldest torch that is supported
+            with counting() as counter:
+                run()
+            assert counter.by_operator == {f"aten::{name}": want}
+            assert not counter.uncounted
 
 
 @pytest.mark.filterwarnings("ignore:.*quantize_per_tensor.*deprecated.*:UserWarning")
@@ -175,7 +218,11 @@ ACTIVATIONS = [
     nn.AvgPool2d(2), nn.AdaptiveAvgPool2d(2), nn.AdaptiveMaxPool2d(2), nn.BatchNorm2d(4), nn.GroupNorm(2, 4),
     nn.InstanceNorm2d(4), nn.LayerNorm(8), nn.RMSNorm(8), nn.PixelShuffle(2), nn.ZeroPad2d(1),
     nn.ReflectionPad2d(1), nn.Upsample(scale_factor=2), nn.Upsample(scale_factor=2, mode="bilinear"),
-    nn.Flatten(),
+    nn.Flatten(), nn.ReplicationPad2d(1), nn.CircularPad2d(1), nn.Softmin(1), nn.Softmax2d(), nn.Threshold(0.1, 0.0),
+    nn.Softshrink(), nn.Hardshrink(), nn.Tanhshrink(), nn.Softsign(), nn.RReLU(), nn.AlphaDropout(), nn.Dropout2d(),
+    nn.LPPool2d(2, 2), nn.FractionalMaxPool2d(2, output_size=4), nn.LocalResponseNorm(2), nn.CrossMapLRN2d(2),
+    nn.Upsample(scale_factor=2, mode="bicubic"), nn.Upsample(scale_factor=2, mode="nearest-exact"),
+    nn.ChannelShuffle(2), nn.PixelUnshuffle(2), nn.Unfold(2), nn.Identity(),
 ]  # fmt: skip
 
 
