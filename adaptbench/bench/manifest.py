@@ -43,7 +43,9 @@ def _model(loaded: Loaded) -> dict[str, Any]:
 
 def _card(loaded: Loaded) -> dict[str, Any]:
     """What it is, and the accuracy of its last exit, before the cards of weights and policy."""
-    exits = (loaded.card.get("weights") or {}).get("accuracy_test") or {}
+    weights = loaded.card.get("weights")
+    exits = weights.get("accuracy_test") if isinstance(weights, dict) else None
+    exits = exits if isinstance(exits, dict) else {}
     return {
         "what": loaded.title,
         **({"source": loaded.cite} if loaded.cite else {}),

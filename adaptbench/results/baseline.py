@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptbench.errors import BaselineError, RunError
+from adaptbench.results.documents import check_manifest
 from adaptbench.results.files import read_json, write_text
 from adaptbench.results.schema import (
     SCHEMA_VERSION,
@@ -157,6 +158,7 @@ class Baseline:
         except KeyError as error:
             raise BaselineError(f"{place}: incomplete: no {error}.", todo="Write it again from a run.") from error
         parts = {name: _part(document, name, kind, place) for name, kind in _PARTS.items()}
+        check_manifest(parts["manifest"], str(place))
         samples = {name: _unpack(packed, place) for name, packed in parts["samples"].items()}
         windows = _frame(parts["windows"], place)
         return cls(place, parts["manifest"], document["cases"], samples.get, lambda: windows)
@@ -255,24 +257,28 @@ def _pack(outcomes: Outcomes) -> dict[str, Any]:
 
 def _unpack(packed: Mapping[str, Any], place: Path) -> Outcomes:
     try:
-        stored = packed["sample_id"]
-        ids = (
-            np.arange(stored["first"], stored["first"] + stored["n"], dtype=np.int64)
-            if isinstance(stored, dict)
-            else np.array(stored, dtype=np.int64)
-        )
-        levels = np.array(packed["macs"]["levels"], dtype=np.int64)
+        levels = _integers(packed["macs"]["levels"])
         width = "<u1" if len(levels) <= 2**8 else "<u2" if len(levels) <= 2**16 else "<u4"
         index = np.frombuffer(base64.b64decode(packed["macs"]["index"]), dtype=width)
-        if len(index) != len(ids):
-            raise ValueError(f"{len(index)} costs for {len(ids)} samples")
-        return Outcomes(ids, _unbits(packed["correct"], len(ids)), levels[index], _unbits(packed["tie"], len(ids)))
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+        stored = packed["sample_id"]
+        n = stored["n"] if isinstance(stored, dict) else len(stored)
+        if len(index) != n:
+            raise ValueError(f"{len(index)} costs for {n} samples")
+        if isinstance(stored, dict):
+            stored = [stored["first"] + place for place in range(n)]
+        return Outcomes(_integers(stored), _unbits(packed["correct"], n), levels[index], _unbits(packed["tie"], n))
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
         raise BaselineError(
             f"{place}: packed samples are damaged ({error}).",
             why="The gate compares sample by sample.",
             todo="Restore the file from version control, or write it again from a run.",
         ) from error
+
+
+def _integers(values: list[Any]) -> NDArray[np.int64]:
+    if not all(isinstance(value, int) and not isinstance(value, bool) for value in values):
+        raise ValueError("an integer is none")
+    return np.array(values, dtype=np.int64)
 
 
 def _bits(values: NDArray[np.bool_]) -> str:

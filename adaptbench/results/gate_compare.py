@@ -84,7 +84,7 @@ def compare_figure(meeting: Meeting) -> GateRow:
         return meeting.row(RowVerdict.NOT_COMPARABLE, fault)
     if meeting.same_inputs or meeting.rule.metric in _OF_THE_MODEL:
         return _exact(meeting) if meeting.rule.kind == "exact" else _within(meeting)
-    if meeting.seen["kind"] in ("clean", "reference"):
+    if meeting.seen["kind"] not in ("control", "attack"):
         return meeting.row(
             RowVerdict.NOT_COMPARABLE, "the two sides did not evaluate the same input bytes (inputs_sha256 differs)"
         )
@@ -357,7 +357,7 @@ def _modelled(meeting: Meeting) -> GateRow:
     if fault := _row_fault(meeting):
         return meeting.row(RowVerdict.NOT_COMPARABLE, fault)
     if not meeting.same_inputs:
-        if meeting.seen["kind"] in ("clean", "reference"):
+        if meeting.seen["kind"] not in ("control", "attack"):
             return meeting.row(RowVerdict.NOT_COMPARABLE, "the two sides did not evaluate the same input bytes")
         margin = meeting.rule.anew if exact else margin
     elif exact:

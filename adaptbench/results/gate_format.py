@@ -27,7 +27,12 @@ def as_text(report: GateReport) -> str:
     lines.extend(f"  {row.verdict.value:<14} {row.case:<{width}}  {row.metric}: {figures(row)}" for row in passed)
     lines.extend(f"  note           {note}" for note in report.notes)
     lines.append(headline(report))
-    return "\n".join(lines)
+    return "\n".join(map(_inert, lines))
+
+
+def _inert(line: str) -> str:
+    """A line without marks that a terminal obeys or that would make two of one: names come from files."""
+    return "".join(mark if mark.isprintable() else repr(mark)[1:-1] for mark in line)
 
 
 def headline(report: GateReport) -> str:

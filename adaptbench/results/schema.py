@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from adaptbench.errors import RunError
+from adaptbench.results.documents import check_manifest
+from adaptbench.results.identity import case_key
 
 SCHEMA_VERSION = 1
 """Raised by one with every change that an older reader would misread."""
@@ -59,6 +60,7 @@ class Field:
 
     Args:
         form: "text", "count", "number", "flag", "map" or "list".
+        of: form of what a map or a list holds; "" where anything may stand.
         unit: of a number; "1" where it is a ratio.
         meaning: a line for documents.
         figure: True where null needs a reason in ``<name>_missing``.
@@ -72,6 +74,7 @@ class Field:
     figure: bool = False
     estimated: bool = False
     required: bool = False
+    of: str = ""
 
 
 def _text(meaning: str, *, required: bool = False) -> Field:
@@ -127,13 +130,13 @@ FIELDS: dict[str, Field] = {
     "latency_s_per_sample": _estimate("s", "wall time of a window / samples in it"),
     "realised_saving_time": _estimate("1", "saving in seconds / saving in MACs"),
     "realised_saving_energy": _estimate("1", "saving in joules / saving in MACs"),
-    "exit_histogram": Field("map", "samples", "samples an exit"),
+    "exit_histogram": Field("map", "samples", "samples an exit", of="count"),
     "ties": _count("samples", "samples with a decision margin within 1e-5"),
     "inputs_sha256": _text("hash of the uint8 input bytes in sample order"),
     "crafted": _text("file in crafted/"),
     "attack_sha256": _text("hash of what the attack does: kind, settings, foreign code, surrogate's weights"),
-    "attack_versions": Field("map", meaning="packages, beside this one, that the crafted inputs hang on"),
-    "uncounted": Field("list", meaning="operators that no MAC formula covers"),
+    "attack_versions": Field("map", meaning="packages, beside this one, that the crafted inputs hang on", of="text"),
+    "uncounted": Field("list", meaning="operators that no MAC formula covers", of="text"),
 }
 
 ESTIMATED = tuple(name for name, field in FIELDS.items() if field.estimated)
@@ -207,7 +210,7 @@ def validate_record(record: Any, where: str) -> None:
     """
     if not isinstance(record, dict):
         raise _invalid(where, f"a case is {type(record).__name__}, not an object")
-    place = f"{where}, case {record.get('case')!r}"
+    place = f"{where}, case {_shown(record.get('case'))}"
     for name, field in FIELDS.items():
         value = record.get(name)
         if value is None:
@@ -215,13 +218,16 @@ def validate_record(record: Any, where: str) -> None:
                 raise _invalid(place, f"'{name}' is absent")
             if field.figure and not record.get(f"{name}_missing"):
                 raise _invalid(place, f"'{name}' is null and '{name}_missing' gives no reason")
-        elif not _has_form(value, field.form):
-            raise _invalid(place, f"'{name}' is {value!r}, not a {field.form}")
+        elif not _has_form(value, field.form, field.of):
+            raise _invalid(place, f"'{name}' is {_shown(value)}, not a {field.form}")
+        reason = record.get(f"{name}_missing")
+        if reason is not None and not isinstance(reason, str):
+            raise _invalid(place, f"'{name}_missing' is {_shown(reason)}, not a reason")
         interval = record.get(f"{name}_ci")
         if interval is not None and not _is_interval(interval):
-            raise _invalid(place, f"'{name}_ci' is {interval!r}, not [low, high]")
+            raise _invalid(place, f"'{name}_ci' is {_shown(interval)}, not [low, high]")
     if record["kind"] not in KINDS:
-        raise _invalid(place, f"'kind' is {record['kind']!r}, not one of {', '.join(KINDS)}")
+        raise _invalid(place, f"'kind' is {_shown(record['kind'])}, not one of {', '.join(KINDS)}")
 
 
 def validate_summary(document: Any, where: str = "summary.json") -> list[Record]:
@@ -241,14 +247,15 @@ def validate_records(cases: Iterable[Any], where: str) -> None:
     """Check every record, and that no case stands twice.
 
     Raises:
-        RunError: as `validate_record`, or a case id that is not unique.
+        RunError: as `validate_record`, or two cases of one id or of the same fields.
     """
-    seen: set[str] = set()
+    seen: set[Any] = set()
     for record in cases:
         validate_record(record, where)
-        if record["case"] in seen:
-            raise _invalid(where, f"case {record['case']!r} stands twice")
-        seen.add(record["case"])
+        for name in (record["case"], case_key(record)):
+            if name in seen:
+                raise _invalid(where, f"case {_shown(record['case'])} stands twice")
+            seen.add(name)
 
 
 def validate_manifest(document: Any, where: str = "manifest.json") -> dict[str, Any]:
@@ -263,15 +270,28 @@ def validate_manifest(document: Any, where: str = "manifest.json") -> dict[str, 
     for name in ("suite", "device", "meters", "models", "conditions", "data"):
         if not isinstance(manifest.get(name), dict):
             raise _invalid(where, f"there is no '{name}' in it")
+    check_manifest(manifest, where)
     return manifest
 
 
-def _has_form(value: Any, form: str) -> bool:
+def _has_form(value: Any, form: str, of: str = "") -> bool:
     if form == "count":
-        return isinstance(value, int) and not isinstance(value, bool)
+        return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
     if form == "number":
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    return isinstance(value, {"text": str, "flag": bool, "map": dict, "list": list}[form])
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        return number and abs(value) < 1e300  # NaN, infinite and 400-digit integers are none
+    if not isinstance(value, {"text": str, "flag": bool, "map": dict, "list": list}[form]):
+        return False
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return not of or all(_has_form(part, of) for part in parts)
+
+
+def _shown(value: Any) -> str:
+    """A foreign value for a message: not more than one may want to read."""
+    if isinstance(value, int) and abs(value) >= 2**63:
+        return "an integer of more than 64 bits"
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}…"
 
 
 def _is_interval(value: Any) -> bool:

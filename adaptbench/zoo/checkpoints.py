@@ -18,6 +18,8 @@ SUFFIX = ".safetensors"
 _PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin")
 _ZIP, _PICKLE_PROTOCOL = b"PK\x03\x04", b"\x80"
 _SHOWN = 3
+_DIGITS = 18
+"""Of an integer of 64 bits, at least."""
 
 
 def card_path(path: Path) -> Path:
@@ -148,14 +150,14 @@ def _weights(path: Path) -> bytes:
 def _card(path: Path) -> dict[str, Any]:
     place = card_path(path)
     try:
-        card = json.loads(place.read_text(encoding="utf-8"))
+        card = json.loads(place.read_text(encoding="utf-8"), parse_int=_bounded, parse_constant=_no_figure)
     except FileNotFoundError:
         raise CheckpointError(
             f"{path} has no card {place.name} beside it.",
             why="Without the card nothing says what the weights are, or whether they are whole.",
             todo="Copy both files, or save the weights with adaptbench.zoo.checkpoints.save.",
         ) from None
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise CheckpointError(f"the card {place} cannot be read: {error}.", todo="Fetch both files again.") from error
     if not isinstance(card, dict) or not isinstance(card.get("sha256"), str):
         raise CheckpointError(
@@ -164,6 +166,16 @@ def _card(path: Path) -> dict[str, Any]:
             todo="Fetch both files again.",
         )
     return card
+
+
+def _bounded(digits: str) -> int:
+    if len(digits) > _DIGITS:
+        raise ValueError(f"an integer of {len(digits)} digits")
+    return int(digits)
+
+
+def _no_figure(name: str) -> None:
+    raise ValueError(f"{name} is no figure")
 
 
 def _pickle(path: Path) -> CheckpointError:

@@ -54,6 +54,10 @@ def zoo_folders(zoo: Path | None) -> list[Path]:
     return [*([Path(named)] if named else []), SHIPPED]
 
 
+_FOREIGN = (RuntimeError, LookupError, TypeError, ValueError, ArithmeticError, AttributeError)
+"""What policies raise over settings that none of them wrote."""
+
+
 def load_system(
     name: str, data: str = "digits", *, zoo: Path | None = None, device: str | torch.device = "cpu"
 ) -> Loaded:
@@ -87,9 +91,10 @@ def load_system(
         policy_tensors, policy_card = checkpoints.load(policy_place)
         try:
             model.policy = target.policy.from_state(policy_card["settings"], policy_tensors)
-        except (KeyError, RuntimeError, PolicyError) as error:
+        except (PolicyError, *_FOREIGN) as error:
+            said = next(iter(str(error).splitlines()), type(error).__name__)
             raise CheckpointError(
-                f"{policy_place} does not hold a policy for '{name}': {str(error).splitlines()[0]}",
+                f"{policy_place} does not hold a policy for '{name}': {said}",
                 todo=f"Fit it again: adaptbench train {name} --data {data}.",
             ) from error
         cards["policy"] = _brief(policy_card)

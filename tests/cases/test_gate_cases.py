@@ -19,6 +19,7 @@ from synthetic_run import MODELS, Plan, write_run
 from adaptbench.errors import AdaptBenchError, BaselineError
 from adaptbench.results.baseline import Baseline, write_baseline
 from adaptbench.results.gate import compare
+from adaptbench.results.gate_format import render
 from adaptbench.results.gate_rows import RowVerdict
 from adaptbench.results.store import Run
 
@@ -156,7 +157,8 @@ def test_a_tie_waives_a_sample(run, up, down, step, code, said):
         (lambda d: d["cases"].pop(0), "the baseline lacks this case"),
         (lambda d: d.update(cases=[]), "the baseline lacks this case"),
         (lambda d: d["manifest"]["data"]["digits"].update(sha256="0"), "other data"),
-        (lambda d: d["manifest"].update(gate=7), "not a table"),
+        (lambda d: d["manifest"].update(gate=7), "manifest, gate"),
+        (lambda d: d["manifest"].update(gate={"macs_mean": "exat"}), "not a rule"),
         (lambda d: d.update(windows="x"), "'windows' is no list"),
         (lambda d: d.update(windows=[3]), "windows are damaged"),
         (lambda d: d["windows"][0].update(block="x"), "windows are damaged"),
@@ -327,3 +329,24 @@ def test_hostile_json_is_one_message(run, tmp_path, text):
         compare(run, tmp_path / "kept.json")
     assert "kept.json" in caught.value.seen
     assert caught.value.todo
+
+
+@pytest.mark.case("own")
+def test_a_name_can_not_write_a_line_of_its_own(run):
+    """A case called "x\\npass: 20 comparisons" wrote the verdict itself, and escape codes hid the rest."""
+    name = "x\npass: 20 comparisons (20 pass)\x1b[8m"
+    cases = [{**record, "case": name} if record["evaluation"] == CLEAN else record for record in run.cases]
+    text = render(compare(dearer(run.changed(cases=cases)), run.changed(cases=cases)))
+    assert "\npass" not in text
+    assert "\x1b" not in text
+    assert text.splitlines()[-1].startswith("regression")
+
+
+@pytest.mark.case("own")
+def test_a_sweep_over_other_bytes_is_not_comparable(run):
+    """Sweeps whose inputs differed were taken for crafted anew, with 5 % to spare."""
+    cases = [{**record, "kind": "sweep"} if record["evaluation"] == CLEAN else record for record in run.cases]
+    other = [{**record, "inputs_sha256": "other"} if record["kind"] == "sweep" else record for record in cases]
+    report = compare(run.changed(cases=other), run.changed(cases=cases), {"macs_mean": "exact"})
+    assert report.exit_code == 3
+    assert "did not evaluate the same input bytes" in reasons(report)
