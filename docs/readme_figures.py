@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ def figures(document: dict[str, Any]) -> str:
     for condition in dict.fromkeys(c["condition"] for c in document["cases"]):
         if condition != "clean":
             n = next((c["n"] for m in models if (c := case(m, condition))), 0)
-            title = f"taken back by {condition} ({n:,} images)".replace(",", " ")
+            title = f"taken back by {condition} ({n:,} images{_asks(case, models, condition)})".replace(",", " ")
             rows.append((title, [with_interval(case(m, condition), "recovery") for m in models]))
     rows.append(("accuracy under ilfo", [percent((case(m, "ilfo") or {}).get("accuracy")) for m in models]))
     lines += [f"| {title} | {' | '.join(cells)} |" for title, cells in rows]
@@ -98,6 +99,13 @@ def figures(document: dict[str, Any]) -> str:
         timed = {c["model"]: c for c in document["cases"] if c["batch_size"] == size and c["condition"] == "clean"}
         lines.append(f"| {size} | {' | '.join(with_interval(timed.get(m), 'realised_saving_time') for m in models)} |")
     return "\n".join(lines)
+
+
+def _asks(case: Callable[[str, str], Record | None], models: list[str], condition: str) -> str:
+    """What a control may ask: the attack that it stands beside asks as much."""
+    found = next((c for m in models if (c := case(m, condition))), {})
+    asks = found.get("kind") == "control" and found.get("queries_mean")
+    return f"; control at equal queries: {asks:.0f}" if asks else ""
 
 
 def _share(record: Record | None) -> float | None:

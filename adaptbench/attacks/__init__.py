@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from adaptbench.attacks.base import Attack, Crafted
+    from adaptbench.attacks.best_of import BestOfN
     from adaptbench.attacks.catalogue import Listed, list_attacks
     from adaptbench.attacks.composed import ILFO, DeepSloth, Noise
     from adaptbench.attacks.ereba import EREBA
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Attack": "base",
+    "BestOfN": "best_of",
     "Crafted": "base",
     "DeepSloth": "composed",
     "EREBA": "ereba",
@@ -33,6 +35,7 @@ __all__ = [
     "EREBA",
     "ILFO",
     "Attack",
+    "BestOfN",
     "Crafted",
     "DeepSloth",
     "Listed",

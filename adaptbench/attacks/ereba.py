@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -67,6 +68,7 @@ class _Campaign:
         self.cost = torch.full((len(task.x),), -1, dtype=torch.int64, device=task.x.device)
         self.pictures: list[Tensor] = []
         self.costs: list[Tensor] = []
+        self.owners: list[Tensor] = []
         self.draws = 0
 
     def run(self) -> Found:
@@ -80,25 +82,77 @@ class _Campaign:
         for round_ in range(self.objective.rounds):
             correlations.append(self._fit())
             rounds_left = self.objective.rounds - round_
-            for climb in range(self.objective.climbs):
+            climbs = self._climbs(rounds_left)
+            for climb in range(climbs):
                 rows = self._unsatisfied()
-                share = (
-                    int(self.queried.left(rows).min()) // (rounds_left * self.objective.climbs - climb)
-                    if len(rows)
-                    else 0
-                )
+                left = int(self.queried.left(rows).min()) if len(rows) else 0
+                share = left // (rounds_left * climbs - climb)
                 for part in torch.split(rows, CHUNK) if share else ():
                     self._climb(part, min(share, self.search.steps))
             self.task.progress(len(self.task.x) * (round_ + 1) // self.objective.rounds, len(self.task.x))
         details: dict[str, Any] = {
             "queries_total": int(self.queried.used.sum()),
             "dearer_than_clean": int((self.cost > clean).sum()),
-            "held_out": len(self._split()[1]),
-            "estimator_spearman": self._fit(),
+            "dearest_seen": self._at_dearest(),
+            **self._judged(),
         }
-        if details["estimator_spearman"] is None:
-            details["notes"] = ["all queried costs are equal: the estimator had nothing to learn"]
+        details["notes"] = self._notes(details)
         return Found(self.best, self.queried.used.clone(), details)
+
+    def _at_dearest(self) -> int:
+        """Inputs that stopped asking because none was seen that cost more."""
+        return len(self.everyone) - int((self.cost < max(int(c.max()) for c in self.costs)).sum())
+
+    def _extreme(self, which: str) -> Tensor:
+        """(N,) the least or the greatest cost that was seen of each input."""
+        costs, owners = torch.cat(self.costs), torch.cat(self.owners)
+        return torch.zeros_like(self.cost).scatter_reduce(0, owners, costs, which, include_self=False)
+
+    def _judged(self) -> dict[str, Any]:
+        """How well the estimator ranks queries that no fit saw: all together, and within each input."""
+        costs, owners = torch.cat(self.costs), torch.cat(self.owners)
+        pooled = self._fit()
+        held = self._split()[1].to(costs.device)
+        found: dict[str, Any] = {
+            "held_out": len(held),
+            "never_moved": int((self._extreme("amin") == self._extreme("amax")).sum()),
+            "estimator_spearman": pooled,
+            "estimator_spearman_within": None,
+            "input_mean_spearman": None,
+        }
+        if pooled is None:
+            return found
+        predicted = self.estimator.predict(torch.cat(self.pictures)[held])
+        fitting = self._split()[0].to(costs.device)
+        means = torch.stack([costs[fitting][owners[fitting] == row].float().mean() for row in self.everyone])
+        within = [
+            rho
+            for row in self.everyone
+            if (rho := rank_correlation(predicted[owners[held] == row], costs[held][owners[held] == row])) is not None
+        ]
+        found["estimator_spearman_within"] = sum(within) / len(within) if within else None
+        found["input_mean_spearman"] = rank_correlation(means[owners[held]].nan_to_num(), costs[held])
+        return found
+
+    def _notes(self, details: dict[str, Any]) -> list[str]:
+        notes = []
+        if bool((self._extreme("amin").min() == self._extreme("amax").max()).item()):
+            notes.append("all queried costs are equal: the estimator had nothing to learn")
+        if spared := int((self.queried.left(self.everyone) > 0).sum()):
+            dearest = details["dearest_seen"]
+            notes.append(
+                f"{spared} of {len(self.everyone)} inputs were asked fewer than {self.queried.budget} times: "
+                f"{dearest} cost as much as the dearest that was seen"
+            )
+        if still := details["never_moved"]:
+            notes.append(f"for {still} of {len(self.everyone)} inputs no query ever moved the cost")
+        return notes
+
+    def _climbs(self, rounds_left: int) -> int:
+        """How many climbs a round makes: as many as the recipe says, and more where the budget would be left over."""
+        rows = self._unsatisfied()
+        left = int(self.queried.left(rows).min()) if len(rows) else 0
+        return max(self.objective.climbs, math.ceil(left / (rounds_left * self.search.steps)))
 
     def _unsatisfied(self) -> Tensor:
         """Inputs below the dearest cost seen, with budget left; nobody tells a black-box attacker the ceiling."""
@@ -141,6 +195,7 @@ class _Campaign:
         costs = self.queried.query(rows, pictures).to(rows.device)
         self.pictures.append(pictures)
         self.costs.append(costs)
+        self.owners.append(rows)
         better = costs > self.cost[rows]
         self.best[rows[better]], self.cost[rows[better]] = pictures[better], costs[better]
 

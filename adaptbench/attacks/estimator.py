@@ -22,7 +22,8 @@ class EstimatorEnergy(Objective):
 
     Args:
         rounds: of crafting, querying and refitting.
-        climbs: on the estimator, an input and round, at most; each queries every picture on its way.
+        climbs: on the estimator, an input and round, and more where the budget would be left over; each queries the
+            last pictures on its way.
         probes: random pictures an input that the first fit sees, besides the clean one.
         width: channels of the estimator's first layer.
         fit_steps: minibatch steps a refit.

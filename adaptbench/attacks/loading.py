@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from adaptbench.attacks.access import BlackBox, Transfer
 from adaptbench.attacks.base import Attack
+from adaptbench.attacks.best_of import BestOfN
 from adaptbench.attacks.catalogue import TORCHATTACKS, find_recipe
 from adaptbench.attacks.composed import ComposedAttack, Noise, Parts, TransferAttack
 from adaptbench.attacks.constraints import L2
@@ -19,7 +20,7 @@ from adaptbench.attacks.objectives import GradientObjective
 from adaptbench.attacks.ranges import GREY_LEVEL, shown
 from adaptbench.attacks.recipe import Recipe, make_recipe, read_recipe
 from adaptbench.attacks.registry import ATTACKS, CONSTRAINTS, OBJECTIVES, SEARCHES
-from adaptbench.attacks.searches import GradientSearch, RandomDraw, SignDescent
+from adaptbench.attacks.searches import BestOf, GradientSearch, RandomDraw, SignDescent
 from adaptbench.attacks.torchattack import TorchAttack
 from adaptbench.errors import RecipeError, UnknownNameError
 from adaptbench.registry import Registry, did_you_mean
@@ -110,6 +111,13 @@ def build(name: str, recipe: Recipe, where: str) -> Attack:
     access, objective = made["access"], made.get("objective")
     parts = Parts(name, recipe, objective, made["constraint"], made["search"])
     _require_movement(parts, where)
+    if isinstance(parts.search, BestOf):
+        if objective is not None or not isinstance(access, BlackBox):
+            raise RecipeError(
+                f"{where}: the search 'best-of' asks for costs and learns nothing.",
+                todo="Leave objective out and write access: {black-box: {queries: 500}}.",
+            )
+        return BestOfN._from(parts, access)
     if isinstance(parts.search, RandomDraw):
         if objective is not None or recipe.access.name != "none":
             raise RecipeError(

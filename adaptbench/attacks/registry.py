@@ -44,6 +44,7 @@ SEARCHES = Registry(
             "Adam on a tanh change of variables that cannot leave box or ball",
         ),
         "random": ("adaptbench.attacks.searches:RandomDraw", "one draw on the ball, nothing optimised"),
+        "best-of": ("adaptbench.attacks.searches:BestOf", "many draws on the ball, the dearest of them by queries"),
     },
 )
 

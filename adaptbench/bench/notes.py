@@ -8,6 +8,7 @@ from typing import Any
 
 from adaptbench.bench.failures import Failure
 from adaptbench.report import words
+from adaptbench.results.controls import beside, equal_control, queries_of
 from adaptbench.results.energy import kind_of
 
 Record = dict[str, Any]
@@ -33,6 +34,8 @@ def things_to_know(
         *_no_effect(cases),
         *_over_ceiling(models),
         *_queries(cases, conditions),
+        *_chance(cases, conditions),
+        *_versions(conditions),
         *_from_attacks(cases),
         *_ties(cases),
         *_limits(cases),
@@ -136,6 +139,43 @@ def _queries(cases: Sequence[Record], conditions: Mapping[str, Mapping[str, Any]
         if spent and budget:
             notes.append(f"{name} was held to {budget} queries an input and made {fmean(spent):.0f} on average")
     return notes
+
+
+def _chance(cases: Sequence[Record], conditions: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Attacks that ask, held against as many questions that learn nothing."""
+    notes = []
+    rows = _evaluated(cases)
+    for name, condition in conditions.items():
+        if condition.get("kind") != "attack" or (budget := queries_of(condition)) is None:
+            continue
+        control = equal_control(name, conditions)
+        if control is None:
+            notes.append(
+                f"{name} stands beside no control of {budget} queries: add `best-of-n: {{queries: {budget}}}` at its "
+                "eps and limit; one draw of noise is less than it may ask"
+            )
+            continue
+        weaker = []
+        for record in (r for r in rows if r["condition"] == name and r.get("recovery") is not None):
+            same = [r for r in rows if r["model"] == record["model"] and r["seed"] == record["seed"]]
+            chance = beside(record, same, conditions)
+            if chance is not None and chance.get("recovery") is not None and chance["recovery"] >= record["recovery"]:
+                shares = f"{words.percent(record['recovery'])} against {words.percent(chance['recovery'])}"
+                weaker.append(f"{record['model']} ({shares})")
+        if weaker:
+            notes.append(f"{name} takes back no more than {control} at equal queries on {', '.join(weaker)}")
+    return notes
+
+
+def _versions(conditions: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Foreign attacks with the versions that their figures hang on."""
+    by_version: dict[str, list[str]] = {}
+    for name, condition in conditions.items():
+        versions = condition.get("versions") or {}
+        if versions.keys() - {"torch"}:
+            text = ", ".join(f"{package} {version}" for package, version in versions.items())
+            by_version.setdefault(text, []).append(name)
+    return [f"{', '.join(names)}: made with {text}" for text, names in by_version.items()]
 
 
 def _from_attacks(cases: Sequence[Record]) -> list[str]:

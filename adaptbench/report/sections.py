@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from adaptbench.report import words
 from adaptbench.report.tables import Builder, Cell, Column, Table, figure, share_cell, unit_cell
 from adaptbench.report.view import Record, Subject, View, missing
+from adaptbench.results.controls import queries_of
 
 
 def overview(view: View) -> Table:
@@ -112,7 +114,7 @@ def recipes(view: View) -> Table | None:
         table.add(
             ": ".join(dict.fromkeys((name, str(condition.get("summary") or condition.get("title") or name)))),
             str(condition.get("access") or "none"),
-            settings(condition.get("settings") or {}) or words.DASH,
+            "; ".join(filter(None, [settings(condition.get("settings") or {}), made_with(condition)])) or words.DASH,
             "; ".join(str(line) for line in condition.get("deviates") or [])
             or ("in nothing that is known" if condition.get("cite") else words.DASH),
             str(condition.get("cite") or words.DASH),
@@ -121,12 +123,20 @@ def recipes(view: View) -> Table | None:
     return table.build() if table.rows else None
 
 
+def made_with(condition: Mapping[str, Any]) -> str:
+    """Foreign packages that an attack's figures hang on, with their versions."""
+    versions = condition.get("versions") or {}
+    if not versions.keys() - {"torch"}:
+        return ""
+    return "made with " + ", ".join(f"{name} {version}" for name, version in versions.items())
+
+
 def attack_audit(view: View) -> Table | None:
-    """What each attack did, after rounding to 8 bits, beside the noise control of the same model."""
+    """What each attack did, after rounding to 8 bits, beside its control: noise, or chance at as many queries."""
     columns = [
         Column("condition", numeric=False),
         Column("taken back", unit="share of head-room"),
-        Column("by noise alone", unit="share of head-room"),
+        Column("by its control", unit="share of head-room"),
         Column("accuracy", unit="share"),
         Column("largest L∞", unit="pixel range"),
         Column("mean L2", unit="pixel range"),
@@ -144,7 +154,7 @@ def attack_audit(view: View) -> Table | None:
             table.add(
                 Cell(view.condition_title(record)),
                 share_cell(record, "recovery"),
-                _by_noise(view, subject, record),
+                _by_control(view, subject, record),
                 share_cell(record, "accuracy"),
                 figure(record, "linf_max", words.eps(record.get("linf_max"))),
                 figure(record, "l2_mean", words.number(record.get("l2_mean"), 3)),
@@ -156,13 +166,20 @@ def attack_audit(view: View) -> Table | None:
     return table.build() if table.rows else None
 
 
-def _by_noise(view: View, subject: Subject, record: Record) -> Cell:
+def _by_control(view: View, subject: Subject, record: Record) -> Cell:
+    """What chance takes back under the same terms; a control stands beside nothing."""
     if record["kind"] == "control":
-        return Cell(words.DASH, reason="this is noise")
+        return Cell(words.DASH, reason="this is a control")
     control = view.control_of(subject, record)
     if control is None:
-        return Cell(words.DASH, reason="the run has no noise control that changes a value as much")
-    return share_cell(control, "recovery")
+        asks = queries_of((view.manifest.get("conditions") or {}).get(record["condition"]) or {}) is not None
+        what = (
+            "control that asks as often, at equal ε and inputs"
+            if asks
+            else "noise control that changes a value as much"
+        )
+        return Cell(words.DASH, reason=f"the run has no {what}")
+    return replace(share_cell(control, "recovery"), under=view.condition_title(control))
 
 
 def _queries(record: Record) -> Cell:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from adaptbench.report import words
+from adaptbench.results.controls import beside, queries_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -128,10 +129,18 @@ class View:
         return [record for record in self.rows(subject) if record["kind"] == "control"]
 
     def control_of(self, subject: Subject, attack: Record) -> Record | None:
-        """The control that changes as much as an attack, to half a grey level; None if the run has none."""
+        """The control that changes as much as an attack, to half a grey level; None if the run has none.
+
+        An attack that asks for costs has the control that asks as often.
+        """
+        conditions = self.manifest.get("conditions") or {}
+        controls = [c for c in self.controls(subject) if c.get("seed") == attack.get("seed")]
+        if queries_of(conditions.get(attack["condition"]) or {}) is not None:
+            return beside(attack, controls, conditions)
         size = attack.get("linf_max")
-        sized = [c for c in self.controls(subject) if words.exists(c.get("linf_max")) and words.exists(size)]
-        same = [c for c in sized if abs(c["linf_max"] - size) < 0.75 / 255 and c.get("seed") == attack.get("seed")]
+        drawn = [c for c in controls if queries_of(conditions.get(c["condition"]) or {}) is None]
+        sized = [c for c in drawn if words.exists(c.get("linf_max")) and words.exists(size)]
+        same = [c for c in sized if abs(c["linf_max"] - size) < 0.75 / 255]
         return min(same, key=lambda control: abs(control["linf_max"] - size), default=None)
 
     def attacks(self, subject: Subject) -> list[Record]:

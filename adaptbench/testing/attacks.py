@@ -152,6 +152,15 @@ class AttackConformance:
             assert found.queries is not None
             assert (found.queries <= budget).all(), "the budget is spent more than once"
 
+    def test_a_budget_is_spent_or_the_reason_is_said(self) -> None:
+        """Fewer queries than were granted need a note, else the report states a budget that was never used."""
+        budget = self.make().settings.get("queries")
+        found = self._craft()
+        if budget is not None and found.queries is not None and (found.queries < budget).any():
+            assert found.details.get("notes"), (
+                f"{int(found.queries.max())} of {budget} queries were made, and no note says why"
+            )
+
     def test_a_model_without_the_means_is_refused(self) -> None:
         """`applies_to` gives the reason, and craft refuses with it."""
         attack = self.make()

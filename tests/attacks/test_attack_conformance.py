@@ -50,6 +50,16 @@ class TestEreba(AttackConformance):
         return load_attack("ereba", {"queries": 20, "rounds": 2, "probes": 3, "fit_steps": 5})
 
 
+class TestBestOfN(AttackConformance):
+    def make(self):
+        return load_attack("best-of-n", {"queries": 12})
+
+
+class TestBestOfNInBlocksUnderL2(AttackConformance):
+    def make(self):
+        return load_attack("best-of-n", {"queries": 6, "block": 3, "constraint": {"l2": {"eps": 0.4}}})
+
+
 class TestTransfer(AttackConformance):
     never_cheaper = False
 
@@ -113,6 +123,20 @@ class _Batchy(_Leaky):
         return Found(((task.x * 255).round() + shift).clamp(0, 255).byte())
 
 
+class _Thrifty(_Leaky):
+    """A planted fault: says that it may ask ten times, asks once, and leaves it at that."""
+
+    @property
+    def settings(self):
+        return {"queries": 10}
+
+    def craft(self, model, x, y, **more):
+        return Attack.craft(self, model, x, y, **more)
+
+    def _craft(self, task):
+        return Found((task.x * 255).round().byte(), torch.ones(len(task.x), dtype=torch.int64))
+
+
 def _kit(attack):
     class Kit(AttackConformance):
         def make(self):
@@ -139,6 +163,13 @@ def test_the_kit_catches_a_planted_draw_from_the_global_generator():
 
 def test_the_kit_catches_noise_that_belongs_to_the_batch():
     assert _fails(_kit(_Batchy).test_chunks_and_order_change_nothing)
+
+
+def test_the_kit_catches_a_budget_that_is_left_over():
+    assert _fails(_kit(_Thrifty).test_a_budget_is_spent_or_the_reason_is_said)
+    assert not _fails(
+        _kit(lambda: load_attack("best-of-n", {"queries": 3})).test_a_budget_is_spent_or_the_reason_is_said
+    )
 
 
 def test_the_kit_passes_what_is_sound():

@@ -38,7 +38,7 @@ def test_the_shipped_recipes():
         assert (attack.name, attack.title, attack.cite, attack.access, attack.kind) == (
             name, line.title, line.cite, line.access, line.kind,
         )  # fmt: skip
-    assert {n for n, line in listed.items() if line.kind == "control"} == {"noise", "noise-sign"}
+    assert {n for n, line in listed.items() if line.kind == "control"} == {"noise", "noise-sign", "best-of-n"}
 
 
 def test_published_settings_are_kept():

@@ -15,6 +15,7 @@ RECIPES = {
     "ilfo-min-distance": {"steps": 40},
     "deepsloth": {},
     "ereba": {"queries": 30, "rounds": 2, "fit_steps": 10, "probes": 4},
+    "best-of-n": {"queries": 30},
     "transfer": {"steps": 15},
 }
 

@@ -15,10 +15,14 @@ from adaptbench.attacks import EREBA, ILFO, DeepSloth, Noise, TorchAttack, load_
 from adaptbench.attacks.slopes import ClosedClamp
 from adaptbench.attacks.torchattack import class_names
 from adaptbench.bench import keys
+from adaptbench.bench.notes import things_to_know
 from adaptbench.bench.plan import make_plan
+from adaptbench.bench.runner import run_suite
 from adaptbench.bench.suite import load_suite
 from adaptbench.errors import CapabilityError, DomainError, RecipeError, SuiteError
 from adaptbench.policies import UniformThreshold
+from adaptbench.report.page import write_report
+from adaptbench.results.controls import beside
 
 
 class _Clamping(nn.Module):
@@ -210,6 +214,78 @@ def test_classes_that_draw_their_seed_from_the_clock_get_the_runs() -> None:
     made = attack.factory(model, **attack.given, **attack.ours(model, 7))
     assert made.seed == 7
     assert torch.equal(attack.craft(model, x, y).x_adv, attack.craft(model, x, y).x_adv)
+
+
+def _pictures(n: int, shape: tuple[int, int, int]) -> torch.Tensor:
+    return torch.randint(0, 256, (n, *shape), generator=torch.Generator().manual_seed(1)).float() / 255
+
+
+def _halve(model: MultiExit, x: torch.Tensor) -> None:
+    """A threshold that half of the inputs pass at the first exit."""
+    model.policy = UniformThreshold(model.dense_logits(x)[:, 0].softmax(1).amax(1).median().item())
+
+
+@pytest.mark.case("own")
+def test_a_larger_budget_of_queries_is_spent() -> None:
+    """EREBA's plan never made more than 489 queries, so 1 000 gave the same bits as 500 and nothing said so."""
+    model, x = _net((1, 4, 4), 3), _pictures(6, (1, 4, 4))
+    _halve(model, x)
+    plan = {"rounds": 2, "climbs": 1, "probes": 2, "steps": 3, "fit_steps": 2, "eps": "8/255"}
+    for queries in (9, 40):
+        found = load_attack("ereba", {**plan, "queries": queries}).craft(model, x, torch.zeros(6, dtype=torch.int64))
+        assert found.queries is not None
+        assert int(found.queries.max()) == queries
+        if int(found.queries.min()) < queries:
+            assert any(f"fewer than {queries} times" in note for note in found.details["notes"])
+
+
+@pytest.mark.case("own")
+def test_an_estimator_is_judged_within_each_input() -> None:
+    """A rank correlation of 0.9 was variance between inputs, most of which no query ever moved."""
+    model, x = _net((1, 4, 4), 3), _pictures(8, (1, 4, 4))
+    _halve(model, x)
+    attack = load_attack("ereba", {"queries": 60, "rounds": 2, "fit_steps": 5, "eps": "1/255", "holdout": 0.4})
+    details = attack.craft(model, x, torch.zeros(8, dtype=torch.int64)).details
+    assert details["estimator_spearman"] is not None
+    assert details["input_mean_spearman"] > 0.8, "each input's mean cost tells nearly everything"
+    assert 0 < details["never_moved"] < 8
+    assert f"for {details['never_moved']} of 8 inputs no query ever moved the cost" in details["notes"]
+    assert "estimator_spearman_within" in details
+
+
+CONTROL = {"noise": {"eps": "32/255"}, "best-of-n": {"eps": "32/255", "queries": 12, "limit": 6}}
+EREBA_CASE = {"ereba": {"eps": "32/255", "queries": 12, "rounds": 1, "fit_steps": 2, "limit": 6}}
+
+
+@pytest.mark.case("own")
+def test_a_row_of_fewer_inputs_stands_beside_its_own_clean_mean_and_equal_control(tmp_path: Path) -> None:
+    """An attack on 8 inputs read 30.3 M beside a clean mean of 27.6 M of 16 inputs, and "0.0 %"."""
+    conditions = ["clean", *({k: v} for k, v in CONTROL.items()), EREBA_CASE, {"torchattacks/FGSM": None}]
+    settings = ["models=[softmax-threshold]", "limit=30", f"conditions={conditions}".replace("None", "null")]
+    run = run_suite(load_suite("ci", settings), out=tmp_path / "run")
+    by_condition = {c["condition"]: c for c in run.cases}
+    row, control = by_condition["ereba"], by_condition["best-of-n"]
+    clean = run.samples([by_condition["clean"]["evaluation"]]).set_index("sample_id")
+    ids = run.samples([row["evaluation"]])["sample_id"]
+    assert row["macs_clean_mean"] == clean.loc[ids, "macs"].mean() != by_condition["clean"]["macs_mean"]
+    assert row["recovery"] == pytest.approx(
+        (row["macs_mean"] - row["macs_clean_mean"]) / (row["macs_max"] - row["macs_clean_mean"])
+    )
+    known = run.manifest["conditions"]
+    assert beside(row, run.cases, known) == control
+    assert beside(by_condition["torchattacks/FGSM"], run.cases, known) == by_condition["noise"]
+    assert not any("stands beside no control" in note for note in run.manifest["notes"])
+    without = {name: value for name, value in known.items() if name != "best-of-n"}
+    assert beside(row, run.cases, without) is None
+    notes = things_to_know(run.cases, meters={}, models={}, conditions=without, skipped=[])
+    assert any("ereba stands beside no control of 12 queries" in note for note in notes)
+    page = write_report([run.path], tmp_path / "page.html").read_text(encoding="utf-8")
+    versions = known["torchattacks/FGSM"]["versions"]
+    made = f"made with torchattacks {versions['torchattacks']}, torch {versions['torch']}"
+    assert made in page
+    assert any(made in note for note in run.manifest["notes"])
+    assert by_condition["torchattacks/FGSM"]["attack_versions"] == versions
+    assert "the run has no control that asks as often" not in page
 
 
 @pytest.mark.case("own")

@@ -1,0 +1,67 @@
+"""What chance reaches with the same number of questions: the control that a black-box attack must beat."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from adaptbench.adaptive import AdaptiveModel
+from adaptbench.attacks.access import BlackBox, QueriedModel
+from adaptbench.attacks.base import Found, Task, one_path, to_bytes
+from adaptbench.attacks.composed import Parts, RecipeAttack, shipped
+from adaptbench.attacks.randomness import uniform_pixels
+from adaptbench.attacks.searches import BestOf
+
+
+class BestOfN(RecipeAttack):
+    """N − 1 draws an input and the clean picture; the dearest by executed MACs is kept, the first among equals.
+
+    Args:
+        settings: as for `load_attack`: eps, queries, shape, block.
+    """
+
+    via: BlackBox
+
+    def __init__(self, **settings: Any) -> None:
+        control = shipped("best-of-n", settings)
+        assert isinstance(control, BestOfN)
+        self._take(control.parts, control.via)
+
+    def _take(self, parts: Parts, via: BlackBox) -> None:  # type: ignore[override]  # one part more
+        super()._take(parts)
+        self.via = via
+        self.requires = frozenset({"queries"})
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """With the budget."""
+        return {**super().settings, "queries": self.via.queries}
+
+    def _why_not(self, model: AdaptiveModel) -> str | None:
+        return one_path(model)
+
+    def _craft(self, task: Task) -> Found:
+        search = self.parts.search
+        assert isinstance(search, BestOf)
+        queried = QueriedModel(task.model, len(task.x), self.via.queries)
+        everyone = torch.arange(len(task.x), device=task.x.device)
+        best = to_bytes(task.x)
+        clean = cost = queried.query(everyone, best).to(best.device)
+        for draw in range(1, self.via.queries):
+            pictures = self._draw(task, search, draw)
+            found = queried.query(everyone, pictures).to(best.device)
+            dearer = found > cost
+            best[dearer], cost = pictures[dearer], torch.where(dearer, found, cost)
+            task.progress(len(task.x) * (draw + 1) // self.via.queries, len(task.x))
+        details = {"queries_total": int(queried.used.sum()), "dearer_than_clean": int((cost > clean).sum())}
+        return Found(best, queried.used.clone(), details)
+
+    def _draw(self, task: Task, search: BestOf, draw: int) -> Tensor:
+        c, h, w = task.x.shape[1:]
+        size = search.block
+        coarse = (c, -(-h // size), -(-w // size))
+        noise = uniform_pixels(task.ids, coarse, task.seed, draw)
+        noise = noise.repeat_interleave(size, 2).repeat_interleave(size, 3)[:, :, :h, :w]
+        return self.parts.constraint.quantise(search.draw(task.x, self.parts.constraint, noise), task.x)
