@@ -15,6 +15,7 @@ from adaptbench.adaptive.domain import ImageDomain
 from adaptbench.adaptive.log import CalibrationLog
 from adaptbench.adaptive.model import AdaptiveModel, frozen
 from adaptbench.adaptive.outcome import TIE_MARGIN, Inference, Relaxation
+from adaptbench.adaptive.parts import EXECUTOR, NODES, POLICY, Decided, Lap, no_lap
 from adaptbench.adaptive.splits import Split
 from adaptbench.adaptive.writes import apart
 from adaptbench.errors import CapabilityError, GraphError
@@ -152,46 +153,79 @@ class GatedNetwork(AdaptiveModel):
     def _run(self, x: Tensor, *, seeds: Tensor | None, labels: Tensor | None, force: Tensor | None) -> Inference:
         n, device = len(x), x.device
         costs = self._counted(x)
-        path = torch.ones(n, len(self.node_names), dtype=torch.bool, device=device)
-        tie = torch.zeros(n, dtype=torch.bool, device=device)
         if force is not None:
             force = self._check_force(force.to(device), n)
+        out, decided = self._hard_pass(x, costs, force, no_lap)
+        path = torch.ones(n, len(self.node_names), dtype=torch.bool, device=device)
+        tie = torch.zeros(n, dtype=torch.bool, device=device)
+        for v, run in decided.ran:
+            path[:, v] = run
+        for _, margin in decided.best:
+            tie |= margin.abs() <= TIE_MARGIN
+        per_node = torch.tensor([costs.always, *costs.bodies, 0], device=device)
+        macs = (path * per_node).sum(1) + costs.gates
+        return Inference(out, macs, torch.zeros(n, dtype=torch.int64, device=device), path, tie)
+
+    def serve(self, x: Tensor, *, seeds: Tensor | None = None, lap: Lap = no_lap) -> Tensor:
+        """The hard pass and nothing beside it."""
+        if type(self)._run is not GatedNetwork._run:  # what a subclass does instead is what is deployed
+            return super().serve(x, seeds=seeds, lap=lap)
+        return self._hard_pass(x, self._counted(x), None, lap)[0]
+
+    def _hard_pass(self, x: Tensor, costs: BlockCosts, force: Tensor | None, lap: Lap) -> tuple[Tensor, Decided]:
+        """(n, C) answers, and what each gate decided: `ran` holds (n,) bool. It waits for the device once a gate."""
+        decided = Decided([], [], [])
+        lap(EXECUTOR)
         state = self.gates.start(apart(x) if costs.start_writes else x)
+        lap(POLICY)
         h = self.stem(apart(x) if costs.stem_writes else x)
+        lap(NODES)
         for b in range(len(self.bodies)):
             run = None
             if self.gated[b]:
                 margin, state = self.gates.margin(b, h, state)
-                run = margin > 0
-                if force is not None:
-                    run = force[:, b + 1]
-                else:
-                    tie |= margin.abs() <= TIE_MARGIN
-                path[:, b + 1] = run
-            h = self._pass(b, h, run, costs)
-        per_node = torch.tensor([costs.always, *costs.bodies, 0], device=device)
-        macs = (path * per_node).sum(1) + costs.gates
+                run = margin > 0 if force is None else force[:, b + 1]
+                lap(POLICY)
+                decided.ran.append((b + 1, run))
+                if force is None:
+                    decided.best.append((run, margin))
+            h = self._pass(b, h, run, costs, lap)
+            lap(NODES)
         logits = self.head(apart(h) if costs.head_writes else h)
-        return Inference(logits, macs, torch.zeros(n, dtype=torch.int64, device=device), path, tie)
+        lap(NODES)
+        return logits, decided
 
-    def _pass(self, b: int, h: Tensor, run: Tensor | None, costs: BlockCosts) -> Tensor:
+    def _pass(self, b: int, h: Tensor, run: Tensor | None, costs: BlockCosts, lap: Lap = no_lap) -> Tensor:
         """One block. run: (n,) bool, None for everybody."""
         body, aside, after = self.bodies[b], self.shortcuts[b], self.afters[b]
-        everybody = run is None or bool(run.all())
-        if self.whole[b]:
-            if run is None or everybody:
+        going = len(h) if run is None else int(run.sum())
+        if run is None or going == len(h):
+            lap(EXECUTOR)
+            if self.whole[b]:
                 return body(apart(h) if costs.body_writes[b] else h)  # type: ignore[no-any-return]
-            if not run.any():
-                return aside(h)  # type: ignore[no-any-return]
-            order = torch.cat([run.nonzero(), (~run).nonzero()]).squeeze(1).argsort()
-            return torch.cat([body(h[run]), aside(h[~run])])[order]
-        base = aside(h)
-        if run is None or everybody:
+            base = aside(h)
             return after(base + body(apart(h) if costs.body_writes[b] else h))  # type: ignore[no-any-return]
-        if run.any():
-            rows = run.nonzero().squeeze(1)
-            return after(base.index_add(0, rows, body(h[rows])))  # type: ignore[no-any-return]
-        return after(apart(base) if costs.after_writes[b] else base)  # type: ignore[no-any-return]
+        if not going:
+            lap(EXECUTOR)
+            base = aside(h)
+            return base if self.whole[b] else after(apart(base) if costs.after_writes[b] else base)  # type: ignore[no-any-return]
+        if self.whole[b]:
+            order = torch.cat([run.nonzero(), (~run).nonzero()]).squeeze(1).argsort()
+            some, others = h[run], h[~run]
+            lap(EXECUTOR)
+            made = [body(some), aside(others)]
+            lap(NODES)
+            out = torch.cat(made)[order]
+            lap(EXECUTOR)
+            return out
+        rows = run.nonzero().squeeze(1)
+        some = h[rows]
+        lap(EXECUTOR)
+        base, added = aside(h), body(some)
+        lap(NODES)
+        h = base.index_add(0, rows, added)
+        lap(EXECUTOR)
+        return after(h)  # type: ignore[no-any-return]
 
     def _check_force(self, force: Tensor, n: int) -> Tensor:
         if force.ndim == 1:
@@ -256,6 +290,12 @@ class GatedNetwork(AdaptiveModel):
         """(N, C) of the ungated backbone."""
         with frozen(self), torch.no_grad():
             return self.plain_forward(x)
+
+    def serve_reference(self, x: Tensor) -> Tensor:
+        """The reference and nothing beside it."""
+        if type(self).run_reference is not GatedNetwork.run_reference:
+            return super().serve_reference(x)
+        return self.plain_forward(x)
 
     def _counted(self, x: Tensor) -> BlockCosts:
         key = (id(self.gates), *x.shape[1:], x.dtype, x.device)

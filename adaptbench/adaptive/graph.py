@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
 
 from adaptbench.adaptive.cost_tables import CostTables
 from adaptbench.adaptive.domain import ImageDomain
@@ -17,7 +16,9 @@ from adaptbench.adaptive.log import CalibrationLog
 from adaptbench.adaptive.model import AdaptiveModel, frozen
 from adaptbench.adaptive.node_counting import NodeCosts, count_nodes
 from adaptbench.adaptive.outcome import TIE_MARGIN, Inference, Relaxation, Signals, seeds_from_content
+from adaptbench.adaptive.parts import EXECUTOR, NODES, POLICY, Decided, Lap, no_lap
 from adaptbench.adaptive.policy import NeverStop, Policy, Structure, edge_margins
+from adaptbench.adaptive.rows import gathered, hand_over, written
 from adaptbench.adaptive.splits import Split
 from adaptbench.adaptive.topology import check_topology, extreme_costs, simple_paths
 from adaptbench.adaptive.writes import apart
@@ -120,87 +121,103 @@ class DecisionGraph(AdaptiveModel):
     def _run(self, x: Tensor, *, seeds: Tensor | None, labels: Tensor | None, force: Tensor | None) -> Inference:
         n, device = len(x), x.device
         costs = self._cost_table(x)
-        policy = self.policy
-        if policy.draws and seeds is None:
+        if self.policy.draws and seeds is None:
             seeds = seeds_from_content(x)
-        force = self._forced(x, labels, force)
+        out, decided = self._hard_pass(x, costs, seeds, self._forced(x, labels, force), no_lap)
         path = torch.zeros(n, len(self.node_names), dtype=torch.bool, device=device)
         leaves = torch.zeros(n, dtype=torch.int64, device=device)
         tie = torch.zeros(n, dtype=torch.bool, device=device)
-        history = x.new_zeros(n, len(self.node_names), self.n_classes) if policy.uses_history else None
-        everyone = torch.arange(n, device=device)
-        waiting: dict[int, list[Tensor]] = {0: [everyone]}
+        for v, rows in decided.ran:
+            path[rows, v] = True
+        for v, rows in decided.left:
+            leaves[rows] = v
+        for rows, best in decided.best:
+            tie[rows] |= best.abs() <= TIE_MARGIN
+        per_node = torch.tensor([a + b for a, b in zip(costs.node, costs.policy, strict=True)], device=device)
+        macs = (path * per_node).sum(1) + torch.tensor(costs.predict, device=device)[leaves]
+        return Inference(out, macs, leaves, path, tie)
+
+    def serve(self, x: Tensor, *, seeds: Tensor | None = None, lap: Lap = no_lap) -> Tensor:
+        """The hard pass and nothing beside it."""
+        if type(self)._run is not DecisionGraph._run:  # what a subclass does instead is what is deployed
+            return super().serve(x, seeds=seeds, lap=lap)
+        if self.policy.draws and seeds is None:
+            seeds = seeds_from_content(x)
+        return self._hard_pass(x, self._counted(x), seeds, self._forced(x, None, None), lap)[0]
+
+    def _hard_pass(
+        self, x: Tensor, costs: NodeCosts, seeds: Tensor | None, force: Tensor | None, lap: Lap
+    ) -> tuple[Tensor, Decided]:
+        """(n, C) answers, and the way of each row. It waits for the device once a decision."""
+        n, policy = len(x), self.policy
+        decided = Decided([], [], [])
+        history = visited = None
+        if policy.uses_history:
+            history = x.new_zeros(n, len(self.node_names), self.n_classes)
+            visited = torch.zeros(n, len(self.node_names), dtype=torch.bool, device=x.device)
+        waiting: dict[int, list[Tensor]] = {0: [torch.arange(n, device=x.device)]}
         kept: dict[int, tuple[Tensor, Any]] = {}
-        answered: list[Tensor] = []
         answers: list[Tensor] = []
         for v, ways in enumerate(self.structure.successors):
             arrivals = waiting.pop(v, None)
             if arrivals is None:
                 continue
             rows = arrivals[0] if len(arrivals) == 1 else torch.cat(arrivals).sort().values
-            features, logits = self._node(v, self._gather(x, kept, self.reads[v], rows, n), costs)
-            path[rows, v] = True
+            given = gathered(x, kept, self.reads[v], rows)
+            lap(EXECUTOR)
+            features, logits = self._node(v, given, costs)
+            lap(NODES)
+            decided.ran.append((v, rows))
             if self._last_reader[v] >= 0:
                 kept[v] = (rows, features)
             for u in [u for u in kept if self._last_reader[u] == v]:
                 del kept[u]
-            if history is not None:
-                history = history.index_put((rows, torch.tensor(v, device=device)), logits)
-            signals = Signals(
-                logits,
-                history=None if history is None else history[rows],
-                visited=path[rows] if history is not None else None,
-                seeds=None if seeds is None else seeds[rows],
-            )
+            lap(EXECUTOR)
+            if history is not None and visited is not None:
+                history = written(history, rows, v, logits)
+                visited[rows, v] = True
+            shown = [t if t is None or len(rows) == n else t[rows] for t in (history, visited, seeds)]
+            signals = Signals(logits, history=shown[0], visited=shown[1], seeds=shown[2])
             if ways:
-                action, near = self._decide(v, signals, None if force is None else force[rows])
-                tie[rows] |= near
-                stop = _hand_over(waiting, ways, rows, action)
+                action, best = self._decide(v, signals, None if force is None else force[rows])
+                lap(POLICY)
+                if best is not None:
+                    decided.best.append((rows, best))
+                stop = hand_over(waiting, ways, rows, action)
                 if stop is None:
+                    lap(EXECUTOR)
                     continue
-                if not stop.all():  # an aggregating predict() costs: for those who leave only
-                    rows, signals = rows[stop], signals.rows(stop)
+                if len(stop) < len(rows):  # an aggregating predict() costs: for those who leave only
+                    signals, rows = signals.rows(stop), rows[stop]
+                lap(EXECUTOR)
             answers.append(policy.predict(v, signals))
-            answered.append(rows)
-            leaves[rows] = v
-        where = torch.cat(answered)
-        out = torch.cat(answers)
-        if len(answered) > 1:
-            out = out[where.argsort()]
-        per_node = torch.tensor([a + b for a, b in zip(costs.node, costs.policy, strict=True)], device=device)
-        macs = (path * per_node).sum(1) + torch.tensor(costs.predict, device=device)[leaves]
-        return Inference(out, macs, leaves, path, tie)
+            decided.left.append((v, rows))
+            lap(POLICY)
+        out = torch.cat(answers) if len(answers) > 1 else answers[0]
+        if len(answers) > 1:
+            out = torch.empty_like(out).index_copy(0, torch.cat([rows for _, rows in decided.left]), out)
+        lap(EXECUTOR)
+        return out, decided
 
     def _node(self, v: int, given: Any, costs: NodeCosts) -> tuple[Any, Tensor]:
         """Features and logits of a node; parts that work in place are given a copy."""
         features = self.stages[v](apart(given) if costs.stage_writes[v] else given)
         return features, self.heads[v](apart(features) if costs.head_writes[v] else features)
 
-    def _gather(self, x: Tensor, kept: dict[int, tuple[Tensor, Any]], source: int, rows: Tensor, n: int) -> Any:
-        """The rows of what a node reads."""
-        if source < 0:
-            return x if len(rows) == n else x[rows]
-        had, features = kept[source]
-        if len(had) == len(rows):
-            return features
-        position = torch.searchsorted(had, rows)
-        return tree_map(lambda t: t.index_select(0, position), features)
-
-    def _decide(self, v: int, signals: Signals, force: Tensor | None) -> tuple[Tensor, Tensor]:
-        """(n,) action (0 stops), (n,) whether it was nearly a tie."""
+    def _decide(self, v: int, signals: Signals, force: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """(n,) action, 0 or False stops; (n,) how far from a tie it was, None where it was forced."""
         if force is not None:
             if not self.needs_labels:
                 self.policy.scores(v, signals)  # its cost is paid, whatever is forced
             ways = torch.tensor(self.structure.successors[v], device=force.device)
             nearest = torch.where(force[:, ways], ways, len(self.node_names))  # nodes run in order: the next one is it
-            action = torch.where(force[:, ways].any(1), nearest.argmin(1) + 1, 0)
-            return action, torch.zeros_like(action, dtype=torch.bool)
+            return torch.where(force[:, ways].any(1), nearest.argmin(1) + 1, 0), None
         margins = edge_margins(self.policy.scores(v, signals))
         if margins.shape[1] == 1:
             best = margins[:, 0]
-            return (best > 0).to(torch.int64), best.abs() <= TIE_MARGIN
+            return best > 0, best
         best, edge = margins.max(1)
-        return torch.where(best > 0, edge + 1, 0), best.abs() <= TIE_MARGIN
+        return torch.where(best > 0, edge + 1, 0), best
 
     def _forced(self, x: Tensor, labels: Tensor | None, force: Tensor | None) -> Tensor | None:
         """The caller's paths, or an oracle's; None where the policy decides on the way."""
@@ -358,12 +375,21 @@ class DecisionGraph(AdaptiveModel):
 
     def run_reference(self, x: Tensor) -> Tensor:
         """(N, C) of the static reference: its stages one after another and the last head."""
+        with frozen(self), torch.no_grad():
+            return self._reference(x)
+
+    def serve_reference(self, x: Tensor) -> Tensor:
+        """The reference and nothing beside it."""
+        if type(self).run_reference is not DecisionGraph.run_reference:
+            return super().serve_reference(x)
+        return self._reference(x)
+
+    def _reference(self, x: Tensor) -> Tensor:
         features: Any = x
         writes = self._counted(x).stage_writes
-        with frozen(self), torch.no_grad():
-            for v in self.reference:
-                features = self.stages[v](apart(features) if writes[v] else features)
-            return self.heads[self.reference[-1]](features)  # type: ignore[no-any-return]
+        for v in self.reference:
+            features = self.stages[v](apart(features) if writes[v] else features)
+        return self.heads[self.reference[-1]](features)  # type: ignore[no-any-return]
 
     def paths(self) -> list[Tensor]:
         """Every way from the entry to an exit (at most 64, the cheapest and dearest always among them)."""
@@ -401,16 +427,3 @@ class DecisionGraph(AdaptiveModel):
             split.sha256,
             top=top,
         )
-
-
-def _hand_over(waiting: dict[int, list[Tensor]], ways: Sequence[int], rows: Tensor, action: Tensor) -> Tensor | None:
-    """Queue each row at its next node; (n,) bool of those that stop, None where nobody does."""
-    for a, w in enumerate(ways, start=1):
-        going = action == a
-        if going.all():
-            waiting.setdefault(w, []).append(rows)
-            return None
-        if going.any():
-            waiting.setdefault(w, []).append(rows[going])
-    stop = action == 0
-    return stop if stop.any() else None

@@ -14,6 +14,7 @@ from adaptbench.adaptive.cost_tables import CostTables
 from adaptbench.adaptive.domain import ImageDomain
 from adaptbench.adaptive.log import CalibrationLog
 from adaptbench.adaptive.outcome import Inference, Relaxation
+from adaptbench.adaptive.parts import Lap, no_lap
 from adaptbench.adaptive.splits import Split
 from adaptbench.errors import AdaptBenchError, CapabilityError, DomainError, GraphError, NonFiniteError
 
@@ -58,6 +59,25 @@ class AdaptiveModel(nn.Module):
     @abstractmethod
     def run_reference(self, x: Tensor) -> Tensor:
         """(N, C) logits of the static reference: the backbone without exits, gates or policy; a ladder's best."""
+
+    def serve(self, x: Tensor, *, seeds: Tensor | None = None, lap: Lap = no_lap) -> Tensor:
+        """(N, C) logits of the hard pass as a service runs it: no checks, no records; for timing, inside `serving`.
+
+        Args:
+            x: inside the domain. seeds: as for `infer`.
+            lap: told which part of the work each stretch was; a kind of model that does not tell never calls it.
+        """
+        return self._run(x, seeds=seeds, labels=None, force=None).logits
+
+    def serve_reference(self, x: Tensor) -> Tensor:
+        """`run_reference` as a service runs it, inside `serving`."""
+        return self.run_reference(x)
+
+    @contextmanager
+    def serving(self) -> Iterator[None]:
+        """Ready to serve: eval mode and no gradients, once for any number of calls."""
+        with frozen(self), torch.no_grad():
+            yield
 
     @abstractmethod
     def paths(self) -> list[Tensor]:

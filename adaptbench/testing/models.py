@@ -25,6 +25,7 @@ from adaptbench.adaptive.splits import Split
 from adaptbench.errors import CapabilityError, DomainError, LeakageError
 from adaptbench.testing import views
 from adaptbench.testing.compare import agree, close, refuses, rows_of, rows_seen, same, state_of
+from adaptbench.testing.serving import served_as_inferred
 
 
 class ModelConformance:
@@ -224,6 +225,12 @@ class ModelConformance:
             )
             hidden = set(counter.uncounted) - set(model.uncounted)
             assert not hidden, f"uncounted operators ran that model.uncounted does not name: {sorted(hidden)}"
+
+    def test_serving_is_the_same_pass(self) -> None:
+        """Law 3: what is timed answers as `infer` does and runs what `infer` runs, and its stretches have names."""
+        model, x, _ = self._given()
+        if not model.needs_labels:  # a bound is not served
+            served_as_inferred(model, x)
 
     def test_margins_have_the_sign_of_the_decisions(self) -> None:
         """Law 4: along the path taken, a margin is > 0 exactly where the sample went on spending."""

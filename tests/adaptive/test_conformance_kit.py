@@ -156,6 +156,22 @@ class ReferenceRunsHeads(Fine):
         return self.dense_logits(x)[:, -1].detach()
 
 
+class IsTimedOnAnotherPass(Fine):
+    def serve(self, x, **how):
+        return self.infer(x, force=self.paths()[0]).logits
+
+
+class IsTimedOnMore(Fine):
+    def serve(self, x, **how):
+        self.dense_logits(x)
+        return super().serve(x, **how)
+
+
+class IsTimedAgainstMore(Fine):
+    def serve_reference(self, x):
+        return self.dense_logits(x)[:, 0]
+
+
 class HidesCompute(Fine):
     def _run(self, x, **how):
         torch.linalg.inv(torch.eye(2))
@@ -286,6 +302,9 @@ FAULTS = {
     "test split logged": (LogsTheTestSplit, "test_split"),
     "reference cost wrong": (FlattersTheReference, "static_reference"),
     "reference runs every head": (ReferenceRunsHeads, "static_reference"),
+    "another pass is timed": (IsTimedOnAnotherPass, "serving_is"),
+    "more is timed than runs": (IsTimedOnMore, "serving_is"),
+    "another reference is timed": (IsTimedAgainstMore, "serving_is"),
     "uncounted operator not named": (HidesCompute, "dispatcher_saw"),
 }
 
