@@ -1,4 +1,4 @@
-"""What the terminal shows: progress bars, the table after a run, and mistakes without a traceback."""
+"""What the terminal shows: the table after a run, and mistakes without a traceback."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -16,51 +15,10 @@ from adaptbench.report import words
 Record = Mapping[str, Any]
 
 
-class Bars:
-    """Draws what the runner tells; one bar at a time, finished ones are wiped."""
-
-    def __init__(self, console: Console) -> None:
-        self._bars = Progress(
-            TextColumn("[bold]{task.description}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.percentage:>3.0f} %"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(compact=True),
-            console=console,
-            transient=True,
-        )
-        self._task: TaskID | None = None
-
-    def __enter__(self) -> Bars:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bars.live.is_started:
-            self._bars.stop()
-
-    def begin(self, stage: str, total: int) -> None:
-        """A new bar."""
-        self.end()
-        self._bars.start()  # only now: a mistake before the first bar leaves no empty line
-        self._task = self._bars.add_task(stage, total=total)
-
-    def advance(self, done: int, words: str = "") -> None:
-        """Move it."""
-        if self._task is not None:
-            self._bars.update(self._task, completed=done)
-
-    def end(self) -> None:
-        """Take it away."""
-        if self._task is not None:
-            self._bars.remove_task(self._task)
-            self._task = None
-
-
-def show_error(console: Console, error: AdaptBenchError) -> None:
+def show_error(console: Console, error: AdaptBenchError, opening: str = "error: ") -> None:
     """One message: what, why, what next; plain text, so that brackets in names survive."""
     lines = [*error.seen.splitlines(), *error.why.splitlines(), *error.todo.splitlines()]
-    text = Text("error: ", style="bold red")
+    text = Text(opening, style="bold red")
     text.append(lines[0] if lines else type(error).__name__, style="default not bold")
     for line in lines[1:]:
         text.append(f"\n       {line}", style="default not bold")

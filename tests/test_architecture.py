@@ -16,6 +16,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 ROOM = {
     "errors": 0,
     "registry": 1,
+    "located_yaml": 1,
     "adaptive": 2,
     "policies": 3,
     "models": 3,
@@ -30,8 +31,11 @@ ROOM = {
     "console": 6,
     "study": 6,
     "diagnosis": 6,
-    "cli": 7,
-    "__main__": 8,
+    "terminal": 7,
+    "watching": 7,
+    "commands": 8,
+    "cli": 9,
+    "__main__": 10,
 }
 # within a floor: who may look at whom
 NEIGHBOURS = {("models", "policies"), ("bench", "report")}

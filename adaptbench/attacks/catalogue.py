@@ -8,7 +8,7 @@ from pathlib import Path
 
 from adaptbench.attacks.recipe import Recipe, read_recipe
 from adaptbench.attacks.registry import ATTACKS
-from adaptbench.errors import UnknownNameError
+from adaptbench.errors import RecipeError, UnknownNameError
 from adaptbench.registry import did_you_mean
 
 TORCHATTACKS = "torchattacks/"
@@ -73,14 +73,19 @@ def find_recipe(ref: str) -> tuple[str, Path]:
     )
 
 
-def list_attacks() -> Iterator[Listed]:
-    """Every recipe found and every plug-in's attack.
+def list_attacks(broken: list[str] | None = None) -> Iterator[Listed]:
+    """Every recipe that can be read, and every plug-in's attack.
 
-    Raises:
-        RecipeError: a recipe that cannot be read.
+    Args:
+        broken: is given a line for each recipe that cannot be read.
     """
     for name, place in recipe_files().items():
-        recipe: Recipe = read_recipe(place)
+        try:
+            recipe: Recipe = read_recipe(place)
+        except RecipeError as error:
+            if broken is not None:
+                broken.append(error.seen)
+            continue
         yield Listed(name, recipe.title, recipe.cite, recipe.access.name, recipe.kind, str(place))
     for entry in ATTACKS:
         yield Listed(entry.name, entry.summary, "", "", "attack", entry.origin)

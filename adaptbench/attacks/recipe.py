@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
-from adaptbench.errors import RecipeError
+from adaptbench.errors import RecipeError, SuiteError
+from adaptbench.located_yaml import read
 from adaptbench.registry import did_you_mean
 
 Keep = Literal["first", "nearest", "deepest", "last"]
@@ -80,16 +80,9 @@ def read_recipe(place: Path) -> Recipe:
         RecipeError: not readable, not YAML, or a field that is unknown, missing or wrong; says which.
     """
     try:
-        content = yaml.safe_load(place.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(
-            f"{place} cannot be read: {error}",
-            todo="Give a recipe file, or a name that `adaptbench list attacks` shows.",
-        ) from error
-    except yaml.YAMLError as error:
-        raise RecipeError(
-            f"{place} is not YAML: {' '.join(str(error).split())}", todo="Mend the line it names."
-        ) from error
+        content = read(place).value
+    except SuiteError as error:
+        raise RecipeError(error.seen, why=error.why, todo=error.todo) from None
     if not isinstance(content, dict):
         raise RecipeError(
             f"{place} holds {type(content).__name__}, not fields.", todo="Start from one of the shipped recipes."

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import os
 import platform
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -100,14 +102,61 @@ def versions() -> dict[str, str]:
 
 
 def git_state(folder: Path | None = None) -> dict[str, Any] | None:
-    """Revision of the repository one stands in and whether it has changes; None outside of one."""
+    """Revision of the repository one stands in and whether it has changes; None outside of one.
 
-    def git(*words: str) -> str:
+    A repository's own configuration may name programs for git to run. None of them is started: the folder may have come
+    from anybody.
+    """
+    try:
+        found = _git(folder, *_drivers(folder))
+        return {"revision": found("rev-parse", "HEAD"), "dirty": bool(found(*_STATUS))}
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return None
+
+
+_STATUS = ("status", "--porcelain", "--ignore-submodules=dirty")
+_INERT = (
+    "core.fsmonitor=false",
+    f"core.hooksPath={os.devnull}",
+    "core.pager=cat",
+    "core.alternateRefsCommand=",
+    "diff.external=",
+    "safe.bareRepository=explicit",
+    "submodule.recurse=false",
+)
+
+
+def _git(folder: Path | None, *settings: str) -> Callable[..., str]:
+    options = [word for setting in (*_INERT, *settings) for word in ("-c", setting)]
+    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "GIT_PAGER": "cat"}
+    environment.pop("GIT_EXTERNAL_DIFF", None)
+
+    def run(*words: str) -> str:
         return subprocess.run(
-            ["git", *words], cwd=folder, capture_output=True, text=True, timeout=10, check=True
+            ["git", "--no-pager", *options, *words],
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
         ).stdout.strip()
 
-    try:
-        return {"revision": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
-    except (OSError, subprocess.SubprocessError):
-        return None
+    return run
+
+
+def _drivers(folder: Path | None) -> list[str]:
+    """Settings that silence the filters a repository brings along: `status` runs them where a file's time changed.
+
+    Raises:
+        ValueError: a filter whose name no setting can spell.
+    """
+    listed = _git(folder)("config", "--show-scope", "--list", "--name-only", "-z").split("\0")
+    settings: list[str] = []
+    for scope, name in zip(listed[::2], listed[1::2], strict=False):
+        if scope in ("local", "worktree") and name.startswith("filter."):
+            if "=" in name:
+                raise ValueError(name)
+            settings.append(f"{name}=" if not name.endswith(".required") else f"{name}=false")
+    return settings

@@ -13,9 +13,9 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from adaptbench.bench.conditions import check_condition
-from adaptbench.bench.located_yaml import Located, Place, parse, read, spell
 from adaptbench.bench.meters import SETTINGS, check_meter, check_setting
 from adaptbench.errors import AdaptBenchError, SuiteError, UsageError
+from adaptbench.located_yaml import Located, Place, parse, read, spell
 from adaptbench.registry import DATA, METERS, MODELS, Registry, did_you_mean
 from adaptbench.results.gate_rules import parse_gate
 
@@ -24,6 +24,12 @@ PACKAGE = Path(__file__).parent.parent
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+Count = Annotated[int, Field(ge=1, le=10**9, strict=True)]
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1, strict=True)]
+Seconds = Annotated[float, Field(le=3600, allow_inf_nan=False, strict=True)]
+Knob = Annotated[float, Field(allow_inf_nan=False, strict=True)]
 
 
 class Condition(_Strict):
@@ -37,7 +43,7 @@ class Condition(_Strict):
     id: str
     ref: str
     settings: dict[str, Any] = {}
-    limit: Annotated[int, Field(ge=1)] | None = None
+    limit: Count | None = None
 
 
 def _condition(given: Any) -> Any:
@@ -63,12 +69,12 @@ class Measure(_Strict):
         grid_g_per_kwh: grid intensity, instead of the place's.
     """
 
-    batch_sizes: list[Annotated[int, Field(ge=1)]] = [1, 256]
+    batch_sizes: Annotated[list[Annotated[int, Field(ge=1, le=65_536, strict=True)]], Field(min_length=1)] = [1, 256]
     meters: list[str] = ["clock", "modelled"]
-    blocks: Annotated[int, Field(ge=1, le=1000)] = 8
-    window_s: Annotated[float, Field(gt=0)] = 0.05
-    warmup_s: Annotated[float, Field(ge=0)] = 0.05
-    samples: Annotated[int, Field(ge=1)] = 256
+    blocks: Annotated[int, Field(ge=1, le=1000, strict=True)] = 8
+    window_s: Annotated[Seconds, Field(gt=0)] = 0.05
+    warmup_s: Annotated[Seconds, Field(ge=0)] = 0.05
+    samples: Count = 256
     conditions: list[str] | None = None
     country: Annotated[str, Field(pattern="^[A-Z]{3}$")] | None = None
     region: Annotated[str, Field(min_length=1)] | None = None
@@ -82,12 +88,12 @@ class Suite(_Strict):
     data: str
     models: Annotated[list[str], Field(min_length=1)]
     references: list[str] = []
-    sweeps: dict[str, list[float]] = {}
+    sweeps: dict[str, list[Knob]] = {}
     conditions: list[Annotated[Condition, BeforeValidator(_condition)]] = [Condition(id="clean", ref="clean")]
-    limit: Annotated[int, Field(ge=1)] | None = None
-    chunk: Annotated[int, Field(ge=1)] = 500
-    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [0]
-    strict: bool = True
+    limit: Count | None = None
+    chunk: Annotated[int, Field(ge=1, le=1_000_000, strict=True)] = 500
+    seeds: Annotated[list[Seed], Field(min_length=1)] = [0]
+    strict: Annotated[bool, Field(strict=True)] = True
     measure: Measure | None = None
     gate: dict[str, Any] = {}
 
@@ -154,6 +160,18 @@ def suite_title(name: str) -> str:
     if not isinstance(value, dict):
         raise SuiteError(f"{path}: a suite is a mapping of keys.", todo="See suites/bench.yaml.")
     return str(value.get("title", ""))
+
+
+def list_suites() -> tuple[list[tuple[str, str]], list[str]]:
+    """Names with their titles, and a line for each file that cannot be read."""
+    found: list[tuple[str, str]] = []
+    broken: list[str] = []
+    for name in suite_names():
+        try:
+            found.append((name, suite_title(name)))
+        except SuiteError as error:
+            broken.append(error.seen)
+    return found, broken
 
 
 def load_suite(name: str, overrides: Sequence[str] = ()) -> LoadedSuite:
@@ -260,7 +278,35 @@ def _check_names(suite: Suite, located: Located, sources: dict[str | int, str]) 
                 check_setting(key, suite.measure)
     with _placed(located, sources, ("gate",)):
         parse_gate(suite.gate)
+    _check_each_once(suite, located, sources)
     _check_conditions(suite, located, sources)
+
+
+def _check_each_once(suite: Suite, located: Located, sources: dict[str | int, str]) -> None:
+    """No two cases may be the same one."""
+    lists: list[tuple[Place, list[Any]]] = [
+        (("models",), suite.models),
+        (("references",), suite.references),
+        (("seeds",), suite.seeds),
+        (("measure", "batch_sizes"), suite.measure.batch_sizes if suite.measure else []),
+        (("measure", "meters"), suite.measure.meters if suite.measure else []),
+        *((("sweeps", name), [f"{value:g}" for value in values]) for name, values in suite.sweeps.items()),
+    ]
+    for place, values in lists:
+        for i, value in enumerate(values):
+            if value in values[:i]:
+                raise SuiteError(
+                    f"{_where(located, sources, (*place, i))}: {value} stands twice.",
+                    why="Two cases would have one name; knob values are told apart by six digits.",
+                    todo="Keep one of them.",
+                )
+    for i, name in enumerate(suite.references):
+        if name in suite.models:
+            raise SuiteError(
+                f"{_where(located, sources, ('references', i))}: '{name}' is a model of this suite, too.",
+                why="Its clean case would stand twice.",
+                todo="Keep it in one of the two lists.",
+            )
 
 
 @contextmanager

@@ -133,8 +133,13 @@ class ProcessPoller:
     def start(self, gpu: Gpu, clock: Callable[[], float]) -> None:
         """Start the child and wait for its first sample."""
         self._folder = tempfile.TemporaryDirectory(prefix="adaptbench-power-")
-        command = [sys.executable, "-m", __name__, gpu.uuid, repr(self.period_s), str(self._file())]
-        self._child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        # -P: modules of the working directory are none of ours
+        command = [sys.executable, "-P", "-m", __name__, gpu.uuid, repr(self.period_s), str(self._file())]
+        home = str(Path(__file__).parents[2])
+        paths = os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH")]))
+        self._child = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": paths}
+        )
         self._wait(lambda: bool(self._samples), limit_s=30.0)
 
     def between(self, start_s: float, end_s: float) -> list[Sample]:

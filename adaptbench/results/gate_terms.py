@@ -55,11 +55,12 @@ def _data_obstacle(here: Mapping[str, Any], there: Mapping[str, Any]) -> str | N
 
 def _substance(text: Any) -> Any:
     """A suite without the sections that leave its figures comparable; the raw text where it is not a table."""
-    import yaml
+    from adaptbench.errors import SuiteError
+    from adaptbench.located_yaml import parse
 
     try:
-        parsed = yaml.safe_load(text or "")
-    except (yaml.YAMLError, ValueError, RecursionError):
+        parsed = parse(str(text or ""), "suite").value
+    except SuiteError:
         return text
     if not isinstance(parsed, dict):
         return text

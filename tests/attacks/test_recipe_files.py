@@ -117,7 +117,7 @@ def test_wrong_settings_name_the_field(settings, words):
         (GOOD.replace("kappa", "kapa"), ["mine.yaml, objective.hinge-margins", "'kapa'", "Did you mean 'kappa'"]),
         (GOOD.replace("objective: {hinge-margins: {kappa: 0.1}}", ""), ["needs an objective"]),
         ("- just\n- a list\n", ["mine.yaml", "list"]),
-        ("title: [unclosed\n", ["mine.yaml", "not YAML"]),
+        ("title: [unclosed\n", ["mine.yaml", "line 2"]),
     ],
 )
 def test_a_bad_file_names_file_and_field(write, text, words):

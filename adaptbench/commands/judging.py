@@ -1,0 +1,95 @@
+"""``adaptbench check``: the gate's verdict, and the proof that it can fire."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from adaptbench.errors import BaselineError, UsageError
+from adaptbench.terminal import console
+
+if TYPE_CHECKING:
+    from adaptbench.results.baseline import Baseline
+
+
+class Format(StrEnum):
+    """How the gate speaks."""
+
+    text = "text"
+    json = "json"
+    junit = "junit"
+    github = "github"
+
+
+def check(run: Path, baseline: Path | None, form: Format | None, out: Path | None, selftest: bool) -> int:
+    """Compare with a baseline, or show that the gate goes red.
+
+    Returns:
+        The gate's exit code.
+    """
+    if selftest:
+        given = {"--baseline": baseline, "--format": form, "--out": out}
+        if extra := [name for name, value in given.items() if value is not None]:
+            raise UsageError(
+                f"{' and '.join(extra)} {'was' if len(extra) == 1 else 'were'} given beside --selftest.",
+                why="The self-test plants its own faults and compares the run with itself.",
+                todo="Leave one of them out.",
+            )
+        return _selftest(run)
+    if baseline is None:
+        raise UsageError("no baseline was named.", todo="Add --baseline RUN or --baseline reports/baselines/NAME.json.")
+    return judge(run, baseline, form or Format.text, out)
+
+
+def judge(run: Path, baseline: Path | Baseline, form: Format = Format.text, out: Path | None = None) -> int:
+    """Print the verdict, and write it to a file, too.
+
+    Returns:
+        0 pass, 1 regression or missing case, 3 no verdict.
+    """
+    from adaptbench.results.files import write_text
+    from adaptbench.results.gate import compare
+    from adaptbench.results.gate_format import render
+
+    verdict = compare(run, baseline)
+    text = render(verdict, form.value)
+    if out is not None:
+        write_text(out, f"{text}\n")
+    typer.echo(text)
+    return verdict.exit_code
+
+
+def _selftest(run: Path) -> int:
+    from adaptbench.results.gate_selftest import selftest as plant
+
+    planted = plant(run)
+    said = {True: "held  ", False: "FAILED", None: "none  "}
+    for fault in planted:
+        typer.echo(f"{said[fault.caught]}  {fault.fault}: {fault.reason}")
+    failed = any(fault.caught is False for fault in planted)
+    proven = any(fault.caught for fault in planted[1:] if not fault.bent)
+    return 1 if failed else 0 if proven else 3
+
+
+def keep(run: Path, out: Path | None) -> None:
+    """Write a run's figures as a baseline."""
+    from adaptbench.results.baseline import write_baseline
+    from adaptbench.results.store import Run
+    from adaptbench.results.studies import has_study, keep_study
+
+    if has_study(run):
+        console().print(f"study    {keep_study(run, out)}", soft_wrap=True)
+        return
+    found = Run.open(run)
+    found.verify()
+    if failed := [case["case"] for case in found.cases if case.get("failed")]:
+        raise BaselineError(
+            f"{run}: {len(failed)} of its cases failed, {failed[0]} among them.",
+            why="A baseline without their figures lets everything pass there.",
+            todo="Run the same command again, or leave them out of the suite.",
+        )
+    place = out or Path("reports") / "baselines" / f"{Path(found.manifest['suite']['name']).name}.json"
+    console().print(f"baseline {write_baseline(found, place)}", soft_wrap=True)

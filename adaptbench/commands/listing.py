@@ -1,0 +1,94 @@
+"""``adaptbench list``: names that suites and commands take."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from adaptbench.errors import UsageError
+from adaptbench.terminal import console
+
+
+class Kind(StrEnum):
+    """What can be listed."""
+
+    models = "models"
+    policies = "policies"
+    online = "online"
+    attacks = "attacks"
+    data = "data"
+    meters = "meters"
+    suites = "suites"
+
+
+_SAID_OTHERWISE = {"policy": Kind.policies, "dataset": Kind.data, "datasets": Kind.data, "study": Kind.suites}
+
+
+def kind_of(word: str) -> Kind:
+    """The kind that a word means: its plural, or its singular.
+
+    Raises:
+        UsageError: none; the message offers the nearest.
+    """
+    from adaptbench.registry import did_you_mean
+
+    known = {**{kind.value: kind for kind in Kind}, **{kind.value.removesuffix("s"): kind for kind in Kind}}
+    found = (known | _SAID_OTHERWISE).get(word.lower())
+    if found is None:
+        names = [kind.value for kind in Kind]
+        raise UsageError(
+            f"there is no list of '{word}'.", todo=f"{did_you_mean(word, names)}Lists: {', '.join(names)}."
+        )
+    return found
+
+
+def show(kind: Kind, data: str | None) -> None:
+    """Print the names of a kind; of models, only those with checkpoints for a data set."""
+    from rich.table import Table
+    from rich.text import Text
+
+    names, broken = _names(kind)
+    if data is not None:
+        names = _with_checkpoints(kind, data, names)
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column()
+    for name, summary in names:
+        table.add_row(Text(name, style="bold"), summary)
+    console().print(table)
+    for line in broken:
+        console(stderr=True).print(f"left out: {line}", soft_wrap=True)
+
+
+def _with_checkpoints(kind: Kind, data: str, names: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The models among names that can be loaded for a data set as they are."""
+    from adaptbench import registry
+    from adaptbench.zoo.loading import available
+
+    if kind is not Kind.models:
+        raise UsageError(f"--data was given to `list {kind.value}`.", todo="It belongs to `adaptbench list models`.")
+    registry.DATA.entry(data)
+    ready = available(data)
+    return [(name, summary) for name, summary in names if name in ready]
+
+
+def _names(kind: Kind) -> tuple[list[tuple[str, str]], list[str]]:
+    """Names with a line each, and what could not be read."""
+    from adaptbench import registry
+
+    if kind is Kind.suites:
+        from adaptbench.bench.suite import list_suites
+
+        return list_suites()
+    if kind is Kind.attacks:
+        from adaptbench.attacks.catalogue import list_attacks
+
+        broken: list[str] = []
+        return [(listed.name, listed.title) for listed in list_attacks(broken)], broken
+    tables = {
+        Kind.models: registry.MODELS,
+        Kind.policies: registry.POLICIES,
+        Kind.online: registry.ONLINE,
+        Kind.data: registry.DATA,
+        Kind.meters: registry.METERS,
+    }
+    return [(entry.name, entry.summary) for entry in tables[kind]], []

@@ -1,0 +1,246 @@
+"""``adaptbench run``: a suite or a study, from the words on the command line to tables, pages and an exit code."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from adaptbench.errors import UsageError
+from adaptbench.terminal import console
+
+if TYPE_CHECKING:
+    from adaptbench.bench.suite import LoadedSuite
+    from adaptbench.results.baseline import Baseline
+    from adaptbench.results.store import Run
+
+FAILED, NOTHING_RAN = 3, 2
+ALREADY = "already complete: nothing was changed; --fresh computes it anew"
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What was asked for, as `adaptbench run --help` names it."""
+
+    suite: str
+    override: tuple[str, ...]
+    out: Path | None
+    device: str
+    limit: int | None
+    fresh: bool
+    dry_run: bool
+    report: Path | None
+    no_report: bool
+    baseline: Path | None
+    data_root: Path | None
+    download: bool
+    zoo: Path | None
+
+    def place(self, name: str) -> Path:
+        """The run directory."""
+        return self.out or Path("runs") / name
+
+    def page(self, name: str) -> Path | None:
+        """The HTML file: beside the others where the directory is the usual one, else with its run; None for none."""
+        if self.no_report:
+            return None
+        usual = self.place(name).resolve() == (Path("runs") / name).resolve()
+        return self.report or (Path("reports") / f"{name}.html" if usual else self.place(name) / "report.html")
+
+
+def run(wishes: Wishes) -> int:
+    """Do it.
+
+    Returns:
+        The exit code; the gate's, where there is a baseline.
+    """
+    from adaptbench.bench.environment import check_device
+    from adaptbench.study.spec import is_study
+
+    if wishes.no_report and wishes.report is not None:
+        raise UsageError("--report and --no-report were both given.", todo="Keep one of them.")
+    if wishes.baseline is not None and not wishes.baseline.exists():
+        raise UsageError(
+            f"there is no baseline {wishes.baseline}.",
+            todo="Name a run directory or a baseline file; nothing was run yet.",
+        )
+    study = is_study(wishes.suite)
+    check_device(wishes.device)
+    return _study(wishes) if study else _suite(wishes)
+
+
+def _suite(wishes: Wishes) -> int:
+    from adaptbench.bench.runner import run_suite
+    from adaptbench.bench.suite import load_suite
+    from adaptbench.console import headline, result_table, show_notes
+    from adaptbench.watching import watcher
+
+    loaded = load_suite(wishes.suite, wishes.override)
+    kept = _baseline(wishes, wishes.place(loaded.name))
+    if wishes.dry_run:
+        _show_plan(wishes, loaded)
+        return 0
+    with watcher(console(stderr=True)) as progress:
+        done = run_suite(
+            loaded,
+            out=wishes.out,
+            device=wishes.device,
+            limit=wishes.limit,
+            fresh=wishes.fresh,
+            data_root=wishes.data_root,
+            download=wishes.download,
+            zoo=wishes.zoo,
+            command=_command(),
+            progress=progress,
+        )
+    shown = console()
+    shown.print(headline(done.manifest))
+    shown.print()
+    shown.print(result_table(done.cases, done.manifest, width=shown.width))
+    show_notes(shown, done.manifest["notes"])
+    shown.print()
+    _after(done, loaded.name, wishes.page(loaded.name))
+    return _exit_code(done, kept)
+
+
+def _command() -> str:
+    return shlex.join(["adaptbench", *sys.argv[1:]])
+
+
+def _baseline(wishes: Wishes, place: Path) -> Baseline | None:
+    """What to compare with, read before the run can overwrite it."""
+    from adaptbench.results.baseline import Baseline
+
+    if wishes.baseline is None:
+        return None
+    if place.exists() and place.samefile(wishes.baseline):
+        raise UsageError(
+            f"--baseline {wishes.baseline} is the directory that this run writes to.",
+            why="The run would be compared with itself.",
+            todo=f"Keep its figures first: `adaptbench baseline {shlex.quote(str(place))}`; or name another --out.",
+        )
+    return Baseline.load(wishes.baseline)
+
+
+def _exit_code(done: Run, kept: Baseline | None) -> int:
+    failed = any(case.get("failed") for case in done.cases)
+    if all(not case["n"] for case in done.cases):
+        return NOTHING_RAN
+    if kept is None:
+        return FAILED if failed else 0
+    from adaptbench.commands.judging import judge
+
+    return judge(done.path, kept) or (FAILED if failed else 0)
+
+
+def _after(done: Run, name: str, page: Path | None) -> None:
+    shown = console()
+    if page is not None:
+        from adaptbench.report.page import write_report
+
+        write_report([done.path], page)
+        shown.print(f"report   {page}", soft_wrap=True)
+    shown.print(f"run      {done.path}", soft_wrap=True)
+    kept = Path("reports") / "baselines" / f"{name}.json"
+    to = shlex.join(["adaptbench", "check", str(done.path), "--baseline", str(kept) if kept.exists() else "BASELINE"])
+    shown.print(f"compare  {to}", soft_wrap=True)
+
+
+def _show_plan(wishes: Wishes, loaded: LoadedSuite) -> None:
+    from rich.table import Table
+
+    from adaptbench.bench.estimate import estimate
+    from adaptbench.bench.plan import make_plan
+    from adaptbench.report import words
+
+    plan = make_plan(
+        loaded,
+        data_root=wishes.data_root,
+        download=wishes.download,
+        zoo=wishes.zoo,
+        limit=wishes.limit,
+        device=wishes.device,
+    )
+    guess = estimate(plan, wishes.device)
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("evaluation", no_wrap=True)
+    for title in ("kind", "inputs", "about"):
+        table.add_column(title, justify="right")
+    for evaluation in plan.evaluations:
+        seconds = guess.evaluations[evaluation.id]
+        table.add_row(evaluation.id, evaluation.kind, words.count(len(evaluation.split)), words.seconds(seconds))
+    shown = console()
+    shown.print(table)
+    for model, condition, reason in plan.skipped:
+        shown.print(f"not run: {condition} on {model}: {reason}", soft_wrap=True)
+    total = f"{words.plural(len(plan.evaluations), 'evaluation')}, {len(plan.timed)} of them timed"
+    time = f"at most about {words.seconds(guess.total_s)} here, measuring {words.seconds(guess.measuring_s)} of it"
+    shown.print(f"\n{total}; {time}. Nothing was run.", soft_wrap=True)
+    _show_places(wishes, loaded.name)
+
+
+def _show_places(wishes: Wishes, name: str) -> None:
+    """What the same words without --dry-run would write and read."""
+    shown = console()
+    shown.print(f"into     {wishes.place(name)}{', everything anew' if wishes.fresh else ''}", soft_wrap=True)
+    for word, place in (("report", wishes.page(name)), ("compare", wishes.baseline)):
+        if place is not None:
+            shown.print(f"{word:<8} {place}", soft_wrap=True)
+
+
+def _study(wishes: Wishes) -> int:
+    from adaptbench.console import show_notes, study_table
+    from adaptbench.results.studies import incomplete, read_study
+    from adaptbench.study import load_study, run_study
+    from adaptbench.watching import watcher
+
+    if wishes.override:
+        raise UsageError(
+            f"'{wishes.suite}' is a study, which takes no -o.",
+            todo="Copy its file, change it, and run the copy by its path.",
+        )
+    if wishes.baseline is not None:
+        raise UsageError(
+            f"'{wishes.suite}' is a study, which takes no --baseline.",
+            why="The gate compares cases of suites; a study holds its policies against published figures.",
+            todo="Leave it out; `adaptbench report` shows a study's verdicts.",
+        )
+    loaded = load_study(wishes.suite)
+    shown = console()
+    if wishes.dry_run:
+        for key, graph in loaded.study.graphs.items():
+            shown.print(f"{key}: {graph.model} on {graph.data}, {len(loaded.study.policies)} policies", soft_wrap=True)
+        shown.print("Nothing was run.")
+        _show_places(wishes, loaded.name)
+        return 0
+    with watcher(console(stderr=True)) as progress:
+        done = run_study(
+            loaded,
+            out=wishes.out,
+            device=wishes.device,
+            limit=wishes.limit,
+            fresh=wishes.fresh,
+            data_root=wishes.data_root,
+            download=wishes.download,
+            zoo=wishes.zoo,
+            command=_command(),
+            progress=progress,
+        )
+    record = read_study(done.place)
+    if done.already:
+        shown.print(ALREADY)
+        shown.print()
+    for table in study_table(record):
+        shown.print(table)
+        shown.print()
+    missing = incomplete(record)
+    show_notes(shown, missing)
+    page = wishes.page(loaded.name)
+    if page is not None:
+        from adaptbench.report.study_page import write_study_report
+
+        shown.print(f"report   {write_study_report(done.place, page)}", soft_wrap=True)
+    shown.print(f"study    {done.place}", soft_wrap=True)
+    return FAILED if missing else 0
