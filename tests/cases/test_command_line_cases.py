@@ -32,6 +32,7 @@ def plant(monkeypatch, error, *, at=()):
 @pytest.mark.case("own")
 def test_one_condition_that_cannot_run_leaves_the_others(adaptbench, monkeypatch):
     """One failing condition lost the whole run with exit code 1, a regression's; it is null and the code is 3."""
+    assert adaptbench("run", "SMALL", *QUICK, "--out", "whole").code == 0
     plant(monkeypatch, TypeError("three channels [/x] only"), at=("ilfo",))
     done = adaptbench("run", "SMALL", *QUICK)
     assert done.code == 3
@@ -39,7 +40,7 @@ def test_one_condition_that_cannot_run_leaves_the_others(adaptbench, monkeypatch
     assert "failed" in done.out
     assert "three channels [/x] only" in Path("reports/small.html").read_text(encoding="utf-8")
     assert adaptbench("baseline", "runs/small").code == 2, "a baseline with holes lets everything pass there"
-    assert adaptbench("check", "runs/small", "--baseline", "runs/small").code == 3
+    assert adaptbench("check", "runs/small", "--baseline", "whole").code == 3
 
 
 @pytest.mark.case("own")
