@@ -6,6 +6,7 @@ import logging
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import ClassVar, NamedTuple, Protocol, get_args, runtime_checkable
+from unicodedata import category
 
 import numpy as np
 import torch
@@ -45,6 +46,11 @@ class DataSet(Protocol):
 
     def split(self, role: Role) -> Split:
         """The samples of one role: the same ones in the same order at every call."""
+
+
+def is_plain(name: object) -> bool:
+    """Whether a name can stand in records, on pages and in a terminal: text, not blank, no control characters."""
+    return isinstance(name, str) and bool(name.strip()) and not any(category(c) in ("Cc", "Cs") for c in name)
 
 
 class Labelled(NamedTuple):

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import torch
 
 from adaptbench.adaptive.splits import Role, Split, hash_samples
-from adaptbench.data.base import ROLES, DataSet
+from adaptbench.data.base import ROLES, DataSet, is_plain
 from adaptbench.errors import AdaptBenchError, DataFormatError, UsageError
 
 _T = TypeVar("_T")
@@ -32,10 +32,10 @@ class CheckedData:
             raise self._bad(f"is a {type(data).__name__} without name, class_names, n_classes, shape and split(role)")
         self.name, self.class_names, self.shape = data.name, tuple(data.class_names), data.shape
         self.n_classes = data.n_classes
-        if not (isinstance(self.name, str) and self.name.strip()):
+        if not is_plain(self.name):
             raise self._bad(f"has the name {self.name!r}")
-        if not self.class_names or not all(isinstance(name, str) and name.strip() for name in self.class_names):
-            raise self._bad("has no names for its classes")
+        if not self.class_names or not all(map(is_plain, self.class_names)):
+            raise self._bad("has no plain names for its classes")
         if not self.n_classes == len(self.class_names) == len(set(self.class_names)):
             raise self._bad(f"has {self.n_classes} classes and {len(set(self.class_names))} different names for them")
         if (

@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl
 import numpy as np
 
 from adaptbench.adaptive.splits import Role
-from adaptbench.data.base import ROLES, Labelled, StoredData
+from adaptbench.data.base import ROLES, Labelled, StoredData, is_plain
 from adaptbench.data.folder_scan import LeftOut, entries, once, pictures_below
 from adaptbench.data.partition import Indices
 from adaptbench.data.pictures import SUFFIXES, read_picture, shown
@@ -186,6 +186,13 @@ def _classes(
         for file in loose if folder != path else ():
             left_out.add("pictures outside the class folders", file)
         found |= {(part, inner.name): pictures_below(inner, left_out) for inner in folders[part]}
+    only = [inner for inside in folders.values() for inner in inside]
+    if len(only) == 1 and not entries(only[0], LeftOut(path))[1] and any(found.values()):
+        raise DataFormatError(
+            f"{shown(path)} holds one class, {shown(only[0].name)}/, and that only folders.",
+            why="With one class every answer is right.",
+            todo=f"Name the folder with the classes in it: imagefolder:{shown(only[0])}.",
+        )
     found = once(found, left_out)
     classes = tuple(sorted({name for (_, name), files in found.items() if files}))
     _check_classes(path, parts, folders, classes)
@@ -221,7 +228,7 @@ def _check_classes(
             todo="Add pictures, or name another folder.",
         )
     for name in classes:
-        if shown(name) != name or not name.isprintable():
+        if not is_plain(name):
             raise DataFormatError(
                 f"the class folder {shown(name)!r} has a name that cannot be printed.",
                 why="Class names stand in records and pages, which are UTF-8.",

@@ -141,7 +141,7 @@ def attack_audit(view: View) -> Table | None:
         Column("largest L∞", unit="pixel range"),
         Column("mean L2", unit="pixel range"),
         Column("queries/input"),
-        Column("crafting, all inputs", unit="s"),
+        Column("crafting, in all", unit="s"),
         Column("inputs"),
     ]
     table = Builder("table-attacks", "Attacks as they were carried out", columns)

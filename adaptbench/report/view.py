@@ -129,7 +129,7 @@ class View:
         return [record for record in self.rows(subject) if record["kind"] == "control"]
 
     def control_of(self, subject: Subject, attack: Record) -> Record | None:
-        """The control that changes as much as an attack, to half a grey level; None if the run has none.
+        """The control that changes as much as an attack, to a grey level (rounding takes one), or None.
 
         An attack that asks for costs has the control that asks as often.
         """
@@ -140,7 +140,7 @@ class View:
         size = attack.get("linf_max")
         drawn = [c for c in controls if queries_of(conditions.get(c["condition"]) or {}) is None]
         sized = [c for c in drawn if words.exists(c.get("linf_max")) and words.exists(size)]
-        same = [c for c in sized if abs(c["linf_max"] - size) < 0.75 / 255]
+        same = [c for c in sized if abs(c["linf_max"] - size) < 1.25 / 255]
         return min(same, key=lambda control: abs(control["linf_max"] - size), default=None)
 
     def attacks(self, subject: Subject) -> list[Record]:

@@ -100,8 +100,10 @@ def test_ids_that_two_splits_share_are_refused(foreign):
         ({"n_classes": 9}, "9 classes and 10 different names"),
         ({"name": " "}, "has the name"),
         ({"shape": (4, 4)}, r"shape \(4, 4\)"),
-        ({"class_names": ()}, "no names for its classes"),
-        ({"class_names": (1, 2)}, "no names for its classes"),
+        ({"class_names": ()}, "no plain names for its classes"),
+        ({"class_names": (1, 2), "n_classes": 2}, "no plain names for its classes"),
+        ({"class_names": ("a", "\ud800"), "n_classes": 2}, "no plain names for its classes"),
+        ({"class_names": ("a", "\x1b[2J"), "n_classes": 2}, "no plain names for its classes"),
     ],
 )
 def test_a_plug_in_that_does_not_describe_itself_is_refused(foreign, attributes, told):

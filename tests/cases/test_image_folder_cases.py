@@ -127,6 +127,16 @@ def test_a_class_may_be_called_train(tmp_path):
 
 
 @pytest.mark.case("own")
+def test_a_path_one_level_too_high_is_refused(tmp_path):
+    """The folder above the data set was a data set of one class, always right."""
+    for part in ("train", "test"):
+        two_classes(tmp_path / "photos" / part, 3)
+    with pytest.raises(DataFormatError, match="holds one class, photos/, and that only folders"):
+        sizes(tmp_path)
+    assert sizes(tmp_path / "photos")[1] == ("a", "b")
+
+
+@pytest.mark.case("own")
 def test_folders_beside_the_parts_are_named(tmp_path):
     """``eval`` beside train and test was ignored unsaid."""
     for part in ("train", "test", "eval"):
