@@ -146,6 +146,7 @@ _OURS: dict[str, Formula] = {
     "aten::cudnn_affine_grid_generator": lambda a, k, out: out.numel() * a[0].shape[-1],
     "aten::_foreach_mm": lambda a, k, out: sum(x.numel() * y.shape[-1] for x, y in zip(*a[:2], strict=True)),
     "aten::_addmm_activation": lambda a, k, out: a[1].numel() * a[2].shape[-1],
+    "aten::_scaled_addmm": lambda a, k, out: a[1].numel() * a[2].shape[-1],
     "aten::_scaled_dot_product_attention_math_for_mps": _sdpa,
     "aten::_grouped_mm": _grouped,
     "aten::_scaled_grouped_mm": _grouped,

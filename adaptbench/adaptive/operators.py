@@ -15,23 +15,24 @@ from torch._ops import OpOverload
 _FREE_NAMES = """
     __irshift__ _adaptive_avg_pool2d _adaptive_avg_pool2d_backward _adaptive_avg_pool3d _add_relu _aminmax
     _amp_foreach_non_finite_check_and_unscale _amp_update_scale _assert_async _assert_scalar _assert_tensor_metadata
-    _batch_norm_no_update _batch_norm_with_update _chunk_cat _coalesce _coalesced _convert_indices_from_coo_to_csr
-    _convert_indices_from_csr_to_coo _convert_weight_to_int4pack _convert_weight_to_int4pack_for_cpu _copy_from
-    _copy_from_and_resize _ctc_loss _cudnn_ctc_loss _cudnn_init_dropout_state _cudnn_rnn_flatten_weight
-    _cummax_helper _cummin_helper _dimI _dimV _dirichlet_grad _dyn_quant_pack_4bit_weight _efficientzerotensor
-    _empty_affine_quantized _empty_per_channel_affine_quantized _fake_quantize_learnable_per_channel_affine
-    _fake_quantize_learnable_per_tensor_affine _fake_quantize_per_tensor_affine_cachemask_tensor_qparams
-    _fill_mem_eff_dropout_mask_ _foreach_powsum _functional_assert_async _functional_assert_scalar
-    _functional_sym_constrain_range _functional_sym_constrain_range_for_size _fused_adagrad _fused_adam _fused_adamw
-    _fused_dropout _fused_moving_avg_obs_fq_helper _fused_rms_norm_backward _fused_sdp_choice _fused_sgd
+    _batch_norm_no_update _batch_norm_with_update _chunk_cat _coalesce _coalesced _conj_physical
+    _convert_indices_from_coo_to_csr _convert_indices_from_csr_to_coo _convert_weight_to_int4pack
+    _convert_weight_to_int4pack_for_cpu _copy_from _copy_from_and_resize _ctc_loss _cudnn_ctc_loss
+    _cudnn_init_dropout_state _cudnn_rnn_flatten_weight _cummax_helper _cummin_helper _dimI _dimV _dirichlet_grad
+    _dyn_quant_pack_4bit_weight _efficientzerotensor _empty_affine_quantized _empty_per_channel_affine_quantized
+    _fake_quantize_learnable_per_channel_affine _fake_quantize_learnable_per_tensor_affine
+    _fake_quantize_per_tensor_affine_cachemask_tensor_qparams _fill_mem_eff_dropout_mask_ _foreach_powsum
+    _functional_assert_async _functional_assert_scalar _functional_sym_constrain_range
+    _functional_sym_constrain_range_for_size _fused_adagrad _fused_adam _fused_adamw _fused_dropout
+    _fused_moving_avg_obs_fq_helper _fused_rms_norm_backward _fused_sdp_choice _fused_sgd
     _grid_sampler_2d_cpu_fallback _has_same_storage_numel _histogramdd_bin_edges _histogramdd_from_bin_cts
     _histogramdd_from_bin_tensors _index_put_impl _is_all_true _is_any_true _lazy_clone _linalg_check_errors
     _local_scalar_dense _log_softmax _log_softmax_backward_data _logcumsumexp _make_dep_token
     _make_per_channel_quantized_tensor _make_per_tensor_quantized_tensor _masked_scale _masked_softmax
     _mkldnn_reshape _mkldnn_transpose _native_batch_norm_legit _native_batch_norm_legit_no_training
     _new_zeros_with_same_feature_meta _nnz _pack_padded_sequence _philox_key_fold_in _philox_key_split
-    _philox_normal _philox_uniform _pin_memory _prelu_kernel _print _reshape_alias _reshape_copy _resize_output
-    _safe_softmax _sample_dirichlet _segment_reduce_backward _softmax _softmax_backward_data
+    _philox_normal _philox_randint_ _philox_uniform _pin_memory _prelu_kernel _print _reshape_alias _reshape_copy
+    _resize_output _safe_softmax _sample_dirichlet _segment_reduce_backward _softmax _softmax_backward_data
     _sparse_compressed_tensor_with_dims _sparse_coo_tensor_with_dims _sparse_coo_tensor_with_dims_and_tensors
     _sparse_log_softmax _sparse_log_softmax_backward_data _sparse_mask_projection _sparse_softmax
     _sparse_softmax_backward_data _sparse_sum _spdiags _stack _standard_gamma _standard_gamma_grad
@@ -45,35 +46,36 @@ _FREE_NAMES = """
     as_strided_scatter avg_pool1d avg_pool2d avg_pool2d_backward avg_pool3d bartlett_window batch_norm_backward
     batch_norm_backward_elemt batch_norm_backward_reduce batch_norm_elemt batch_norm_gather_stats
     batch_norm_gather_stats_with_counts batch_norm_stats batch_norm_update_stats bernoulli binary_cross_entropy
-    binary_cross_entropy_with_logits bincount binomial blackman_window block_diag bucketize cat cauchy
+    binary_cross_entropy_with_logits bincount binomial blackman_window block_diag bucketize cat cauchy celu
     channel_shuffle clone col2im complex constant_pad_nd contiguous copy copy_ copy_sparse_to_sparse count_nonzero
     cudnn_batch_norm cudnn_batch_norm_backward cudnn_grid_sampler cummax cummin cumprod cumsum dense_dim dequantize
     detach diag_embed diagonal diagonal_scatter dist elu embedding embedding_dense_backward embedding_renorm empty
     empty_like empty_permuted empty_quantized empty_strided eq equal expand exponential exponential_ eye
     fake_quantize_per_channel_affine_cachemask fake_quantize_per_tensor_affine_cachemask fft_fftfreq fft_rfftfreq
     fill fill_ flip floor_divide fractional_max_pool2d fractional_max_pool3d from_file full full_like gather gelu
-    geometric glu grid_sampler_2d grid_sampler_3d hamming_window hann_window hardsigmoid hardswish hardtanh
-    hash_tensor histc histogram huber_loss im2col index index_add index_add_ index_copy index_copy_ index_fill
-    index_put index_put_ index_reduce index_select int_repr is_coalesced is_pinned is_same_size is_set_to isfinite
-    isin isnan item kaiser_window kthvalue leaky_relu lift lift_fresh lift_fresh_copy linalg__powsum linalg_cross
-    linalg_vector_norm linspace log_normal log_sigmoid_backward log_sigmoid_forward log_softmax logcumsumexp
-    logspace logsumexp lu_unpack masked_fill masked_fill_ masked_scatter masked_select max max_pool2d_backward
-    max_pool2d_with_indices max_pool2d_with_indices_backward max_pool3d_with_indices max_unpool2d max_unpool3d mean
-    median min miopen_batch_norm miopen_ctc_loss mish mkldnn_adaptive_avg_pool2d mkldnn_max_pool2d mkldnn_max_pool3d
-    mkldnn_reorder_conv2d_weight mkldnn_reorder_conv3d_weight mode mse_loss multi_margin_loss
-    multilabel_margin_loss_backward multilabel_margin_loss_forward multinomial nanmedian nansum native_batch_norm
-    native_batch_norm_backward native_channel_shuffle native_dropout native_group_norm native_layer_norm native_norm
-    new_empty new_empty_strided new_full new_ones new_zeros nll_loss2d_backward nll_loss2d_forward nll_loss_backward
-    nll_loss_forward nonzero nonzero_static norm normal normal_ one_hot ones ones_like permute pixel_shuffle
-    pixel_unshuffle poisson polar prod put q_per_channel_axis q_per_channel_scales q_per_channel_zero_points q_scale
-    q_zero_point qscheme quantize_per_channel quantize_per_tensor quantize_per_tensor_dynamic quantized_batch_norm
-    quantized_max_pool1d quantized_max_pool2d quantized_max_pool3d rand rand_like randint randint_like randn
-    randn_like random random_ randperm range record_stream reflection_pad1d reflection_pad2d reflection_pad3d renorm
-    repeat repeat_interleave replication_pad1d replication_pad2d replication_pad3d resize resize_ resize_as
-    resize_as_sparse roll rot90 rrelu_with_noise scalar_tensor scatter scatter_ scatter_add scatter_add_
-    scatter_reduce searchsorted segment_reduce select select_scatter set set_ sigmoid_ silu size slice slice_scatter
-    smooth_l1_loss soft_margin_loss softmax sort sparse_compressed_tensor sparse_coo_tensor sparse_dim sparse_mask
-    sparse_resize sparse_resize_and_clear split split_with_sizes squeeze stack std std_mean sum sym_constrain_range
+    geometric glu grid_sampler_2d grid_sampler_3d hamming_window hann_window hardshrink hardsigmoid hardswish
+    hardtanh hash_tensor histc histogram huber_loss im2col index index_add index_add_ index_copy index_copy_
+    index_fill index_put index_put_ index_reduce index_select int_repr is_coalesced is_pinned is_same_size is_set_to
+    isfinite isin isnan item kaiser_window kthvalue leaky_relu lift lift_fresh lift_fresh_copy linalg__powsum
+    linalg_cross linalg_vector_norm linspace log_normal log_sigmoid_backward log_sigmoid_forward log_softmax
+    logcumsumexp logspace logsumexp lu_unpack masked_fill masked_fill_ masked_scatter masked_select max
+    max_pool2d_backward max_pool2d_with_indices max_pool2d_with_indices_backward max_pool3d_with_indices
+    max_unpool2d max_unpool3d mean median min miopen_batch_norm miopen_ctc_loss mish mkldnn_adaptive_avg_pool2d
+    mkldnn_max_pool2d mkldnn_max_pool3d mkldnn_reorder_conv2d_weight mkldnn_reorder_conv3d_weight mode mse_loss
+    multi_margin_loss multilabel_margin_loss_backward multilabel_margin_loss_forward multinomial nanmedian nansum
+    native_batch_norm native_batch_norm_backward native_channel_shuffle native_dropout native_group_norm
+    native_layer_norm native_norm new_empty new_empty_strided new_full new_ones new_zeros nll_loss2d_backward
+    nll_loss2d_forward nll_loss_backward nll_loss_forward nonzero nonzero_static norm normal normal_ one_hot ones
+    ones_like permute pixel_shuffle pixel_unshuffle poisson polar prod put q_per_channel_axis q_per_channel_scales
+    q_per_channel_zero_points q_scale q_zero_point qscheme quantize_per_channel quantize_per_tensor
+    quantize_per_tensor_dynamic quantized_batch_norm quantized_max_pool1d quantized_max_pool2d quantized_max_pool3d
+    rad2deg rand rand_like randint randint_like randn randn_like random random_ randperm range record_stream
+    reflection_pad1d reflection_pad2d reflection_pad3d renorm repeat repeat_interleave replication_pad1d
+    replication_pad2d replication_pad3d resize resize_ resize_as resize_as_sparse roll rot90 rrelu_with_noise
+    scalar_tensor scatter scatter_ scatter_add scatter_add_ scatter_reduce searchsorted segment_reduce select
+    select_scatter set set_ sigmoid_ silu size slice slice_scatter smooth_l1_loss soft_margin_loss softmax softplus
+    softshrink sort sparse_compressed_tensor sparse_coo_tensor sparse_dim sparse_mask sparse_resize
+    sparse_resize_and_clear split split_with_sizes squeeze stack std std_mean sum sym_constrain_range
     sym_constrain_range_for_size t take tanh_ threshold threshold_backward to_mkldnn topk trace transpose tril
     tril_indices triu triu_indices unbind unfold uniform uniform_ unique_consecutive unique_dim
     unique_dim_consecutive unsafe_split unsafe_split_with_sizes unsqueeze upsample_bicubic2d upsample_bilinear2d
@@ -82,10 +84,11 @@ _FREE_NAMES = """
 """
 _UNKNOWN_NAMES = """
     _cdist_backward _cholesky_solve_helper _compute_linear_combination _cslt_compress _cslt_sparse_mm
-    _cslt_sparse_mm_search _cudnn_attention_backward _cudnn_attention_forward _cudnn_rnn_backward
-    _embedding_bag_backward _embedding_bag_dense_backward _embedding_bag_per_sample_weights_backward _fft_c2c
-    _fft_c2r _fft_r2c _flash_attention_forward_no_dropout_inplace _foobar _jagged_to_padded_dense_forward
-    _linalg_det _linalg_eigh _linalg_eigvals _linalg_slogdet _linalg_solve_ex _linalg_svd _lstm_mps
+    _cslt_sparse_mm_search _cudnn_attention_backward _cudnn_attention_forward
+    _cudnn_attention_forward_no_dropout_inplace _cudnn_rnn_backward _embedding_bag_backward
+    _embedding_bag_dense_backward _embedding_bag_per_sample_weights_backward _fft_c2c _fft_c2r _fft_r2c
+    _flash_attention_forward_no_dropout_inplace _foobar _jagged_to_padded_dense_forward _linalg_det _linalg_eigh
+    _linalg_eigvals _linalg_slogdet _linalg_solve_ex _linalg_svd _lstm_mps
     _nested_compute_contiguous_strides_offsets _nested_from_padded _nested_from_padded_and_nested_example
     _nested_from_padded_tensor _nested_get_jagged_dummy _nested_get_lengths _nested_get_max_seqlen
     _nested_get_min_seqlen _nested_get_offsets _nested_get_ragged_idx _nested_get_values_copy
@@ -101,11 +104,11 @@ _UNKNOWN_NAMES = """
     _triton_scaled_dot_attention _validate_compressed_sparse_indices cholesky cholesky_inverse cholesky_solve
     convolution_backward_overrideable cudnn_affine_grid_generator_backward geqrf hspmm linalg_cholesky_ex linalg_eig
     linalg_eigvals linalg_householder_product linalg_inv_ex linalg_ldl_factor_ex linalg_ldl_solve linalg_lstsq
-    linalg_lu linalg_lu_factor_ex linalg_lu_solve linalg_matrix_exp linalg_pinv linalg_qr linalg_solve_triangular
-    linear_backward lstm_mps_backward matmul_backward miopen_rnn miopen_rnn_backward mkldnn_linear_backward
-    mkldnn_linear_backward_input mkldnn_linear_backward_weights mkldnn_rnn_layer_backward mps_convolution_backward
-    mps_convolution_transpose_backward ormqr quantized_gru quantized_lstm sparse_sampled_addmm sspaddmm
-    to_padded_tensor triangular_solve
+    linalg_lu linalg_lu_factor_ex linalg_lu_solve linalg_matrix_exp linalg_matrix_sqrth linalg_pinv linalg_polar
+    linalg_qr linalg_solve_triangular linear_backward lstm_mps_backward matmul_backward miopen_rnn
+    miopen_rnn_backward mkldnn_linear_backward mkldnn_linear_backward_input mkldnn_linear_backward_weights
+    mkldnn_rnn_layer_backward mps_convolution_backward mps_convolution_transpose_backward ormqr quantized_gru
+    quantized_lstm sparse_sampled_addmm sspaddmm to_padded_tensor triangular_solve
 """
 _FREE = frozenset(_FREE_NAMES.split())
 UNKNOWN = frozenset(_UNKNOWN_NAMES.split())

@@ -56,8 +56,10 @@ def sensor_obstacle(old: Record, new: Record, metric: Metric) -> str:
     if metric.field != "energy_j_per_sample":
         return ""
     origins = [record.get("energy_provenance") for record in (old, new)]
-    if None not in origins and origins[0] != origins[1]:
-        return f"{origins[0]} against {origins[1]}"
+    meters = [record.get("energy_meter") for record in (old, new)]
+    for sides in (origins, meters):
+        if None not in sides and sides[0] != sides[1]:
+            return f"{sides[0]} against {sides[1]}"
     return ""
 
 

@@ -266,13 +266,20 @@ def test_a_planted_custom_operator_is_named():
     assert list(counter.uncounted) == ["adaptbench_tests::hidden_matmul"]
 
 
+LATER = """
+_dyn_quant_matmul_4bit _foreach_mm _grouped_mm _scaled_addmm _scaled_grouped_mm _scaled_grouped_mm_v2 _scaled_mm_v2
+_weight_int4pack_mm_for_cpu _weight_int4pack_mm_with_scales_and_zeros
+"""
+"""Operators that came after torch 2.5, the oldest that is supported."""
+
+
 def test_every_formula_belongs_to_an_operator_of_this_torch():
     """A renamed operator would silently leave its formula behind."""
     from torch.utils.flop_counter import flop_registry
 
     names = {name for name in _OURS if name.startswith("aten::")}
     known = {op.name for op in torch._C._jit_get_all_schemas()}
-    assert names <= known
+    assert names - {f"aten::{name}" for name in LATER.split()} <= known
     ours_and_torchs = {f"aten::{packet.__name__}" for packet in flop_registry} & names
     assert not ours_and_torchs, "torch counts these itself now: two formulas for one operator"
 

@@ -98,6 +98,7 @@ def _table(view: View, kind: str) -> Table:
         Column(f"energy/sample, {kind}", unit="J"),
         Column("meter", numeric=False),
         Column("provenance", numeric=False),
+        Column("scope", numeric=False),
         Column("latency/sample", unit="s"),
         Column("flags", numeric=False),
     ]
@@ -114,6 +115,7 @@ def _table(view: View, kind: str) -> Table:
                 unit_cell(record, "energy_j_per_sample", words.joules),
                 str(record.get("energy_meter") or words.DASH),
                 str(record.get("energy_provenance") or words.DASH),
+                str(record.get("energy_scope") or words.DASH),
                 unit_cell(record, "latency_s_per_sample", words.seconds),
                 flags.get(record["case"], ""),
                 kind=record["kind"],
