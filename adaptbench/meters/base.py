@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -72,7 +73,12 @@ class Meter(ABC):
     def declared(self) -> dict[str, Any]:
         """What `describe` says, after what the meter measures: ``quantity``, ``scope``, ``whole_run``."""
         what = {"quantity": self.quantity, "scope": self.scope, "whole_run": self.whole_run}
-        return {**what, **self.describe()}
+        try:
+            told = self.describe()
+            json.dumps(told, allow_nan=False)
+        except Exception as error:  # of a plug-in: it comes after the last window, and must not cost the run
+            told = {"found": True, "reason": None, "undescribed": f"{type(error).__name__}: {error}"}
+        return {**what, **told}
 
     @abstractmethod
     def begin(self) -> Mark:

@@ -19,6 +19,7 @@ from abc import abstractmethod
 from dataclasses import asdict
 from typing import ClassVar
 
+from adaptbench.bench.meters import SETTINGS
 from adaptbench.errors import MeterError
 from adaptbench.meters.base import Meter
 from adaptbench.meters.reading import NO_WORK, Found, Missing, Reading, Work
@@ -65,6 +66,7 @@ class MeterConformance:
         meter = self.make()
         assert meter.quantity in ("energy", "time")
         assert isinstance(meter.whole_run, bool)
+        assert set(meter.settings) <= set(SETTINGS), f"a suite's `measure` has these settings: {', '.join(SETTINGS)}"
         if meter.quantity == "energy":
             assert meter.scope in SCOPES, f"scope '{meter.scope}' is none of {sorted(SCOPES)}"
         else:

@@ -7,7 +7,18 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from wattmeter import Broken, Halves, Renamed, Second, Wattmeter, plug_in
+from wattmeter import (
+    Broken,
+    Demanding,
+    Halves,
+    NoMeter,
+    Renamed,
+    Second,
+    Speechless,
+    Typo,
+    Wattmeter,
+    plug_in,
+)
 
 from adaptbench.bench.runner import run_suite
 from adaptbench.bench.suite import load_suite
@@ -248,3 +259,29 @@ def test_a_formula_that_overflows_or_costs_nothing_has_no_joules() -> None:
     assert isinstance(found, Missing)
     with pytest.raises(UsageError, match="cost nothing"):
         ModelledMeter(pj_per_mac=0.0, pj_per_byte=0.0, source="x")
+
+
+@pytest.mark.case("own")
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        (Typo, "reads 'Energy', which is neither energy nor time"),
+        (Demanding, "cannot be made: TypeError"),
+        (NoMeter, "no subclass of adaptbench.meters.Meter"),
+    ],
+)
+def test_a_plug_in_that_cannot_be_used_is_refused_when_the_suite_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type, said: str
+) -> None:
+    """A meter of a misspelt quantity reached no summary, and one that needs arguments ended in a traceback."""
+    plug_in(monkeypatch, kind)
+    with pytest.raises(SuiteError, match=said):
+        load_suite(suite(tmp_path, f"clock, {kind.name}"))
+
+
+@pytest.mark.case("own")
+def test_a_description_that_is_no_json_does_not_cost_the_run() -> None:
+    """NaN in a plug-in's description failed the manifest after the last window; it is said to be lacking."""
+    told = Speechless().declared()
+    assert told["quantity"] == "energy"
+    assert "ValueError" in told["undescribed"]

@@ -55,6 +55,28 @@ class Broken(Wattmeter):
         raise OSError("the cable is out")
 
 
+class Typo(Wattmeter):
+    name, quantity = "typo", "Energy"
+
+
+class Demanding(Wattmeter):
+    name = "demanding"
+
+    def __init__(self, port):
+        super().__init__()
+
+
+class Speechless(Wattmeter):
+    name = "speechless"
+
+    def describe(self):
+        return {"found": True, "reason": None, "drift": float("nan")}
+
+
+class NoMeter:
+    name = "no-meter"
+
+
 def plug_in(monkeypatch: pytest.MonkeyPatch, *kinds: type[Meter], **others: type[Meter]) -> None:
     """As an entry point of the group ``adaptbench.meters`` would."""
     len(METERS)  # entry points of this machine come first
