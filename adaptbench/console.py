@@ -17,7 +17,7 @@ Record = Mapping[str, Any]
 
 def show_error(console: Console, error: AdaptBenchError, opening: str = "error: ") -> None:
     """One message: what, why, what next; plain text, so that brackets in names survive."""
-    lines = [*error.seen.splitlines(), *error.why.splitlines(), *error.todo.splitlines()]
+    lines = [words.printable(line) for part in (error.seen, error.why, error.todo) for line in part.splitlines()]
     text = Text(opening, style="bold red")
     text.append(lines[0] if lines else type(error).__name__, style="default not bold")
     for line in lines[1:]:
@@ -48,7 +48,9 @@ def result_table(cases: Sequence[Record], manifest: Mapping[str, Any], *, width:
                 table.add_row("", *blank)
             previous = case["model"]
             full = f"of {words.macs(case['macs_full'])}" if case.get("macs_full") else ""
-            table.add_row(Text(previous, style="bold"), *blank[:2], Text(full, style="dim"), *blank[3:])
+            table.add_row(
+                Text(words.printable(previous), style="bold"), *blank[:2], Text(full, style="dim"), *blank[3:]
+            )
         cells = _cells(case, manifest, joules)
         table.add_row(*(cells if width >= 100 else cells[:5] + cells[6:]))
         if case.get("macs_clean_mean") is not None and case["n"] < most:
@@ -113,7 +115,7 @@ def _cells(case: Record, manifest: Mapping[str, Any], joules: Any) -> list[Text]
     if not case["n"]:
         interval = "failed"
     return [
-        Text(f"  {name}"),
+        Text(words.printable(f"  {name}")),
         Text(words.percent(case.get("accuracy"))),
         Text(words.macs(case.get("macs_mean"))),
         Text(_of_static(case, case.get("macs_mean"))),
@@ -134,7 +136,7 @@ def show_notes(console: Console, notes: Sequence[str]) -> None:
         return
     console.print(f"\n{words.plural(len(notes), 'thing')} to know", style="bold", highlight=False)
     for note in notes:
-        console.print(Text(f"  · {note}"), soft_wrap=False, highlight=False)
+        console.print(Text(words.printable(f"  · {note}")), soft_wrap=False, highlight=False)
 
 
 def headline(manifest: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ import os
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
+from unicodedata import category
 
 import numpy as np
 
@@ -31,8 +32,9 @@ _BITS, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
 
 
 def shown(path: str | os.PathLike[str]) -> str:
-    """A path that can be printed: bytes that are not UTF-8 become escapes."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    """A path that can be printed: bytes that are not UTF-8 and control characters become escapes."""
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return "".join(c.encode("unicode_escape").decode() if category(c) == "Cc" else c for c in text)
 
 
 def read_picture(file: Path, size: int, fit: str) -> tuple[Pixels, list[str]]:

@@ -197,6 +197,16 @@ def test_names_that_are_not_utf8(tmp_path):
         sizes(tmp_path)
 
 
+@pytest.mark.case("own")
+def test_a_file_name_does_not_speak_to_the_terminal(tmp_path, caplog):
+    """Escape sequences in a file's name reached the terminal by way of messages."""
+    two_classes(tmp_path)
+    (tmp_path / "a" / "\x1b[2J\n.heic").write_bytes(b"")
+    notes = sizes(tmp_path)[2]
+    assert r"(a/\x1b[2J\n.heic)" in notes
+    assert "\x1b" not in caplog.text
+
+
 RAMP = np.linspace(0, 255, 64).astype(np.uint8).reshape(8, 8)
 DEEP = RAMP.astype(np.uint16) * 257
 

@@ -18,7 +18,8 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from synthetic_run import MODELS, Plan, write_run
 
-from adaptbench.console import result_table
+from adaptbench.console import result_table, show_error, show_notes
+from adaptbench.errors import UsageError
 from adaptbench.report import verdict
 from adaptbench.report.figures import curves
 from adaptbench.report.page import run_page
@@ -231,6 +232,22 @@ def strange(thing, word, key=""):
     if isinstance(thing, list):
         return [strange(inner, word, key) for inner in thing]
     return word + thing if isinstance(thing, str) and key not in KEPT else thing
+
+
+@pytest.mark.case("own")
+@pytest.mark.parametrize("kind", STRANGE)
+def test_names_do_not_speak_to_the_terminal(small, kind):
+    """Control characters in ids, notes and errors reached the terminal; lone surrogates broke it."""
+    word, run = STRANGE[kind], Loose(Run.open(small))
+    for record in run.cases:
+        record.update(model=word + record["model"], condition=word + record["condition"])
+    shown = terminal(run)
+    sink = io.StringIO()
+    show_notes(Console(file=sink), [f"about {word}"])
+    show_error(Console(file=sink), UsageError(f"no {word}.", why=word, todo=word))
+    for text in (shown, sink.getvalue()):
+        assert not re.search("[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e\ud800-\udfff]", text)
+        text.encode()
 
 
 class Attributes(HTMLParser):
