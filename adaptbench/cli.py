@@ -110,7 +110,7 @@ def report(
 
         page = write_study_report(runs[0], place)
     else:
-        page = write_report(runs, place)
+        page = write_report(runs, place, lambda said: terminal.console().print(said, markup=False, soft_wrap=True))
     terminal.console().print(f"report   {page}", soft_wrap=True)
 
 

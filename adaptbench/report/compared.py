@@ -1,18 +1,25 @@
-"""One figure in two runs: the row, its difference and interval, and why they cannot be compared."""
+"""One figure in two runs: its values over the same inputs, their difference and interval, or why there is none."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from adaptbench.report import words
+from adaptbench.report.pairing import Common, Pair
 from adaptbench.report.tables import Cell, Column, Row, scaled_interval
-from adaptbench.report.view import Record, View, missing
+from adaptbench.report.view import Record, missing
 from adaptbench.results import statistics, timing
+from adaptbench.results.statistics import Estimate, Floats
+from adaptbench.results.verdicts import one_sided_p, standard_error
 
 if TYPE_CHECKING:
     import pandas as pd
+
+LEVEL = 0.95
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +45,139 @@ SENSED = (
 )
 
 
-def columns() -> list[Column]:
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One counted figure of one case, over the inputs that both runs have.
+
+    Args:
+        pair: the case. metric: which figure. common: the inputs.
+        values: (A's, B's) over the common inputs; None where there is none.
+        change: B ÷ A − 1 of a cost, B − A of a share; None where there is none.
+        estimate: the change with its paired 95 % interval; None where nothing differs or too few inputs are there.
+        beyond: True where the change stands after correction for the number of changes looked at.
+        obstacle: why there is no figure to compare.
+    """
+
+    pair: Pair
+    metric: Metric
+    common: Common
+    values: tuple[float, float] | None
+    change: float | None
+    estimate: Estimate | None = None
+    beyond: bool = False
+    obstacle: str = ""
+
+    @property
+    def size(self) -> float:
+        """The change's size, for sorting."""
+        return abs(self.change or 0.0)
+
+    @property
+    def text(self) -> str:
+        """``MACs/sample of digits/skipnet/ilfo: +48.2 % [47.0, 49.9]``."""
+        bounds = words.interval(None if self.estimate is None else self.estimate.ci, 2)
+        return f"{self.metric.title} of {self.pair.evaluation}: {_change(self).text} {bounds}".rstrip()
+
+
+def find(pair: Pair, common: Common) -> list[Finding]:
+    """The counted figures of a case, each over the common inputs."""
+    found = []
+    for metric in COUNTED:
+        if metric.field == "recovery" and pair.old["kind"] not in ("control", "attack"):
+            continue
+        found.append(_find(pair, metric, common))
+    return found
+
+
+def _find(pair: Pair, metric: Metric, common: Common) -> Finding:
+    if common.obstacle:
+        return Finding(pair, metric, common, None, None, obstacle=common.obstacle)
+    columns = _columns(metric, common)
+    if columns is None:
+        return Finding(pair, metric, common, None, None, obstacle="the clean cases do not have these inputs")
+    of = _statistics(metric, pair)
+    means = columns.mean(axis=0, keepdims=True)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        values = (float(of[0](means)[0]), float(of[1](means)[0]))
+        change = values[1] / values[0] - 1 if metric.ratio else values[1] - values[0]
+    if not np.isfinite([*values, change]).all():
+        return Finding(pair, metric, common, None, None, obstacle="there is nothing to take back, or no cost")
+    estimate = None
+    if len(columns) > 1 and not _equal(columns):
+        estimate = _estimate(metric, columns, of)
+    return Finding(pair, metric, common, values, change, estimate)
+
+
+def beyond_noise(findings: Sequence[Finding]) -> list[Finding]:
+    """The findings, those marked whose change is no chance among so many; the largest first.
+
+    Holm's correction over the figures that changed at all, p from the standard error that the 95 % interval shows: of
+    twenty pairs of runs of one truth, one names a change that is none.
+    """
+    changed = [place for place, finding in enumerate(findings) if finding.estimate is not None]
+    adjusted = statistics.holm([_two_sided(findings[place]) for place in changed])
+    beyond = {place for place, p in zip(changed, adjusted, strict=True) if p < 1 - LEVEL}
+    marked = [replace(finding, beyond=place in beyond) for place, finding in enumerate(findings)]
+    return sorted(marked, key=lambda finding: (not finding.beyond, -finding.size))
+
+
+def _two_sided(finding: Finding) -> float:
+    """Level at which data refute that nothing changed, normal approximation (of ratios, on the log scale).
+
+    1 where there is no interval.
+    """
+    change = finding.estimate
+    if change is None or change.ci is None:
+        return 1.0
+    if finding.metric.ratio:
+        change = change.map(lambda ratio: float(np.log1p(max(ratio, -1 + 1e-12))))
+    error = standard_error(change.low, change.high, change.level)
+    return min(1.0, 2 * one_sided_p(abs(change.value), error, 0.0))
+
+
+def _columns(metric: Metric, common: Common) -> Floats | None:
+    """(n, 2) or (n, 4): A's and B's values an input, with those of the clean cases where the figure needs them."""
+    name = "correct" if metric.field == "accuracy" else "macs"
+    parts = [common.frame[f"{name}_{side}"] for side in "ab"]
+    if metric.field == "recovery":
+        if common.clean is None:
+            return None
+        parts += [common.clean[f"{name}_{side}"] for side in "ab"]
+    return np.column_stack([part.to_numpy(dtype=np.float64) for part in parts])
+
+
+def _equal(columns: Floats) -> bool:
+    pairs = columns.reshape(len(columns), -1, 2)
+    return bool((pairs[:, :, 0] == pairs[:, :, 1]).all())
+
+
+def _statistics(metric: Metric, pair: Pair) -> list[Callable[[Floats], Floats]]:
+    """What A's and B's figure are of the column means."""
+    if metric.field != "recovery":
+        return [lambda m: m[:, 0], lambda m: m[:, 1]]
+
+    def recovery(side: int, record: Record) -> Callable[[Floats], Floats]:
+        top = float(record.get("macs_max") or "nan")
+        return lambda m: np.asarray((m[:, side] - m[:, side + 2]) / (top - m[:, side + 2]))
+
+    return [recovery(0, pair.old), recovery(1, pair.new)]
+
+
+def _estimate(metric: Metric, columns: Floats, of: Sequence[Callable[[Floats], Floats]]) -> Estimate:
+    def change(m: Floats) -> Floats:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            before, after = of[0](m), of[1](m)
+            return after / before - 1 if metric.ratio else after - before
+
+    return statistics.of_means(columns, change, LEVEL)
+
+
+def columns(*, inputs: bool = False) -> list[Column]:
     """The columns of a table of compared figures."""
     return [
         Column("case", numeric=False),
         Column("metric", numeric=False),
+        *([Column("inputs")] if inputs else []),
         Column("A"),
         Column("B"),
         Column("difference"),
@@ -51,8 +186,49 @@ def columns() -> list[Column]:
     ]
 
 
+def counted_row(finding: Finding) -> Row:
+    """The row of a counted figure."""
+    pair, metric = finding.pair, finding.metric
+    inputs = Cell(finding.common.text, value=len(finding.common))
+    if finding.values is None or finding.change is None:
+        none = Cell(words.DASH, reason=finding.obstacle)
+        change = Cell(words.DASH, reason=f"not comparable: {finding.obstacle}")
+        head = (Cell(pair.evaluation), Cell(metric.title), inputs)
+        return Row((*head, none, none, change, Cell(words.DASH), Cell("")), "silent")
+    sides = [
+        Cell(metric.write(value), value=value, under=_under(record, metric) if finding.common.whole else "")
+        for value, record in zip(finding.values, (pair.old, pair.new), strict=True)
+    ]
+    same = pair.old.get("inputs_sha256") and pair.old.get("inputs_sha256") == pair.new.get("inputs_sha256")
+    remark = "same input bytes" if same else "other input bytes: compare by interval"
+    if finding.common.obstacle == "" and not finding.common.whole:
+        remark = "over the inputs that both have"
+    if finding.estimate is not None:
+        remark += "; beyond noise" if finding.beyond else "; within noise"
+    span = Cell(words.interval(None if finding.estimate is None else finding.estimate.ci, 2) or words.DASH)
+    cells = (Cell(pair.evaluation), Cell(metric.title), inputs, *sides, _change(finding), span, Cell(remark))
+    return Row(cells, "changed" if finding.change else "")
+
+
+def _change(finding: Finding) -> Cell:
+    change, metric = finding.change, finding.metric
+    if not change:
+        return Cell("none", value=0.0)
+    return Cell(words.percent(change, 2, signed=True) if metric.ratio else metric.change(change), value=change)
+
+
+def _under(record: Record, metric: Metric) -> str:
+    bounds = record.get(f"{metric.field}_ci")
+    return scaled_interval(bounds, metric.write) if metric.ratio else words.interval(bounds)
+
+
 def sensor_obstacle(old: Record, new: Record, metric: Metric) -> str:
-    """Why two energies cannot be compared, their origins differing; empty if they can."""
+    """Why two seconds or joules cannot be compared, their origins or inputs differing; empty if they can."""
+    timed = [record.get("n_timed") for record in (old, new)]
+    if timed[0] != timed[1]:
+        return f"{timed[0]} and {timed[1]} inputs were timed"
+    if old.get("n") != new.get("n") and timed[0] is None:
+        return f"the timed inputs may be others: {old.get('n')} and {new.get('n')} were evaluated"
     if metric.field != "energy_j_per_sample":
         return ""
     origins = [record.get("energy_provenance") for record in (old, new)]
@@ -63,79 +239,43 @@ def sensor_obstacle(old: Record, new: Record, metric: Metric) -> str:
     return ""
 
 
-def row(
-    case: str, old: Record, new: Record, metric: Metric, bounds: Sequence[float] | None, remark: str, obstacle: str = ""
-) -> Row:
-    """One figure of one case.
+def sensed_row(pair: Pair, metric: Metric, bounds: Sequence[float] | None, obstacle: str = "") -> Row:
+    """The row of seconds or joules.
 
     Args:
-        case: case or evaluation id.
-        old: A's record.
-        new: B's record.
+        pair: the case.
         metric: which figure.
-        bounds: the interval of the difference, if there is one.
-        remark: what the reader should bear in mind.
+        bounds: the interval of B ÷ A − 1, if there is one.
         obstacle: why the two cannot be compared; then no difference is shown.
     """
-    sides = [_side(record, metric) for record in (old, new)]
-    before, after = old.get(metric.field), new.get(metric.field)
-    kind, span = "", Cell(words.DASH)
+    sides = [_side(record, metric) for record in (pair.old, pair.new)]
+    before, after = pair.old.get(metric.field), pair.new.get(metric.field)
+    kind, span, remark = "", Cell(words.DASH), ""
     if obstacle:
-        kind, change = "silent", Cell(words.DASH, reason=f"not comparable: {obstacle}")
-    elif not (words.exists(before) and words.exists(after)):
+        kind, change, remark = "silent", Cell(words.DASH, reason=f"not comparable: {obstacle}"), "not comparable"
+    elif not (words.exists(before) and words.exists(after)) or not before:
         change = Cell(words.DASH, reason="one side has no figure")
     else:
         kind = "changed" if before != after else ""
-        change = _change(before, after, metric)
+        ratio = after / before - 1
+        change = Cell(words.percent(ratio, 2, signed=True), value=ratio) if ratio else Cell("none", value=0.0)
         span = Cell(words.interval(bounds, 2) or words.DASH)
-    return Row((Cell(case), Cell(metric.title), *sides, change, span, Cell(remark)), kind)
-
-
-def _change(before: float, after: float, metric: Metric) -> Cell:
-    if before == after:
-        return Cell("none", value=0.0)
-    if metric.ratio and before:
-        return Cell(words.percent(after / before - 1, 2, signed=True), value=after / before - 1)
-    return Cell(metric.change(after - before), value=after - before)
+    return Row((Cell(pair.title), Cell(metric.title), *sides, change, span, Cell(remark)), kind)
 
 
 def _side(record: Record, metric: Metric) -> Cell:
     value = record.get(metric.field)
     if not words.exists(value):
         return Cell(words.DASH, reason=missing(record, metric.field))
-    bounds = record.get(f"{metric.field}_ci")
-    under = scaled_interval(bounds, metric.write) if metric.ratio else words.interval(bounds)
-    return Cell(metric.write(value), value=value, under=under)
+    return Cell(metric.write(value), value=value, under=_under(record, metric))
 
 
-class Samples:
-    """Per-sample figures of both runs, paired by sample id."""
-
-    def __init__(self, a: View, b: View) -> None:
-        self._frames = [view.run.samples() for view in (a, b)]
-
-    def interval(self, evaluation: str, metric: Metric) -> Sequence[float] | None:
-        """The paired bootstrap interval over the same inputs: of B ÷ A − 1, or of B − A where no ratio is shown."""
-        column = {"macs_mean": "macs", "accuracy": "correct"}.get(metric.field)
-        if column is None:
-            return None
-        sides = [
-            frame[frame["case"] == evaluation].set_index("sample_id")[column].astype(float) for frame in self._frames
-        ]
-        pairs = sides[0].to_frame("a").join(sides[1].rename("b"), how="inner")
-        if len(pairs) < 2 or pairs["a"].equals(pairs["b"]):
-            return None
-        if metric.ratio:
-            return statistics.ratio_of_means(pairs["a"], pairs["b"]).map(lambda ratio: ratio - 1).ci
-        return statistics.difference_of_means(pairs["a"], pairs["b"]).ci
-
-
-def window_interval(
-    windows: Sequence[pd.DataFrame], case: str, record: Record, metric: Metric
-) -> Sequence[float] | None:
+def window_interval(windows: Sequence[pd.DataFrame], pair: Pair, metric: Metric) -> Sequence[float] | None:
     """The exact Mann-Whitney interval of B ÷ A − 1 over the blocks of either run; None where they are too few."""
-    meter = record.get("energy_meter") if metric.field == "energy_j_per_sample" else timing.CLOCK
-    sides = [timing.blocks(frame, case, str(meter)) for frame in windows]
+    sides = []
+    for frame, record in zip(windows, (pair.old, pair.new), strict=True):
+        meter = record.get("energy_meter") if metric.field == "energy_j_per_sample" else timing.CLOCK
+        sides.append(timing.blocks(frame, str(record["case"]), str(meter)))
     if sides[0] is None or sides[1] is None:
         return None
     ratio = statistics.unpaired_ratio(sides[0].per_sample, sides[1].per_sample)

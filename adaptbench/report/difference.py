@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
 
 from adaptbench.report import compared, html, words
 from adaptbench.report.figures import shift
+from adaptbench.report.pairing import Common, Inputs, Pair, exit_shares, match
 from adaptbench.report.tables import Builder, Cell, Column, Table
 from adaptbench.report.view import Record, RunLike, View
+from adaptbench.results.devices import differing
+from adaptbench.results.devices import obstacle as devices_obstacle
+
+_NAMED = 6
+"""Changes that the lead spells out."""
 
 SECTIONS = {
     "comparable": "What can be compared",
@@ -19,71 +26,164 @@ SECTIONS = {
 }
 
 
-def difference_page(a: RunLike, b: RunLike) -> str:
-    """The page as text; the same two runs give the same bytes."""
-    first, second = View(a), View(b)
-    names = [str((view.manifest.get("suite") or {}).get("name") or view.run.path.name) for view in (first, second)]
-    pairs = {
-        case: (record, _by_case(second)[case]) for case, record in _by_case(first).items() if case in _by_case(second)
-    }
-    obstacle = _timing_obstacle(first, second)
-    samples = compared.Samples(first, second)
-    counted = _counted(samples, pairs, ("clean", "control", "attack"), "table-counted", "Counted figures of both runs")
-    swept = _counted(samples, pairs, ("sweep", "reference"), "table-swept", "Sweeps and references of both runs")
-    sensed = _sensed(first, second, pairs, obstacle)
-    return html.render(
-        "difference.html.j2",
-        title=f"{names[0]} and {names[1]}: what differs"
-        if names[0] != names[1]
-        else f"{names[0]}: what differs between two runs",
-        kicker=[f"A {a.path.name}", f"B {b.path.name}"],
-        contents=list(SECTIONS.items()),
-        names=SECTIONS,
-        sources=f"the runs A “{a.path.name}” and B “{b.path.name}”",
-        lead=_lead(pairs, obstacle),
-        facts=_facts(first, second),
-        shift=shift.panels(first, {record["evaluation"]: record for _, record in pairs.values()}),
-        legend=shift.LEGEND,
-        counted=counted,
-        swept=swept,
-        sensed=sensed,
-        exits=_exits(first, pairs),
-        only=_only(first, second),
-        obstacle=obstacle,
-    )
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Two runs, compared once: for the page and for the terminal.
 
+    Args:
+        first, second: A and B. pairs: the cases that both have. left: cases that only A and only B have.
+        common: the inputs of each evaluation that both have. findings: counted figures, the largest beyond noise first.
+        obstacle: why seconds and joules cannot be compared; empty if they can.
+    """
 
-def _by_case(view: View) -> dict[str, Record]:
-    return {record["case"]: record for record in view.records}
+    first: View
+    second: View
+    pairs: list[Pair]
+    left: tuple[list[Record], list[Record]]
+    common: list[tuple[Pair, Common]]
+    findings: list[compared.Finding]
+    obstacle: str
 
+    @classmethod
+    def of(cls, a: RunLike, b: RunLike) -> Self:
+        """Match, pair and estimate."""
+        first, second = View(a), View(b)
+        pairs, only_a, only_b = match(first, second)
+        inputs = Inputs(first, second)
+        each = {(str(p.old["evaluation"]), str(p.new["evaluation"])): p for p in reversed(pairs)}
+        common = [(pair, inputs.common(pair)) for pair in reversed(each.values())]
+        found = [finding for pair, shared in common for finding in compared.find(pair, shared)]
+        devices = [view.manifest.get("device") or {} for view in (first, second)]
+        obstacle = devices_obstacle(devices[0], devices[1], ("A", "B"))
+        return cls(first, second, pairs, (only_a, only_b), common, compared.beyond_noise(found), obstacle)
 
-def _timing_obstacle(a: View, b: View) -> str:
-    """Why seconds and joules cannot be compared; empty if they can."""
-    devices = [view.manifest.get("device") or {} for view in (a, b)]
-    if devices[0].get("fingerprint") != devices[1].get("fingerprint"):
-        return f"another device: A ran on {devices[0].get('name', 'unknown')}, B on {devices[1].get('name', 'unknown')}"
-    if devices[0].get("threads") != devices[1].get("threads"):
-        return f"another number of threads: {devices[0].get('threads')} and {devices[1].get('threads')}"
-    return ""
-
-
-def _lead(pairs: Mapping[str, tuple[Record, Record]], obstacle: str) -> list[str]:
-    changed = [case for case, (old, new) in pairs.items() if old.get("macs_mean") != new.get("macs_mean")]
-    said = [f"{words.plural(len(pairs), 'case')} occur in both runs; every difference is B against A."]
-    if pairs:
+    def lead(self) -> list[str]:
+        """What changed, in sentences, the gravest first."""
+        if not self.pairs:
+            said = ["No case occurs in both runs, so that nothing can be compared."]
+        else:
+            changes, matching = self._changes(), self._matching()
+            said = [*changes, matching] if any(f.beyond or f.obstacle for f in self.findings) else [matching, *changes]
         said.append(
-            f"The counted cost differs in {words.count(len(changed))} of them."
-            if changed
-            else "The counted cost is the same in every one of them."
+            f"Seconds and joules cannot be compared: {self.obstacle}."
+            if self.obstacle
+            else "Seconds and joules come from the same device."
         )
-    else:
-        said = ["No case occurs in both runs, so that nothing can be compared."]
-    said.append(
-        f"Seconds and joules cannot be compared: {obstacle}."
-        if obstacle
-        else "Seconds and joules come from the same device."
-    )
-    return said
+        return said
+
+    def _changes(self) -> list[str]:
+        beyond = [finding for finding in self.findings if finding.beyond]
+        moved = [finding for finding in self.findings if finding.change]
+        broken = dict.fromkeys(f.obstacle for f in self.findings if f.obstacle and f.metric.field != "recovery")
+        said = [f"Some figures cannot be compared: {'; '.join(broken)}."] if broken else []
+        if beyond:
+            more = f"; and {words.plural(len(beyond) - _NAMED, 'more')}" if len(beyond) > _NAMED else ""
+            listed = "; ".join(finding.text for finding in beyond[:_NAMED])
+            said.append(f"Beyond noise, the largest first: {listed}{more}.")
+        if not any(finding.change for finding in self.findings if finding.metric.field == "macs_mean"):
+            said.append("The counted cost is the same in every one of them.")
+        if len(moved) > len(beyond):
+            within = words.plural(len(moved) - len(beyond), "counted figure")
+            said.append(f"{within} moved within noise: the 95 % interval over inputs, corrected for {len(moved)}.")
+        return said
+
+    def _matching(self) -> str:
+        said = f"{words.plural(len(self.pairs), 'case')} occur in both runs, matched by model, policy and condition; "
+        said += "every difference is B against A"
+        partial = dict.fromkeys(shared.text for _, shared in self.common if not shared.whole)
+        if partial:
+            said += f", over the inputs that both have ({words.listing(partial)})"
+        seeds = sum(bool(pair.seeds) for pair in self.pairs)
+        return said + (f"; {words.plural(seeds, 'case')} had another seed." if seeds else ".")
+
+    def page(self) -> str:
+        """The page as text; the same two runs give the same bytes."""
+        views = (self.first, self.second)
+        names = [str((view.manifest.get("suite") or {}).get("name") or view.run.path.name) for view in views]
+        paths = [view.run.path.name for view in views]
+        return html.render(
+            "difference.html.j2",
+            title=f"{names[0]} and {names[1]}: what differs"
+            if names[0] != names[1]
+            else f"{names[0]}: what differs between two runs",
+            kicker=[f"A {paths[0]}", f"B {paths[1]}"],
+            contents=list(SECTIONS.items()),
+            names=SECTIONS,
+            sources=f"the runs A “{paths[0]}” and B “{paths[1]}”",
+            lead=self.lead(),
+            facts=_facts(self.first, self.second),
+            shift=shift.panels(self.first, self._costs()),
+            legend=shift.LEGEND,
+            counted=self._counted(("clean", "control", "attack"), "table-counted", "Counted figures of both runs"),
+            swept=self._counted(("sweep", "reference"), "table-swept", "Sweeps and references of both runs"),
+            sensed=self._sensed(),
+            exits=self._exits(),
+            only=[(side, [str(r["case"]) for r in left]) for side, left in zip("AB", self.left, strict=True) if left],
+            obstacle=self.obstacle,
+        )
+
+    def _costs(self) -> dict[str, tuple[Record, Record]]:
+        """A's evaluation id → both records, with the cost over the common inputs."""
+        return {
+            str(f.pair.old["evaluation"]): (
+                {**f.pair.old, "macs_mean": f.values[0]},
+                {**f.pair.new, "macs_mean": f.values[1]},
+            )
+            for f in self.findings
+            if f.metric.field == "macs_mean" and f.values is not None
+        }
+
+    def _counted(self, kinds: Sequence[str], key: str, caption: str) -> Table | None:
+        table = Builder(key, caption, compared.columns(inputs=True))
+        table.rows.extend(compared.counted_row(f) for f in self.findings if f.pair.old["kind"] in kinds)
+        return table.build() if table.rows else None
+
+    def _sensed(self) -> Table | None:
+        table = Builder("table-sensed", "Times and energies of both runs", compared.columns())
+        windows = [view.run.windows() for view in (self.first, self.second)]
+        for pair in self.pairs:
+            if not (pair.old.get("batch_size") and pair.new.get("batch_size")):
+                continue
+            for metric in compared.SENSED:
+                obstacle = self.obstacle or compared.sensor_obstacle(pair.old, pair.new, metric)
+                bounds = None if obstacle else compared.window_interval(windows, pair, metric)
+                table.rows.append(compared.sensed_row(pair, metric, bounds, obstacle))
+        return table.build() if table.rows else None
+
+    def _exits(self) -> Table | None:
+        columns = [
+            Column("case", numeric=False),
+            Column("exit", numeric=False),
+            Column("A"),
+            Column("B"),
+            Column("shift", unit="share"),
+        ]
+        table = Builder("table-exit-shift", "Exits of both runs", columns)
+        for pair, common in self.common:
+            found = None if common.obstacle else exit_shares(common, pair)
+            if found is None or found[1][0] == found[1][1]:
+                continue
+            for name, before, after in zip(found[0], *found[1], strict=True):
+                change = after - before
+                table.add(
+                    pair.evaluation,
+                    name,
+                    *(Cell(words.percent(share), value=share) for share in (before, after)),
+                    Cell(words.points(change) if change else "none", value=change),
+                    kind="changed" if change else "",
+                )
+        return table.build() if table.rows else None
+
+
+def difference_page(a: RunLike, b: RunLike) -> str:
+    """The page of two runs as text."""
+    return Difference.of(a, b).page()
+
+
+def _moved(a: View, b: View) -> list[str]:
+    """The details of the device that differ; the number of threads in any case."""
+    found = [name for name, _, _ in differing(a.manifest.get("device") or {}, b.manifest.get("device") or {})]
+    return list(dict.fromkeys([*(name for name in found if name != "name"), "threads"]))
 
 
 def _facts(a: View, b: View) -> Table:
@@ -102,11 +202,12 @@ def _facts(a: View, b: View) -> Table:
         return "" if found is None else str(found)
 
     lines = [
-        ("suite", ("suite", "name"), "cases are matched by id"),
-        ("suite sha256", ("suite", "sha256"), "another suite: only cases of the same id are compared"),
+        ("suite", ("suite", "name"), "cases are matched by model, policy and condition"),
+        ("suite sha256", ("suite", "sha256"), "another suite: only cases that both have are compared"),
+        ("limit", ("suite", "limit"), "figures are over the inputs that both have"),
         ("device", ("device", "name"), "sensor figures are not comparable"),
         ("fingerprint", ("device", "fingerprint"), "sensor figures are not comparable"),
-        ("threads", ("device", "threads"), "sensor figures are not comparable"),
+        *((name, ("device", name), "sensor figures are not comparable") for name in _moved(a, b)),
         ("git revision", ("git", "revision"), "another commit"),
         ("torch", ("versions", "torch"), "crafted inputs may differ"),
         ("started", ("started",), "another time"),
@@ -132,72 +233,3 @@ def _facts(a: View, b: View) -> Table:
             kind="" if same else "changed",
         )
     return table.build()
-
-
-def _counted(
-    samples: compared.Samples, pairs: Mapping[str, tuple[Record, Record]], kinds: Sequence[str], key: str, caption: str
-) -> Table | None:
-    table = Builder(key, caption, compared.columns())
-    done: set[str] = set()
-    for old, new in pairs.values():
-        if old["evaluation"] in done or old["kind"] not in kinds:
-            continue
-        done.add(old["evaluation"])
-        same = old.get("inputs_sha256") and old.get("inputs_sha256") == new.get("inputs_sha256")
-        remark = "same input bytes" if same else "other input bytes: compare by interval"
-        for metric in compared.COUNTED:
-            if metric.field == "recovery" and old["kind"] not in ("control", "attack"):
-                continue
-            bounds = samples.interval(old["evaluation"], metric)
-            table.rows.append(compared.row(old["evaluation"], old, new, metric, bounds, remark))
-    return table.build() if table.rows else None
-
-
-def _sensed(a: View, b: View, pairs: Mapping[str, tuple[Record, Record]], device: str) -> Table | None:
-    table = Builder("table-sensed", "Times and energies of both runs", compared.columns())
-    windows = [view.run.windows() for view in (a, b)]
-    for case, (old, new) in pairs.items():
-        if not (old.get("batch_size") and new.get("batch_size")):
-            continue
-        for metric in compared.SENSED:
-            obstacle = device or compared.sensor_obstacle(old, new, metric)
-            bounds = None if obstacle else compared.window_interval(windows, case, old, metric)
-            table.rows.append(
-                compared.row(case, old, new, metric, bounds, "not comparable" if obstacle else "", obstacle)
-            )
-    return table.build() if table.rows else None
-
-
-def _exits(a: View, pairs: Mapping[str, tuple[Record, Record]]) -> Table | None:
-    columns = [
-        Column("case", numeric=False),
-        Column("exit", numeric=False),
-        Column("A"),
-        Column("B"),
-        Column("shift", unit="share"),
-    ]
-    table = Builder("table-exit-shift", "Exits of both runs", columns)
-    done: set[str] = set()
-    for old, new in pairs.values():
-        before, after = old.get("exit_histogram") or {}, new.get("exit_histogram") or {}
-        if old["evaluation"] in done or before == after or not (before and after):
-            continue
-        done.add(old["evaluation"])
-        totals = [sum(counts.values()) or 1 for counts in (before, after)]
-        for name in dict.fromkeys([*before, *after]):
-            shares = [counts.get(name, 0) / total for counts, total in zip((before, after), totals, strict=True)]
-            shift = shares[1] - shares[0]
-            table.add(
-                old["evaluation"],
-                name,
-                *(Cell(words.percent(share), value=share) for share in shares),
-                Cell(words.points(shift) if shift else "none", value=shift),
-                kind="changed" if shift else "",
-            )
-    return table.build() if table.rows else None
-
-
-def _only(a: View, b: View) -> list[tuple[str, list[str]]]:
-    left, right = _by_case(a), _by_case(b)
-    found = [("A", [case for case in left if case not in right]), ("B", [case for case in right if case not in left])]
-    return [(side, cases) for side, cases in found if cases]

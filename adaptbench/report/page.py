@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from adaptbench.errors import UsageError
 from adaptbench.report import html, sections, verdict, words
-from adaptbench.report.difference import difference_page
+from adaptbench.report.difference import Difference
 from adaptbench.report.figures import curves, energy, exits, recovery, savings
 from adaptbench.report.gallery import gallery
 from adaptbench.report.view import RunLike, View
@@ -27,12 +27,13 @@ SECTIONS = {
 }
 
 
-def write_report(runs: Sequence[Path], out: Path) -> Path:
+def write_report(runs: Sequence[Path], out: Path, say: Callable[[str], None] | None = None) -> Path:
     """Write the report of one run, or the difference page of two.
 
     Args:
         runs: one run directory, or two: A, then B.
         out: the HTML file; folders above it are made.
+        say: told what differs between two runs, a sentence at a time.
 
     Returns:
         ``out``.
@@ -53,8 +54,13 @@ def write_report(runs: Sequence[Path], out: Path) -> Path:
     opened = [Run.open(Path(path)) for path in runs]
     for run in opened:
         run.verify()
-    text = run_page(opened[0]) if len(opened) == 1 else difference_page(opened[0], opened[1])
-    return html.write(text, Path(out))
+    if len(opened) == 1:
+        return html.write(run_page(opened[0]), Path(out))
+    found = Difference.of(opened[0], opened[1])
+    if say is not None:
+        for sentence in found.lead():
+            say(sentence)
+    return html.write(found.page(), Path(out))
 
 
 def run_page(run: RunLike) -> str:

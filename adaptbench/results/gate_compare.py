@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptbench.results import statistics, timing
+from adaptbench.results import devices, statistics, timing
 from adaptbench.results.gate_rows import GateRow, RowVerdict, amount, judge
 from adaptbench.results.gate_rules import METRICS, Rule, Source
 from adaptbench.results.gate_side import EQUAL, Side
@@ -400,13 +400,8 @@ def _against_anchor(meeting: Meeting, meter: str, row: GateRow, own: timing.Bloc
 def _foreign(meeting: Meeting, meter: str, *, with_static: bool = False) -> GateRow | None:
     """A row that says why sensors of the two sides cannot be compared; None where they can."""
     here, there = meeting.run.source.manifest, meeting.base.source.manifest
-    prints = [(side.get("device") or {}).get("fingerprint") for side in (here, there)]
-    if prints[0] is None or prints[0] != prints[1]:
-        names = [(side.get("device") or {}).get("name", "unknown") for side in (here, there)]
-        return meeting.row(RowVerdict.NOT_COMPARABLE, f"another device: {names[0]}, baseline {names[1]}")
-    threads = [(side.get("device") or {}).get("threads") for side in (here, there)]
-    if threads[0] != threads[1]:
-        return meeting.row(RowVerdict.NOT_COMPARABLE, f"{threads[0]} threads, baseline {threads[1]}")
+    if why := devices.obstacle(here.get("device") or {}, there.get("device") or {}, ("here", "baseline")):
+        return meeting.row(RowVerdict.NOT_COMPARABLE, why)
     sensors = [((side.get("meters") or {}).get(meter) or {}).get("sensor") for side in (here, there)]
     if sensors[0] != sensors[1]:
         return meeting.row(RowVerdict.NOT_COMPARABLE, f"another sensor: {sensors[0]}, baseline {sensors[1]}")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
+
+_Record = TypeVar("_Record", bound=Mapping[str, Any])
 
 EVALUATION = ("data", "model", "knob", "knob_value", "condition", "seed")
 """Fields that make two evaluations different ones."""
@@ -25,7 +27,7 @@ def case_key(record: Mapping[str, Any]) -> Key:
     return (*evaluation_key(record), record.get("batch_size"))
 
 
-def clean_of(record: Mapping[str, Any], records: Iterable[dict[str, Any]]) -> dict[str, Any] | None:
+def clean_of(record: Mapping[str, Any], records: Iterable[_Record]) -> _Record | None:
     """The clean case that a record is held against: of the same model, knob and data.
 
     Of the same seed where there is one, else the first; None where there is none.

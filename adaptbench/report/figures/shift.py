@@ -19,18 +19,16 @@ LEGEND = (
 )
 
 
-def panels(view: View, other: Mapping[str, Record]) -> tuple[Panel, ...]:
+def panels(view: View, other: Mapping[str, tuple[Record, Record]]) -> tuple[Panel, ...]:
     """Panels of the models that both runs have.
 
     Args:
         view: run A.
-        other: evaluation id → record of run B.
+        other: A's evaluation id → both records, with their cost over the inputs that both have.
     """
     made = []
     for subject in view.subjects:
-        pairs = [
-            (record, other[record["evaluation"]]) for record in view.rows(subject) if record["evaluation"] in other
-        ]
+        pairs = [other[record["evaluation"]] for record in view.rows(subject) if record["evaluation"] in other]
         pairs = [pair for pair in pairs if all(words.exists(record.get("macs_mean")) for record in pair)]
         if pairs:
             made.append(_panel(view, subject.key, subject.title, pairs))
