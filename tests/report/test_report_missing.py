@@ -76,7 +76,7 @@ def test_with_nulls_everywhere(small_run, page_of):
                 record[f"{name}_missing"] = f"{name} was lost"
         for name in ESTIMATED:
             record.pop(f"{name}_ci", None)
-        return record | {"exit_histogram": {}, "crafted": None, "energy_provenance": None, "knob_value": None}
+        return record | {"exit_histogram": {}, "crafted": None, "energy_provenance": None}
 
     text = whole(page_of(rewrite(small_run(models=(MODELS[0], MODELS[4])), empty)))
     assert "accuracy was lost" in text
