@@ -74,7 +74,9 @@ class Meter(ABC):
         """What `describe` says, after what the meter measures: ``quantity``, ``scope``, ``whole_run``."""
         what = {"quantity": self.quantity, "scope": self.scope, "whole_run": self.whole_run}
         try:
-            told = self.describe()
+            told = dict(self.describe())
+            told["found"] = bool(told.get("found"))
+            told |= {key: str(told[key]) for key in ("reason", "sensor") if told.get(key) is not None}
             json.dumps(told, allow_nan=False)
         except Exception as error:  # of a plug-in: it comes after the last window, and must not cost the run
             told = {"found": True, "reason": None, "undescribed": f"{type(error).__name__}: {error}"}

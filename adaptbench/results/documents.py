@@ -38,6 +38,9 @@ class _Git(_Part):
 
 
 class _Meter(_Part):
+    quantity: str | None = None
+    scope: str | None = None
+    whole_run: bool | None = None
     found: bool | None = None
     reason: str | None = None
     sensor: str | None = None

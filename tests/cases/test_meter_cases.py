@@ -11,6 +11,7 @@ from wattmeter import (
     Broken,
     Demanding,
     Halves,
+    Lax,
     NoMeter,
     Renamed,
     Second,
@@ -285,3 +286,4 @@ def test_a_description_that_is_no_json_does_not_cost_the_run() -> None:
     told = Speechless().declared()
     assert told["quantity"] == "energy"
     assert "ValueError" in told["undescribed"]
+    assert {"found": True, "sensor": "5"}.items() <= Lax().declared().items(), "a reader would refuse the manifest"

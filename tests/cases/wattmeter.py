@@ -73,6 +73,15 @@ class Speechless(Wattmeter):
         return {"found": True, "reason": None, "drift": float("nan")}
 
 
+class Lax(Wattmeter):
+    """Describes itself in other forms than a manifest has."""
+
+    name = "lax"
+
+    def describe(self):
+        return {"found": 1, "reason": None, "sensor": 5}
+
+
 class NoMeter:
     name = "no-meter"
 
