@@ -15,7 +15,7 @@ from adaptbench.adaptive import CalibrationLog, EvaluationLog
 from adaptbench.adaptive.policy import Structure
 from adaptbench.bench.progress import Silent
 from adaptbench.cli import app
-from adaptbench.errors import AdaptBenchError, CalibrationError, LeakageError, SuiteError, UsageError
+from adaptbench.errors import AdaptBenchError, CalibrationError, LeakageError, RunError, SuiteError, UsageError
 from adaptbench.policies.online import ClosedLoop
 from adaptbench.registry import POLICIES
 from adaptbench.results.studies import judged, read_study
@@ -369,3 +369,24 @@ def test_a_non_inferior_saving_counts_where_test_bears_it_out():
     assert judged(record, claim)[2] == "not shown to lose less than 1: 0.90 [0.60, 1.10] points"
     found |= {"non_inferior": None, "non_inferior_missing": "on calibration …"}
     assert judged(record, claim) == (None, None, "no point shown to be non-inferior")
+
+
+@pytest.mark.case("own")
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000,
+        '{"schema": 2, "graphs": {}, "name": ' + "9" * 400 + "}",
+        '{"schema": 2, "graphs": []}',
+        '{"schema": 2, "graphs": {"g": 3}, "name": "", "title": "", "cite": "", "paper": "", "ours": ""}',
+        '{"schema": 2, "name": "", "title": "", "cite": "", "paper": "", "ours": "", "published": [], "graphs": {"g": 3}}',
+        '{"schema": {}, "graphs": {}}',
+        "",
+    ],
+    ids=["deep", "digits", "list", "claims", "graph", "schema", "empty"],
+)
+def test_a_damaged_study_is_refused_in_words(tmp_path, text):
+    """A study cut short or of wrong types ended with a traceback when it was read: it is refused."""
+    (tmp_path / "study.json").write_text(text, encoding="utf-8")
+    with pytest.raises(RunError):
+        read_study(tmp_path)
