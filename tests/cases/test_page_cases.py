@@ -21,7 +21,7 @@ from synthetic_run import MODELS, Plan, write_run
 from adaptbench.console import result_table, show_error, show_notes
 from adaptbench.errors import UsageError
 from adaptbench.report import verdict
-from adaptbench.report.figures import curves
+from adaptbench.report.figures import curves, savings
 from adaptbench.report.page import run_page
 from adaptbench.report.view import View
 from adaptbench.results.store import Run
@@ -195,6 +195,16 @@ def test_models_that_missed_an_attack_are_not_said_to_have_stood_it(run):
         if (record["model"], record["condition"]) == ("skipnet", "ilfo"):
             record.update(n=0, macs_mean=None, recovery=None)
     assert "held against up to 1 attack," in verdict.verdict(View(run))[0]
+
+
+@pytest.mark.case("own")
+def test_a_saving_of_exactly_nothing_is_shown(run):
+    """A model whose MACs were those of its static network counted as "nothing was timed"."""
+    assert savings.figure(View(run)) is not None
+    for record in run.cases:
+        record.update({name: None for name in record if name.startswith(("saving_", "realised_saving_"))})
+        record["macs_mean"] = record["macs_full"]
+    assert savings.figure(View(run)) is not None
 
 
 STRANGE = {

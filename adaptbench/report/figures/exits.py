@@ -78,7 +78,8 @@ def figure(view: View) -> Figure | None:
     records = [spread.record for _, found in shown.values() for spread in found]
     caption = (
         "Each row is a condition, each bar the share of inputs that stopped there; the triangle marks the "
-        "mean; bars of one panel share a scale. Networks with one exit are told by how many nodes ran."
+        "mean, where exits follow one another; bars of one panel share a scale. "
+        "Networks with one exit are told by how many nodes ran."
     )
     return Figure("fig-exits", caption, panels, kind_legend(records, "bar"), _table(view, shown))
 
@@ -86,12 +87,13 @@ def figure(view: View) -> Figure | None:
 def _panel(view: View, subject: Subject, places: list[str], found: list[Spread]) -> Panel:
     labelled = len(places) <= _NAMED
     depth = by_depth(view.model(subject.model))
+    ordered = view.model(subject.model).get("shape") not in ("dag", "mixed")  # the nodes of a graph have no mean
     with svg.canvas(f"exit-{subject.key}", _alt(view, subject, places, found), height=_ROW * len(found) + 46) as canvas:
         axes = canvas.axes
         top = max(spread.share(place) for spread in found for place in places)
         for row, spread in enumerate(found):
             base = float(len(found) - row - 1)
-            _bars(axes, spread, places, base, labelled=labelled, scale=_ROOM / top)
+            _bars(axes, spread, places, base, labelled=labelled, ordered=ordered, scale=_ROOM / top)
         titles = [view.condition_title(spread.record) for spread in found]
         row_titles(axes, titles, [len(found) - row - 0.235 for row in range(len(found))])
         ticks = range(len(places)) if labelled else range(0, len(places), max(1, len(places) // 6))
@@ -103,13 +105,16 @@ def _panel(view: View, subject: Subject, places: list[str], found: list[Spread])
     return Panel(subject.title, canvas.svg)
 
 
-def _bars(axes: Axes, spread: Spread, places: list[str], base: float, *, labelled: bool, scale: float) -> None:
+def _bars(
+    axes: Axes, spread: Spread, places: list[str], base: float, *, labelled: bool, ordered: bool, scale: float
+) -> None:
     colour = KIND_COLOURS[spread.record["kind"]]
     shares = [spread.share(place) for place in places]
     axes.axhline(base, color=svg.RULE, linewidth=0.8)
     axes.bar(range(len(places)), [scale * share for share in shares], bottom=base, width=0.78, color=colour)
-    mean = sum(place * share for place, share in enumerate(shares))
-    axes.plot([mean], [base], "^", color=svg.INK, markersize=5, markeredgewidth=0, clip_on=False, zorder=5)
+    if ordered:
+        mean = sum(place * share for place, share in enumerate(shares))
+        axes.plot([mean], [base], "^", color=svg.INK, markersize=5, markeredgewidth=0, clip_on=False, zorder=5)
     if labelled:
         for place, share in enumerate(shares):
             if share >= 0.005:

@@ -52,7 +52,9 @@ def figure(view: View) -> Figure | None:
         subject: [record for record in view.timed(subject) if record["kind"] == "clean"] for subject in view.subjects
     }
     shown = {
-        subject: found for subject, found in shown.items() if found and any(part.share for part in parts(found[0]))
+        subject: found
+        for subject, found in shown.items()
+        if any(part.share is not None for record in found for part in parts(record))
     }
     if not shown:
         return None
