@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from adaptbench.attacks.identity import foreign_sources
 from adaptbench.bench.environment import describe_device
 from adaptbench.bench.evaluate import as_input
 from adaptbench.bench.failures import Failures
@@ -191,6 +192,7 @@ class Measuring:
             "arms": list(arms),
             "measure": spec.model_dump(mode="json"),
             "size": size,
+            "meters": [[m.name, foreign_sources([type(m)])] for m in self.meters],
             "device": describe_device(self.device)["fingerprint"],
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

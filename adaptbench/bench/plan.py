@@ -9,6 +9,7 @@ from typing import Any
 
 from adaptbench.adaptive import AdaptiveModel, DecisionGraph, Split
 from adaptbench.attacks import Attack, load_attack
+from adaptbench.bench.conditions import finer_than_data
 from adaptbench.bench.keys import evaluation_key
 from adaptbench.bench.suite import Condition, LoadedSuite
 from adaptbench.data import load_data
@@ -53,7 +54,7 @@ class Plan:
         models: by name, references and swept models among them. evaluations: in order.
         attacks: by condition id. surrogates: by name, for transfer attacks.
         skipped: (model, condition id, reason) that do not apply to each other.
-        data_notes: what the data set says of its files.
+        data_notes: what the data set says of its files, and what is to be said of attacks on it.
     """
 
     suite: LoadedSuite
@@ -154,7 +155,16 @@ def make_plan(
     ]
     for name, values in spec.sweeps.items():
         planned.extend(_sweep(suite, models[name], values, split, device))
-    return Plan(suite, split, models, tuple(planned), attacks, surrogates, tuple(skipped), data.notes)
+    return Plan(
+        suite,
+        split,
+        models,
+        tuple(planned),
+        attacks,
+        surrogates,
+        tuple(skipped),
+        (*data.notes, *finer_than_data(attacks, split)),
+    )
 
 
 def _why_not(attack: Attack, loaded: Loaded) -> str | None:

@@ -125,7 +125,7 @@ def test_a_setting_of_another_scale_or_kind_is_refused_when_the_suite_is_read(co
     said = str(caught.value)
     assert f"mine.yaml, line {4 if not first else 5}" in said
     assert len(said) < 500
-    for words in LOADED.get(condition, ["at most 100000"]):
+    for words in LOADED.get(condition, ["more than 64 bits"]):
         assert words in said
 
 
@@ -286,6 +286,16 @@ def test_a_row_of_fewer_inputs_stands_beside_its_own_clean_mean_and_equal_contro
     assert any(made in note for note in run.manifest["notes"])
     assert by_condition["torchattacks/FGSM"]["attack_versions"] == versions
     assert "the run has no control that asks as often" not in page
+
+
+@pytest.mark.case("own")
+def test_an_eps_finer_than_the_datas_own_grey_levels_is_said() -> None:
+    """Digits have 17 grey levels, so 8/255 is half of one; nothing said that such pictures are not in the data."""
+    plan = make_plan(load_suite("ci", ["models=[static]", "conditions=[clean, noise, {noise-sign: {eps: 16/255}}]"]))
+    assert plan.data_notes == (
+        "noise: eps is below one step of the 17 grey levels of digits (15/255); what is crafted lies between them, "
+        "where none of its pictures do",
+    )
 
 
 @pytest.mark.case("own")
