@@ -10,6 +10,9 @@ MODELLED_DIGITS = 12
 A formula's joules are the same in every run. What is left beyond comes from how often a window repeated the work.
 """
 
+DECLARED = frozenset({"quantity", "scope", "whole_run"})
+"""What a meter's class declares of it, in the manifest beside what it says of itself."""
+
 
 def kind_of(provenance: object) -> str:
     """``measured``, ``modelled``, or an empty string where nothing is stated."""

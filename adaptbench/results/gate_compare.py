@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptbench.results import devices, statistics, timing
+from adaptbench.results.energy import DECLARED
 from adaptbench.results.gate_rows import GateRow, RowVerdict, amount, judge
 from adaptbench.results.gate_rules import METRICS, Rule, Source
 from adaptbench.results.gate_side import EQUAL, Side
@@ -351,7 +352,8 @@ def _modelled(meeting: Meeting) -> GateRow:
     margin = meeting.rule.margin
     meter = str(meeting.seen.get("energy_meter"))
     models = [(side.source.manifest.get("meters") or {}).get(meter) or {} for side in (meeting.run, meeting.base)]
-    moved = [name for name in sorted({*models[0], *models[1]}) if models[0].get(name) != models[1].get(name)]
+    names = sorted({*models[0], *models[1]} - DECLARED)  # baselines of before these were declared are still good
+    moved = [name for name in names if models[0].get(name) != models[1].get(name)]
     if moved:
         return meeting.row(RowVerdict.NOT_COMPARABLE, f"another model of energy: {', '.join(moved[:3])} changed")
     if fault := _row_fault(meeting):

@@ -32,6 +32,7 @@ from adaptbench.meters.reading import Missing, Reading, Work
 from adaptbench.meters.rows import to_rows
 from adaptbench.report import compared
 from adaptbench.report.page import run_page
+from adaptbench.results.baseline import Baseline
 from adaptbench.results.gate import compare
 from adaptbench.results.gate_selftest import selftest
 from adaptbench.results.store import Run
@@ -287,3 +288,16 @@ def test_a_description_that_is_no_json_does_not_cost_the_run() -> None:
     assert told["quantity"] == "energy"
     assert "ValueError" in told["undescribed"]
     assert {"found": True, "sensor": "5"}.items() <= Lax().declared().items(), "a reader would refuse the manifest"
+
+
+@pytest.mark.case("own")
+def test_a_baseline_from_before_the_declarations_is_still_compared(tmp_path: Path) -> None:
+    """Baselines without `quantity` and `scope` would have been told as another model of energy; they say the same."""
+    side = Baseline.of(run_suite(suite(tmp_path, "clock, modelled"), out=tmp_path / "run"))
+    bare = {
+        name: {key: value for key, value in meter.items() if key not in ("quantity", "scope", "whole_run")}
+        for name, meter in side.manifest["meters"].items()
+    }
+    old = side.changed(manifest={**side.manifest, "id": "another", "meters": bare})
+    report = compare(side, old, {"energy_j_per_sample": "exact"})
+    assert report.exit_code == 0, [row.reason for row in report.rows]
