@@ -90,6 +90,7 @@ class _Campaign:
                 for part in torch.split(rows, CHUNK) if share else ():
                     self._climb(part, min(share, self.search.steps))
             self.task.progress(len(self.task.x) * (round_ + 1) // self.objective.rounds, len(self.task.x))
+        self._spend()
         details: dict[str, Any] = {
             "queries_total": int(self.queried.used.sum()),
             "dearer_than_clean": int((self.cost > clean).sum()),
@@ -147,6 +148,14 @@ class _Campaign:
         if still := details["never_moved"]:
             notes.append(f"for {still} of {len(self.everyone)} inputs no query ever moved the cost")
         return notes
+
+    def _spend(self) -> None:
+        """What is left of those that sat out while they were as dear as the dearest seen then."""
+        while len(rows := self._unsatisfied()):
+            self._fit()
+            asks = min(int(self.queried.left(rows).min()), self.search.steps)
+            for part in torch.split(rows, CHUNK):
+                self._climb(part, asks)
 
     def _climbs(self, rounds_left: int) -> int:
         """How many climbs a round makes: as many as the recipe says, and more where the budget would be left over."""

@@ -235,7 +235,9 @@ def test_a_larger_budget_of_queries_is_spent() -> None:
         found = load_attack("ereba", {**plan, "queries": queries}).craft(model, x, torch.zeros(6, dtype=torch.int64))
         assert found.queries is not None
         assert int(found.queries.max()) == queries
-        if int(found.queries.min()) < queries:
+        spared = int((found.queries < queries).sum())
+        assert spared <= found.details["dearest_seen"], "who is not as dear as the dearest has asked as often as it may"
+        if spared:
             assert any(f"fewer than {queries} times" in note for note in found.details["notes"])
 
 
