@@ -6,14 +6,19 @@ exit needs is its head. Survivors are compacted between stages like in any other
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import fx, nn
 
 from adaptbench.adaptive.constructors import MultiExit, Shape
-from adaptbench.adaptive.model import frozen
+from adaptbench.adaptive.domain import ImageDomain
+from adaptbench.adaptive.model import pictures_like
 from adaptbench.adaptive.policy import Policy
+from adaptbench.adaptive.tracing import Replayed, bound, trace, without_writes
+from adaptbench.adaptive.whole import Whole, check_alike, offer, part_of
 from adaptbench.errors import GraphError
 
 
@@ -34,41 +39,66 @@ def from_logits_list(
     *,
     input_shape: Shape,
     exits: Sequence[str] | None = None,
+    output: int | str | None = None,
     policy: Policy | None = None,
     bounds: tuple[float, float] = (0.0, 1.0),
 ) -> MultiExit:
-    """Split a module into a multi-exit net.
+    """Split a module into a multi-exit net, and compare the two on random pictures.
 
     Args:
         module: its forward takes pictures (N, C, H, W) and returns a list or tuple of logits, earliest exit first.
+            Further inputs keep their defaults.
         input_shape: (C, H, W).
         exits: names of the sub-modules whose outputs are the logits, in order, where forward returns something else.
+        output: index or key of the list of logits, where forward returns it beside other things.
         policy: decides at each exit but the last.
         bounds: of the input values.
 
     Raises:
-        GraphError: the module cannot be traced, does not return a list, or an exit is not found.
+        GraphError: the module cannot be traced, does not return logits (N, C) alike, an exit is not found, forward
+            draws, couples samples or writes into its own state, or the net is not the same function.
     """
-    try:
-        with frozen(module):  # functional dropout bakes the mode of the trace in
-            traced = fx.symbolic_trace(module)
-    except Exception as error:  # fx raises whatever the module's code does with a proxy
-        raise GraphError(
-            f"{type(module).__name__} could not be traced: {error}",
-            why="To skip what follows an exit, forward is cut at each exit; control flow on values hides the cuts.",
-            todo="Give the pieces yourself: MultiExit(stages=[…], heads=[…], input_shape=…).",
-        ) from error
-    leaves = _exits(traced.graph, exits, type(module).__name__)
-    inputs = [n for n in traced.graph.nodes if n.op == "placeholder"]
-    if len(inputs) != 1:
-        raise GraphError(
-            f"{type(module).__name__}.forward takes {len(inputs)} inputs.",
-            todo="Wrap it in a module that takes the pictures only.",
+    name, domain = type(module).__name__, ImageDomain(tuple(input_shape), *bounds)  # type: ignore[arg-type]
+    x = pictures_like(next(module.parameters(), torch.zeros(())), domain, 5)
+    owner = bound(module)
+    inside = "module." if owner is not module else ""
+    named = None if exits is None else [inside + e for e in exits]
+    traced = trace(owner, named or (), name)
+    steps = without_writes(traced, x, name)
+    leaves = (
+        _returned(traced.graph, steps, output, name) if named is None else _named(traced.graph, named, inside, name)
+    )
+    check_alike([steps.values[leaf] for leaf in leaves], exits, name)
+    whole = Whole(owner, named, output, name)
+    whole.check(x)
+    costs = [sum(steps.macs.get(n, 0) for n in _ancestors(leaf)) for leaf in leaves]
+    if falling := [k for k in range(1, len(costs)) if costs[k] < costs[k - 1]]:
+        warnings.warn(
+            f"exit {falling[0] + 1} of {name} takes {costs[falling[0]]} MACs on its own, the one before it "
+            f"{costs[falling[0] - 1]}: list exits from the earliest to the deepest; the last is the static reference.",
+            stacklevel=2,
         )
+    stages, heads = _cut(traced, leaves)
+    net = MultiExit(
+        stages,
+        heads,
+        input_shape=input_shape,
+        names=list(exits) if exits and len(set(exits)) == len(exits) else None,
+        bounds=bounds,
+    )
+    whole.compare(net, x)
+    if policy is not None:
+        net.policy = policy
+    return net
+
+
+def _cut(traced: fx.GraphModule, leaves: Sequence[fx.Node]) -> tuple[list[nn.Module], list[nn.Module]]:
+    """What later exits need is the stage, what only this exit needs is its head."""
     order = {node: i for i, node in enumerate(traced.graph.nodes)}
+    (pictures,) = [n for n in traced.graph.nodes if n.op == "placeholder"]
     needed = [{n for n in _ancestors(leaf) if not _is_sampleless(n)} for leaf in leaves]
-    done: set[fx.Node] = {inputs[0]}
-    carried: list[fx.Node] = [inputs[0]]
+    done: set[fx.Node] = {pictures}
+    carried: list[fx.Node] = [pictures]
     stages: list[nn.Module] = []
     heads: list[nn.Module] = []
     for k, leaf in enumerate(leaves):
@@ -81,33 +111,30 @@ def from_logits_list(
         stages.append(_Part(traced, _subgraph(carried, trunk, out), bare_input=k == 0))
         heads.append(_Part(traced, _subgraph(out, own, leaf), bare_input=False))
         done, carried = known | set(own), out
-    return MultiExit(
-        stages,
-        heads,
-        input_shape=input_shape,
-        names=list(exits) if exits and len(set(exits)) == len(exits) else None,
-        policy=policy,
-        bounds=bounds,
-    )
+    return stages, heads
 
 
-def _exits(graph: fx.Graph, exits: Sequence[str] | None, name: str) -> list[fx.Node]:
-    if exits is not None:
-        found = {str(n.target): n for n in graph.nodes if n.op == "call_module"}
-        if missing := [e for e in exits if e not in found]:
-            raise GraphError(
-                f"'{missing[0]}' is no sub-module that {name}.forward calls.",
-                todo=f"It calls: {', '.join(list(found)[:12])} …",
-            )
-        return [found[e] for e in exits]
-    (output,) = [n for n in graph.nodes if n.op == "output"]
-    logits = output.args[0]
-    if not isinstance(logits, (list, tuple)) or not all(isinstance(n, fx.Node) for n in logits) or not logits:
+def _named(graph: fx.Graph, exits: Sequence[str], inside: str, name: str) -> list[fx.Node]:
+    found = {str(n.target): n for n in graph.nodes if n.op == "call_module"}
+    if missing := [e for e in exits if e not in found]:
+        calls = ", ".join(target.removeprefix(inside) for target in list(found)[:12])
         raise GraphError(
-            f"{name}.forward does not return a list of logits.",
-            todo="Name the sub-modules whose outputs are the exits: exits=['head1', …].",
+            f"'{missing[0].removeprefix(inside)}' is no sub-module that {name}.forward calls.",
+            todo=f"It calls: {calls} …",
         )
-    return list(logits)
+    return [found[e] for e in exits]
+
+
+def _returned(graph: fx.Graph, steps: Replayed, output: int | str | None, name: str) -> list[fx.Node]:
+    """The nodes of the list of logits that forward returns."""
+    (last,) = [n for n in graph.nodes if n.op == "output"]
+    returned = part_of(last.args[0], output, name)
+    if not isinstance(returned, (list, tuple)) or not returned or not all(isinstance(n, fx.Node) for n in returned):
+        raise GraphError(
+            f"{name}.forward does not return a list of logits{'' if output is None else f' at {output!r}'}.",
+            todo=offer(steps.values[last]),
+        )
+    return list(returned)
 
 
 def _ancestors(leaf: fx.Node) -> set[fx.Node]:

@@ -10,6 +10,7 @@ from torch import nn
 
 from adaptbench.adaptive.domain import ImageDomain
 from adaptbench.adaptive.graph import DecisionGraph, Node
+from adaptbench.adaptive.model import frozen, pictures_like, runs
 from adaptbench.adaptive.policy import Policy
 from adaptbench.errors import GraphError
 
@@ -22,16 +23,10 @@ def _domain(input_shape: Shape, bounds: tuple[float, float]) -> ImageDomain:
 
 def _classes(net: nn.Module, head: nn.Module | None, domain: ImageDomain) -> int:
     """C, by running the first exit on one picture."""
-    training = [m for m in [*net.modules(), *(head.modules() if head else ())] if m.training]
-    for m in training:
-        m.training = False
-    try:
-        with torch.no_grad():
-            out = net(torch.full((1, *domain.shape), domain.low))
-            logits = head(out) if head is not None else out
-    finally:
-        for m in training:
-            m.training = True
+    x = pictures_like(next(net.parameters(), torch.zeros(())), domain)
+    with frozen(net), frozen(head or nn.Identity()), torch.no_grad(), runs("the first exit"):
+        out = net(x)
+        logits = head(out) if head is not None else out
     if not isinstance(logits, torch.Tensor) or logits.ndim != 2:
         raise GraphError(
             f"the first exit returned {getattr(logits, 'shape', type(logits).__name__)}, not logits of shape (N, C).",

@@ -13,7 +13,7 @@ from adaptbench.adaptive.block_counting import BlockCosts, count_blocks
 from adaptbench.adaptive.cost_tables import CostTables
 from adaptbench.adaptive.domain import ImageDomain
 from adaptbench.adaptive.log import CalibrationLog
-from adaptbench.adaptive.model import AdaptiveModel, frozen
+from adaptbench.adaptive.model import AdaptiveModel, frozen, reaches_pictures
 from adaptbench.adaptive.outcome import TIE_MARGIN, Inference, Relaxation
 from adaptbench.adaptive.parts import EXECUTOR, NODES, POLICY, Decided, Lap, no_lap
 from adaptbench.adaptive.splits import Split
@@ -242,13 +242,15 @@ class GatedNetwork(AdaptiveModel):
         """Hard decisions forward, sigmoid gradients backward (straight-through): features are the hard path's."""
         costs = self._counted(x)
         logits, margins = self.gated_forward(x, temperature=temperature)
-        reach, column = [x.new_ones(len(x))], 0
+        margins = margins.to(torch.promote_types(margins.dtype, torch.float32))  # MACs are beyond half's range
+        sure = margins.new_ones(len(x))
+        reach, column = [sure], 0
         for gated in self.gated:
-            reach.append(torch.sigmoid(margins[:, column] / temperature) if gated else x.new_ones(len(x)))
+            reach.append(torch.sigmoid(margins[:, column] / temperature) if gated else sure)
             column += gated
-        reach.append(x.new_ones(len(x)))
+        reach.append(sure)
         arrived = torch.stack(reach, 1)
-        expected = costs.gates + arrived @ x.new_tensor([costs.always, *costs.bodies, 0])
+        expected = costs.gates + arrived @ sure.new_tensor([costs.always, *costs.bodies, 0])
         return Relaxation(expected, margins, logits[:, None], arrived)
 
     def gated_forward(self, x: Tensor, *, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
@@ -257,6 +259,7 @@ class GatedNetwork(AdaptiveModel):
         Returns:
             logits (N, C) of the hard path, and margins (N, D) of the gated blocks.
         """
+        x = self.taken(x)
         costs = self._counted(x)
         state = self.gates.start(apart(x) if costs.start_writes else x)
         h = self.stem(apart(x) if costs.stem_writes else x)
@@ -274,8 +277,12 @@ class GatedNetwork(AdaptiveModel):
             len(x), 0
         )
 
+    def _has_gradients(self) -> bool:
+        return reaches_pictures(self, lambda x: self.gated_forward(x)[0][:, None])
+
     def plain_forward(self, x: Tensor) -> Tensor:
         """(N, C): every block runs, no gate is asked; the backbone that the gates were added to."""
+        x = self.taken(x)
         costs = self._counted(x)
         h = self.stem(apart(x) if costs.stem_writes else x)
         for b in range(len(self.bodies)):

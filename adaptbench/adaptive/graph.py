@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from adaptbench.adaptive.cost_tables import CostTables
 from adaptbench.adaptive.domain import ImageDomain
 from adaptbench.adaptive.log import CalibrationLog
-from adaptbench.adaptive.model import AdaptiveModel, frozen
+from adaptbench.adaptive.model import AdaptiveModel, frozen, reaches_pictures
 from adaptbench.adaptive.node_counting import NodeCosts, count_nodes
 from adaptbench.adaptive.outcome import TIE_MARGIN, Inference, Relaxation, Signals, seeds_from_content
 from adaptbench.adaptive.parts import EXECUTOR, NODES, POLICY, Decided, Lap, no_lap
@@ -92,8 +92,6 @@ class DecisionGraph(AdaptiveModel):
         if name == "policy" and isinstance(value, Policy):
             value.bind(self.structure)
             self._costs.clear()
-            offered = AdaptiveModel.capabilities
-            self.capabilities = offered - {"gradients"} if value.needs_labels else offered
         super().__setattr__(name, value)
 
     def _reference_nodes(self, names: Sequence[str] | None) -> tuple[int, ...]:
@@ -153,7 +151,7 @@ class DecisionGraph(AdaptiveModel):
         decided = Decided([], [], [])
         history = visited = None
         if policy.uses_history:
-            history = x.new_zeros(n, len(self.node_names), self.n_classes)
+            history = x.new_zeros(n, len(self.node_names), self.n_classes, dtype=costs.decides_in)
             visited = torch.zeros(n, len(self.node_names), dtype=torch.bool, device=x.device)
         waiting: dict[int, list[Tensor]] = {0: [torch.arange(n, device=x.device)]}
         kept: dict[int, tuple[Tensor, Any]] = {}
@@ -166,6 +164,7 @@ class DecisionGraph(AdaptiveModel):
             given = gathered(x, kept, self.reads[v], rows)
             lap(EXECUTOR)
             features, logits = self._node(v, given, costs)
+            logits = logits.to(costs.decides_in)
             lap(NODES)
             decided.ran.append((v, rows))
             if self._last_reader[v] >= 0:
@@ -250,6 +249,7 @@ class DecisionGraph(AdaptiveModel):
     def _dense(self, x: Tensor) -> tuple[list[Any], Tensor]:
         features: list[Any] = []
         logits: list[Tensor] = []
+        x = self.taken(x)
         costs = self._counted(x)
         for v, source in enumerate(self.reads):
             given, answer = self._node(v, x if source < 0 else features[source], costs)
@@ -261,16 +261,20 @@ class DecisionGraph(AdaptiveModel):
         """(N, V, C): every node on every sample."""
         return self._dense(x)[1]
 
+    def _has_gradients(self) -> bool:
+        return reaches_pictures(self, self.dense_logits)
+
     def _relax(self, x: Tensor, *, temperature: float, seeds: Tensor | None) -> Relaxation:
         costs = self._cost_table(x)
-        logits = self.dense_logits(x)
+        logits = self.dense_logits(x).to(costs.decides_in)
         n, size, _ = logits.shape
+        real = x.new_zeros((), dtype=torch.promote_types(logits.dtype, torch.float32))  # MACs are beyond half's range
         if self.policy.draws and seeds is None:
             seeds = seeds_from_content(x)
         successors = self.structure.successors
         # arrival at each node: probability, hard yes/no, and the way a sample came (hard way first, then the likeliest)
-        reach: list[Tensor] = [x.new_ones(n)] + [x.new_zeros(n) for _ in range(size - 1)]
-        rank = x.new_full((n, size), -1.0)
+        reach: list[Tensor] = [real.new_ones(n)] + [real.new_zeros(n) for _ in range(size - 1)]
+        rank = real.new_full((n, size), -1.0)
         rank[:, 0] = 2.0
         visited = torch.zeros(n, size, size, dtype=torch.bool, device=x.device)
         visited[:, 0, 0] = True
@@ -282,7 +286,7 @@ class DecisionGraph(AdaptiveModel):
                 continue
             came = visited[:, v].clone()  # backward needs it as it is now; the table is filled on in place
             history = torch.where(came[..., None], logits, 0.0) if self.policy.uses_history else None
-            scores = self.policy.scores(v, Signals(logits[:, v], history=history, visited=came, seeds=seeds))
+            scores = self.policy.scores(v, Signals(logits[:, v], history=history, visited=came, seeds=seeds)).to(real)
             share = (scores / temperature).softmax(1)
             edge = edge_margins(scores)
             margins.append(edge)
@@ -296,10 +300,10 @@ class DecisionGraph(AdaptiveModel):
                 rank[:, w] = torch.where(better, order, rank[:, w])
                 visited[:, w] = torch.where(better[:, None], visited[:, v], visited[:, w])
                 visited[:, w, w] = True
-        per_node = x.new_tensor([a + b for a, b in zip(costs.node, costs.policy, strict=True)])
+        per_node = real.new_tensor([a + b for a, b in zip(costs.node, costs.policy, strict=True)])
         arrived = torch.stack(reach, 1)
-        expected = arrived @ per_node + torch.stack(stopping, 1) @ x.new_tensor(costs.predict)
-        flat = torch.cat(margins, 1) if margins else x.new_zeros(n, 0)
+        expected = arrived @ per_node + torch.stack(stopping, 1) @ real.new_tensor(costs.predict)
+        flat = torch.cat(margins, 1) if margins else real.new_zeros(n, 0)
         return Relaxation(expected, flat, logits, arrived)
 
     # ------------------------------------------------------------------ costs
@@ -376,7 +380,7 @@ class DecisionGraph(AdaptiveModel):
     def run_reference(self, x: Tensor) -> Tensor:
         """(N, C) of the static reference: its stages one after another and the last head."""
         with frozen(self), torch.no_grad():
-            return self._reference(x)
+            return self._reference(self.taken(x))
 
     def serve_reference(self, x: Tensor) -> Tensor:
         """The reference and nothing beside it."""
@@ -411,7 +415,7 @@ class DecisionGraph(AdaptiveModel):
     def log(self, split: Split, *, chunk: int = 1000) -> CalibrationLog:
         """Logits of every node on every sample of a calibration split."""
         split.require("calibration", purpose="fitting a policy")
-        device = next(self.parameters()).device
+        device = self._blank().device
         with frozen(self), torch.no_grad():
             logits = torch.cat([self.dense_logits(x.to(device)).float().cpu() for x, _, _ in split.chunks(chunk)])
         return self.logged(logits, split)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,7 +28,7 @@ class AdaptiveModel(nn.Module):
         node_names: V names of compute that may be skipped or run.
         exit_names: K places where a prediction can be returned.
         shape: "static", "multi-exit", "cascade", "dag", "mixed", "looped" or "gated".
-        capabilities: what attacks and suites may ask for: "gradients", "exit_logits", "queries".
+        capabilities: what attacks and suites may ask for: "gradients", "exit_logits", "queries"; set, it is kept.
         batch_semantics: "regroup": survivors of a batch are compacted, samples do not touch each other.
     """
 
@@ -37,12 +37,13 @@ class AdaptiveModel(nn.Module):
     node_names: tuple[str, ...]
     exit_names: tuple[str, ...]
     shape: str
-    capabilities: frozenset[str] = frozenset({"gradients", "exit_logits", "queries"})
     batch_semantics: str = "regroup"
 
     def __init__(self) -> None:
         super().__init__()
         self._costs: CostTables[Any] = CostTables()
+        self._slopes: CostTables[bool] = CostTables()
+        self._declared = frozenset({"gradients", "exit_logits", "queries"})
 
     @abstractmethod
     def _run(self, x: Tensor, *, seeds: Tensor | None, labels: Tensor | None, force: Tensor | None) -> Inference:
@@ -127,9 +128,42 @@ class AdaptiveModel(nn.Module):
         """Count MACs anew, after a change that no attribute of a module shows (see `CostTables`)."""
         self._costs.clear()
 
+    def taken(self, x: Tensor) -> Tensor:
+        """The pictures in the type of the weights (float32 where there are none).
+
+        Raises:
+            DomainError: they are on another device.
+        """
+        some = next(self.parameters(), None)
+        if some is None:
+            return x
+        if x.device != some.device:
+            raise DomainError(
+                f"pictures on {x.device} were given to a model on {some.device}.",
+                todo=f"Move one to the other: x.to('{some.device}').",
+            )
+        return x.to(some.dtype) if x.is_floating_point() else x
+
     def _blank(self) -> Tensor:
         """(1, C, H, W) one picture of noise, as the weights are: their type, on their device."""
-        return picture_like(next(self.parameters(), torch.zeros(())), self.domain)
+        return pictures_like(next(self.parameters(), torch.zeros(())), self.domain)
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """What was declared, less the gradients where an oracle decides or none reach the pictures."""
+        if "gradients" not in self._declared:
+            return self._declared
+        self._slopes.check(self)
+        sloping = not self.needs_labels and self._slopes.of(None, self, self._has_gradients)
+        return self._declared if sloping else self._declared - {"gradients"}
+
+    @capabilities.setter
+    def capabilities(self, offered: Iterable[str]) -> None:
+        self._declared = frozenset(offered)
+
+    def _has_gradients(self) -> bool:
+        """Logits depend on the picture for autograd; quantised and detached parts cut them off."""
+        return True
 
     @property
     def needs_labels(self) -> bool:
@@ -138,7 +172,7 @@ class AdaptiveModel(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C) logits of the path really taken, differentiable, so that any torch tool can use the model."""
-        return self._run(x, seeds=None, labels=None, force=None).logits
+        return self._run(self.taken(x), seeds=None, labels=None, force=None).logits
 
     def infer(
         self,
@@ -163,6 +197,7 @@ class AdaptiveModel(nn.Module):
             NonFiniteError: logits are NaN or infinite.
             CapabilityError: labels are needed and missing, or the path does not exist.
         """
+        x = self.taken(x)
         self.domain.check(x)
         for name, given in (("seeds", seeds), ("labels", labels)):
             if given is not None and len(given) != len(x):
@@ -207,8 +242,12 @@ class AdaptiveModel(nn.Module):
         """
         if "gradients" not in self.capabilities:
             raise CapabilityError(
-                f"the policy '{self.policy_name}' has no gradients.", todo="Use an attack that only queries."
+                f"the policy '{self.policy_name}' has no gradients."
+                if self.needs_labels
+                else "the model offers no gradients: none are declared, or none reach the pictures.",
+                todo="Use an attack that only queries.",
             )
+        x = self.taken(x)
         self.domain.check(x)
         with frozen(self):
             self._costs.check(self)
@@ -223,10 +262,27 @@ class AdaptiveModel(nn.Module):
         """
 
 
-def picture_like(weight: Tensor, domain: ImageDomain) -> Tensor:
-    """(1, C, H, W) noise within the bounds, the same every time, of a weight's type and on its device."""
-    noise = torch.rand((1, *domain.shape), generator=torch.Generator().manual_seed(0))
+def pictures_like(weight: Tensor, domain: ImageDomain, n: int = 1) -> Tensor:
+    """(n, C, H, W) noise within the bounds, the same every time, of a weight's type and on its device."""
+    noise = torch.rand((n, *domain.shape), generator=torch.Generator().manual_seed(0))
     return domain.clamp(domain.low + (domain.high - domain.low) * noise).to(weight)
+
+
+def reaches_pictures(model: AdaptiveModel, logits: Callable[[Tensor], Tensor]) -> bool:
+    """Autograd finds a way from every exit's logits back to the pictures.
+
+    Args:
+        logits: (1, C, H, W) → (1, K, C).
+    """
+    with frozen(model), torch.enable_grad():
+        leaf = model._blank().requires_grad_()
+        try:
+            answers = logits(leaf)
+            weights = torch.linspace(1, 2, answers.shape[2]).to(answers)
+            found = [torch.autograd.grad(z @ weights, leaf, retain_graph=True)[0] for z in answers[0]]
+        except RuntimeError:  # cut off, or an operator without a derivative
+            return False
+    return all(bool(f.any()) for f in found)
 
 
 @contextmanager
@@ -268,7 +324,7 @@ def _in_training(model: nn.Module) -> list[nn.Module]:
     while stack:
         module = stack.pop()
         if module is not None:
-            if module.training:
+            if getattr(module, "training", False):  # frozen TorchScript has no mode
                 found.append(module)
             stack.extend(module._modules.values())
     return found

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from adaptbench.adaptive.counting import MacCounter
 from adaptbench.adaptive.model import frozen, runs
@@ -25,6 +26,7 @@ class NodeCosts:
     Args:
         stage, head, policy, predict: MACs of a node's parts, of deciding there and of answering there.
         stage_writes, head_writes: the part works in place on what it is given, so that it must be given a copy.
+        decides_in: type of the logits that the policy is shown, its own or a finer one.
         uncounted: operators without a formula.
     """
 
@@ -34,6 +36,7 @@ class NodeCosts:
     predict: tuple[int, ...]
     stage_writes: tuple[bool, ...]
     head_writes: tuple[bool, ...]
+    decides_in: torch.dtype
     uncounted: tuple[str, ...]
 
     @property
@@ -67,7 +70,7 @@ def count_nodes(graph: DecisionGraph, x: Tensor) -> NodeCosts:
     stage_writes, head_writes = [], []
     seeds = torch.zeros(1, dtype=torch.int64, device=x.device)
     visited = torch.zeros(1, size, dtype=torch.bool, device=x.device)
-    history = None
+    history, decides_in = None, x.dtype
     with frozen(graph):
         for v, source in enumerate(graph.reads):
             with runs(f"node '{names[v]}'"):
@@ -83,13 +86,17 @@ def count_nodes(graph: DecisionGraph, x: Tensor) -> NodeCosts:
             _check_logits(graph, v, logits)
             _check_head(graph, v, head_writes[v])
             if history is None:
+                decides_in = torch.promote_types(logits.dtype, _type_of(policy) or logits.dtype)
+            logits = logits.to(decides_in)
+            if history is None:
                 history = logits.new_zeros(1, size, graph.n_classes)
             history[:, v] = logits
             visited[:, v] = True
             shown = Lent((logits, history, visited, seeds))
             decides = bool(graph.structure.successors[v]) and not policy.needs_labels
-            decide.append(cost(policy.scores, v, _signals(shown))[1] if decides else 0)
-            predict.append(cost(policy.predict, v, _signals(shown))[1])
+            with runs(f"the policy '{policy.name}' at node '{names[v]}'"):
+                decide.append(cost(policy.scores, v, _signals(shown))[1] if decides else 0)
+                predict.append(cost(policy.predict, v, _signals(shown))[1])
             if shown.is_written:
                 raise PolicyError(
                     f"the policy '{policy.name}' works in place on the signals it is shown at node '{names[v]}'.",
@@ -103,8 +110,14 @@ def count_nodes(graph: DecisionGraph, x: Tensor) -> NodeCosts:
         tuple(predict),
         tuple(stage_writes),
         tuple(head_writes),
+        decides_in,
         tuple(sorted(counter.uncounted)),
     )
+
+
+def _type_of(policy: nn.Module) -> torch.dtype | None:
+    tensors = chain(policy.parameters(), policy.buffers())
+    return next((t.dtype for t in tensors if t.is_floating_point()), None)
 
 
 def _signals(shown: Lent) -> Signals:

@@ -59,7 +59,7 @@ class _Best:
 
     def take(self, rows: Tensor, pictures: Tensor, macs: Tensor, rank: Tensor) -> None:
         """Keep them whatever they cost."""
-        self.pictures[rows], self.macs[rows], self.rank[rows] = pictures, macs, rank
+        self.pictures[rows], self.macs[rows], self.rank[rows] = pictures, macs, rank.to(self.rank)
 
     def done(self, rows: Tensor) -> Tensor:
         """(n,) bool: nothing better can be found."""

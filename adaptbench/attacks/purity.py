@@ -22,7 +22,7 @@ def untouched(model: nn.Module) -> Iterator[None]:
     Restored: parameters and buffers by value, each module's training flag, each parameter's requires_grad and grad,
     and the global random states of torch (CPU and CUDA), NumPy and Python.
     """
-    modules = [(module, module.training) for module in model.modules()]
+    modules = [(module, module.training) for module in model.modules() if hasattr(module, "training")]
     parameters = [(p, p.requires_grad, p.grad) for p in model.parameters()]
     tensors = _tensors(model)
     copies = {name: tensor.detach().clone() for name, tensor in tensors.items()}
@@ -70,7 +70,7 @@ def fingerprint(model: nn.Module) -> str:
         if parameter.grad is not None:
             digest.update(f"{name}.grad".encode())
             digest.update(_bytes(parameter.grad))
-    digest.update(repr([(name, module.training) for name, module in model.named_modules()]).encode())
+    digest.update(repr([(name, getattr(module, "training", None)) for name, module in model.named_modules()]).encode())
     digest.update(_bytes(torch.get_rng_state()))
     return digest.hexdigest()
 

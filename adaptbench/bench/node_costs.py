@@ -47,7 +47,7 @@ def node_costs(
     Raises:
         MeterError: the meter gave no reading for a node.
     """
-    device = x.device
+    x, device = model.taken(x), x.device
     with frozen(model), torch.no_grad():
         features, _ = model._dense(x)
     arms = [

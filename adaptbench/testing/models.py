@@ -486,7 +486,8 @@ def _prepare(model: AdaptiveModel, x: Tensor | None, n: int) -> tuple[AdaptiveMo
         noise = torch.rand((n, *model.domain.shape), generator=generator) - 0.5
         x = low + (high - low) * (0.5 + contrast * noise)
     labels = torch.randint(model.n_classes, (len(x),), generator=generator)
-    return model, x.detach().to(device), labels.to(device)
+    kind = next((p.dtype for p in model.parameters()), x.dtype)
+    return model, x.detach().to(device, kind), labels.to(device)
 
 
 def _mixed_paths(model: AdaptiveModel, n: int) -> Tensor:
