@@ -239,7 +239,12 @@ class GatedNetwork(AdaptiveModel):
         return force
 
     def _relax(self, x: Tensor, *, temperature: float, seeds: Tensor | None) -> Relaxation:
-        """Hard decisions forward, sigmoid gradients backward (straight-through): features are the hard path's."""
+        """Hard decisions forward, sigmoid gradients backward (straight-through): features are the hard path's.
+
+        `expected_macs` takes each gate's probability at the features of the hard path, as if gates were independent.
+        That is exact for gates that look at the picture once; where a gate sees what earlier blocks did, it is an
+        approximation: the exact sum runs over 2^D states of the net.
+        """
         costs = self._counted(x)
         logits, margins = self.gated_forward(x, temperature=temperature)
         margins = margins.to(torch.promote_types(margins.dtype, torch.float32))  # MACs are beyond half's range

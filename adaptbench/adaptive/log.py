@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from adaptbench.adaptive.policy import Structure
-from adaptbench.errors import CalibrationError, LeakageError
+from adaptbench.errors import AdaptBenchError, CalibrationError, DomainError, LeakageError
 
 FITTING_ROLES = ("calibration", "train", "redrawn")
 """Roles of samples that may be fitted on; "redrawn": a study's own cut of calibration and test, nothing of it kept."""
@@ -29,7 +29,7 @@ class LoggedSamples:
         costs: (V,) what policies weigh, an increment a node like `node_macs` (default: the MACs); cost_unit: its unit.
 
     Raises:
-        CalibrationError: no samples, or logits that are not finite.
+        CalibrationError: no samples, labels that are no classes, or logits that are not finite.
     """
 
     logits: Tensor
@@ -57,6 +57,7 @@ class LoggedSamples:
                 f"{len(names)} nodes and {self.structure.n_classes} classes.",
                 todo="Give logits (N, V, C), labels (N,) and the structure of the graph that was logged.",
             )
+        check_labels(self.labels, classes, CalibrationError)
         if not torch.isfinite(self.logits).all():
             raise CalibrationError(
                 "logged logits hold NaN or infinity.", todo="Check the weights: the backbone is broken or untrained."
@@ -116,7 +117,7 @@ class CalibrationLog(LoggedSamples):
 
     Raises:
         LeakageError: the samples have another role than calibration or training.
-        CalibrationError: no samples, or logits that are not finite.
+        CalibrationError: no samples, labels that are no classes, or logits that are not finite.
     """
 
     def __post_init__(self) -> None:
@@ -173,6 +174,27 @@ def require_calibration(log: Any, who: str) -> None:
             f"{who} was about to be fitted on {log.split}, samples that are there to judge it.",
             why="Thresholds chosen on the test set make every figure after them worthless.",
             todo="Give a CalibrationLog: model.log(calibration split).",
+        )
+
+
+def check_labels(labels: Tensor, n_classes: int, error: type[AdaptBenchError] = DomainError) -> None:
+    """Refuse labels that are not one whole number below C a sample.
+
+    Raises:
+        DomainError: one-hot rows, fractions, or a number outside (or `error`).
+    """
+    if labels.ndim != 1 or labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise error(
+            f"labels of shape {tuple(labels.shape)} and type {labels.dtype} were given.",
+            why="A label is the number of its class.",
+            todo="Give int64 of shape (N,); one-hot rows: y.argmax(1).",
+        )
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= n_classes:
+        raise error(
+            f"labels run from {low} to {high}; the model knows {n_classes} classes, 0 to {n_classes - 1}.",
+            why="An answer could never be right.",
+            todo="Number the classes from 0, and leave samples of other classes out.",
         )
 
 

@@ -12,11 +12,13 @@ from torch import Tensor, nn
 
 from adaptbench.adaptive.cost_tables import CostTables
 from adaptbench.adaptive.domain import ImageDomain
-from adaptbench.adaptive.log import CalibrationLog
+from adaptbench.adaptive.log import CalibrationLog, check_labels
 from adaptbench.adaptive.outcome import Inference, Relaxation
 from adaptbench.adaptive.parts import Lap, no_lap
 from adaptbench.adaptive.splits import Split
 from adaptbench.errors import AdaptBenchError, CapabilityError, DomainError, GraphError, NonFiniteError
+
+_ALL = frozenset({"gradients", "exit_logits", "queries"})
 
 
 class AdaptiveModel(nn.Module):
@@ -43,7 +45,7 @@ class AdaptiveModel(nn.Module):
         super().__init__()
         self._costs: CostTables[Any] = CostTables()
         self._slopes: CostTables[bool] = CostTables()
-        self._declared = frozenset({"gradients", "exit_logits", "queries"})
+        self._declared = _ALL
 
     @abstractmethod
     def _run(self, x: Tensor, *, seeds: Tensor | None, labels: Tensor | None, force: Tensor | None) -> Inference:
@@ -161,6 +163,10 @@ class AdaptiveModel(nn.Module):
     def capabilities(self, offered: Iterable[str]) -> None:
         self._declared = frozenset(offered)
 
+    @capabilities.deleter
+    def capabilities(self) -> None:
+        self._declared = _ALL
+
     def _has_gradients(self) -> bool:
         """Logits depend on the picture for autograd; quantised and detached parts cut them off."""
         return True
@@ -193,7 +199,7 @@ class AdaptiveModel(nn.Module):
             per_sample: one sample at a time, as a latency-bound service runs it.
 
         Raises:
-            DomainError: an input outside the domain.
+            DomainError: an input outside the domain, or labels that are no classes.
             NonFiniteError: logits are NaN or infinite.
             CapabilityError: labels are needed and missing, or the path does not exist.
         """
@@ -205,6 +211,8 @@ class AdaptiveModel(nn.Module):
                     f"{len(x)} samples were given with {len(given)} {name}.",
                     todo=f"Give one of {name} for each sample.",
                 )
+        if labels is not None:
+            check_labels(labels, self.n_classes)
         if self.needs_labels and labels is None and force is None:
             raise CapabilityError(
                 f"the policy '{self.policy_name}' looks at the label and got none.",
