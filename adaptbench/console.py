@@ -26,7 +26,7 @@ def show_error(console: Console, error: AdaptBenchError, opening: str = "error: 
 
 
 def result_table(cases: Sequence[Record], manifest: Mapping[str, Any], *, width: int = 120) -> Table:
-    """Models and conditions with what they cost; one row an evaluation, timed at the smallest batch size.
+    """Models and conditions with what they cost; one row an evaluation, timed at the page's batch size, the largest.
 
     Args:
         cases: of a summary. manifest: of its run.
@@ -36,7 +36,7 @@ def result_table(cases: Sequence[Record], manifest: Mapping[str, Any], *, width:
     joules = words.one_scale([c.get("energy_j_per_sample") for c in rows], "J")
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("", no_wrap=True, overflow="ellipsis")
-    for title in ("accuracy", "MACs/sample", "of its\nstatic net", "attacker\ntakes back", "95 %", "energy/sample"):
+    for title in ("accuracy", "MACs/sample", "of its\nstatic net", "attacker\ntakes back", "95 %", _energy_title(rows)):
         if title != "95 %" or width >= 100:
             table.add_column(title, justify="right", no_wrap=True)
     most = max((c["n"] for c in rows), default=0)
@@ -86,13 +86,18 @@ def study_table(record: Mapping[str, Any]) -> list[Table]:
     return tables
 
 
+def _energy_title(rows: Sequence[Record]) -> str:
+    size = max((case["batch_size"] for case in rows if case.get("batch_size")), default=None)
+    return "energy/sample" if size is None else f"energy/sample\nbatch {size}"
+
+
 def _one_row_each(cases: Sequence[Record]) -> list[Record]:
     chosen: dict[str, Record] = {}
     for case in cases:
         if case["knob"] is not None:
             continue  # points of a curve: the page draws them
         kept = chosen.get(case["evaluation"])
-        if kept is None or (case.get("batch_size") or 0) < (kept.get("batch_size") or 0):
+        if kept is None or (case.get("batch_size") or 0) > (kept.get("batch_size") or 0):
             chosen[case["evaluation"]] = case
     return list(chosen.values())
 

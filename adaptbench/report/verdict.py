@@ -184,7 +184,7 @@ def _sensors(view: View) -> str:
         )
         return f"Energy was measured by {words.listing(kinds['measured'])}{also}."
     if "modelled" in kinds:
-        return "No power sensor answered: energies are modelled, and say nothing that the MACs do not say."
+        return "No power sensor answered: energies are modelled, from MACs and the bytes of weights and inputs."
     return "No energy was measured or modelled."
 
 
