@@ -16,7 +16,7 @@ from adaptbench.report.view import View
 
 @pytest.mark.case("own")
 def test_the_terminals_energy_is_the_pages(tmp_path):
-    """The terminal showed batch 1 and the page batch 256 under one label, energy/sample: it is the page's, and says so."""
+    """Terminal and page showed batch 1 and batch 256 under one label, energy/sample: both show and name the page's."""
     run = write_run(tmp_path / "run")
     console = Console(width=160, record=True, file=io.StringIO())
     console.print(result_table(run.cases, run.manifest, width=160))
