@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -49,7 +50,7 @@ class Timing:
 
 
 class WholeRun:
-    """Meters that are meant for one window over everything."""
+    """Meters that are meant for one window over everything; a command that is resumed adds a stretch to it."""
 
     def __init__(self, meters: Sequence[Meter]) -> None:
         self.meters = list(meters)
@@ -57,16 +58,36 @@ class WholeRun:
 
     @contextmanager
     def over_run(self, writer: RunWriter, plan: Plan) -> Iterator[None]:
-        """A window over the body; its rows are committed under the case "suite"."""
+        """A window over the body; its rows are committed under the case "suite", a block a stretch.
+
+        What has no reading is said from the start: a stretch that is killed, and what was computed before the first.
+        """
+        if not self.meters:
+            yield
+            return
+        content = json.dumps([plan.suite.sha256, *(e.key for e in plan.evaluations)])
+        name = f"suite-{hashlib.sha256(content.encode()).hexdigest()}"
+        stretch = next(n for n in itertools.count() if not writer.has(f"{name}-{n}"))
+        self.keys = [f"{name}-{n}" for n in range(stretch + 1)]
+        before = sum(writer.has(e.key) for e in plan.evaluations) if stretch == 0 else 0
+        rows: list[WindowRow] = []
+        if before:
+            reason = f"{before} of {len(plan.evaluations)} evaluations were computed before, and are not in it"
+            rows = [_unread(meter, stretch, 1, reason) for meter in self.meters]
+        killed = [_unread(meter, stretch, 0, "a stretch of the run was stopped: no reading") for meter in self.meters]
+        writer.commit(self.keys[-1], {}, windows=_frame([*killed, *rows]))
         marks = [(meter, meter.begin()) for meter in self.meters]
         yield
-        rows: list[WindowRow] = []
         for meter, mark in marks:
-            rows += to_rows("suite", 0, 0, meter, meter.end(mark, NO_WORK), 0)
-        if rows:
-            key = f"suite-{plan.suite.sha256}"
-            writer.commit(key, {}, windows=_frame(rows))
-            self.keys.append(key)
+            try:
+                rows += to_rows("suite", stretch, 0, meter, meter.end(mark, NO_WORK), 0)
+            except Exception as error:  # a meter's fault loses no run
+                rows.append(_unread(meter, stretch, 0, f"{type(error).__name__}: {error}"))
+        writer.commit(self.keys[-1], {}, windows=_frame(rows))
+
+
+def _unread(meter: Meter, stretch: int, order: int, reason: str) -> WindowRow:
+    return WindowRow("suite", stretch, order, meter.name, "total", None, 0.0, 0, "", meter.scope, "", reason)
 
 
 def open_meters(spec: Measure | None, device: str) -> tuple[list[Meter], WholeRun]:

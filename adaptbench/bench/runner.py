@@ -6,6 +6,8 @@ killed goes on where it stopped, and ends with the records of an undisturbed one
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import uuid
 from collections.abc import Callable, Sequence
@@ -27,7 +29,7 @@ from adaptbench.bench.plan import Evaluation, Plan, make_plan
 from adaptbench.bench.progress import Progress, Silent
 from adaptbench.bench.records import case_records
 from adaptbench.bench.suite import LoadedSuite, load_suite
-from adaptbench.errors import Stopped, UncountedError
+from adaptbench.errors import AdaptBenchError, Stopped, UncountedError
 from adaptbench.meters.clock import synchroniser
 from adaptbench.results.lock import DirectoryLock
 from adaptbench.results.store import Run, RunWriter
@@ -106,17 +108,38 @@ class Runner:
         self.plan, self.writer, self.device, self.zoo, self.progress = plan, writer, device, zoo, progress
         self.limit, self.command = limit, command
         self.failures = Failures(writer.path)
+        self._kept: set[str] = set()
         self._started, self._id = datetime.now(UTC), uuid.uuid4().hex
 
     def run(self) -> Run:
         """Everything, in plan order; what is committed already is not done again."""
         try:
-            return self._run()
+            return self._already() or self._run()
         except KeyboardInterrupt:
             done = sum(self.writer.has(e.key) for e in self.plan.evaluations)
             raise Stopped(
                 f"{done} of {len(self.plan.evaluations)} evaluations are kept in {self.writer.path}"
             ) from None
+
+    def _already(self) -> Run | None:
+        """The run that lies here, if it is this very one, whole in every file, and nothing in it failed."""
+        try:
+            found = Run.open(self.writer.path)
+        except AdaptBenchError:
+            return None
+        self._kept = {str(case.get("crafted")) for case in found.cases}  # stay until the new run is complete
+        cells = found.manifest.get("cells")
+        if found.manifest.get("content") != self._content() or found.manifest.get("failures") or not cells:
+            return None
+        whole = all(self._is_whole(e) for e in self.plan.evaluations) and all(
+            self.writer.has(str(key)) for key in cells
+        )
+        return found if whole else None
+
+    def _content(self) -> str:
+        """Hash of all that the figures hang on."""
+        parts = [self.plan.suite.sha256, describe_device(self.device)["fingerprint"]]
+        return hashlib.sha256(json.dumps([*parts, *(e.key for e in self.plan.evaluations)]).encode()).hexdigest()
 
     def _run(self) -> Run:
         spec = self.plan.suite.suite
@@ -140,6 +163,7 @@ class Runner:
         ran = [e for e in self.plan.evaluations if e.id not in self.failures]
         keys = [*(key for e in ran for key in self.chunk_keys(e)), *timing.keys, *whole.keys]
         manifest = self._manifest(cases, described)
+        manifest |= {"content": self._content(), "cells": keys}
         manifest["ended"] = datetime.now(UTC).isoformat(timespec="seconds")
         self.failures.sweep()
         if self.writer.damaged:
@@ -262,7 +286,7 @@ class Runner:
             record["crafted"] = self.writer.commit_crafted(whole)
             record["inputs_sha256"] = hash_inputs(whole["x_adv"])
             record["craft_s"] = sum(p["seconds"] for p in parts)
-            self._obsolete = [f for f in files if f != record["crafted"]]
+            self._obsolete = [f for f in files if f != record["crafted"] and f not in self._kept]
         self.writer.commit(evaluation.key, record)
         if evaluation.attack is not None:
             for file in self._obsolete:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -82,6 +83,7 @@ def _suite(wishes: Wishes) -> int:
     if wishes.dry_run:
         _show_plan(wishes, loaded)
         return 0
+    began = datetime.now(UTC).replace(microsecond=0)
     with watcher(console(stderr=True)) as progress:
         done = run_suite(
             loaded,
@@ -96,6 +98,9 @@ def _suite(wishes: Wishes) -> int:
             progress=progress,
         )
     shown = console()
+    if datetime.fromisoformat(done.manifest["started"]) < began:
+        shown.print(ALREADY)
+        shown.print()
     shown.print(headline(done.manifest))
     shown.print()
     shown.print(result_table(done.cases, done.manifest, width=shown.width))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,8 @@ MANIFEST, SUMMARY, SAMPLES, WINDOWS = "manifest.json", "summary.json", "samples.
 SEALED = (SUMMARY, SAMPLES, WINDOWS)
 """Files whose size and hash stand in the manifest."""
 CELLS, CRAFTED = "cells", "crafted"
+MAKING, READY = ".making", ".ready"
+"""Folders of a run that is put together, and of one that is complete and not yet moved into place."""
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -84,10 +87,36 @@ class RunWriter:
                 )
             for folder in (CELLS, CRAFTED):
                 (self.path / folder).mkdir(exist_ok=True)
+            self._settle()
+
+    def _settle(self) -> None:
+        """Move the files of a run that was complete, and not yet in place, to where they belong."""
+        ready, making = self.path / READY, self.path / MAKING
+        if making.is_dir():
+            shutil.rmtree(making, ignore_errors=True)  # of a process that was killed
+        if ready.is_dir():
+            for name in (*SEALED, MANIFEST):
+                if (ready / name).is_file():
+                    (ready / name).replace(self.path / name)
+            ready.rmdir()
 
     def begin(self, manifest: Mapping[str, Any]) -> None:
-        """Leave the manifest, marked as not ended, so that a reader of a killed run learns how to resume it."""
-        write_json(self.path / MANIFEST, {"schema": SCHEMA_VERSION, "kind": "run", **manifest, "ended": None})
+        """Leave the manifest, marked as not ended, so that a reader of a killed run learns how to resume it.
+
+        Where a complete run lies in the directory, it stays as it is until the new one is complete.
+        """
+        if not self._holds_a_run():
+            write_json(self.path / MANIFEST, {"schema": SCHEMA_VERSION, "kind": "run", **manifest, "ended": None})
+
+    def _holds_a_run(self) -> bool:
+        """Whether readers find a complete run here, damaged or not."""
+        if not all(_place(self.path, name).is_file() for name in (MANIFEST, *SEALED)):
+            return False
+        try:
+            manifest = read_json(_place(self.path, MANIFEST))
+        except RunError:
+            return False
+        return isinstance(manifest, dict) and bool(manifest.get("ended"))
 
     def has(self, key: str) -> bool:
         """True where a whole cell of this schema is committed under the key; a damaged one is noted in `damaged`."""
@@ -212,11 +241,17 @@ class RunWriter:
             cases = [header["record"] for header in headers.values() if header["record"].get("case")]
         records = [complete(dict(record)) for record in cases]
         validate_records(records, SUMMARY)
+        making = self.path / MAKING
+        with writable(making):
+            making.mkdir(exist_ok=True)
         for table, name in (("samples", SAMPLES), ("windows", WINDOWS)):
             sources = [self._file(key, f"{table}.parquet") for key in headers if table in headers[key]["files"]]
-            tables.concatenate(self.path / name, sources, table)
-        write_json(self.path / SUMMARY, {"schema": SCHEMA_VERSION, "cases": records})
-        seal(self.path, document)
+            tables.concatenate(making / name, sources, table)
+        write_json(making / SUMMARY, {"schema": SCHEMA_VERSION, "cases": records})
+        seal(making, document)
+        with writable(self.path):
+            making.rename(self.path / READY)  # from here on readers find the new run, whatever happens
+            self._settle()
         for folder in (self.path, self.path / CELLS, self.path / CRAFTED):
             sweep(folder)
         return Run.open(self.path)
@@ -291,15 +326,15 @@ class Run:
                 why="A run is a directory that `adaptbench run` leaves behind.",
                 todo="Check the path, or run a suite: `adaptbench run bench`.",
             )
-        if not (folder / MANIFEST).is_file():
+        if not _place(folder, MANIFEST).is_file():
             raise RunError(
                 f"{folder}: no {MANIFEST} in it: not a run directory.",
                 why="A run is a directory that `adaptbench run` leaves behind.",
                 todo="Name the directory given to --out, by default runs/<suite>.",
             )
-        document = read_json(folder / MANIFEST)
+        document = read_json(_place(folder, MANIFEST))
         manifest = validate_manifest(document, str(folder / MANIFEST))
-        lacking = [name for name in SEALED if not (folder / name).is_file()]
+        lacking = [name for name in SEALED if not _place(folder, name).is_file()]
         if lacking or not manifest.get("ended"):
             raise RunError(
                 f"{folder}: the run is incomplete; it was stopped before its end.",
@@ -314,9 +349,9 @@ class Run:
             )
         if document.get("digest") != digest(document):
             raise _damaged(folder, [MANIFEST], manifest)
-        if broken := [name for name in SEALED if not unbroken(folder / name, manifest["files"].get(name))]:
+        if broken := [name for name in SEALED if not unbroken(_place(folder, name), manifest["files"].get(name))]:
             raise _damaged(folder, broken, manifest)
-        cases = validate_summary(read_json(folder / SUMMARY), str(folder / SUMMARY))
+        cases = validate_summary(read_json(_place(folder, SUMMARY)), str(folder / SUMMARY))
         return cls(folder, manifest, cases)
 
     def verify(self) -> None:
@@ -349,11 +384,11 @@ class Run:
 
     def samples(self, evaluations: Sequence[str] | None = None) -> pd.DataFrame:
         """Per-sample rows of some evaluations, or of all; columns of `schema.SAMPLE_COLUMNS`."""
-        return tables.read(self.path / SAMPLES, "samples", evaluations)
+        return tables.read(_place(self.path, SAMPLES), "samples", evaluations)
 
     def windows(self, cases: Sequence[str] | None = None) -> pd.DataFrame:
         """Windows of some cases, or of all; columns of `schema.WINDOW_COLUMNS`."""
-        return tables.read(self.path / WINDOWS, "windows", cases)
+        return tables.read(_place(self.path, WINDOWS), "windows", cases)
 
     def crafted(self, name: str) -> dict[str, NDArray[Any]]:
         """Crafted inputs by file name, as in a record's ``crafted``.
@@ -365,6 +400,11 @@ class Run:
             RunError: no such file, or damaged.
         """
         return _crafted(self.path, name)
+
+
+def _place(folder: Path, name: str) -> Path:
+    """Where a file of the run is now."""
+    return folder / READY / name if (folder / READY / name).is_file() else folder / name
 
 
 def seal(folder: Path, manifest: Mapping[str, Any]) -> None:

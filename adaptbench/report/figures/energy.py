@@ -188,9 +188,13 @@ def suite_table(view: View) -> Table | None:
         Column("scope", numeric=False),
     ]
     table = Builder("table-suite", "Energy of the whole run", columns)
-    for row in rows.to_dict("records"):
+    known = rows[rows["energy_j"].notna()]
+    sums = known.groupby(["meter", "component", "provenance", "scope"], sort=False, dropna=False)
+    added = sums[["energy_j", "duration_s"]].sum().reset_index().to_dict("records")
+    silent = rows[rows["energy_j"].isna()].drop_duplicates(["meter", "component", "missing"]).to_dict("records")
+    for row in [*added, *silent]:  # a resumed run has a stretch a command
         energy, duration = _number(row["energy_j"]), _number(row["duration_s"])
-        reason = str(row["missing"] or "no reading")
+        reason = str(row.get("missing") or "no reading")
         power = energy / duration if energy is not None and duration else None
         table.add(
             str(row["meter"]),
