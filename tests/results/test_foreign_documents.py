@@ -61,6 +61,13 @@ def _places(value):
             yield from _places(inner)
 
 
+class Room(tuple):
+    """Short to print: hypothesis shows what a test was given."""
+
+    def __repr__(self):
+        return "room"
+
+
 @pytest.fixture(scope="module")
 def room(tmp_path_factory):
     """A run, what it holds as JSON, and the baseline kept of it."""
@@ -69,7 +76,7 @@ def room(tmp_path_factory):
     run = write_run(folder / "run", plan, gate=GATE)
     kept = json.loads(write_baseline(run, folder / "kept.json").read_text(encoding="utf-8"))
     parts = {"manifest": json.loads((run.path / MANIFEST).read_text(encoding="utf-8")), "cases": run.cases}
-    return run, parts, kept
+    return Room((run, parts, kept))
 
 
 @settings(STEADY, max_examples=60)
