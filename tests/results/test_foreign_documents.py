@@ -7,7 +7,9 @@ import copy
 import json
 import shutil
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -61,11 +63,13 @@ def _places(value):
             yield from _places(inner)
 
 
-class Room(tuple):
+@dataclass(repr=False)
+class Room:
     """Short to print: hypothesis shows what a test was given."""
 
-    def __repr__(self):
-        return "room"
+    run: Run
+    parts: dict[str, Any]
+    kept: dict[str, Any]
 
 
 @pytest.fixture(scope="module")
@@ -76,13 +80,13 @@ def room(tmp_path_factory):
     run = write_run(folder / "run", plan, gate=GATE)
     kept = json.loads(write_baseline(run, folder / "kept.json").read_text(encoding="utf-8"))
     parts = {"manifest": json.loads((run.path / MANIFEST).read_text(encoding="utf-8")), "cases": run.cases}
-    return Room((run, parts, kept))
+    return Room(run, parts, kept)
 
 
 @settings(STEADY, max_examples=60)
 @given(CHANGES)
 def test_a_baseline_of_any_content_gives_a_verdict_or_a_message(room, changes):
-    run, _, kept = room
+    run, kept = room.run, room.kept
     file = run.path.parent / "bent.json"
     file.write_text(json.dumps(changed(kept, changes)), encoding="utf-8")
     with contextlib.suppress(AdaptBenchError):
@@ -93,7 +97,7 @@ def test_a_baseline_of_any_content_gives_a_verdict_or_a_message(room, changes):
 @settings(STEADY, max_examples=12)
 @given(CHANGES, st.booleans())
 def test_a_run_of_any_content_gives_pages_or_a_message(room, changes, two):
-    run, parts, _ = room
+    run, parts = room.run, room.parts
     bent = changed(parts, changes)
     folder = run.path.parent / "bent"
     shutil.rmtree(folder, ignore_errors=True)
