@@ -25,9 +25,13 @@ shipped checkpoints; data sets are read from `ADAPTBENCH_DATA`.
 
 Rules that hold for every figure: policies are fitted on one part of the calibration split and chosen on the other; a
 hash of everything fitted and chosen is taken before test labels are opened; the chosen points of the policies in bold
-were then executed, and every sample's way, answer and MACs compared with the log. A saving at a drop counts only where
-the drop was kept on test. “Ours” against a published figure is the replicated rule
-unless the claim says otherwise. Provenance: [abs] abstract or venue page, [xls] the authors' spreadsheet, [code] their
+were then executed, and every sample's way, answer and MACs compared with the log. A saving and the accuracy lost for it
+are one point and get one verdict. A point is *non-inferior* within a margin where calibration shows, with 95 %
+confidence, that it loses less; the cheapest such point is chosen there, and its saving counts only where the interval
+on test bears it out. A saving at a drop counts only where the drop was kept on test. The oracle picks one node's
+answer by the label: policies that answer with several nodes at once can do better. “Ours” against a published figure
+is the replicated rule unless the claim says otherwise; where the two figures measure different things, the verdict is
+“not comparable”. Provenance: [abs] abstract or venue page, [xls] the authors' spreadsheet, [code] their
 repository, [2nd] a secondary source.
 """
 
@@ -61,37 +65,55 @@ def span(interval: list[float] | None, digits: int = 2) -> str:
 
 
 def published(record: Record) -> list[str]:
-    from adaptbench.results.studies import decimals, judged, stated
+    from adaptbench.results.studies import decimals, judged, loss_of, stated
 
     lines = ["| claim | published | read from | ours | verdict | why |", "|---|---|---|---|---|---|"]
     for figure in record["published"]:
         value, interval, said = judged(record, figure)
         digits = decimals(figure)
         theirs = number(stated(figure), digits)
+        if figure.get("points_lost") is not None:
+            theirs += f" for {number(figure['points_lost'])} points"
         source = "target" if figure["target"] else figure["provenance"]
         ours = number(value, digits) + span(interval)
-        cells = [figure["claim"], theirs, source, ours, said, figure["why"]]
+        lost, about = loss_of(record, figure)
+        if lost is not None:
+            ours += f" for {number(lost)}{span(about)} points"
+        cells = [figure["claim"], theirs, source, ours, said, figure.get("unlike") or figure["why"]]
         lines.append("| " + " | ".join(cells) + " |")
     return lines
 
 
 def chosen(record: Record, graph: Record) -> list[str]:
-    drops = [point["drop"] for point in graph["policies"][record["paper"]]["chosen"]]
-    lines = [
-        "| policy | area, % | " + " | ".join(f"for −{100 * d:g} points" for d in drops) + " |",
-        "|---|---|" + "---|" * len(drops),
-    ]
+    drops = [point["drop"] for point in next(iter(graph["policies"].values()))["chosen"]]
+    heads = [f"for −{100 * d:g} points" for d in drops]
+    asked = not record.get("upgraded")  # a study from before had no non-inferior point to choose
+    if asked:
+        heads.append(f"non-inferior within {100 * graph['margin']:g}")
+    lines = ["| policy | area, % | " + " | ".join(heads) + " |", "|---|---|" + "---|" * len(heads)]
     ranked = sorted(graph["policies"].items(), key=lambda item: -(item[1]["area"] or 0))
     for name, found in ranked:
         cells = [f"{number(p['drop_points'])} at {number(p['speedup'])} ×" for p in found["chosen"]]
+        if asked:
+            cells.append(non_inferior(found))
         strong = f"**{name}**" if name in (record["paper"], record["ours"]) else name
         area = found["area"]
         lines.append(f"| {strong} | {number(None if area is None else 100 * area)} | " + " | ".join(cells) + " |")
     return lines
 
 
+def non_inferior(found: Record) -> str:
+    point = found["non_inferior"]
+    if point is None:
+        return "none shown"
+    lost = f"{number(point['drop_points'])}{span(point['drop_points_ci'])}"
+    return f"{lost} at {number(point['speedup'])} ×" + ("" if point["held"] else ", not borne out")
+
+
 def executed(graph: Record) -> str:
-    ran = [p["executed"] for r in graph["policies"].values() for p in r["chosen"] if p.get("executed")]
+    from adaptbench.results.studies import executed_points
+
+    ran = executed_points(graph)
     differing, ties = sum(e["differing"] for e in ran), sum(e["ties"] for e in ran)
     n = f"{graph['n_test']:,}".replace(",", " ")
     return f"{len(ran)} points executed on {n} samples each: {differing} differ, {ties} ties."
@@ -171,7 +193,7 @@ def noise(graph: Record) -> list[str]:
 
 def budgets(record: Record, graph: Record) -> list[str]:
     """Accuracy of the main policies at equal realised cost, and the best of all others."""
-    main = list(dict.fromkeys([record["paper"], record["ours"]]))
+    main = [name for name in dict.fromkeys([record["paper"], record["ours"]]) if name in graph["policies"]]
     by = {(row["policy"], row["budget"]): row for row in graph["at_budget"]}
     asked = graph["budgets"]
     lines = [
@@ -192,12 +214,16 @@ def budgets(record: Record, graph: Record) -> list[str]:
 
 
 def study(record: Record, name: str) -> list[str]:
+    from adaptbench.results.studies import incomplete
+
     lines = [f"\n## {record['title']}\n", f"{record['cite']}.", ""]
     lines += [
         f"`{record['command'] or 'adaptbench run ' + record['name']}`, [summary](../reports/published/{name}).",
         *(f"{note}" for note in record["notes"]),
         "",
     ]
+    if missing := incomplete(record):
+        lines += ["Missing from this study:", "", *(f"- {reason}" for reason in missing), ""]
     if record["published"]:
         lines += published(record)
     for key, graph in record["graphs"].items():

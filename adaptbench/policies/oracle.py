@@ -17,8 +17,8 @@ class Oracle(Policy):
     """The cheapest way that ends at a right node; where none is right, the cheapest way (the loss does not change).
 
     Bolukbasi et al. 2017 name it as the upper bound of any policy. It bounds those that answer with one node's logits;
-    policies that aggregate heads (committees, ebjr, ztw, pabee) can be right where no node is. It costs nothing itself,
-    and cannot be deployed.
+    policies that aggregate heads (committees, ztw) can be right where no node is. It costs nothing itself, and cannot
+    be deployed.
     """
 
     name = "oracle"
