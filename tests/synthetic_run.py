@@ -19,6 +19,8 @@ from adaptbench.results.store import Run, RunWriter
 
 DATA, N_CLASSES = "digits", 10
 BLOCKS = 8
+TIMED = 64
+"""Inputs timed, the first of each evaluation."""
 MODELLED = "modelled: 0.29 nJ a MAC"
 NVML = "measured: NVML total-energy counter"
 LINF = {"constraint": {"linf": {"eps": "8/255"}}}
@@ -161,16 +163,17 @@ class _Maker:
             clean = frame if condition == "clean" else clean
             self.commit(evaluation, {} if static else record, samples=frame)
             for batch, reference in static.items():
-                self.timed(f"{evaluation}/b{batch}", fake, record | {"batch_size": batch}, reference)
+                macs = frame["macs"].to_numpy()[:TIMED]
+                self.timed(f"{evaluation}/b{batch}", fake, record | {"batch_size": batch}, reference, macs)
         self.curve(fake)
 
-    def timed(self, case: str, fake: Fake, record: dict[str, Any], static: pd.DataFrame) -> None:
-        windows = self.windows(case, record["macs_mean"], record["batch_size"])
+    def timed(self, case: str, fake: Fake, record: dict[str, Any], static: pd.DataFrame, macs: np.ndarray) -> None:
+        windows = self.windows(case, float(macs.mean()), record["batch_size"])
         figures = timing.summarise_windows(
             pd.concat([windows, static]),
             case,
             f"static:{fake.name}/b{record['batch_size']}",
-            macs_mean=record["macs_mean"],
+            macs=macs,
             macs_full=fake.full,
             energy_meters=("nvml", "modelled") if self.plan.measured else ("modelled",),
         )
@@ -201,9 +204,6 @@ class _Maker:
         self.commit(evaluation, record | metrics.summarise(frame, None, fake.bounds), samples=frame)
 
     def record(self, evaluation: str, fake: Fake, condition: str, kind: str) -> dict[str, Any]:
-        timing_fields = (
-            "energy_j_per_sample", "latency_s_per_sample", "realised_saving_time", "realised_saving_energy",
-        )  # fmt: skip
         return {
             "case": evaluation,
             "evaluation": evaluation,
@@ -215,7 +215,7 @@ class _Maker:
             "device": "cpu",
             "seed": 0,
             "inputs_sha256": hashlib.sha256(evaluation.encode()).hexdigest(),
-            **{f"{field}_missing": "evaluated only: this case was not timed" for field in timing_fields},
+            **timing.not_timed("evaluated only: this case was not timed"),
         }
 
     def play(self, fake: Fake, ease: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -267,6 +267,8 @@ class _Maker:
             flags = "throttled" if block == 3 and self.rng.random() < 0.1 else ""
             clock = {"meter": "clock", "component": "clock", "energy_j": None, "missing": "a clock has no joules"}
             rows.append(common | clock | {"flags": flags})
+            shares = {"nodes": 1.0} if case.startswith("static:") else {"nodes": 0.7, "policy": 0.1, "executor": 0.2}
+            rows += [common | clock | {"component": part, "duration_s": spent * s} for part, s in shares.items()]
             if self.plan.measured:
                 power = 61 * float(np.exp(self.rng.normal(0, 0.01)))
                 sensor = {"meter": "nvml", "component": "gpu0", "energy_j": spent * power, "provenance": NVML}

@@ -22,7 +22,7 @@ from adaptbench.bench.meters import make_meter
 from adaptbench.bench.plan import Evaluation, Plan
 from adaptbench.bench.progress import Progress
 from adaptbench.bench.suite import Measure
-from adaptbench.bench.timed import make_arm, make_static_arm
+from adaptbench.bench.timed import TimedInputs, make_arm, make_static_arm
 from adaptbench.errors import AdaptBenchError, LockedError, OutputError
 from adaptbench.meters.base import Meter
 from adaptbench.meters.reading import NO_WORK
@@ -39,13 +39,13 @@ class Timing:
     Args:
         keys: cells with windows, in order.
         cases: evaluation id → [(batch size, case id, static case id)].
-        macs: case id → mean MACs a sample of the inputs that were timed.
+        inputs: case id → what was timed.
         energy_meters: names of those that read joules of single cases, in the suite's order.
     """
 
     keys: list[str] = field(default_factory=list)
     cases: dict[str, list[tuple[int, str, str]]] = field(default_factory=dict)
-    macs: dict[str, float] = field(default_factory=dict)
+    inputs: dict[str, TimedInputs] = field(default_factory=dict)
     energy_meters: tuple[str, ...] = ()
 
 
@@ -172,7 +172,7 @@ class Measuring:
                 continue
             seeds = evaluation.split.ids[: spec.samples] + evaluation.seed * 1_000_003
             with self.failures.instead(case):
-                arm, timing.macs[case] = make_arm(
+                arm, timing.inputs[case] = make_arm(
                     case, evaluation.model, self._inputs(evaluation, spec.samples), seeds, size
                 )
                 arms[case] = _guarded(arm)

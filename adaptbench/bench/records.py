@@ -20,8 +20,6 @@ from adaptbench.results.schema import FIGURES
 from adaptbench.results.store import RunWriter
 from adaptbench.results.timing import not_timed, summarise_windows
 
-_TIMED = ("energy_j_per_sample", "latency_s_per_sample", "realised_saving_time", "realised_saving_energy")
-
 
 def case_records(
     plan: Plan,
@@ -71,8 +69,9 @@ def case_records(
             base = _without_clean(base)
         timed = timing.cases.get(evaluation.id, [])
         if not timed:
-            reasons = {f"{name}_missing": "this case is not timed by the suite" for name in _TIMED}
-            return [{**base, "case": evaluation.id, "batch_size": None, **reasons}]
+            return [
+                {**base, "case": evaluation.id, "batch_size": None, **not_timed("this case is not timed by the suite")}
+            ]
         found = []
         for size, case, static in timed:
             if case in failures:
@@ -83,7 +82,8 @@ def case_records(
                 windows,
                 case,
                 static,
-                macs_mean=timing.macs[case],
+                macs=timing.inputs[case].macs,
+                macs_mean=timing.inputs[case].macs_mean,
                 macs_full=bounds.macs_full,
                 energy_meters=timing.energy_meters,
                 no_energy=_no_energy(plan),

@@ -3,22 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from adaptbench.adaptive import AdaptiveModel, DecisionGraph, GatedNetwork
 from adaptbench.adaptive.outcome import Inference
+from adaptbench.adaptive.parts import NODES
 from adaptbench.meters.reading import Work
+from adaptbench.meters.stopwatch import stopwatch
 from adaptbench.meters.windows import Arm
 
 WARM_PATHS = 8
 """Ways through a model that are run before the first window, at most; the cheapest and the dearest are among them."""
 
 
-def make_arm(case: str, model: AdaptiveModel, x: Tensor, seeds: Tensor, batch_size: int) -> tuple[Arm, float]:
+@dataclass(frozen=True, slots=True)
+class TimedInputs:
+    """What an arm runs.
+
+    Args:
+        macs: (n,) int64 executed for each input that is timed.
+        macs_mean: a sample of the windows; inputs repeated to fill a batch count as often as they run.
+    """
+
+    macs: np.ndarray
+    macs_mean: float
+
+
+def make_arm(case: str, model: AdaptiveModel, x: Tensor, seeds: Tensor, batch_size: int) -> tuple[Arm, TimedInputs]:
     """A case as an arm: one call goes through all inputs, batch by batch.
+
+    What is timed is `serve`: checks and records, which no service makes, are made here, once.
 
     Args:
         case: its id.
@@ -28,22 +47,25 @@ def make_arm(case: str, model: AdaptiveModel, x: Tensor, seeds: Tensor, batch_si
         batch_size: inputs handed over at once; inputs are repeated where there are fewer.
 
     Returns:
-        The arm, and the mean MACs a sample of what it runs.
+        The arm, and the inputs it runs: the first that fill whole batches, all where they fill none.
     """
     batches = _batches(x, seeds, batch_size)
     found = [model.infer(part, seeds=seed) for part, seed in batches]
-    macs = sum(int(f.macs.sum()) for f in found)
-    samples = sum(len(f) for f in found)
+    macs = torch.cat([f.macs for f in found]).cpu().numpy()
     traffic = sum(_traffic(model, f, part) for f, (part, _) in zip(found, batches, strict=True))
+    watch = stopwatch(str(x.device))
+    draws = isinstance(model, DecisionGraph) and model.policy.draws
+    own = not isinstance(model, DecisionGraph | GatedNetwork)  # a kind of model of its own may draw
+    given = [(part, seed if draws or own else None) for part, seed in batches]
 
     def run() -> None:
-        for part, seed in batches:
-            model.infer(part, seeds=seed)
+        for part, seed in given:
+            model.serve(part, seeds=seed, lap=watch.lap)
 
     first = batches[0][0]
-    return Arm(
-        case, run, Work(macs, traffic, samples), [_forced(model, first, way) for way in model.paths()[:WARM_PATHS]]
-    ), macs / samples
+    warm = [_forced(model, first, way) for way in model.paths()[:WARM_PATHS]]
+    arm = Arm(case, run, Work(int(macs.sum()), traffic, len(macs)), [*warm, run], model.serving, watch)
+    return arm, TimedInputs(macs[: min(len(x), len(macs))], float(macs.mean()))
 
 
 def make_static_arm(case: str, model: AdaptiveModel, x: Tensor, batch_size: int) -> Arm:
@@ -52,12 +74,14 @@ def make_static_arm(case: str, model: AdaptiveModel, x: Tensor, batch_size: int)
     samples = sum(len(part) for part in batches)
     weights = _reference_bytes(model)
     traffic = weights * len(batches) + sum(_bytes(part) for part in batches)
+    watch = stopwatch(str(x.device))
 
     def run() -> None:
         for part in batches:
-            model.run_reference(part)
+            model.serve_reference(part)
+            watch.lap(NODES)
 
-    return Arm(case, run, Work(model.macs_full * samples, traffic, samples), [run])
+    return Arm(case, run, Work(model.macs_full * samples, traffic, samples), [run], model.serving, watch)
 
 
 def _batches(x: Tensor, seeds: Tensor, size: int) -> list[tuple[Tensor, Tensor]]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from adaptbench.meters.base import Meter
 from adaptbench.meters.reading import Missing, Reading
@@ -17,7 +17,7 @@ class WindowRow:
         case: case id, or "idle".
         block: 0 …
         order: the window's place in its block.
-        meter, component: whose reading.
+        meter, component: whose reading; of the clock also "nodes", "policy" and "executor", parts of its window.
         energy_j: joules of the window; None where missing.
         duration_s: of the window, as this meter saw it.
         n_samples: inputs answered in it.
@@ -38,6 +38,11 @@ class WindowRow:
     scope: str
     flags: str
     missing: str | None
+
+
+def part_rows(whole: WindowRow, seconds: Mapping[str, float]) -> list[WindowRow]:
+    """The rows of a clock's window by who spent it: one a part, seconds for joules."""
+    return [replace(whole, component=part, duration_s=spent, flags="") for part, spent in seconds.items()]
 
 
 def to_rows(

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
+from adaptbench.adaptive.parts import PARTS
 from adaptbench.meters.rows import WindowRow
 
 UNSTEADY = "unsteady"
@@ -34,7 +35,8 @@ def flag_unsteady(
 ) -> list[WindowRow]:
     """The same rows; those of a case, meter and component that scatter too much carry the flag "unsteady".
 
-    Modelled joules are not judged: they do not vary. Idle windows answer no sample and are not judged either.
+    Modelled joules are not judged: they do not vary. Idle windows answer no sample and are not judged either;
+    nor are parts of a clock's window, whose whole is.
 
     Args:
         rows: of finished windows.
@@ -44,6 +46,8 @@ def flag_unsteady(
     values: dict[tuple[str, str, str], list[float]] = {}
     for row in rows:
         if row.n_samples and not row.provenance.startswith("modelled"):
+            if row.meter in clocks and row.component in PARTS:
+                continue
             amount = row.duration_s if row.meter in clocks else row.energy_j
             if amount is not None:
                 values.setdefault(_key(row), []).append(amount / row.n_samples)

@@ -11,15 +11,17 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from adaptbench.errors import AdaptBenchError, MeterError
 from adaptbench.meters.base import Clock, Meter
+from adaptbench.meters.clock import ClockMeter
 from adaptbench.meters.reading import NO_WORK, Work
-from adaptbench.meters.rows import WindowRow, to_rows
+from adaptbench.meters.rows import WindowRow, part_rows, to_rows
 from adaptbench.meters.steadiness import STEADINESS, Steadiness, flag_unsteady
+from adaptbench.meters.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,12 +44,16 @@ class Arm:
         run: one call of the work, on inputs that are on the device already.
         work: what one call executes.
         warm: calls that touch every path (every exit, every kernel shape); each is run before the first window.
+        ready: entered once around all windows: what is set up for any number of calls.
+        watch: told by `run` which part of the work each stretch was; None where it does not tell.
     """
 
     case: str
     run: Callable[[], None]
     work: Work
     warm: Sequence[Callable[[], None]] = ()
+    ready: Callable[[], AbstractContextManager[None]] = nullcontext
+    watch: Stopwatch | None = None
 
 
 def measure(
@@ -101,18 +107,22 @@ def measure(
     if len(kept) == blocks:
         return flag_unsteady(rows, steadiness, clocks=clocks)
     by_case = {arm.case: arm for arm in arms}
-    with _frozen():
+    with _frozen(), ExitStack() as stack:
+        for arm in arms:
+            stack.enter_context(arm.ready())
         calls = _warm_up(arms, window_s, warmup_s, synchronise, clock) | _calls_of(rows, by_case)
         for block, order in enumerate(plan):
             if block in kept:
                 continue
             fresh: list[WindowRow] = []
             for place, case in enumerate(order):
+                watch = None
                 if case == IDLE:
                     body, work = (lambda: pause(window_s)), NO_WORK
                 else:
                     body, work = _repeat(by_case[case].run, calls[case], synchronise), by_case[case].work * calls[case]
-                fresh += _window(case, block, place, body, work, used, synchronise)
+                    watch = by_case[case].watch
+                fresh += _window(case, block, place, body, work, used, synchronise, watch)
             on_block(block, fresh)
             rows += fresh
     rows.sort(key=lambda row: (row.block, row.order))
@@ -219,16 +229,22 @@ def _window(
     work: Work,
     meters: Sequence[Meter],
     synchronise: Callable[[], None],
+    watch: Stopwatch | None,
 ) -> list[WindowRow]:
     synchronise()
     with _no_collection():
         marks = [(meter, _asked(meter, meter.begin)) for meter in meters]
+        if watch is not None:
+            watch.start()
         body()
         readings = [(meter, _asked(meter, meter.end, mark, work)) for meter, mark in reversed(marks)]
     _log.debug("block %d, window %d, %s", block, place, case)
-    return [
+    rows = [
         row for meter, found in reversed(readings) for row in to_rows(case, block, place, meter, found, work.samples)
     ]
+    if watch is not None:
+        rows += [part for row in rows if row.meter == ClockMeter.name for part in part_rows(row, watch.stop())]
+    return rows
 
 
 def _asked(meter: Meter, call: Callable[..., Any], *arguments: Any) -> Any:

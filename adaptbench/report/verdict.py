@@ -57,12 +57,14 @@ def headlines(view: View) -> list[Headline]:
             Headline(words.percent(worst[1]["recovery"], 0), "of the head-room taken back by the strongest attack", who)
         )
     for field, what in (
-        ("time", "of the MAC saving seen by the clock"),
+        ("time", "of the MAC saving seen by the clock (nodes and policy)"),
         ("energy", "of the MAC saving seen by the power sensor"),
     ):
         if shown := _realised(view, field):
             subject, record = shown
             who = f"{subject.title}, batch {record['batch_size']}"
+            if field == "time" and words.exists(record.get("executor_share")):
+                who += f"; the harness took {words.percent(record['executor_share'], 0)} of the window"
             made.append(Headline(words.percent(record[f"realised_saving_{field}"], 0), what, who))
     return made
 

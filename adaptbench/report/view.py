@@ -187,14 +187,6 @@ def saving(record: Record) -> float | None:
     return 1 - mean / full if words.exists(mean) and words.exists(full) and full else None
 
 
-def saving_ci(record: Record) -> list[float] | None:
-    """The interval of ``saving``."""
-    bounds, full = record.get("macs_mean_ci"), record.get("macs_full")
-    if not (full and bounds and all(words.exists(bound) for bound in bounds)):
-        return None
-    return [1 - bounds[1] / full, 1 - bounds[0] / full]
-
-
 def missing(record: Record, field: str) -> str:
     """Why a figure does not exist."""
     if record.get(f"{field}_missing"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +17,18 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CLOCK = "clock"
+PARTS = ("nodes", "policy", "executor")
+"""Components of the clock beside its own: who spent the window."""
+NET = ("nodes", "policy")
+"""What is a net's own; the executor is the harness'."""
+LEAST_SAVING = 0.05
+"""Below it no share of a MAC saving is told."""
+TIMED = (
+    "latency_s_per_sample", "nodes_s_per_sample", "policy_s_per_sample", "executor_s_per_sample", "executor_share",
+    "energy_j_per_sample", "saving_macs", "saving_time", "saving_energy", "realised_saving_time",
+    "realised_saving_energy",
+)  # fmt: skip
+"""Figures of a case that exist only where it was timed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +106,10 @@ def blocks(windows: pd.DataFrame, case: str, meter: str, *, seconds: bool | None
 
 
 def _rows(windows: pd.DataFrame, case: str, meter: str) -> NDArray[np.intp]:
-    """Places of a meter's rows of a case: those of its component "total" where it has one."""
+    """Places of a meter's rows of a case: those of its component "total" where it has one; no parts of the clock's."""
     chosen = np.flatnonzero((windows["case"] == case).to_numpy() & (windows["meter"] == meter).to_numpy())
+    if meter == CLOCK:
+        return chosen[~windows["component"].isin(PARTS).to_numpy()[chosen]]
     total = (windows["component"] == "total").to_numpy()[chosen]
     return chosen[total] if total.any() else chosen
 
@@ -109,6 +123,26 @@ def preferred(windows: pd.DataFrame, case: str, meters: Sequence[str]) -> tuple[
     """The meter whose joules stand for a case: one that measured before one that models, then in the order given."""
     found = [(name, values) for name in meters if (values := blocks(windows, case, name)) is not None]
     return next((one for one in found if one[1].measured), found[0] if found else None)
+
+
+def part_blocks(windows: pd.DataFrame, case: str, *parts: str) -> Blocks | None:
+    """Seconds a sample that some parts of the clock's windows took together, a value a block.
+
+    Returns:
+        None where a part has no value at all; blocks without one of them are left out.
+    """
+    chosen = windows[(windows["case"] == case) & (windows["meter"] == CLOCK) & windows["component"].isin(parts)]
+    names = ("block", "order", "component", "duration_s", "n_samples")
+    block, order, component, seconds, samples = (chosen[name].to_numpy() for name in names)
+    numbers, values = [], []
+    for number in np.unique(block):
+        here = np.flatnonzero(block == number)
+        answered = sum(dict(zip(order[here], samples[here], strict=True)).values())
+        spent = float(seconds[here].sum())
+        if set(component[here]) == set(parts) and answered > 0 and np.isfinite(spent) and spent > 0:
+            numbers.append(int(number))
+            values.append(spent / float(answered))
+    return Blocks(tuple(numbers), np.array(values), "", ()) if numbers else None
 
 
 def missing_reason(windows: pd.DataFrame, case: str, meter: str) -> str:
@@ -127,29 +161,43 @@ def per_sample(values: Blocks, *, seed: int = 0) -> Estimate:
     return statistics.shift(np.log(values.per_sample), seed=seed).map(lambda x: float(np.exp(x)))
 
 
-def realised_saving(
-    case: Blocks, static: Blocks, macs_mean: float, macs_full: float, *, seed: int = 0
-) -> Estimate | None:
-    """(1 − case/static) in seconds or joules, divided by (1 − macs_mean/macs_full).
-
-    1: the device realises the whole MAC saving; 0: none of it; below 0: it costs more than the static reference.
-    The interval carries the noise of the paired blocks.
+def saving(case: Blocks, static: Blocks, *, seed: int = 0) -> Estimate | None:
+    """1 − case/static in seconds or joules, over the blocks that both have; below 0 it costs more.
 
     Returns:
-        None where there is no MAC saving, or no block in common.
+        None where no block is in common.
     """
-    promised = 1 - macs_mean / macs_full
     own, reference = case.paired(static)
-    if promised <= 0 or not len(own):
+    if not len(own):
         return None
-    return statistics.paired_ratio(reference, own, seed=seed).map(lambda ratio: (1 - ratio) / promised)
+    return statistics.paired_ratio(reference, own, seed=seed).map(lambda ratio: 1 - ratio)
+
+
+def saving_in_macs(macs: Floats, macs_mean: float, macs_full: float, *, seed: int = 0) -> Estimate:
+    """1 − macs_mean/macs_full with an interval over inputs.
+
+    Args:
+        macs: (n,) of the timed inputs. macs_mean: as they ran. macs_full: of the static reference.
+    """
+    found = statistics.mean(1 - np.asarray(macs, dtype=np.float64) / macs_full, seed=seed)
+    return replace(found, value=1 - macs_mean / macs_full)
+
+
+def no_share(promised: Estimate) -> str:
+    """Why no share of a MAC saving can be told; empty where it can."""
+    if promised.value <= 0:
+        return "there is no MAC saving to realise"
+    if promised.value < LEAST_SAVING:
+        return f"the MAC saving is {100 * promised.value:.1f} %: a share of less than 5 % says nothing"
+    if not promised.low > 0:
+        return "the interval of the MAC saving reaches 0: a share of it says nothing"
+    return ""
 
 
 def not_timed(reason: str) -> Record:
     """The timed part of the record of a case that was evaluated and not timed."""
-    figures = ("latency_s_per_sample", "energy_j_per_sample", "realised_saving_time", "realised_saving_energy")
-    record: Record = {"energy_meter": None, "energy_provenance": None, "energy_scope": None}
-    for name in figures:
+    record: Record = {"energy_meter": None, "energy_provenance": None, "energy_scope": None, "n_timed": None}
+    for name in TIMED:
         record[name], record[f"{name}_missing"] = None, reason
     return record
 
@@ -159,7 +207,8 @@ def summarise_windows(
     case: str,
     static: str,
     *,
-    macs_mean: float | None,
+    macs: Floats | None,
+    macs_mean: float | None = None,
     macs_full: float | None,
     energy_meters: Sequence[str],
     no_energy: str = "no energy meter was asked for",
@@ -171,16 +220,30 @@ def summarise_windows(
         windows: rows of ``windows.parquet``, at least those of the two cases.
         case: the case.
         static: the case of its static reference, measured in the same blocks.
-        macs_mean: executed MACs a sample.
+        macs: (n,) executed for each input that was timed.
+        macs_mean: a sample of the windows (default: their mean).
         macs_full: MACs of the static reference.
         energy_meters: names in the suite's order: the first that measured is taken, else the first that models.
         no_energy: why there are no joules where there is no such meter.
         seed: of the bootstrap.
     """
-    record: Record = {"energy_meter": None, "energy_provenance": None, "energy_scope": None}
-    seconds = blocks(windows, case, CLOCK)
-    _put(record, "latency_s_per_sample", seconds, missing_reason(windows, case, CLOCK), seed)
-    _put_saving(record, "realised_saving_time", seconds, blocks(windows, static, CLOCK), macs_mean, macs_full, seed)
+    record: Record = {"energy_meter": None, "energy_provenance": None, "energy_scope": None, "n_timed": None}
+    promised, reason = None, "no MAC figures"
+    if macs is not None and macs_full:
+        record["n_timed"] = len(macs)
+        promised = saving_in_macs(macs, float(np.mean(macs)) if macs_mean is None else macs_mean, macs_full, seed=seed)
+        reason = no_share(promised)
+    _put_estimate(record, "saving_macs", promised, reason)
+    unheard = missing_reason(windows, case, CLOCK)
+    _put(record, "latency_s_per_sample", blocks(windows, case, CLOCK), unheard, seed)
+    apart = unheard if blocks(windows, case, CLOCK) is None else "its parts were not timed apart"
+    for part in PARTS:
+        _put(record, f"{part}_s_per_sample", part_blocks(windows, case, part), apart, seed)
+    whole, executor = part_blocks(windows, case, *PARTS), part_blocks(windows, case, "executor")
+    shared = None if whole is None or executor is None else saving(executor, whole, seed=seed)
+    _put_estimate(record, "executor_share", shared.map(lambda rest: 1 - rest) if shared else None, apart)
+    own, static_own = part_blocks(windows, case, *NET), part_blocks(windows, static, "nodes")
+    _put_saving(record, "time", own, static_own, promised, reason, apart if own is None else "", seed)
     reasons = [missing_reason(windows, case, meter) for meter in energy_meters]
     joules, reference = None, None
     if found := preferred(windows, case, energy_meters):
@@ -188,38 +251,43 @@ def summarise_windows(
         record |= {"energy_meter": chosen, "energy_provenance": joules.provenance, "energy_scope": joules.scope}
         reference = blocks(windows, static, chosen)
     _put(record, "energy_j_per_sample", joules, "; ".join(reasons) or no_energy, seed)
-    _put_saving(record, "realised_saving_energy", joules, reference, macs_mean, macs_full, seed)
+    _put_saving(record, "energy", joules, reference, promised, reason, "", seed)
     return record
 
 
 def _put(record: Record, name: str, values: Blocks | None, reason: str, seed: int) -> None:
-    if values is None:
-        record[name], record[f"{name}_missing"] = None, reason
-        return
-    estimate = per_sample(values, seed=seed)
-    record[name] = estimate.value
-    if estimate.ci is not None:
-        record[f"{name}_ci"] = estimate.ci
+    _put_estimate(record, name, None if values is None else per_sample(values, seed=seed), reason)
 
 
-def _put_saving(
-    record: Record,
-    name: str,
-    values: Blocks | None,
-    static: Blocks | None,
-    macs_mean: float | None,
-    macs_full: float | None,
-    seed: int,
-) -> None:
-    if values is None or static is None:
-        estimate, reason = None, "no windows of the case" if values is None else "no windows of the static reference"
-    elif macs_mean is None or macs_full is None:
-        estimate, reason = None, "no MAC figures"
-    else:
-        estimate = realised_saving(values, static, macs_mean, macs_full, seed=seed)
-        reason = "there is no MAC saving to realise" if macs_mean >= macs_full else "no block in common"
+def _put_estimate(record: Record, name: str, estimate: Estimate | None, reason: str) -> None:
     record[name] = None if estimate is None else estimate.value
     if estimate is None:
         record[f"{name}_missing"] = reason
     elif estimate.ci is not None:
         record[f"{name}_ci"] = estimate.ci
+
+
+def _put_saving(
+    record: Record,
+    what: str,
+    values: Blocks | None,
+    static: Blocks | None,
+    promised: Estimate | None,
+    no_share: str,
+    why_none: str,
+    seed: int,
+) -> None:
+    """The saving, and the share of the MAC saving that it is."""
+    if values is None or static is None:
+        found, reason = (
+            None,
+            why_none or ("no windows of the case" if values is None else "no windows of the static reference"),
+        )
+    else:
+        found, reason = saving(values, static, seed=seed), "no block in common"
+    _put_estimate(record, f"saving_{what}", found, reason)
+    share = None
+    if found is not None and promised is not None and not no_share:
+        size = promised.value
+        share = found.map(lambda saved: saved / size)
+    _put_estimate(record, f"realised_saving_{what}", share, reason if found is None else no_share)

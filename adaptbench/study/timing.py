@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 from adaptbench.adaptive import DecisionGraph, Split
 from adaptbench.bench.timed import make_arm, make_static_arm
+from adaptbench.errors import MeterError
 from adaptbench.meters.clock import ClockMeter, synchroniser
 from adaptbench.meters.windows import measure
+from adaptbench.results import timing
 from adaptbench.results.statistics import paired_ratio
 from adaptbench.study.members import Member
 from adaptbench.study.schema import Clock
@@ -29,8 +33,8 @@ def wall_clock(
         spec: batch sizes, blocks, window length.
 
     Returns:
-        One record a point and batch size: measured speed-up with its interval over blocks, MAC speed-up on the same
-        inputs, microseconds a sample.
+        One record a point and batch size: speed-up of the net (nodes and policy) with its interval over blocks, MAC
+        speed-up on the same inputs, microseconds a sample by part; and of whole windows, harness included.
     """
     n = min(spec.samples, len(split))
     x, seeds = split.images(0, n).to(device), split.ids[:n]
@@ -39,9 +43,9 @@ def wall_clock(
         arms, macs = [make_static_arm(STATIC, model, x, size)], {}
         for name, member in points.items():
             twin = _under(model, member)
-            arm, mean_macs = make_arm(name, twin, x, seeds, size)
+            arm, inputs = make_arm(name, twin, x, seeds, size)
             arms.append(arm)
-            macs[name] = mean_macs
+            macs[name] = inputs.macs_mean
         with ClockMeter().on(device) as clock:
             rows = measure(
                 arms,
@@ -53,25 +57,32 @@ def wall_clock(
                 idle=False,
                 synchronise=synchroniser(device),
             )
-        seconds: dict[str, list[float]] = {}
-        for row in rows:
-            if row.duration_s is not None:
-                seconds.setdefault(row.case, []).append(row.duration_s / row.n_samples)
-        for name in points:
-            ratio = paired_ratio(seconds[name], seconds[STATIC], seed=seed)
-            records.append(
-                {
-                    "point": name,
-                    "batch_size": size,
-                    "speedup": ratio.value,
-                    "speedup_ci": ratio.ci,
-                    "macs_speedup": model.macs_full / macs[name],
-                    "us_per_sample": 1e6 * float(np.median(seconds[name])),
-                    "us_per_sample_static": 1e6 * float(np.median(seconds[STATIC])),
-                    "blocks": ratio.n,
-                }
-            )
+        windows = pd.DataFrame([asdict(row) for row in rows])
+        records += [_record(windows, name, size, model.macs_full / macs[name], seed) for name in points]
     return records
+
+
+def _record(windows: pd.DataFrame, name: str, size: int, macs_speedup: float, seed: int) -> dict[str, Any]:
+    own, static = timing.part_blocks(windows, name, *timing.NET), timing.part_blocks(windows, STATIC, "nodes")
+    whole, static_whole = (timing.blocks(windows, case, timing.CLOCK) for case in (name, STATIC))
+    executor = timing.part_blocks(windows, name, "executor")
+    if own is None or static is None or whole is None or static_whole is None or executor is None:
+        raise MeterError(f"{name}: the clock told no parts apart.", why="Nothing could be said of the net alone.")
+    net, all_of_it = (paired_ratio(*pair, seed=seed) for pair in (own.paired(static), whole.paired(static_whole)))
+    return {
+        "point": name,
+        "batch_size": size,
+        "speedup": all_of_it.value,
+        "speedup_ci": all_of_it.ci,
+        "net_speedup": net.value,
+        "net_speedup_ci": net.ci,
+        "macs_speedup": macs_speedup,
+        "us_per_sample": 1e6 * float(np.median(whole.per_sample)),
+        "us_per_sample_net": 1e6 * float(np.median(own.per_sample)),
+        "us_per_sample_executor": 1e6 * float(np.median(executor.per_sample)),
+        "us_per_sample_static": 1e6 * float(np.median(static.per_sample)),
+        "blocks": net.n,
+    }
 
 
 def _under(model: DecisionGraph, member: Member) -> DecisionGraph:

@@ -180,6 +180,7 @@ class MeterConformance:
 
     def test_its_joules_reach_the_summary(self) -> None:
         """The record of a case names the meter and holds its joules, or the meter's own reason."""
+        import numpy as np
         import pandas as pd
 
         rows = []
@@ -191,7 +192,7 @@ class MeterConformance:
             return
         windows = pd.DataFrame([asdict(row) for row in rows])
         record = summarise_windows(
-            windows, "a/case", "static", macs_mean=1.0, macs_full=2.0, energy_meters=[meter.name]
+            windows, "a/case", "static", macs=np.ones(4), macs_full=2.0, energy_meters=[meter.name]
         )
         if record["energy_j_per_sample"] is None:
             reasons = {row.missing for row in rows if row.case == "a/case" and row.missing}

@@ -23,7 +23,7 @@ from adaptbench.results.schema import FIGURES
 from adaptbench.results.store import Run
 
 SMALL = str(Path(__file__).parent / "small.yaml")
-NOISY = ("craft_s", "latency", "realised_saving_time")
+NOISY = ("craft_s", "latency", "nodes_s", "policy_s", "executor", "saving_time", "realised_saving_time")
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from wattmeter import (
@@ -133,7 +134,7 @@ def test_equal_runs_have_equal_modelled_joules() -> None:
             ]
         records.append(
             summarise_windows(
-                pd.DataFrame(rows), "a", "static", macs_mean=1.0, macs_full=2.0, energy_meters=["modelled"]
+                pd.DataFrame(rows), "a", "static", macs=np.ones(4), macs_full=2.0, energy_meters=["modelled"]
             )
         )
     assert records[0]["energy_j_per_sample"] == pytest.approx((4.6 * case.macs + 160 * case.bytes) / 7 * 1e-12)

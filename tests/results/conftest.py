@@ -97,6 +97,14 @@ class Synthetic:
                     }
                     | {"duration_s": truth * 1e-3 * self.machine * float(np.exp(rng.normal(0, self.noise)))}
                 )
+                whole = rows[-1]  # of nodes and policy; the executor comes on top
+                shares = (
+                    {"nodes": 1.0} if case.startswith("static:") else {"nodes": 0.9, "policy": 0.1, "executor": 0.2}
+                )
+                rows += [
+                    whole | {"component": part, "duration_s": share * whole["duration_s"]}
+                    for part, share in shares.items()
+                ]
                 rows.append(
                     base
                     | device
@@ -154,7 +162,7 @@ class Synthetic:
                 windows,
                 case,
                 static,
-                macs_mean=record["macs_mean"],
+                macs=rows["macs"].to_numpy(),
                 macs_full=BOUNDS.macs_full,
                 energy_meters=(self.meter,),
             )

@@ -479,7 +479,9 @@ def test_batch_sizes_share_one_comparison_of_what_they_share(base):
     side = base.changed(cases=twice)
     report = compare(side, side, {"macs_mean": "exact", "realised_saving_time": {"drop": "50 points"}})
     assert sum(r.metric == "macs_mean" for r in report.rows) == 3
-    assert sum(r.metric == "realised_saving_time" for r in report.rows) == 6
+    told = sum(c["realised_saving_time"] is not None for c in base.cases)  # none where next to no MACs are saved
+    assert 0 < told < 3
+    assert sum(r.metric == "realised_saving_time" for r in report.rows) == 2 * told
 
 
 def test_clean_case_of_another_seed_serves_where_there_is_no_other(base):

@@ -10,14 +10,15 @@ CASE, STATIC = "digits/chain/clean/b64", "static:chain/b64"
 
 
 def summary(windows, **changes):
-    given = {"macs_mean": 156.0, "macs_full": 390.0, "energy_meters": ("nvml", "modelled")} | changes
+    given = {"macs": np.full(8, 156.0), "macs_full": 390.0, "energy_meters": ("nvml", "modelled")} | changes
     return timing.summarise_windows(windows, CASE, STATIC, **given)
 
 
 def test_known_joules_seconds_and_savings_are_found(synthetic):
     truth = synthetic(noise=0.002, blocks=12)
-    mean = truth.samples("clean")["macs"].mean()
-    record = summary(truth.windows(), macs_mean=mean)
+    macs = truth.samples("clean")["macs"].to_numpy()
+    mean = macs.mean()
+    record = summary(truth.windows(), macs=macs)
     assert record["energy_j_per_sample"] == pytest.approx(mean * 1e-6, rel=0.005)
     assert record["latency_s_per_sample"] == pytest.approx(mean * 1e-6, rel=0.005)
     assert record["energy_meter"] == "nvml"
@@ -47,8 +48,8 @@ def test_what_is_missing_says_why(synthetic):
     assert record["energy_meter"] is None
     assert record["realised_saving_energy_missing"] == "no windows of the case"
     assert summary(windows[windows["case"] == CASE])["realised_saving_time_missing"].startswith("no windows of the st")
-    assert "no MAC saving" in summary(windows, macs_mean=390.0)["realised_saving_time_missing"]
-    assert summary(windows, macs_mean=None)["realised_saving_time_missing"] == "no MAC figures"
+    assert "no MAC saving" in summary(windows, macs=np.full(8, 390.0))["realised_saving_time_missing"]
+    assert summary(windows, macs=None)["realised_saving_time_missing"] == "no MAC figures"
     assert "no energy meter" in summary(windows, energy_meters=())["energy_j_per_sample_missing"]
     apart = windows.assign(block=windows["block"] + 100 * (windows["case"] == STATIC))
     assert summary(apart)["realised_saving_time_missing"] == "no block in common"

@@ -9,7 +9,7 @@ from adaptbench.report import words
 from adaptbench.report.figures import svg
 from adaptbench.report.figures.parts import Figure, Legend, Panel, errors
 from adaptbench.report.tables import Builder, Cell, Column, Table, share_cell
-from adaptbench.report.view import Record, Subject, View, missing, saving, saving_ci
+from adaptbench.report.view import Record, Subject, View, missing
 
 _BARS = (("promise", svg.PROMISE, "MACs"), ("clean", svg.CLEAN, "time"), ("energy", svg.ENERGY, "measured energy"))
 
@@ -24,26 +24,25 @@ class Part:
 
 
 def realised(record: Record, what: str) -> Part:
-    """The saving in ``time`` or ``energy``: realised share × MAC saving.
+    """The saving in ``time`` (nodes and policy) or ``energy`` (whole windows), as the record has it.
 
     A modelled energy follows from the MACs, so that it can realise nothing: it is not shown as a saving.
     """
-    field, promised = f"realised_saving_{what}", saving(record)
     if what == "energy" and words.provenance_kind(record.get("energy_provenance")) == "modelled":
         return Part(None, reason="energy was modelled, not measured")
-    ratio = record.get(field)
-    if not words.exists(ratio) or promised is None:
+    return _stored(record, f"saving_{what}")
+
+
+def _stored(record: Record, field: str) -> Part:
+    value = record.get(field)
+    if not words.exists(value):
         return Part(None, reason=missing(record, field))
-    bounds = [bound * promised for bound in record.get(f"{field}_ci") or () if words.exists(bound)]
-    return Part(ratio * promised, sorted(bounds) if len(bounds) == 2 else None)
+    return Part(value, record.get(f"{field}_ci"))
 
 
 def parts(record: Record) -> tuple[Part, Part, Part]:
-    """Promised by MACs, seen by the clock, seen by the power sensor."""
-    promised = Part(
-        saving(record), saving_ci(record), reason="" if saving(record) is not None else "no static reference"
-    )
-    return promised, realised(record, "time"), realised(record, "energy")
+    """Promised by the MACs of the timed inputs, seen by the clock, seen by the power sensor."""
+    return _stored(record, "saving_macs"), realised(record, "time"), realised(record, "energy")
 
 
 def figure(view: View) -> Figure | None:
@@ -67,7 +66,8 @@ def figure(view: View) -> Figure | None:
     panels = tuple(_panel(subject, found, present, span) for subject, found in shown.items())
     legend = tuple(Legend(_BARS[place][0], "bar", f"saving in {_BARS[place][2]}") for place in present)
     caption = (
-        "Saving against the static network on clean inputs, by batch size, with 95 % confidence intervals. "
+        "Saving against the static network on the timed clean inputs, by batch size, with 95 % confidence intervals. "
+        "Time is that of nodes and policy; what the harness took beside them stands in the table. "
         "Equal bars mean that the MACs told the truth; a bar below zero, that the adaptive network was the dearer one."
     )
     return Figure("fig-savings", caption, panels, legend, _table(view))
@@ -133,6 +133,8 @@ def _table(view: View) -> Table:
         Column("saving in measured energy", unit="share"),
         Column("time ÷ MACs", unit="ratio"),
         Column("energy ÷ MACs", unit="ratio"),
+        Column("harness, of the window", unit="share"),
+        Column("inputs timed"),
     ]
     table = Builder("table-savings", "Promised and realised saving", columns)
     for subject in view.subjects:
@@ -148,6 +150,10 @@ def _table(view: View) -> Table:
                 share_cell(record, "realised_saving_energy", 0)
                 if energy.share is not None
                 else Cell(words.DASH, reason=energy.reason),
+                share_cell(record, "executor_share", 0),
+                Cell(words.count(record["n_timed"]), value=record["n_timed"])
+                if words.exists(record.get("n_timed"))
+                else Cell(words.DASH, reason=missing(record, "saving_time")),
                 kind=record["kind"],
             )
     return table.build()
