@@ -181,7 +181,7 @@ def _show_plan(wishes: Wishes, loaded: LoadedSuite) -> None:
     for model, condition, reason in plan.skipped:
         shown.print(f"not run: {condition} on {model}: {reason}", soft_wrap=True)
     total = f"{words.plural(len(plan.evaluations), 'evaluation')}, {len(plan.timed)} of them timed"
-    time = f"at most about {words.seconds(guess.total_s)} here, measuring {words.seconds(guess.measuring_s)} of it"
+    time = f"about {words.seconds(guess.total_s)} here, measuring {words.seconds(guess.measuring_s)} of it"
     shown.print(f"\n{total}; {time}. Nothing was run.", soft_wrap=True)
     _show_places(wishes, loaded.name)
 
