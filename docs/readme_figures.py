@@ -72,7 +72,7 @@ def figures(document: dict[str, Any]) -> str:
     assert models == ["softmax-threshold", "learned-cascade", "dag-selection", "skipnet"]
     rows: list[tuple[str, list[str]]] = [
         ("accuracy, clean", [with_interval(case(m, "clean"), "accuracy") for m in models]),
-        ("MACs of the static reference's", [percent(_share(case(m, "clean"))) for m in models]),
+        ("MACs of the model's own static net", [percent(_share(case(m, "clean"))) for m in models]),
     ]
     for condition in dict.fromkeys(c["condition"] for c in document["cases"]):
         if condition != "clean":
@@ -85,6 +85,7 @@ def figures(document: dict[str, Any]) -> str:
     assert dag is not None
     # Schema 1 timed the harness with the nets.
     apart = ", nodes and policy, and in brackets the harness' share of the window" if document["schema"] > 1 else ""
+    threads = manifest["device"]["threads"]
     captured = (static["macs_mean"] - dag["macs_mean"]) / (static["macs_mean"] - oracle["macs_mean"])
     lines += [
         "",
@@ -94,7 +95,7 @@ def figures(document: dict[str, Any]) -> str:
         f"{percent(captured, 0)} of its saving.",
         "",
         f"Share of the MAC saving that the clock realises{apart}, clean inputs, "
-        f"{manifest['device']['cpu']}, {manifest['device']['threads']} threads:",
+        f"{manifest['device']['cpu']}, {threads} thread{'' if threads == 1 else 's'}:",
         "",
         "| batch | " + " | ".join(models) + " |",
         "|---|" + "---|" * len(models),
