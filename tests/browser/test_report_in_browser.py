@@ -130,8 +130,12 @@ def test_a_grouped_table_downloads_with_its_groups_and_no_formula(visit, tmp_pat
 def test_columns_sort_both_ways_with_what_is_missing_last(visit):
     with visit("difference") as page:
         head = page.locator("#table-counted thead th", has_text="difference")
-        values = """() => [...document.querySelectorAll("#table-counted tbody tr")]
-          .map((row) => parseFloat(row.cells[4].dataset.v))"""
+        values = """() => {
+          const column = [...document.querySelectorAll("#table-counted thead th")]
+            .findIndex((cell) => cell.textContent.includes("difference"));
+          return [...document.querySelectorAll("#table-counted tbody tr")]
+            .map((row) => parseFloat(row.cells[column].dataset.v));
+        }"""
         head.get_by_role("button").click()
         up = [value for value in page.evaluate(values) if value == value]
         assert head.get_attribute("aria-sort") == "ascending"
