@@ -28,7 +28,8 @@ def main(dist: Path) -> None:
         subprocess.run([tool, "run", "ci", "--limit", "40", "--out", "run"], cwd=room, check=True)
         subprocess.run([tool, "report", "run"], cwd=room, check=True)
         assert (room / "reports" / "run.html").stat().st_size > 10_000
-        subprocess.run([tool, "check", "run", "--baseline", "run"], cwd=room, check=True)
+        again = ["--limit", "40", "--out", "again", "--baseline", "run"]
+        subprocess.run([tool, "run", "ci", *again], cwd=room, check=True)
     sys.stdout.write("the wheel works on its own\n")
 
 
