@@ -13,14 +13,20 @@ class AdaptBenchError(Exception):
     """
 
     def __init__(self, seen: str, *, why: str = "", todo: str = "") -> None:
-        super().__init__(seen)
-        self.seen, self.why, self.todo = seen, why, todo
+        self.seen, self.why, self.todo = _whole(seen), _whole(why), _whole(todo)
+        super().__init__(self.seen)
 
     def __str__(self) -> str:
         return "\n".join(part for part in (self.seen, self.why, self.todo) if part)
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (type(self), self.seen, self.why, self.todo)
+
+
+def _whole(part: str) -> str:
+    """With a full stop where a foreign error, a path or a name ends the sentence."""
+    part = part.rstrip()
+    return part if not part or part.endswith((".", "!", "?", "…")) else f"{part.removesuffix(':')}."
 
 
 def _rebuild(kind: type[AdaptBenchError], seen: str, why: str, todo: str) -> AdaptBenchError:

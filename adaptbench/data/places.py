@@ -94,10 +94,10 @@ class Remote:
 
 def missing(name: str, looked: Sequence[Path], *, files: str, remotes: Sequence[Remote], size: str) -> DataMissingError:
     """The error for a data set that is nowhere: each place looked at, and how to get it."""
-    places = "".join(f"\n  {place}" for place in looked)
+    places = ", ".join(map(str, looked))
     hosts = ", ".join(sorted({remote.url.rsplit("/", 1)[0] for remote in remotes}))
     return DataMissingError(
-        f"no {name} files ({files}) were found. Looked in:{places}",
+        f"no {name} files ({files}) were found in: {places}.",
         todo=f"Add `--download` to the command ({size} from {hosts}), or put the files into one of these places, "
         f"or name their folder with `--data-root` or the variable {VARIABLE}.",
     )

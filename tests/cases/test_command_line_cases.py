@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import pickle
 import subprocess
 import sys
 import time
@@ -12,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from adaptbench.bench import runner
+from adaptbench.data.places import missing, search_roots
+from adaptbench.errors import UsageError
 from adaptbench.watching import Lines
 
 QUICK = ("-o", "measure=null", "-o", "sweeps={}", "-o", "references=[]", "-o", "models=[skipnet]", "--limit", "4")
@@ -199,3 +202,24 @@ def test_a_pipe_hears_of_each_case_and_of_long_ones():
     with Lines(console, every_s=0.05):
         time.sleep(0.2)  # silence of our own making: the watching thread speaks
     assert "preparing" in console.export_text()
+
+
+@pytest.mark.case("own")
+@pytest.mark.parametrize("said", ["no such file: a/b", "Looked in:", "it has: {1} ", "Whole.", "Whole?", "a, b …", ""])
+def test_errors_end_in_whole_sentences(said):
+    """Messages ended in a colon, or where a foreign error's text did."""
+    error = UsageError(said, why=said, todo=said)
+    for part in (error.seen, error.why, error.todo):
+        assert part == "" or part.endswith((".", "?", "…"))
+        assert not part.endswith((":.", "..", "?.", "….", " ."))
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
+@pytest.mark.case("own")
+def test_a_data_set_that_is_nowhere_names_each_place_in_one_line(tmp_path, monkeypatch):
+    """`doctor` showed the first line only: "Looked in:)"."""
+    monkeypatch.setenv("ADAPTBENCH_DATA", str(tmp_path))
+    error = missing("cifar10", search_roots(None), files="cifar10.npz", remotes=[], size="1 MB")
+    (line,) = error.seen.splitlines()
+    assert str(tmp_path) in line
+    assert line.endswith(".")
