@@ -94,8 +94,8 @@ def run(app: Callable[..., Any]) -> int:
     Returns:
         The exit code.
     """
-    prepare()
     try:
+        prepare()  # may raise where text pends on a stream that cannot be written
         found = app(standalone_mode=False)
         code = found if isinstance(found, int) else 0
     except _Left as left:

@@ -223,3 +223,15 @@ def test_a_data_set_that_is_nowhere_names_each_place_in_one_line(tmp_path, monke
     (line,) = error.seen.splitlines()
     assert str(tmp_path) in line
     assert line.endswith(".")
+
+
+@pytest.mark.case("own")
+def test_streams_that_cannot_be_prepared_are_no_regression(monkeypatch):
+    """An unwritable stream with text pending ended with 1, the gate's code, before a command began."""
+    from adaptbench import terminal
+
+    def full() -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(terminal, "prepare", full)
+    assert terminal.run(lambda **_: 0) == 2
