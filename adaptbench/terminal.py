@@ -182,10 +182,16 @@ def _flushed(code: int) -> int:
             if code == INPUT_ERROR:
                 _say(AdaptBenchError(f"standard output: cannot write ({error.strerror})."))
     except ValueError:
-        return code  # closed by whoever called
-    with contextlib.suppress(OSError, ValueError, AttributeError):  # the interpreter flushes once more at its end
-        sys.stdout.flush()
-        return code
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        pass  # closed by whoever called
+    for stream in (sys.stdout, sys.stderr):
+        _silenced(stream)
     return code
+
+
+def _silenced(stream: Any) -> None:
+    """The interpreter flushes both streams once more at its end, and ends with 120 where one cannot be written."""
+    with contextlib.suppress(ValueError, AttributeError):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

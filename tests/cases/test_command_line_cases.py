@@ -155,14 +155,16 @@ def test_one_broken_file_does_not_break_a_list(adaptbench):
 
 
 @pytest.mark.case("own")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize(
     ("redirect", "code"), [("> /dev/full", 2), ("2> /dev/full > /dev/full", 2), ("| true; exit ${PIPESTATUS[0]}", 141)]
 )
-def test_a_full_disk_or_a_reader_that_left_is_no_regression(redirect, code):
+def test_a_full_disk_or_a_reader_that_left_is_no_regression(redirect, code, unbuffered):
     """Output that cannot be written ended with a traceback and 1 or 120; it is one message, 2 or 141."""
     code_text = "import time; from adaptbench import cli; time.sleep(0.3); cli.main()"
     script = f'{sys.executable} -c "{code_text}" list models {redirect}'
-    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == code, done
     assert "Traceback" not in done.stderr
     assert "Exception ignored" not in done.stderr
