@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -93,6 +94,28 @@ class DecisionGraph(AdaptiveModel):
             value.bind(self.structure)
             self._costs.clear()
         super().__setattr__(name, value)
+
+    def under(self, policy: Policy) -> Self:
+        """The same net, its weights shared, under a copy of another policy; this one keeps its own.
+
+        Raises:
+            PolicyError: the policy was not made for such a graph.
+
+        >>> from torch import nn
+        >>> from adaptbench import MultiExit
+        >>> from adaptbench.policies import UniformThreshold
+        >>> heads = [nn.Linear(4, 3), nn.Linear(8, 3)]
+        >>> net = MultiExit(stages=[nn.Flatten(), nn.Linear(4, 8)], heads=heads, input_shape=(1, 2, 2))
+        >>> early = net.under(UniformThreshold(0.9))
+        >>> early.policy_name, net.policy_name, early.heads[0].weight is net.heads[0].weight
+        ('uniform', 'never-stop', True)
+        """
+        policy.bind(self.structure)
+        own = copy.deepcopy(policy).to(self._blank().device).eval()
+        shared = {id(t): t for t in (*self.parameters(), *self.buffers())}
+        twin = copy.deepcopy(self, {**shared, id(self.policy): own})
+        twin.policy = own
+        return twin
 
     def _reference_nodes(self, names: Sequence[str] | None) -> tuple[int, ...]:
         if names is None:

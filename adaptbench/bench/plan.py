@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from adaptbench.adaptive import AdaptiveModel, DecisionGraph, Split
 from adaptbench.attacks import Attack, load_attack
@@ -191,7 +189,7 @@ def _sweep(suite: LoadedSuite, loaded: Loaded, values: list[float], split: Split
             raise SuiteError(
                 f"{suite.located.where(('sweeps', loaded.name, i))}: {error.seen}", why=error.why, todo=error.todo
             ) from None
-        turned = replace(loaded, model=with_policy(model, policy))
+        turned = replace(loaded, model=model.under(policy))
         kind = "sweep" if loaded.name in spec.models else "reference"  # a baseline's curve is a reference for all
         found.append(
             _evaluation(
@@ -199,14 +197,6 @@ def _sweep(suite: LoadedSuite, loaded: Loaded, values: list[float], split: Split
             )
         )
     return found
-
-
-def with_policy(model: DecisionGraph, policy: Any) -> DecisionGraph:
-    """The same weights, shared, under another policy."""
-    memo = {id(p): p for p in [*model.parameters(), *model.buffers()]}
-    twin = copy.deepcopy(model, memo)
-    twin.policy = policy.to(next(model.parameters()).device).eval()
-    return twin
 
 
 def _evaluation(

@@ -48,12 +48,12 @@ def execute(
     """Run one point over the whole split.
 
     Args:
-        model: the graph; its policy is replaced. member: the point. expected: its outcome on the log.
+        model: the graph. member: the point. expected: its outcome on the log.
         split: the logged one. top: largest logits that count.
     """
     from adaptbench.adaptive.log import is_correct
 
-    model.policy = member.policy
+    running = model.under(member.policy)
     expected_path, expected_out = expected.replay.path, expected.replay.logits.argmax(1)
     ties = differing = right = 0
     macs = 0
@@ -61,7 +61,7 @@ def execute(
     progress.begin(f"executing  {member.policy.name}", len(split))
     for start, stop in passes(0, len(split), device):
         rows = slice(start, stop)
-        found = model.infer(split.images(start, stop).to(device), seeds=split.ids[rows].to(device))
+        found = running.infer(split.images(start, stop).to(device), seeds=split.ids[rows].to(device))
         tie = found.tie.cpu() | expected.replay.tie[rows]
         other = (
             (found.path.cpu() != expected_path[rows]).any(1)

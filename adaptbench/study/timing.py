@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
 from adaptbench.adaptive import DecisionGraph, Split
 from adaptbench.bench.timed import make_arm, make_static_arm
@@ -42,8 +41,7 @@ def wall_clock(
     for size in spec.batch_sizes:
         arms, macs = [make_static_arm(STATIC, model, x, size)], {}
         for name, member in points.items():
-            twin = _under(model, member)
-            arm, inputs = make_arm(name, twin, x, seeds, size)
+            arm, inputs = make_arm(name, model.under(member.policy), x, seeds, size)
             arms.append(arm)
             macs[name] = inputs.macs_mean
         with ClockMeter().on(device) as clock:
@@ -83,13 +81,3 @@ def _record(windows: pd.DataFrame, name: str, size: int, macs_speedup: float, se
         "us_per_sample_static": 1e6 * float(np.median(static.per_sample)),
         "blocks": net.n,
     }
-
-
-def _under(model: DecisionGraph, member: Member) -> DecisionGraph:
-    """The same weights under a member's policy."""
-    from adaptbench.bench.plan import with_policy
-
-    twin = with_policy(model, member.policy)
-    with torch.no_grad():
-        twin.policy.bind(twin.structure)
-    return twin

@@ -11,7 +11,7 @@ from torch import nn
 from adaptbench.adaptive import Cascade, MultiExit, NetworkDag, Static
 from adaptbench.adaptive.outcome import seeds_from_content
 from adaptbench.adaptive.replay import replay
-from adaptbench.errors import CapabilityError, NonFiniteError
+from adaptbench.errors import CapabilityError, NonFiniteError, PolicyError
 from adaptbench.policies import Oracle, RandomMix, UniformThreshold
 from adaptbench.testing import ModelConformance, check_model
 
@@ -145,6 +145,21 @@ def test_exchanging_the_policy_recounts():
     before = net.max_macs
     net.policy = RandomScores(1, history=False, chance=False, committee=False)
     assert net.max_macs == before + 12
+
+
+def test_a_net_under_another_policy_shares_its_weights_and_leaves_it_alone():
+    net = Cascade(nets(), input_shape=SHAPE, policy=UniformThreshold(0.4))
+    own, other = net.policy, UniformThreshold(1.1).train()
+    twin = net.under(other)
+    assert net.policy is own
+    assert other.training, "the policy given is copied"
+    assert all(a is b for a, b in zip(net.parameters(), twin.parameters(), strict=True))
+    assert twin.infer(torch.rand(5, *SHAPE)).path.all()
+    with torch.no_grad():
+        next(net.parameters()).zero_()
+    assert not next(twin.parameters()).any()
+    with pytest.raises(PolicyError, match="chains"):
+        NetworkDag(nets(), input_shape=SHAPE).under(RandomMix())
 
 
 def test_replay_equals_inference_for_policies_that_draw():
