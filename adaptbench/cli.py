@@ -157,8 +157,8 @@ def train(
     download: Download = False,
 ) -> None:
     """Train a model's weights and fit its policy by the committed recipe; a killed training resumes exactly."""
-    from adaptbench.bench.environment import check_device
     from adaptbench.data import load_data
+    from adaptbench.experiment.environment import check_device
     from adaptbench.registry import MODELS
     from adaptbench.watching import watcher
     from adaptbench.zoo.loading import train_system

@@ -26,7 +26,8 @@ ROOM = {
     "meters": 4,
     "results": 4,
     "report": 5,
-    "bench": 5,
+    "experiment": 5,
+    "bench": 6,
     "testing": 6,
     "console": 6,
     "study": 6,
@@ -38,7 +39,7 @@ ROOM = {
     "__main__": 10,
 }
 # within a floor: who may look at whom
-NEIGHBOURS = {("models", "policies"), ("bench", "report")}
+NEIGHBOURS = {("models", "policies"), ("study", "bench")}
 
 
 def room(path: Path) -> str:

@@ -70,7 +70,8 @@ def test_the_own_model_page_runs() -> None:
 
 def test_every_recipe_and_suite_names_its_purpose() -> None:
     from adaptbench.attacks import list_attacks
-    from adaptbench.bench.suite import load_suite, suite_names
+    from adaptbench.bench.suite import load_suite
+    from adaptbench.experiment.finding import suite_names
     from adaptbench.study.spec import is_study, load_study
 
     assert all(listed.title for listed in list_attacks())

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from adaptbench.adaptive import DecisionGraph, GatedNetwork
-from adaptbench.bench.keys import digest_of, model_hash
 from adaptbench.bench.plan import Plan
+from adaptbench.experiment.keys import digest_of, model_hash
 from adaptbench.zoo.loading import Loaded
 
 

@@ -15,15 +15,15 @@ import pandas as pd
 import torch
 
 from adaptbench.attacks.identity import foreign_sources
-from adaptbench.bench.environment import describe_device
 from adaptbench.bench.evaluate import as_input
-from adaptbench.bench.failures import Failures
-from adaptbench.bench.meters import make_meter
 from adaptbench.bench.plan import Evaluation, Plan
-from adaptbench.bench.progress import Progress
 from adaptbench.bench.suite import Measure
-from adaptbench.bench.timed import TimedInputs, make_arm, make_static_arm
 from adaptbench.errors import AdaptBenchError, LockedError, OutputError
+from adaptbench.experiment.environment import describe_device
+from adaptbench.experiment.failures import Failures
+from adaptbench.experiment.meters import make_meter
+from adaptbench.experiment.progress import Progress
+from adaptbench.experiment.timed import TimedInputs, make_arm, make_static_arm
 from adaptbench.meters.base import Meter
 from adaptbench.meters.reading import NO_WORK
 from adaptbench.meters.rows import WindowRow, to_rows

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from adaptbench.bench.failures import Failure
+from adaptbench.experiment.failures import Failure
 from adaptbench.report import words
 from adaptbench.results.controls import beside, equal_control, queries_of
 from adaptbench.results.energy import kind_of

@@ -8,10 +8,10 @@ from pathlib import Path
 from adaptbench.adaptive import AdaptiveModel, DecisionGraph, Split
 from adaptbench.attacks import Attack, load_attack
 from adaptbench.bench.conditions import finer_than_data
-from adaptbench.bench.keys import evaluation_key
 from adaptbench.bench.suite import Condition, LoadedSuite
 from adaptbench.data import load_data
 from adaptbench.errors import AdaptBenchError, CapabilityError, SuiteError
+from adaptbench.experiment.keys import evaluation_key
 from adaptbench.results.identity import evaluation_id
 from adaptbench.zoo.loading import Loaded, load_system
 

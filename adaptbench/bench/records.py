@@ -9,11 +9,11 @@ from typing import Any
 import pandas as pd
 
 from adaptbench.adaptive import AdaptiveModel, DecisionGraph
-from adaptbench.bench.failures import Failures
 from adaptbench.bench.manifest import attack_hash
 from adaptbench.bench.measuring import Timing
 from adaptbench.bench.plan import Evaluation, Plan
-from adaptbench.bench.progress import Progress
+from adaptbench.experiment.failures import Failures
+from adaptbench.experiment.progress import Progress
 from adaptbench.registry import METERS
 from adaptbench.results.metrics import CostBounds, summarise
 from adaptbench.results.schema import FIGURES

@@ -19,17 +19,17 @@ import numpy as np
 
 from adaptbench.adaptive import AdaptiveModel
 from adaptbench.attacks.base import join_details
-from adaptbench.bench.environment import check_device, describe_device, git_state, versions
 from adaptbench.bench.evaluate import evaluate_chunk, hash_inputs
-from adaptbench.bench.failures import Failures
 from adaptbench.bench.manifest import describe_conditions, describe_data, describe_models, describe_references
 from adaptbench.bench.measuring import Measuring, open_meters
 from adaptbench.bench.notes import things_to_know
 from adaptbench.bench.plan import Evaluation, Plan, make_plan
-from adaptbench.bench.progress import Progress, Silent
 from adaptbench.bench.records import case_records
 from adaptbench.bench.suite import LoadedSuite, load_suite
 from adaptbench.errors import AdaptBenchError, Stopped, UncountedError
+from adaptbench.experiment.environment import check_device, describe_device, git_state, versions
+from adaptbench.experiment.failures import Failures
+from adaptbench.experiment.progress import Progress, Silent
 from adaptbench.meters.clock import synchroniser
 from adaptbench.results.lock import DirectoryLock
 from adaptbench.results.store import Run, RunWriter

@@ -6,20 +6,18 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from adaptbench.bench.conditions import check_condition
-from adaptbench.bench.meters import SETTINGS, check_meter, check_setting
 from adaptbench.errors import AdaptBenchError, SuiteError, UsageError
+from adaptbench.experiment.finding import find_suite
+from adaptbench.experiment.meters import SETTINGS, check_meter, check_setting
 from adaptbench.located_yaml import Located, Place, parse, read, spell
 from adaptbench.registry import DATA, METERS, MODELS, Registry, did_you_mean
 from adaptbench.results.gate_rules import parse_gate
-
-PACKAGE = Path(__file__).parent.parent
 
 
 class _Strict(BaseModel):
@@ -114,64 +112,6 @@ class LoadedSuite:
     overrides: tuple[str, ...]
     sha256: str
     located: Located
-
-
-def find_suite(name: str) -> Path:
-    """A path, then ``suites/NAME.yaml`` here, then the package's.
-
-    Raises:
-        SuiteError: nowhere; the message lists what there is.
-    """
-    given = Path(name)
-    if given.suffix in {".yaml", ".yml"} or given.is_file():
-        if given.is_file():
-            return given
-        raise SuiteError(
-            f"there is no suite file {given}.", todo="Check the path; `adaptbench list suites` shows the names."
-        )
-    for folder in suite_folders():
-        if (folder / f"{name}.yaml").is_file():
-            return folder / f"{name}.yaml"
-    known = suite_names()
-    raise SuiteError(
-        f"no suite is called '{name}'.",
-        todo=f"{did_you_mean(name, known)}Suites: {', '.join(known)}; a path to a YAML file works too.",
-    )
-
-
-def suite_folders() -> list[Path]:
-    """Where names are looked up: here, the wheel's package data, an editable checkout."""
-    return [p for p in (Path("suites"), PACKAGE / "_suites", PACKAGE.parent / "suites") if p.is_dir()]
-
-
-def suite_names() -> list[str]:
-    """Every suite that a name finds."""
-    return sorted({file.stem for folder in suite_folders() for file in folder.glob("*.yaml")})
-
-
-def suite_title(name: str) -> str:
-    """The title that a suite or study gives itself.
-
-    Raises:
-        SuiteError: there is no such file, or it is no mapping.
-    """
-    path = find_suite(name)
-    value = read(path).value
-    if not isinstance(value, dict):
-        raise SuiteError(f"{path}: a suite is a mapping of keys.", todo="See suites/bench.yaml.")
-    return str(value.get("title", ""))
-
-
-def list_suites() -> tuple[list[tuple[str, str]], list[str]]:
-    """Names with their titles, and a line for each file that cannot be read."""
-    found: list[tuple[str, str]] = []
-    broken: list[str] = []
-    for name in suite_names():
-        try:
-            found.append((name, suite_title(name)))
-        except SuiteError as error:
-            broken.append(error.seen)
-    return found, broken
 
 
 def load_suite(name: str, overrides: Sequence[str] = ()) -> LoadedSuite:

@@ -76,7 +76,7 @@ def _names(kind: Kind) -> tuple[list[tuple[str, str]], list[str]]:
     from adaptbench import registry
 
     if kind is Kind.suites:
-        from adaptbench.bench.suite import list_suites
+        from adaptbench.experiment.finding import list_suites
 
         return list_suites()
     if kind is Kind.attacks:

@@ -57,7 +57,7 @@ def run(wishes: Wishes) -> int:
     Returns:
         The exit code; the gate's, where there is a baseline.
     """
-    from adaptbench.bench.environment import check_device
+    from adaptbench.experiment.environment import check_device
     from adaptbench.study.spec import is_study
 
     if wishes.no_report and wishes.report is not None:

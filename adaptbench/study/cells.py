@@ -14,8 +14,8 @@ from torch import Tensor
 
 from adaptbench.adaptive import CalibrationLog, Policy
 from adaptbench.attacks.identity import foreign_sources, own_code
-from adaptbench.bench.environment import versions
-from adaptbench.bench.keys import digest_of
+from adaptbench.experiment.environment import versions
+from adaptbench.experiment.keys import digest_of
 from adaptbench.results.files import writable, write_bytes
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from adaptbench.adaptive import DecisionGraph, Split
-from adaptbench.bench.progress import Progress
+from adaptbench.experiment.progress import Progress
 from adaptbench.study.logs import passes
 from adaptbench.study.members import Member, Outcome
 

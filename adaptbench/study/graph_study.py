@@ -16,11 +16,11 @@ from adaptbench.adaptive import CalibrationLog, DecisionGraph, NeverStop, Split
 from adaptbench.adaptive.log import is_correct
 from adaptbench.adaptive.topology import cheapest_ways
 from adaptbench.attacks.identity import foreign_sources, own_code
-from adaptbench.bench.environment import describe_device, git_state, versions
-from adaptbench.bench.failures import Failures
-from adaptbench.bench.keys import split_hash
-from adaptbench.bench.progress import Progress
 from adaptbench.errors import LeakageError, SuiteError
+from adaptbench.experiment.environment import describe_device, git_state, versions
+from adaptbench.experiment.failures import Failures
+from adaptbench.experiment.keys import split_hash
+from adaptbench.experiment.progress import Progress
 from adaptbench.policies.gradient_noise import gradient_noise
 from adaptbench.registry import POLICIES
 from adaptbench.study import compare

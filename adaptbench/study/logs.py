@@ -13,9 +13,9 @@ from torch import Tensor
 
 from adaptbench.adaptive import CalibrationLog, DecisionGraph, EvaluationLog, Split, Structure
 from adaptbench.adaptive.model import frozen
-from adaptbench.bench.keys import model_hash
-from adaptbench.bench.progress import Progress
 from adaptbench.errors import LeakageError
+from adaptbench.experiment.keys import model_hash
+from adaptbench.experiment.progress import Progress
 from adaptbench.results.files import writable, write_bytes
 
 CHUNK = 500  # samples of a stored piece

@@ -19,8 +19,8 @@ from torch import Tensor
 from adaptbench.adaptive import CalibrationLog, Policy
 from adaptbench.adaptive.log import is_correct
 from adaptbench.adaptive.replay import Point, Replay, replay
-from adaptbench.bench.failures import reason_of
 from adaptbench.errors import AdaptBenchError, CalibrationError, LeakageError
+from adaptbench.experiment.failures import reason_of
 from adaptbench.policies.costs import policy_costs
 from adaptbench.policies.mixture import hull
 from adaptbench.registry import POLICIES

@@ -14,9 +14,9 @@ import torch
 
 from adaptbench.adaptive import CalibrationLog, EvaluationLog
 from adaptbench.adaptive.replay import replay
-from adaptbench.bench.failures import reason_of
-from adaptbench.bench.progress import Progress
 from adaptbench.errors import CalibrationError, PolicyError
+from adaptbench.experiment.failures import reason_of
+from adaptbench.experiment.progress import Progress
 from adaptbench.registry import POLICIES
 from adaptbench.results.statistics import proportion
 from adaptbench.study.logs import TestLog

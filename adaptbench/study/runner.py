@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from adaptbench.adaptive import DecisionGraph
-from adaptbench.bench.environment import check_device, describe_device, git_state, versions
-from adaptbench.bench.failures import Failures
-from adaptbench.bench.progress import Progress, Silent
 from adaptbench.data import load_data
 from adaptbench.errors import LeakageError, SuiteError
+from adaptbench.experiment.environment import check_device, describe_device, git_state, versions
+from adaptbench.experiment.failures import Failures
+from adaptbench.experiment.progress import Progress, Silent
 from adaptbench.results.files import write_json
 from adaptbench.results.lock import DirectoryLock
 from adaptbench.results.studies import SCHEMA

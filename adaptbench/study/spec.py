@@ -12,8 +12,8 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from adaptbench.bench.suite import find_suite
 from adaptbench.errors import AdaptBenchError, SuiteError
+from adaptbench.experiment.finding import find_suite
 from adaptbench.located_yaml import Located, Place, read
 from adaptbench.registry import DATA, MODELS, POLICIES, Registry, did_you_mean
 from adaptbench.study.schema import (

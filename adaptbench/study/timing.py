@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from adaptbench.adaptive import DecisionGraph, Split
-from adaptbench.bench.timed import make_arm, make_static_arm
 from adaptbench.errors import MeterError
+from adaptbench.experiment.timed import make_arm, make_static_arm
 from adaptbench.meters.clock import ClockMeter, synchroniser
 from adaptbench.meters.windows import measure
 from adaptbench.results import timing

@@ -19,8 +19,8 @@ from abc import abstractmethod
 from dataclasses import asdict
 from typing import ClassVar
 
-from adaptbench.bench.meters import SETTINGS
 from adaptbench.errors import MeterError
+from adaptbench.experiment.meters import SETTINGS
 from adaptbench.meters.base import Meter
 from adaptbench.meters.reading import NO_WORK, Found, Missing, Reading, Work
 from adaptbench.meters.rows import to_rows

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from adaptbench.bench.suite import find_suite, load_suite, suite_names, suite_title
+from adaptbench.bench.suite import load_suite
 from adaptbench.errors import SuiteError, UsageError
+from adaptbench.experiment.finding import find_suite, suite_names, suite_title
 from adaptbench.study.spec import is_study, load_study
 
 GOOD = """\

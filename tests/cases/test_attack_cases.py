@@ -14,12 +14,12 @@ from adaptbench.adaptive import MultiExit
 from adaptbench.attacks import EREBA, ILFO, DeepSloth, Noise, TorchAttack, load_attack
 from adaptbench.attacks.slopes import ClosedClamp
 from adaptbench.attacks.torchattack import class_names
-from adaptbench.bench import keys
 from adaptbench.bench.notes import things_to_know
 from adaptbench.bench.plan import make_plan
 from adaptbench.bench.runner import run_suite
 from adaptbench.bench.suite import load_suite
 from adaptbench.errors import CapabilityError, DomainError, RecipeError, SuiteError
+from adaptbench.experiment import keys
 from adaptbench.policies import UniformThreshold
 from adaptbench.report.page import write_report
 from adaptbench.results.controls import beside

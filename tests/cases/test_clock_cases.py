@@ -14,8 +14,8 @@ from synthetic_run import write_run
 from adaptbench.adaptive import MultiExit
 from adaptbench.adaptive.domain import ImageDomain
 from adaptbench.bench.notes import things_to_know
-from adaptbench.bench.timed import make_arm, make_static_arm
 from adaptbench.console import result_table
+from adaptbench.experiment.timed import make_arm, make_static_arm
 from adaptbench.meters.clock import ClockMeter
 from adaptbench.meters.stopwatch import CudaStopwatch
 from adaptbench.meters.windows import measure

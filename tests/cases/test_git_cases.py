@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from adaptbench.bench.environment import git_state
+from adaptbench.experiment.environment import git_state
 
 
 @pytest.fixture

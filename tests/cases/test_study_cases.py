@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 
 from adaptbench.adaptive import CalibrationLog, EvaluationLog
 from adaptbench.adaptive.policy import Structure
-from adaptbench.bench.progress import Silent
 from adaptbench.cli import app
 from adaptbench.errors import AdaptBenchError, CalibrationError, LeakageError, RunError, SuiteError
+from adaptbench.experiment.progress import Silent
 from adaptbench.policies.online import ClosedLoop
 from adaptbench.registry import POLICIES
 from adaptbench.results.studies import judged, read_study

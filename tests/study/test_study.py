@@ -14,10 +14,10 @@ from typer.testing import CliRunner
 
 import adaptbench as ab
 from adaptbench.adaptive import CalibrationLog
-from adaptbench.bench.progress import Silent
 from adaptbench.cli import app
 from adaptbench.data import load_data
 from adaptbench.errors import LeakageError, RunError, SuiteError
+from adaptbench.experiment.progress import Silent
 from adaptbench.policies import UniformThreshold
 from adaptbench.registry import POLICIES
 from adaptbench.report.study_page import study_page

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from adaptbench.adaptive import Cascade
-from adaptbench.bench.node_costs import node_costs
 from adaptbench.errors import CalibrationError
+from adaptbench.experiment.node_costs import node_costs
 from adaptbench.meters.clock import ClockMeter
 from adaptbench.policies import DagSelection
 from adaptbench.testing import planted_graph, planted_split
