@@ -25,6 +25,16 @@ class Entry:
     summary: str
     origin: str = "adaptbench"
 
+    @property
+    def module(self) -> str:
+        """Where it is imported from."""
+        return self.target.partition(":")[0]
+
+    @property
+    def attribute(self) -> str:
+        """What it is called there."""
+        return self.target.partition(":")[2]
+
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The sentence that names the nearest known word, or nothing."""
@@ -76,6 +86,11 @@ class Registry:
             origin = point.dist.name if point.dist else "a plug-in"
             self._add(Entry(point.name, point.value, f"from {origin}", origin))
 
+    @property
+    def shipped(self) -> list[Entry]:
+        """The table as it came, no plug-in looked for."""
+        return [entry for entry in self._entries.values() if entry.origin == "adaptbench"]
+
     def __iter__(self) -> Iterator[Entry]:
         self._load_plugins()
         return iter(self._entries.values())
@@ -109,8 +124,8 @@ class Registry:
 
     def load(self, name: str) -> Any:
         """Import and return what a name stands for."""
-        module, _, attribute = self.entry(name).target.partition(":")
-        return getattr(importlib.import_module(module), attribute)
+        entry = self.entry(name)
+        return getattr(importlib.import_module(entry.module), entry.attribute)
 
 
 MODELS = Registry(
@@ -179,92 +194,101 @@ POLICIES = Registry(
     "policies",
     {
         "softmax-threshold": (
-            "adaptbench.policies.softmax_threshold:SoftmaxThreshold",
+            "adaptbench.policies.thresholds.softmax_threshold:SoftmaxThreshold",
             "residual-accuracy thresholds, ε at run time",
         ),
         "softmax-threshold-published": (
-            "adaptbench.policies.softmax_threshold:PublishedThreshold",
+            "adaptbench.policies.thresholds.softmax_threshold:PublishedThreshold",
             "the same rule as released: any support counts",
         ),
         "joint-threshold": (
-            "adaptbench.policies.joint_threshold:JointThreshold",
+            "adaptbench.policies.thresholds.joint_threshold:JointThreshold",
             "thresholds chosen together for the cascade's own loss",
         ),
         "risk-controlled": (
-            "adaptbench.policies.risk_controlled:RiskControlled",
+            "adaptbench.policies.thresholds.risk_controlled:RiskControlled",
             "joint thresholds; ε is a promise with a finite-sample bound",
         ),
         "learned-cascade": (
-            "adaptbench.policies.learned_cascade:LearnedCascade",
+            "adaptbench.policies.gates.learned_cascade:LearnedCascade",
             "selection modules trained by REINFORCE or the exact gradient",
         ),
         "dag-selection": (
-            "adaptbench.policies.dag_selection:DagSelection",
+            "adaptbench.policies.gates.dag_selection:DagSelection",
             "cost-sensitive actions, fitted from sinks to source",
         ),
-        "myopic": ("adaptbench.policies.dag_selection:Myopic", "cost-sensitive, looks one node ahead"),
-        "uniform": ("adaptbench.policies.uniform:UniformThreshold", "one confidence threshold for every node"),
-        "entropy": ("adaptbench.policies.entropy:EntropyThreshold", "one entropy threshold for every exit"),
+        "myopic": ("adaptbench.policies.gates.dag_selection:Myopic", "cost-sensitive, looks one node ahead"),
+        "uniform": (
+            "adaptbench.policies.thresholds.uniform:UniformThreshold",
+            "one confidence threshold for every node",
+        ),
+        "entropy": ("adaptbench.policies.thresholds.entropy:EntropyThreshold", "one entropy threshold for every exit"),
         "msdnet-budget": (
-            "adaptbench.policies.budgeted:MsdnetBudget",
+            "adaptbench.policies.budgets.budgeted:MsdnetBudget",
             "top-probability thresholds from geometric quotas for a budget",
         ),
         "branchynet-budget": (
-            "adaptbench.policies.budgeted:BranchyNetBudget",
+            "adaptbench.policies.budgets.budgeted:BranchyNetBudget",
             "entropy thresholds from geometric quotas for a budget",
         ),
         "pabee-budget": (
-            "adaptbench.policies.budgeted:PabeeBudget",
+            "adaptbench.policies.budgets.budgeted:PabeeBudget",
             "vote-ratio thresholds from geometric quotas for a budget",
         ),
-        "eenet": ("adaptbench.policies.eenet:EENet", "learned scores and exit shares for a soft budget"),
-        "eenet-published": ("adaptbench.policies.eenet:PublishedEENet", "the same as released: hours to fit"),
+        "eenet": ("adaptbench.policies.budgets.eenet:EENet", "learned scores and exit shares for a soft budget"),
+        "eenet-published": ("adaptbench.policies.budgets.eenet:PublishedEENet", "the same as released: hours to fit"),
         "exact-budget": (
-            "adaptbench.policies.exact_budget:ExactBudget",
+            "adaptbench.policies.budgets.exact_budget:ExactBudget",
             "learned worth of going on, priced to meet a mean budget",
         ),
         "committees": (
-            "adaptbench.policies.committees:Committees",
+            "adaptbench.policies.cascades.committees:Committees",
             "the average of all nets run answers; its confidence decides (Wang et al. 2022)",
         ),
         "lebovitz-pair": (
-            "adaptbench.policies.pairs:LebovitzPair",
+            "adaptbench.policies.cascades.pairs:LebovitzPair",
             "best pair of nodes, one confidence threshold (Lebovitz et al. 2023)",
         ),
         "streeter": (
-            "adaptbench.policies.streeter:Streeter",
+            "adaptbench.policies.cascades.streeter:Streeter",
             "greedy cascade of abstaining nodes within an accuracy slack (Streeter 2018)",
         ),
         "ebjr": (
-            "adaptbench.policies.ebjr:EnergyRouting",
+            "adaptbench.policies.thresholds.ebjr:EnergyRouting",
             "free energy of the logits against a threshold (EBJR 2021)",
         ),
-        "pabee": ("adaptbench.policies.pabee:Patience", "stops after enough equal answers in a row (Zhou et al. 2020)"),
+        "pabee": (
+            "adaptbench.policies.thresholds.pabee:Patience",
+            "stops after enough equal answers in a row (Zhou et al. 2020)",
+        ),
         "ztw": (
-            "adaptbench.policies.ztw:GeometricEnsemble",
+            "adaptbench.policies.thresholds.ztw:GeometricEnsemble",
             "weighted geometric mean of the exits so far (Zero Time Waste 2021)",
         ),
         "label-free": (
-            "adaptbench.policies.label_free:LabelFree",
+            "adaptbench.policies.gates.label_free:LabelFree",
             "confidence heads fitted to the last exit's answers (after PTEENet 2025)",
         ),
         "distilled-oracle": (
-            "adaptbench.policies.distilled_oracle:DistilledOracle",
+            "adaptbench.policies.gates.distilled_oracle:DistilledOracle",
             "gates imitate a soft oracle by KL (after MAML-stop 2020)",
         ),
         "fitted-q": (
-            "adaptbench.policies.fitted_q:FittedQ",
+            "adaptbench.policies.gates.fitted_q:FittedQ",
             "exit or go on by backward fitted Q on logged logits; any graph",
         ),
         "jei-dnn": (
-            "adaptbench.policies.jei_dnn:JeiGates",
+            "adaptbench.policies.gates.jei_dnn:JeiGates",
             "linear gates on four uncertainties, stop from the best exit on (JEI-DNN 2024)",
         ),
-        "fixed-exit": ("adaptbench.policies.fixed_exit:FixedExit", "always the same exit of a chain"),
-        "mixture": ("adaptbench.policies.mixture:Mixture", "two operating points, one drawn for each sample"),
-        "oracle": ("adaptbench.policies.oracle:Oracle", "cheapest right node; needs labels"),
+        "fixed-exit": ("adaptbench.policies.references.fixed_exit:FixedExit", "always the same exit of a chain"),
+        "mixture": (
+            "adaptbench.policies.references.mixture:Mixture",
+            "two operating points, one drawn for each sample",
+        ),
+        "oracle": ("adaptbench.policies.references.oracle:Oracle", "cheapest right node; needs labels"),
         "random": (
-            "adaptbench.policies.random_mix:RandomMix",
+            "adaptbench.policies.references.random_mix:RandomMix",
             "stops at each node with a given probability, seeded per sample",
         ),
     },

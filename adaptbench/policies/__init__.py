@@ -1,6 +1,6 @@
-"""Policies: each one file, each a torch module whose margins have gradients and whose MACs count.
+"""Policies by family; each a torch module whose margins have gradients and whose MACs count.
 
-Those of the shipped systems are imported with the package; the others on first use.
+Public names are the classes of `registry.POLICIES`, loaded on first use; what is imported here is for type checkers.
 """
 
 from __future__ import annotations
@@ -9,92 +9,45 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from adaptbench.adaptive.policy import ChainPolicy, NeverStop, Policy
-from adaptbench.policies.dag_selection import DagSelection, Myopic
-from adaptbench.policies.learned_cascade import LearnedCascade
-from adaptbench.policies.oracle import Oracle
-from adaptbench.policies.random_mix import RandomMix
-from adaptbench.policies.softmax_threshold import PublishedThreshold, SoftmaxThreshold
-from adaptbench.policies.uniform import UniformThreshold
+from adaptbench.registry import POLICIES
 
 if TYPE_CHECKING:
-    from adaptbench.policies.budgeted import BranchyNetBudget, MsdnetBudget, PabeeBudget
-    from adaptbench.policies.committees import Committees
-    from adaptbench.policies.distilled_oracle import DistilledOracle
-    from adaptbench.policies.ebjr import EnergyRouting
-    from adaptbench.policies.eenet import EENet
-    from adaptbench.policies.entropy import EntropyThreshold
-    from adaptbench.policies.exact_budget import ExactBudget
-    from adaptbench.policies.fitted_q import FittedQ
-    from adaptbench.policies.fixed_exit import FixedExit
-    from adaptbench.policies.jei_dnn import JeiGates
-    from adaptbench.policies.joint_threshold import JointThreshold
-    from adaptbench.policies.label_free import LabelFree
-    from adaptbench.policies.mixture import Mixture
-    from adaptbench.policies.pabee import Patience
-    from adaptbench.policies.pairs import LebovitzPair
-    from adaptbench.policies.risk_controlled import RiskControlled
-    from adaptbench.policies.streeter import Streeter
-    from adaptbench.policies.ztw import GeometricEnsemble
+    from adaptbench.policies.budgets.budgeted import BranchyNetBudget as BranchyNetBudget
+    from adaptbench.policies.budgets.budgeted import MsdnetBudget as MsdnetBudget
+    from adaptbench.policies.budgets.budgeted import PabeeBudget as PabeeBudget
+    from adaptbench.policies.budgets.eenet import EENet as EENet
+    from adaptbench.policies.budgets.eenet import PublishedEENet as PublishedEENet
+    from adaptbench.policies.budgets.exact_budget import ExactBudget as ExactBudget
+    from adaptbench.policies.cascades.committees import Committees as Committees
+    from adaptbench.policies.cascades.pairs import LebovitzPair as LebovitzPair
+    from adaptbench.policies.cascades.streeter import Streeter as Streeter
+    from adaptbench.policies.gates.dag_selection import DagSelection as DagSelection
+    from adaptbench.policies.gates.dag_selection import Myopic as Myopic
+    from adaptbench.policies.gates.distilled_oracle import DistilledOracle as DistilledOracle
+    from adaptbench.policies.gates.fitted_q import FittedQ as FittedQ
+    from adaptbench.policies.gates.jei_dnn import JeiGates as JeiGates
+    from adaptbench.policies.gates.label_free import LabelFree as LabelFree
+    from adaptbench.policies.gates.learned_cascade import LearnedCascade as LearnedCascade
+    from adaptbench.policies.references.fixed_exit import FixedExit as FixedExit
+    from adaptbench.policies.references.mixture import Mixture as Mixture
+    from adaptbench.policies.references.oracle import Oracle as Oracle
+    from adaptbench.policies.references.random_mix import RandomMix as RandomMix
+    from adaptbench.policies.thresholds.ebjr import EnergyRouting as EnergyRouting
+    from adaptbench.policies.thresholds.entropy import EntropyThreshold as EntropyThreshold
+    from adaptbench.policies.thresholds.joint_threshold import JointThreshold as JointThreshold
+    from adaptbench.policies.thresholds.pabee import Patience as Patience
+    from adaptbench.policies.thresholds.risk_controlled import RiskControlled as RiskControlled
+    from adaptbench.policies.thresholds.softmax_threshold import PublishedThreshold as PublishedThreshold
+    from adaptbench.policies.thresholds.softmax_threshold import SoftmaxThreshold as SoftmaxThreshold
+    from adaptbench.policies.thresholds.uniform import UniformThreshold as UniformThreshold
+    from adaptbench.policies.thresholds.ztw import GeometricEnsemble as GeometricEnsemble
 
-_LATER = {
-    "ExactBudget": "exact_budget",
-    "EENet": "eenet",
-    "EntropyThreshold": "entropy",
-    "PabeeBudget": "budgeted",
-    "BranchyNetBudget": "budgeted",
-    "MsdnetBudget": "budgeted",
-    "Committees": "committees",
-    "DistilledOracle": "distilled_oracle",
-    "EnergyRouting": "ebjr",
-    "FittedQ": "fitted_q",
-    "FixedExit": "fixed_exit",
-    "GeometricEnsemble": "ztw",
-    "JeiGates": "jei_dnn",
-    "JointThreshold": "joint_threshold",
-    "LabelFree": "label_free",
-    "LebovitzPair": "pairs",
-    "Mixture": "mixture",
-    "Patience": "pabee",
-    "RiskControlled": "risk_controlled",
-    "Streeter": "streeter",
-}
+_HOMES = {entry.attribute: entry.module for entry in POLICIES.shipped}
 
-__all__ = [
-    "BranchyNetBudget",
-    "ChainPolicy",
-    "Committees",
-    "DagSelection",
-    "DistilledOracle",
-    "EENet",
-    "EnergyRouting",
-    "EntropyThreshold",
-    "ExactBudget",
-    "FittedQ",
-    "FixedExit",
-    "GeometricEnsemble",
-    "JeiGates",
-    "JointThreshold",
-    "LabelFree",
-    "LearnedCascade",
-    "LebovitzPair",
-    "Mixture",
-    "MsdnetBudget",
-    "Myopic",
-    "NeverStop",
-    "Oracle",
-    "PabeeBudget",
-    "Patience",
-    "Policy",
-    "PublishedThreshold",
-    "RandomMix",
-    "RiskControlled",
-    "SoftmaxThreshold",
-    "Streeter",
-    "UniformThreshold",
-]
+__all__ = ["ChainPolicy", "NeverStop", "Policy", *_HOMES]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LATER:
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
+    return getattr(importlib.import_module(_HOMES[name]), name)

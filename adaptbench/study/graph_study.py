@@ -21,11 +21,11 @@ from adaptbench.experiment.environment import describe_device, git_state, versio
 from adaptbench.experiment.failures import Failures
 from adaptbench.experiment.keys import split_hash
 from adaptbench.experiment.progress import Progress
-from adaptbench.policies.gradient_noise import gradient_noise
 from adaptbench.registry import POLICIES
 from adaptbench.study import compare
 from adaptbench.study.cells import Cells, key_of, study_code
 from adaptbench.study.execute import execute
+from adaptbench.study.gradient_noise import gradient_noise
 from adaptbench.study.logs import TestLog, calibration_log, log_key, test_log
 from adaptbench.study.members import Choice, Family, Member, Outcome, blame, fit_family, outcome
 from adaptbench.study.records import Sheet

@@ -21,12 +21,12 @@ from adaptbench.adaptive.log import is_correct
 from adaptbench.adaptive.replay import Point, Replay, replay
 from adaptbench.errors import AdaptBenchError, CalibrationError, LeakageError
 from adaptbench.experiment.failures import reason_of
-from adaptbench.policies.costs import policy_costs
-from adaptbench.policies.mixture import hull
+from adaptbench.policies.references.mixture import hull
 from adaptbench.registry import POLICIES
 from adaptbench.study.cells import Cells, fit_key, keep_fit, kept_fit
 from adaptbench.study.compare import loss_bound
 from adaptbench.study.logs import TestLog
+from adaptbench.study.policy_costs import policy_costs
 from adaptbench.study.schema import registry_name
 
 

@@ -9,9 +9,10 @@ import torch
 
 from adaptbench.adaptive import CalibrationLog
 from adaptbench.adaptive.online import OnlineRecord, over_orders, shuffled
-from adaptbench.policies.online import ClosedLoop, UeeUcb, dominance, loop_metrics, overload, quiet_block, regret
+from adaptbench.policies.online import ClosedLoop, UeeUcb, dominance, regret
 from adaptbench.registry import POLICIES
 from adaptbench.study.logs import TestLog
+from adaptbench.study.loop_metrics import loop_metrics, overload, quiet_block
 from adaptbench.study.members import fitted_alone
 from adaptbench.study.schema import Online
 

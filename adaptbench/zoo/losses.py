@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adaptbench.adaptive import Cascade, GatedNetwork, MultiExit
-from adaptbench.policies.learned_cascade import LearnedCascade, stage_losses
-from adaptbench.policies.selection_module import Estimator, cascade_objective, stopping_distribution
+from adaptbench.policies.gates.learned_cascade import LearnedCascade, stage_losses
+from adaptbench.policies.gates.selection_module import Estimator, cascade_objective, stopping_distribution
 
 
 def cross_entropy(module: nn.Module, x: Tensor, y: Tensor) -> Tensor:

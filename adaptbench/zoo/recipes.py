@@ -13,7 +13,7 @@ from torch import nn
 
 from adaptbench.adaptive import Cascade, NetworkDag, Split
 from adaptbench.models.small import PLANS, Plan, ladder, ladder_net, multi_exit, skipnet
-from adaptbench.policies.learned_cascade import LearnedCascade
+from adaptbench.policies.gates.learned_cascade import LearnedCascade
 from adaptbench.zoo.losses import cross_entropy, gated_at_rate, joint_cascade, plain_backbone, weighted_exits
 from adaptbench.zoo.progress import EpochRecord
 from adaptbench.zoo.training import Precision, Schedule, fit

@@ -9,7 +9,7 @@ from adaptbench.adaptive.gated import Block
 from adaptbench.attacks import ILFO
 from adaptbench.errors import CapabilityError, DomainError, GraphError
 from adaptbench.policies import SoftmaxThreshold, UniformThreshold
-from adaptbench.policies.oracle import Oracle
+from adaptbench.policies.references.oracle import Oracle
 from adaptbench.testing.planted import planted_graph, planted_split
 
 SHAPE = (1, 8, 8)

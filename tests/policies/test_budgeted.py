@@ -7,16 +7,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from knapsack import oracle_curve, oracle_curve_of
 from scipy.optimize import linprog
 from synthetic_logs import log_of, random_log
 
 from adaptbench.adaptive import CalibrationLog, Structure
 from adaptbench.adaptive.replay import evaluate_on, replay
 from adaptbench.errors import PolicyError, UsageError
-from adaptbench.policies.budgeted import BranchyNetBudget, MsdnetBudget, PabeeBudget, signals_up_to
-from adaptbench.policies.entropy import EntropyThreshold
-from adaptbench.policies.knapsack import oracle_curve, oracle_curve_of
-from adaptbench.policies.quotas import (
+from adaptbench.policies.budgets.budgeted import BranchyNetBudget, MsdnetBudget, PabeeBudget, signals_up_to
+from adaptbench.policies.budgets.quotas import (
     NEVER,
     RELEASED_RATIOS,
     exits_taken,
@@ -24,6 +23,7 @@ from adaptbench.policies.quotas import (
     quota_thresholds,
     search_quotas,
 )
+from adaptbench.policies.thresholds.entropy import EntropyThreshold
 from adaptbench.testing import PolicyConformance
 
 BUDGETED = [MsdnetBudget, BranchyNetBudget, PabeeBudget]

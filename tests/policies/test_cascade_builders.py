@@ -10,9 +10,9 @@ from synthetic_logs import chain, log_of, random_log
 from adaptbench.adaptive import Structure
 from adaptbench.adaptive.replay import evaluate_on, replay
 from adaptbench.errors import CalibrationError, PolicyError, UsageError
-from adaptbench.policies.pairs import LebovitzPair, Pair, all_pairs, pair_cascade, pareto
-from adaptbench.policies.route import PASS, Route, RoutePolicy, Steps
-from adaptbench.policies.streeter import Streeter, greedy_cascade, streeter_cascade
+from adaptbench.policies.cascades.pairs import LebovitzPair, Pair, all_pairs, pair_cascade, pareto
+from adaptbench.policies.cascades.route import PASS, Route, RoutePolicy, Steps
+from adaptbench.policies.cascades.streeter import Streeter, greedy_cascade, streeter_cascade
 from adaptbench.testing import PolicyConformance, planted_graph, planted_split
 from adaptbench.testing.planted import SHAPE
 

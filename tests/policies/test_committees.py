@@ -11,9 +11,9 @@ from synthetic_logs import log_of, random_log
 from adaptbench.adaptive import Signals
 from adaptbench.adaptive.replay import evaluate_on, replay
 from adaptbench.errors import CalibrationError, PolicyError, UsageError
-from adaptbench.policies.committees import Committees, committee
-from adaptbench.policies.ebjr import EnergyRouting
-from adaptbench.policies.score_thresholds import candidate_levels, chain_signals, search_thresholds
+from adaptbench.policies.cascades.committees import Committees, committee
+from adaptbench.policies.thresholds.ebjr import EnergyRouting
+from adaptbench.policies.thresholds.score_thresholds import candidate_levels, chain_signals, search_thresholds
 from adaptbench.testing import PolicyConformance, planted_graph, planted_split
 
 

@@ -11,7 +11,7 @@ from adaptbench.adaptive import Structure
 from adaptbench.adaptive.replay import replay
 from adaptbench.errors import CalibrationError, PolicyError, UsageError
 from adaptbench.policies import DagSelection, Myopic, Oracle
-from adaptbench.policies.learned_cascade import seed_weights
+from adaptbench.policies.gates.learned_cascade import seed_weights
 from adaptbench.testing import planted_graph
 
 SUCCESSORS = ((1, 2), (2,), ())

@@ -10,8 +10,8 @@ from synthetic_logs import log_of, random_log
 from adaptbench.adaptive import CalibrationLog, Structure
 from adaptbench.adaptive.replay import evaluate_on, replay
 from adaptbench.errors import CalibrationError, PolicyError, UsageError
-from adaptbench.policies.eenet import FAMILY_SIZE, EENet, PublishedEENet
-from adaptbench.policies.eenet_scheduler import (
+from adaptbench.policies.budgets.eenet import FAMILY_SIZE, EENet, PublishedEENet
+from adaptbench.policies.budgets.eenet_scheduler import (
     PUBLISHED,
     Scheduler,
     SchedulerSettings,

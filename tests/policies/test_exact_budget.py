@@ -5,15 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from knapsack import oracle_curve_of
 from synthetic_logs import chain, log_of, random_log
 
 from adaptbench.adaptive import CalibrationLog, Structure
 from adaptbench.adaptive.replay import evaluate_on, replay
 from adaptbench.errors import CalibrationError, PolicyError, UsageError
-from adaptbench.policies.budgeted import MsdnetBudget, signals_up_to
-from adaptbench.policies.exact_budget import ExactBudget
-from adaptbench.policies.knapsack import oracle_curve_of
-from adaptbench.policies.value_of_going_on import (
+from adaptbench.policies.budgets.budgeted import MsdnetBudget, signals_up_to
+from adaptbench.policies.budgets.exact_budget import ExactBudget
+from adaptbench.policies.budgets.value_of_going_on import (
     Crossfit,
     foretell,
     history_features,

@@ -10,9 +10,9 @@ from adaptbench.adaptive import CalibrationLog, Signals
 from adaptbench.adaptive.counting import counting
 from adaptbench.adaptive.replay import evaluate_on, replay
 from adaptbench.errors import CalibrationError, PolicyError, UsageError
-from adaptbench.policies.pabee import Patience, answer_leads
-from adaptbench.policies.score_thresholds import chain_point, chain_signals, score_table
-from adaptbench.policies.ztw import GeometricEnsemble
+from adaptbench.policies.thresholds.pabee import Patience, answer_leads
+from adaptbench.policies.thresholds.score_thresholds import chain_point, chain_signals, score_table
+from adaptbench.policies.thresholds.ztw import GeometricEnsemble
 from adaptbench.testing import PolicyConformance
 
 

@@ -13,8 +13,8 @@ from adaptbench.adaptive import Signals
 from adaptbench.adaptive.replay import evaluate_on, replay
 from adaptbench.errors import CalibrationError, PolicyError, UsageError
 from adaptbench.policies import LearnedCascade
-from adaptbench.policies.learned_cascade import stage_losses
-from adaptbench.policies.selection_module import cascade_objective, stopping_distribution
+from adaptbench.policies.gates.learned_cascade import stage_losses
+from adaptbench.policies.gates.selection_module import cascade_objective, stopping_distribution
 from adaptbench.testing import planted_graph
 
 

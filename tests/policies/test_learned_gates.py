@@ -13,12 +13,12 @@ from adaptbench.adaptive import Signals, Structure
 from adaptbench.adaptive.replay import evaluate_on
 from adaptbench.errors import CalibrationError, CapabilityError, PolicyError, UsageError
 from adaptbench.policies import UniformThreshold
-from adaptbench.policies.distilled_oracle import DistilledOracle, soft_oracle
-from adaptbench.policies.fitted_q import FittedQ, ridge_fit
-from adaptbench.policies.jei_dnn import JeiGates, best_exit
-from adaptbench.policies.label_free import LabelFree, pseudo_labelled
-from adaptbench.policies.selection_module import stopping_distribution
-from adaptbench.policies.stop_gates import StopGates, relative_costs, weighted_logistic
+from adaptbench.policies.gates.distilled_oracle import DistilledOracle, soft_oracle
+from adaptbench.policies.gates.fitted_q import FittedQ, ridge_fit
+from adaptbench.policies.gates.jei_dnn import JeiGates, best_exit
+from adaptbench.policies.gates.label_free import LabelFree, pseudo_labelled
+from adaptbench.policies.gates.selection_module import stopping_distribution
+from adaptbench.policies.gates.stop_gates import StopGates, relative_costs, weighted_logistic
 from adaptbench.testing import PolicyConformance
 
 GATES = [LabelFree, DistilledOracle, JeiGates]

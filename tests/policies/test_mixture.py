@@ -10,7 +10,7 @@ from synthetic_logs import random_log
 from adaptbench.adaptive.replay import Point, evaluate_on, replay
 from adaptbench.errors import PolicyError, UsageError
 from adaptbench.policies import Oracle, SoftmaxThreshold, UniformThreshold
-from adaptbench.policies.mixture import Mixture, hull
+from adaptbench.policies.references.mixture import Mixture, hull
 from adaptbench.testing import PolicyConformance
 
 

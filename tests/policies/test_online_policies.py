@@ -12,20 +12,17 @@ from adaptbench.adaptive.online import Observation, OnlineRecord, over_orders, r
 from adaptbench.adaptive.replay import evaluate_on
 from adaptbench.errors import CalibrationError, CapabilityError, PolicyError, UsageError
 from adaptbench.policies import NeverStop, RandomMix, SoftmaxThreshold, UniformThreshold
-from adaptbench.policies.fixed_exit import FixedExit
 from adaptbench.policies.online import (
     ClosedLoop,
     KnobTable,
     OpenLoop,
     UeeUcb,
-    accuracy_lost_to_oscillation,
     dominance,
-    loop_metrics,
-    overload,
-    quiet_block,
     regret,
     strong_dominance_violation,
 )
+from adaptbench.policies.references.fixed_exit import FixedExit
+from adaptbench.study.loop_metrics import accuracy_lost_to_oscillation, loop_metrics, overload, quiet_block
 from adaptbench.testing import PolicyConformance
 from adaptbench.testing.online import OnlineConformance
 

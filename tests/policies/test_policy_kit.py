@@ -1,8 +1,12 @@
 """Every shipped policy holds to the contract, and planted faults are found."""
 
+import ast
+from pathlib import Path
+
 import pytest
 import torch
 
+from adaptbench import policies
 from adaptbench.adaptive import ChainPolicy
 from adaptbench.policies import (
     DagSelection,
@@ -14,6 +18,7 @@ from adaptbench.policies import (
     SoftmaxThreshold,
     UniformThreshold,
 )
+from adaptbench.registry import POLICIES
 from adaptbench.testing import PolicyConformance, check_policy, planted_graph, planted_split
 
 
@@ -192,3 +197,19 @@ def test_planted_nets_get_better_as_they_cost_more():
     assert accuracy == sorted(accuracy)
     assert accuracy[2] - accuracy[0] > 0.1
     assert net.node_macs == (64, 320, 1280)
+
+
+def test_the_names_for_type_checkers_are_the_registry():
+    """The one list of public policies stands in the registry; what an editor is told must not drift from it."""
+    tree = ast.parse(Path(policies.__file__).read_text(encoding="utf-8"))
+    told = {
+        f"{node.module}:{alias.name}"
+        for block in tree.body
+        if isinstance(block, ast.If)
+        for node in block.body
+        for alias in node.names
+    }
+    assert told == {entry.target for entry in POLICIES.shipped}
+    assert {name for name in policies.__all__ if getattr(policies, name)} == set(policies.__all__)
+    for entry in POLICIES.shipped:
+        assert getattr(policies, entry.attribute).name == entry.name

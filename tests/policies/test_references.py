@@ -13,7 +13,7 @@ from adaptbench.adaptive import Signals, Structure
 from adaptbench.adaptive.replay import Point, cheapest_within, evaluate_on, replay
 from adaptbench.errors import CapabilityError, PolicyError
 from adaptbench.policies import Oracle, RandomMix, UniformThreshold
-from adaptbench.policies.features import confidence_features, feature_width
+from adaptbench.policies.gates.features import confidence_features, feature_width
 from adaptbench.testing import planted_graph, planted_split
 
 

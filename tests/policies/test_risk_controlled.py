@@ -9,10 +9,10 @@ from scipy import stats
 from synthetic_logs import log_of, random_log
 
 from adaptbench.errors import CalibrationError, UsageError
-from adaptbench.policies.joint_threshold import NEVER, JointThreshold, ascend, first_exit, threshold_path
-from adaptbench.policies.risk_bounds import upper_bound
-from adaptbench.policies.risk_controlled import RiskControlled, paired_losses
-from adaptbench.policies.temperature import expected_calibration_error, fit_temperatures
+from adaptbench.policies.thresholds.joint_threshold import NEVER, JointThreshold, ascend, first_exit, threshold_path
+from adaptbench.policies.thresholds.risk_bounds import upper_bound
+from adaptbench.policies.thresholds.risk_controlled import RiskControlled, paired_losses
+from adaptbench.policies.thresholds.temperature import expected_calibration_error, fit_temperatures
 from adaptbench.testing import PolicyConformance
 
 

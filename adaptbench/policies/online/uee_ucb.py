@@ -13,7 +13,7 @@ from adaptbench.adaptive.log import CalibrationLog, LoggedSamples
 from adaptbench.adaptive.online import Observation, OnlinePolicy, OnlineRecord
 from adaptbench.adaptive.policy import Policy, Structure
 from adaptbench.errors import UsageError
-from adaptbench.policies.fixed_exit import FixedExit
+from adaptbench.policies.references.fixed_exit import FixedExit
 
 Against = Literal["first", "last"]
 _DEFAULT_MU = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0, 1.5)

@@ -8,8 +8,8 @@ from typing import Self
 from torch import Tensor
 
 from adaptbench.adaptive.log import CalibrationLog
-from adaptbench.policies.selection_module import cascade_objective
-from adaptbench.policies.stop_gates import StopGates, relative_costs, weighted_logistic
+from adaptbench.policies.gates.selection_module import cascade_objective
+from adaptbench.policies.gates.stop_gates import StopGates, relative_costs, weighted_logistic
 
 
 class LabelFree(StopGates):

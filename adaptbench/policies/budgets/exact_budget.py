@@ -16,10 +16,10 @@ from adaptbench.adaptive.log import CalibrationLog
 from adaptbench.adaptive.outcome import Signals
 from adaptbench.adaptive.policy import ChainPolicy, Structure
 from adaptbench.errors import CalibrationError, PolicyError, UsageError
-from adaptbench.policies.budgeted import budgets_of
-from adaptbench.policies.priced_rules import cost_table, learn_rules
-from adaptbench.policies.quotas import check_budget
-from adaptbench.policies.value_of_going_on import (
+from adaptbench.policies.budgets.budgeted import budgets_of
+from adaptbench.policies.budgets.priced_rules import cost_table, learn_rules
+from adaptbench.policies.budgets.quotas import check_budget
+from adaptbench.policies.budgets.value_of_going_on import (
     Crossfit,
     history_features,
     history_width,

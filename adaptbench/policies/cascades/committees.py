@@ -10,7 +10,7 @@ from torch import Tensor
 
 from adaptbench.adaptive.outcome import Signals
 from adaptbench.errors import UsageError
-from adaptbench.policies.score_thresholds import ScoreThresholds
+from adaptbench.policies.thresholds.score_thresholds import ScoreThresholds
 
 Average = Literal["probabilities", "logits"]
 

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from adaptbench.adaptive.log import CalibrationLog
 from adaptbench.errors import UsageError
-from adaptbench.policies.learned_cascade import stage_losses
-from adaptbench.policies.selection_module import stopping_distribution
-from adaptbench.policies.stop_gates import StopGates, relative_costs, weighted_logistic
+from adaptbench.policies.gates.learned_cascade import stage_losses
+from adaptbench.policies.gates.selection_module import stopping_distribution
+from adaptbench.policies.gates.stop_gates import StopGates, relative_costs, weighted_logistic
 
 Divergence = Literal["forward", "reverse"]
 

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from adaptbench.adaptive.log import CalibrationLog
 from adaptbench.adaptive.outcome import Signals
-from adaptbench.policies.learned_cascade import stage_losses
-from adaptbench.policies.stop_gates import StopGates, relative_costs, weighted_logistic
+from adaptbench.policies.gates.learned_cascade import stage_losses
+from adaptbench.policies.gates.stop_gates import StopGates, relative_costs, weighted_logistic
 
 
 class JeiGates(StopGates):

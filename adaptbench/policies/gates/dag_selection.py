@@ -15,9 +15,9 @@ from adaptbench.adaptive.policy import Policy, Structure, edge_margins
 from adaptbench.adaptive.replay import Point, cheapest_within, evaluate_on
 from adaptbench.adaptive.topology import dominators
 from adaptbench.errors import CalibrationError, PolicyError, UsageError
-from adaptbench.policies.features import HISTORY_WIDTH, confidence_features, feature_width, history_features
-from adaptbench.policies.learned_cascade import seed_weights
-from adaptbench.policies.selection_module import selection_module
+from adaptbench.policies.gates.features import HISTORY_WIDTH, confidence_features, feature_width, history_features
+from adaptbench.policies.gates.learned_cascade import seed_weights
+from adaptbench.policies.gates.selection_module import selection_module
 
 _WARM_STEPS = 60  # of a λ that starts from the one before it
 FAMILY_PRICES = tuple(float(p) for p in np.geomspace(4.0, 1500.0, 16))  # log-loss needs dear mistakes to go on

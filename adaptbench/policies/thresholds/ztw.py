@@ -14,7 +14,7 @@ from adaptbench.adaptive.outcome import Signals
 from adaptbench.adaptive.policy import ChainPolicy, Structure
 from adaptbench.adaptive.replay import cheapest_within
 from adaptbench.errors import CalibrationError, PolicyError
-from adaptbench.policies.score_thresholds import chain_point, score_table
+from adaptbench.policies.thresholds.score_thresholds import chain_point, score_table
 
 _NEVER = 1.5  # above every probability
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from adaptbench.adaptive.log import CalibrationLog
-from adaptbench.policies.learned_cascade import LearnedCascade, stage_losses
-from adaptbench.policies.selection_module import Estimator, cascade_objective
+from adaptbench.policies.gates.learned_cascade import LearnedCascade, stage_losses
+from adaptbench.policies.gates.selection_module import Estimator, cascade_objective
 
 
 def gradient_noise(

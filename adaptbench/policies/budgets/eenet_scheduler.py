@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adaptbench.adaptive.outcome import Signals
-from adaptbench.policies.learned_cascade import seed_weights
+from adaptbench.policies.gates.learned_cascade import seed_weights
 
 
 @dataclass(frozen=True, slots=True)

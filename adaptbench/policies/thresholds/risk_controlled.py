@@ -10,8 +10,8 @@ from torch import Tensor
 
 from adaptbench.adaptive.log import CalibrationLog
 from adaptbench.errors import CalibrationError
-from adaptbench.policies.joint_threshold import JointThreshold, ThresholdPath, first_exit, threshold_path
-from adaptbench.policies.risk_bounds import Bound, upper_bound
+from adaptbench.policies.thresholds.joint_threshold import JointThreshold, ThresholdPath, first_exit, threshold_path
+from adaptbench.policies.thresholds.risk_bounds import Bound, upper_bound
 
 _PATH_SHARE = 0.4
 _MIN_TESTED = 100

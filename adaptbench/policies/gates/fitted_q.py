@@ -13,7 +13,7 @@ from adaptbench.adaptive.outcome import Signals
 from adaptbench.adaptive.policy import Policy, Structure
 from adaptbench.adaptive.replay import cheapest_within, evaluate_on
 from adaptbench.errors import CalibrationError, PolicyError, UsageError
-from adaptbench.policies.features import confidence_features, feature_width
+from adaptbench.policies.gates.features import confidence_features, feature_width
 
 DEFAULT_PRICES = (2.0, 1.0, 0.5, 0.35, 0.25, 0.18, 0.12, 0.08, 0.05, 0.03, 0.015, 0.005, 0.001)
 _KNOTS = 3

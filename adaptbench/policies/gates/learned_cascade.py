@@ -16,8 +16,8 @@ from adaptbench.adaptive.outcome import Signals
 from adaptbench.adaptive.policy import ChainPolicy, Structure
 from adaptbench.adaptive.replay import Point, cheapest_within, evaluate_on
 from adaptbench.errors import CalibrationError, PolicyError, UsageError
-from adaptbench.policies.features import confidence_features, feature_width
-from adaptbench.policies.selection_module import Estimator, cascade_objective, selection_module
+from adaptbench.policies.gates.features import confidence_features, feature_width
+from adaptbench.policies.gates.selection_module import Estimator, cascade_objective, selection_module
 
 FAMILY_PRICES = tuple(float(p) for p in np.geomspace(0.003, 1.5, 18))
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from adaptbench.adaptive.constructors import Cascade
 from adaptbench.adaptive.log import CalibrationLog
 from adaptbench.errors import CalibrationError, UsageError
-from adaptbench.policies.route import PASS, Route, RoutePolicy, Steps
-from adaptbench.policies.score_thresholds import candidate_levels
+from adaptbench.policies.cascades.route import PASS, Route, RoutePolicy, Steps
+from adaptbench.policies.thresholds.score_thresholds import candidate_levels
 
 
 def greedy_cascade(

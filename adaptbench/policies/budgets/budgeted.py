@@ -11,7 +11,7 @@ from adaptbench.adaptive.log import CalibrationLog
 from adaptbench.adaptive.outcome import Signals
 from adaptbench.adaptive.policy import ChainPolicy, Structure
 from adaptbench.errors import PolicyError
-from adaptbench.policies.quotas import Acceptance, check_budget, search_quotas
+from adaptbench.policies.budgets.quotas import Acceptance, check_budget, search_quotas
 
 FAMILY_SIZE = 24
 

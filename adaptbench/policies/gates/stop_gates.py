@@ -15,8 +15,8 @@ from adaptbench.adaptive.log import CalibrationLog
 from adaptbench.adaptive.outcome import Signals
 from adaptbench.adaptive.policy import ChainPolicy, Structure
 from adaptbench.errors import CalibrationError, CapabilityError, PolicyError, UsageError
-from adaptbench.policies.features import confidence_features, feature_width
-from adaptbench.policies.score_thresholds import chain_point, evenly
+from adaptbench.policies.gates.features import confidence_features, feature_width
+from adaptbench.policies.thresholds.score_thresholds import chain_point, evenly
 
 _SURE = 6.0  # log-odds of a gate that saw one answer only
 _LEVELS = (0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.95)  # t tried for a family

@@ -12,7 +12,7 @@ from adaptbench.adaptive.log import CalibrationLog
 from adaptbench.adaptive.outcome import Signals
 from adaptbench.adaptive.policy import ChainPolicy, Structure
 from adaptbench.errors import CalibrationError, PolicyError, UsageError
-from adaptbench.policies.temperature import fit_temperatures
+from adaptbench.policies.thresholds.temperature import fit_temperatures
 
 _EPSILONS = (0.0, *np.geomspace(5e-4, 0.7, 40).tolist())
 _NEVER = 2.0  # above every confidence and accuracy; finite, as checkpoints want it

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from adaptbench.adaptive.log import CalibrationLog
-from adaptbench.policies.budgeted import signals_up_to
-from adaptbench.policies.value_of_going_on import (
+from adaptbench.policies.budgets.budgeted import signals_up_to
+from adaptbench.policies.budgets.value_of_going_on import (
     Crossfit,
     foretell,
     history_features,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from adaptbench.adaptive.log import CalibrationLog
 from adaptbench.adaptive.outcome import Signals
-from adaptbench.policies.features import confidence_features, feature_width
+from adaptbench.policies.gates.features import confidence_features, feature_width
 
 _ODDS_RANGE = 20.0
 _EARLIER = 6

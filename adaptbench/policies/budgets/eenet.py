@@ -12,9 +12,9 @@ from adaptbench.adaptive.log import CalibrationLog
 from adaptbench.adaptive.outcome import Signals
 from adaptbench.adaptive.policy import ChainPolicy, Structure
 from adaptbench.errors import CalibrationError, PolicyError, UsageError
-from adaptbench.policies.budgeted import budgets_of
-from adaptbench.policies.eenet_scheduler import PUBLISHED, Scheduler, SchedulerSettings, scheduler_inputs, train
-from adaptbench.policies.quotas import Acceptance, check_budget, exits_taken, quota_thresholds, search_quotas
+from adaptbench.policies.budgets.budgeted import budgets_of
+from adaptbench.policies.budgets.eenet_scheduler import PUBLISHED, Scheduler, SchedulerSettings, scheduler_inputs, train
+from adaptbench.policies.budgets.quotas import Acceptance, check_budget, exits_taken, quota_thresholds, search_quotas
 
 FAMILY_SIZE = 10
 

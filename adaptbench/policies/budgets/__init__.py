@@ -1,0 +1,1 @@
+"""Rules that are made to meet a mean cost."""

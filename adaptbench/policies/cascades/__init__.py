@@ -1,0 +1,1 @@
+"""Routes through nets of growing size, and answers given by several of them together."""

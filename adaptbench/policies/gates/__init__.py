@@ -1,0 +1,1 @@
+"""Small learned models that decide at each node from what it shows."""

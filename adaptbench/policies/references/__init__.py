@@ -1,0 +1,1 @@
+"""What every policy is held against: fixed, drawn, mixed, all-knowing."""

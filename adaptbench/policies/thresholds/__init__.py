@@ -1,0 +1,1 @@
+"""A score of what the exits say, and a threshold for it at each exit."""
