@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -75,23 +76,20 @@ def run(
     """
     from adaptbench.commands.running import Wishes
     from adaptbench.commands.running import run as execute
+    from adaptbench.experiment.options import Options
 
-    wishes = Wishes(
-        suite=suite,
-        override=tuple(override or ()),
+    options = Options(
+        overrides=override or (),
         out=out,
         device=device,
         limit=limit,
         fresh=fresh,
-        dry_run=dry_run,
-        report=report,
-        no_report=no_report,
-        baseline=baseline,
         data_root=data_root,
         download=download,
         zoo=zoo,
+        command=shlex.join(["adaptbench", *sys.argv[1:]]),
     )
-    raise typer.Exit(execute(wishes))
+    raise typer.Exit(execute(Wishes(suite, options, dry_run, report, no_report, baseline)))
 
 
 @app.command()

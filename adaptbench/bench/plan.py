@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from adaptbench.adaptive import AdaptiveModel, DecisionGraph, Split
 from adaptbench.attacks import Attack, load_attack
@@ -12,6 +11,7 @@ from adaptbench.bench.suite import Condition, LoadedSuite
 from adaptbench.data import load_data
 from adaptbench.errors import AdaptBenchError, CapabilityError, SuiteError
 from adaptbench.experiment.keys import evaluation_key
+from adaptbench.experiment.options import Options
 from adaptbench.results.identity import evaluation_id
 from adaptbench.zoo.loading import Loaded, load_system
 
@@ -96,25 +96,17 @@ class Plan:
         )
 
 
-def make_plan(
-    suite: LoadedSuite,
-    *,
-    data_root: Path | None = None,
-    download: bool = False,
-    zoo: Path | None = None,
-    limit: int | None = None,
-    device: str = "cpu",
-) -> Plan:
+def make_plan(suite: LoadedSuite, options: Options | None = None) -> Plan:
     """Load data, models and recipes, and lay out the cells.
 
     Raises:
         SuiteError: a recipe or sweep that does not exist, with file and line.
         DataMissingError, CheckpointError: what the suite needs is not there.
     """
-    spec = suite.suite
-    data = load_data(spec.data, root=data_root, download=download)
-    limits = [n for n in (spec.limit, limit) if n is not None]
-    split = data.split("test").first(min(limits) if limits else None)
+    options = options or Options()
+    spec, device, zoo = suite.suite, options.device, options.zoo
+    data = load_data(spec.data, root=options.data_root, download=options.download)
+    split = data.split("test").first(options.at_most(spec.limit))
     names = dict.fromkeys([*spec.models, *spec.references, *spec.sweeps])
     models = {name: load_system(name, data.name, zoo=zoo, device=device) for name in names}
     attacks: dict[str, Attack] = {}

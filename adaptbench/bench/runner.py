@@ -12,8 +12,7 @@ import logging
 import uuid
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -29,7 +28,7 @@ from adaptbench.bench.suite import LoadedSuite, load_suite
 from adaptbench.errors import AdaptBenchError, Stopped, UncountedError
 from adaptbench.experiment.environment import check_device, describe_device, git_state, versions
 from adaptbench.experiment.failures import Failures
-from adaptbench.experiment.progress import Progress, Silent
+from adaptbench.experiment.options import Asked, Options, options_of
 from adaptbench.meters.clock import synchroniser
 from adaptbench.results.lock import DirectoryLock
 from adaptbench.results.store import Run, RunWriter
@@ -37,28 +36,11 @@ from adaptbench.results.store import Run, RunWriter
 _log = logging.getLogger(__name__)
 
 
-def run_suite(
-    suite: str | LoadedSuite,
-    *,
-    overrides: Sequence[str] = (),
-    out: str | Path | None = None,
-    device: str = "cpu",
-    limit: int | None = None,
-    fresh: bool = False,
-    data_root: Path | None = None,
-    download: bool = False,
-    zoo: Path | None = None,
-    command: str = "",
-    progress: Progress | None = None,
-) -> Run:
+def run_suite(suite: str | LoadedSuite, options: Options | None = None, /, **asked: Unpack[Asked]) -> Run:
     """Execute a suite and leave a run directory.
 
     Args:
-        suite: a name, a path, or a loaded suite. overrides: ``key=value`` laid over it.
-        out: the run directory (default ``runs/NAME``). device: "cpu", "cuda", "cuda:1".
-        limit: test samples at most. fresh: forget what an earlier run of the same cells computed.
-        data_root, download, zoo: where data and checkpoints are.
-        command: for the manifest. progress: who watches.
+        suite: a name, a path, or a loaded suite. options: how; or its fields as keywords.
 
     Returns:
         The finished run.
@@ -69,16 +51,17 @@ def run_suite(
         LockedError: another process writes to the directory.
         Stopped: Ctrl-C; says what is kept.
     """
-    loaded = load_suite(suite, overrides) if isinstance(suite, str) else suite
-    device = check_device(device)
-    plan = make_plan(loaded, data_root=data_root, download=download, zoo=zoo, limit=limit, device=device)
+    options = options_of(options, asked)
+    check_device(options.device)
+    loaded = load_suite(suite, options.overrides) if isinstance(suite, str) else suite
+    plan = make_plan(loaded, options)
     _require_counted(plan)
-    place = Path(out or Path("runs") / loaded.name)
-    with DirectoryLock(place, command):
+    place = options.place(loaded.name)
+    with DirectoryLock(place, options.command):
         writer = RunWriter(place)
-        if fresh:
+        if options.fresh:
             writer.discard_cells()
-        return Runner(plan, writer, device, zoo, limit, command, progress or Silent()).run()
+        return Runner(plan, writer, options).run()
 
 
 def _require_counted(plan: Plan) -> None:
@@ -95,18 +78,9 @@ def _require_counted(plan: Plan) -> None:
 class Runner:
     """One execution of a plan into one directory."""
 
-    def __init__(
-        self,
-        plan: Plan,
-        writer: RunWriter,
-        device: str,
-        zoo: Path | None,
-        limit: int | None,
-        command: str,
-        progress: Progress,
-    ) -> None:
-        self.plan, self.writer, self.device, self.zoo, self.progress = plan, writer, device, zoo, progress
-        self.limit, self.command = limit, command
+    def __init__(self, plan: Plan, writer: RunWriter, options: Options) -> None:
+        self.plan, self.writer, self.options = plan, writer, options
+        self.device, self.progress = options.device, options.progress
         self.failures = Failures(writer.path)
         self._kept: set[str] = set()
         self._started, self._id = datetime.now(UTC), uuid.uuid4().hex
@@ -194,14 +168,14 @@ class Runner:
                 "text": suite.text,
                 "sha256": suite.sha256,
                 "overrides": list(suite.overrides),
-                "limit": self.limit,
+                "limit": self.options.limit,
             },
             "gate": suite.suite.gate,
             "versions": versions(),
             "device": describe_device(self.device),
             "git": git_state(),
             "seeds": suite.suite.seeds,
-            "command": self.command,
+            "command": self.options.command,
             "started": self._started.isoformat(timespec="seconds"),
             "meters": meters or {},
             "models": models,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shlex
-import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adaptbench.errors import UsageError
+from adaptbench.experiment.options import Options
 from adaptbench.terminal import console
 
 if TYPE_CHECKING:
@@ -26,29 +26,18 @@ class Wishes:
     """What was asked for, as `adaptbench run --help` names it."""
 
     suite: str
-    override: tuple[str, ...]
-    out: Path | None
-    device: str
-    limit: int | None
-    fresh: bool
+    options: Options
     dry_run: bool
     report: Path | None
     no_report: bool
     baseline: Path | None
-    data_root: Path | None
-    download: bool
-    zoo: Path | None
-
-    def place(self, name: str) -> Path:
-        """The run directory."""
-        return self.out or Path("runs") / name
 
     def page(self, name: str) -> Path | None:
         """The HTML file: beside the others where the directory is the usual one, else with its run; None for none."""
         if self.no_report:
             return None
-        usual = self.place(name).resolve() == (Path("runs") / name).resolve()
-        return self.report or (Path("reports") / f"{name}.html" if usual else self.place(name) / "report.html")
+        usual = self.options.place(name).resolve() == (Path("runs") / name).resolve()
+        return self.report or (Path("reports") / f"{name}.html" if usual else self.options.place(name) / "report.html")
 
 
 def run(wishes: Wishes) -> int:
@@ -68,7 +57,7 @@ def run(wishes: Wishes) -> int:
             todo="Name a run directory or a baseline file; nothing was run yet.",
         )
     study = is_study(wishes.suite)
-    check_device(wishes.device)
+    check_device(wishes.options.device)
     return _study(wishes) if study else _suite(wishes)
 
 
@@ -78,25 +67,14 @@ def _suite(wishes: Wishes) -> int:
     from adaptbench.console import headline, result_table, show_notes
     from adaptbench.watching import watcher
 
-    loaded = load_suite(wishes.suite, wishes.override)
-    kept = _baseline(wishes, wishes.place(loaded.name))
+    loaded = load_suite(wishes.suite, wishes.options.overrides)
+    kept = _baseline(wishes, wishes.options.place(loaded.name))
     if wishes.dry_run:
         _show_plan(wishes, loaded)
         return 0
     began = datetime.now(UTC).replace(microsecond=0)
     with watcher(console(stderr=True)) as progress:
-        done = run_suite(
-            loaded,
-            out=wishes.out,
-            device=wishes.device,
-            limit=wishes.limit,
-            fresh=wishes.fresh,
-            data_root=wishes.data_root,
-            download=wishes.download,
-            zoo=wishes.zoo,
-            command=_command(),
-            progress=progress,
-        )
+        done = run_suite(loaded, replace(wishes.options, progress=progress))
     shown = console()
     if datetime.fromisoformat(done.manifest["started"]) < began:
         shown.print(ALREADY)
@@ -108,10 +86,6 @@ def _suite(wishes: Wishes) -> int:
     shown.print()
     _after(done, loaded.name, wishes.page(loaded.name))
     return _exit_code(done, kept)
-
-
-def _command() -> str:
-    return shlex.join(["adaptbench", *sys.argv[1:]])
 
 
 def _baseline(wishes: Wishes, place: Path) -> Baseline | None:
@@ -160,15 +134,8 @@ def _show_plan(wishes: Wishes, loaded: LoadedSuite) -> None:
     from adaptbench.bench.plan import make_plan
     from adaptbench.report import words
 
-    plan = make_plan(
-        loaded,
-        data_root=wishes.data_root,
-        download=wishes.download,
-        zoo=wishes.zoo,
-        limit=wishes.limit,
-        device=wishes.device,
-    )
-    guess = estimate(plan, wishes.device)
+    plan = make_plan(loaded, wishes.options)
+    guess = estimate(plan, wishes.options.device)
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("evaluation", no_wrap=True)
     for title in ("kind", "inputs", "about"):
@@ -189,7 +156,9 @@ def _show_plan(wishes: Wishes, loaded: LoadedSuite) -> None:
 def _show_places(wishes: Wishes, name: str) -> None:
     """What the same words without --dry-run would write and read."""
     shown = console()
-    shown.print(f"into     {wishes.place(name)}{', everything anew' if wishes.fresh else ''}", soft_wrap=True)
+    shown.print(
+        f"into     {wishes.options.place(name)}{', everything anew' if wishes.options.fresh else ''}", soft_wrap=True
+    )
     for word, place in (("report", wishes.page(name)), ("compare", wishes.baseline)):
         if place is not None:
             shown.print(f"{word:<8} {place}", soft_wrap=True)
@@ -201,7 +170,7 @@ def _study(wishes: Wishes) -> int:
     from adaptbench.study import load_study, run_study
     from adaptbench.watching import watcher
 
-    if wishes.override:
+    if wishes.options.overrides:
         raise UsageError(
             f"'{wishes.suite}' is a study, which takes no -o.",
             todo="Copy its file, change it, and run the copy by its path.",
@@ -221,18 +190,7 @@ def _study(wishes: Wishes) -> int:
         _show_places(wishes, loaded.name)
         return 0
     with watcher(console(stderr=True)) as progress:
-        done = run_study(
-            loaded,
-            out=wishes.out,
-            device=wishes.device,
-            limit=wishes.limit,
-            fresh=wishes.fresh,
-            data_root=wishes.data_root,
-            download=wishes.download,
-            zoo=wishes.zoo,
-            command=_command(),
-            progress=progress,
-        )
+        done = run_study(loaded, replace(wishes.options, progress=progress))
     record = read_study(done.place)
     if done.already:
         shown.print(ALREADY)

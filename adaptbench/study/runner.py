@@ -7,14 +7,14 @@ import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from adaptbench.adaptive import DecisionGraph
 from adaptbench.data import load_data
 from adaptbench.errors import LeakageError, SuiteError
 from adaptbench.experiment.environment import check_device, describe_device, git_state, versions
 from adaptbench.experiment.failures import Failures
-from adaptbench.experiment.progress import Progress, Silent
+from adaptbench.experiment.options import Asked, Options, options_of
 from adaptbench.results.files import write_json
 from adaptbench.results.lock import DirectoryLock
 from adaptbench.results.studies import SCHEMA
@@ -41,27 +41,11 @@ class StudyRun:
     already: bool
 
 
-def run_study(
-    study: str | LoadedStudy,
-    *,
-    out: str | Path | None = None,
-    device: str = "cpu",
-    limit: int | None = None,
-    fresh: bool = False,
-    data_root: Path | None = None,
-    download: bool = False,
-    zoo: Path | None = None,
-    command: str = "",
-    progress: Progress | None = None,
-) -> StudyRun:
+def run_study(study: str | LoadedStudy, options: Options | None = None, /, **asked: Unpack[Asked]) -> StudyRun:
     """Execute a study and leave ``study.json`` in a run directory.
 
     Args:
-        study: a name, a path, or a loaded study. out: the directory (default ``runs/NAME``).
-        device: "cpu", "cuda". limit: test samples at most.
-        fresh: forget logits, fits and figures that an earlier run left.
-        data_root, download, zoo: where data and checkpoints are.
-        command: for the record. progress: who watches.
+        study: a name, a path, or a loaded study. options: how; or its fields as keywords.
 
     Returns:
         The file. Logits and fits stay beside it under ``logs/`` and ``cells/``: another run with the same nets starts
@@ -72,21 +56,21 @@ def run_study(
             graph that fails on its own is null with its reason: see `adaptbench.results.studies.incomplete`.
         LockedError: another process writes to the directory.
     """
+    options = options_of(options, asked)
+    device = check_device(options.device)
     loaded = load_study(study) if isinstance(study, str) else study
-    spec, device = loaded.study, check_device(device)
-    folder = Path(out or Path("runs") / loaded.name)
-    limits = [n for n in (spec.limit, limit) if n is not None]
+    spec, folder, limit = loaded.study, options.place(loaded.name), options.at_most(loaded.study.limit)
     started = datetime.now(UTC)
-    with DirectoryLock(folder, command):
+    with DirectoryLock(folder, options.command):
         cells, failures = Cells(folder / "cells"), Failures(folder)
-        if fresh:
+        if options.fresh:
             shutil.rmtree(cells.folder, ignore_errors=True)
             shutil.rmtree(folder / "logs", ignore_errors=True)
         prepared: list[tuple[GraphStudy, dict[str, Any]]] = []
         notes: dict[str, None] = {}
         for key, graph in spec.graphs.items():  # all of them before any is computed
-            data = load_data(graph.data, root=data_root, download=download)
-            net = load_system(graph.model, data.name, zoo=zoo, device=device)
+            data = load_data(graph.data, root=options.data_root, download=options.download)
+            net = load_system(graph.model, data.name, zoo=options.zoo, device=device)
             if not isinstance(net.model, DecisionGraph):
                 raise SuiteError(
                     f"graph '{key}': '{graph.model}' has gates, not exits.",
@@ -99,12 +83,12 @@ def run_study(
                 graph,
                 net.model,
                 data.split("calibration"),
-                data.split("test").first(min(limits) if limits else None),
+                data.split("test").first(limit),
                 data.split("train").first(spec.training_samples) if spec.looks_at_training else None,
                 cells=cells,
                 device=device,
                 failures=failures,
-                progress=progress or Silent(),
+                progress=options.progress,
             )
             notes.update(dict.fromkeys(data.notes))
             prepared.append((one, net.card))
@@ -123,8 +107,8 @@ def run_study(
             "published": [p.model_dump() for p in spec.published],
             "graphs": found,
             "failed_graphs": failed,
-            "limit": min(limits) if limits else None,
-            "command": command,
+            "limit": limit,
+            "command": options.command,
             "device": describe_device(device),
             "versions": versions(),
             "git": git_state(),
