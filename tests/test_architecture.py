@@ -39,7 +39,7 @@ ROOM = {
     "__main__": 10,
 }
 # within a floor: who may look at whom
-NEIGHBOURS = {("models", "policies"), ("study", "bench")}
+NEIGHBOURS = {("models", "policies")}
 
 
 def room(path: Path) -> str:
