@@ -54,6 +54,7 @@ def run_suite(suite: str | LoadedSuite, options: Options | None = None, /, **ask
     options = options_of(options, asked)
     check_device(options.device)
     loaded = load_suite(suite, options.overrides) if isinstance(suite, str) else suite
+    options.must_be_laid(loaded.overrides)
     plan = make_plan(loaded, options)
     _require_counted(plan)
     place = options.place(loaded.name)

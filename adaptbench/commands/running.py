@@ -170,18 +170,13 @@ def _study(wishes: Wishes) -> int:
     from adaptbench.study import load_study, run_study
     from adaptbench.watching import watcher
 
-    if wishes.options.overrides:
-        raise UsageError(
-            f"'{wishes.suite}' is a study, which takes no -o.",
-            todo="Copy its file, change it, and run the copy by its path.",
-        )
     if wishes.baseline is not None:
         raise UsageError(
             f"'{wishes.suite}' is a study, which takes no --baseline.",
             why="The gate compares cases of suites; a study holds its policies against published figures.",
             todo="Leave it out; `adaptbench report` shows a study's verdicts.",
         )
-    loaded = load_study(wishes.suite)
+    loaded = load_study(wishes.suite, wishes.options.overrides)
     shown = console()
     if wishes.dry_run:
         for key, graph in loaded.study.graphs.items():

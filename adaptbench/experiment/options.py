@@ -37,6 +37,18 @@ class Options:
         """The directory that a suite or study of this name is written to."""
         return Path(self.out or Path("runs") / name)
 
+    def must_be_laid(self, laid: Sequence[str]) -> None:
+        """Overrides belong to reading a file: one that is read already has its own.
+
+        Raises:
+            UsageError: these are others.
+        """
+        if self.overrides and tuple(self.overrides) != tuple(laid):
+            raise UsageError(
+                f"overrides ({', '.join(self.overrides)}) were given beside a file that is read already.",
+                todo="Give them to load_suite or load_study.",
+            )
+
     def at_most(self, own: int | None) -> int | None:
         """Test samples at most: the file's own limit or the one asked for, whichever is less."""
         return min((n for n in (own, self.limit) if n is not None), default=None)

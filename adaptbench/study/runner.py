@@ -58,7 +58,8 @@ def run_study(study: str | LoadedStudy, options: Options | None = None, /, **ask
     """
     options = options_of(options, asked)
     device = check_device(options.device)
-    loaded = load_study(study) if isinstance(study, str) else study
+    loaded = load_study(study, options.overrides) if isinstance(study, str) else study
+    options.must_be_laid(loaded.overrides)
     spec, folder, limit = loaded.study, options.place(loaded.name), options.at_most(loaded.study.limit)
     started = datetime.now(UTC)
     with DirectoryLock(folder, options.command):
@@ -103,6 +104,7 @@ def run_study(study: str | LoadedStudy, options: Options | None = None, /, **ask
             "ours": spec.ours,
             "text": loaded.text,
             "sha256": loaded.sha256,
+            "overrides": list(loaded.overrides),
             "notes": [*spec.notes, *notes],
             "published": [p.model_dump() for p in spec.published],
             "graphs": found,

@@ -2,45 +2,39 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import yaml
-from pydantic import BaseModel, ValidationError
-
-from adaptbench.errors import AdaptBenchError, SuiteError
+from adaptbench.errors import SuiteError
 from adaptbench.experiment.finding import find_suite
-from adaptbench.located_yaml import Located, Place, read
+from adaptbench.experiment.source import Source
+from adaptbench.located_yaml import Place, read
 from adaptbench.registry import DATA, MODELS, POLICIES, Registry, did_you_mean
 from adaptbench.study.schema import (
     COMPARED,
     OF_ALL_POINTS,
-    Clock,
-    Graph,
-    Online,
     Ours,
     Published,
-    Resplits,
     Study,
     registry_name,
 )
 
-_PARTS: dict[str, type[BaseModel]] = {
-    "graphs": Graph, "resplits": Resplits, "online": Online, "measure": Clock, "published": Published, "ours": Ours,
-}  # fmt: skip
-
 
 @dataclass(frozen=True, slots=True)
 class LoadedStudy:
-    """A checked study and where it came from: file stem, contents, text as written, hash of the contents."""
+    """A checked study and where it came from.
+
+    Args:
+        name: file stem. study: the contents. text: as written. overrides: ``-o`` as given.
+        sha256: of the contents with overrides.
+    """
 
     name: str
     study: Study
     text: str
+    overrides: tuple[str, ...]
     sha256: str
 
 
@@ -54,48 +48,28 @@ def is_study(name: str) -> bool:
     return isinstance(value, dict) and "graphs" in value
 
 
-def load_study(name: str) -> LoadedStudy:
-    """Read and check a study.
+def load_study(name: str, overrides: Sequence[str] = ()) -> LoadedStudy:
+    """Read, override and check a study.
 
     Args:
-        name: of a suite, or a path.
+        name: of a suite, or a path. overrides: ``key=value``, keys dotted, values YAML.
 
     Raises:
         SuiteError: file, line, field; what is wrong and what would be right.
+        UsageError: an override that is no key=value.
     """
-    path: Path = find_suite(name)
-    located = read(path)
-    try:
-        study = Study.model_validate(located.value)
-    except ValidationError as error:
-        raise _explain(error, located) from None
-    _check(study, located)
-    canonical = yaml.safe_dump(study.model_dump(mode="json"), sort_keys=True, allow_unicode=True)
-    return LoadedStudy(path.stem, study, located.text, hashlib.sha256(canonical.encode()).hexdigest())
+    source = Source.read(name, overrides)
+    study, digest = source.contents(Study)
+    _check(study, source)
+    return LoadedStudy(source.name, study, source.located.text, source.overrides, digest)
 
 
-def _explain(error: ValidationError, located: Located) -> SuiteError:
-    first = error.errors()[0]
-    place: Place = tuple(first["loc"])
-    if first["type"] == "extra_forbidden":
-        inside = [part for part in place[:-1] if part in _PARTS and len(place) > 1]
-        keys = list((_PARTS[str(inside[-1])] if inside else Study).model_fields)
-        owner = f"'{inside[-1]}' in a study" if inside else "a study"
-        return SuiteError(
-            f"{located.where(place)}: there is no such key.",
-            todo=f"{did_you_mean(str(place[-1]), keys)}Keys of {owner}: {', '.join(keys)}.",
-        )
-    shown = "" if isinstance(first["input"], dict) else f" (seen: {first['input']!r})"
-    more = f" {len(error.errors()) - 1} more after this." if len(error.errors()) > 1 else ""
-    return SuiteError(f"{located.where(place)}: {first['msg'].lower()}{shown}.", todo=f"Mend the value.{more}")
-
-
-def _check(study: Study, located: Located) -> None:
-    _check_names(study, located)
-    _check_repeats(study, located)
-    _check_policies(study, located)
+def _check(study: Study, source: Source) -> None:
+    _check_names(study, source)
+    _check_repeats(study, source)
+    _check_policies(study, source)
     for i, figure in enumerate(study.published):
-        _check_published(study, figure, located, ("published", i))
+        _check_published(study, figure, source, ("published", i))
 
 
 def _named(study: Study) -> Iterator[tuple[Registry, str, Place]]:
@@ -111,24 +85,22 @@ def _named(study: Study) -> Iterator[tuple[Registry, str, Place]]:
         yield POLICIES, study.online.base, ("online", "base")
 
 
-def _check_names(study: Study, located: Located) -> None:
+def _check_names(study: Study, source: Source) -> None:
     for registry, name, place in _named(study):
-        try:
+        with source.placed(place):
             registry.load(name) if registry is POLICIES else registry.entry(name)
-        except AdaptBenchError as error:
-            raise SuiteError(f"{located.where(place)}: {error.seen}", why=error.why, todo=error.todo) from None
     places: list[tuple[Place, str]] = [(("paper",), study.paper), (("ours",), study.ours)]
     places += [(("settings", name), name) for name in study.settings]
     places += [(("execute", i), name) for i, name in enumerate(study.execute or [])]
     for place, name in places:
         if name not in study.policies:
             raise SuiteError(
-                f"{located.where(place)}: '{name}' is not among the policies of this study.",
+                f"{source.where(place)}: '{name}' is not among the policies of this study.",
                 todo=f"{did_you_mean(name, study.policies)}Policies: {', '.join(study.policies)}.",
             )
 
 
-def _check_repeats(study: Study, located: Located) -> None:
+def _check_repeats(study: Study, source: Source) -> None:
     """A thing asked for twice would be one row or two by chance."""
     lists: list[tuple[Place, Sequence[Any]]] = [
         (("policies",), study.policies),
@@ -147,34 +119,34 @@ def _check_repeats(study: Study, located: Located) -> None:
         twice = next((i for i, value in enumerate(values) if value in values[:i]), None)
         if twice is not None:
             raise SuiteError(
-                f"{located.where((*place, twice))}: {values[twice]!r} stands twice.", todo="Keep one of them."
+                f"{source.where((*place, twice))}: {values[twice]!r} stands twice.", todo="Keep one of them."
             )
     if "training_samples" in study.model_fields_set and not study.looks_at_training:
         raise SuiteError(
-            f"{located.where(('training_samples',))}: no policy of this study is fitted on training samples.",
+            f"{source.where(('training_samples',))}: no policy of this study is fitted on training samples.",
             todo="Leave it out, or name a policy with the ending @train.",
         )
 
 
-def _check_policies(study: Study, located: Located) -> None:
+def _check_policies(study: Study, source: Source) -> None:
     """What a policy cannot do is known from its class."""
     for i, name in enumerate(study.policies):
-        _refuse(located, ("policies", i), name, _no_family(name))
+        _refuse(source, ("policies", i), name, _no_family(name))
     for name in study.settings:
-        _refuse(located, ("settings", name), name, unfit_alone(name))
+        _refuse(source, ("settings", name), name, unfit_alone(name))
     for i, name in enumerate(study.resplits.policies if study.resplits is not None else []):
         knob = getattr(POLICIES.load(registry_name(name)), "knob", None)
         other = "" if knob == "epsilon" else f"its knob is '{knob}', not ε"
-        _refuse(located, ("resplits", "policies", i), name, unfit_alone(name) or other)
+        _refuse(source, ("resplits", "policies", i), name, unfit_alone(name) or other)
     if study.online is not None:
         base = study.online.base
-        _refuse(located, ("online", "base"), base, unfit_alone(base) or _no_family(base))
+        _refuse(source, ("online", "base"), base, unfit_alone(base) or _no_family(base))
 
 
-def _refuse(located: Located, place: Place, name: str, reason: str) -> None:
+def _refuse(source: Source, place: Place, name: str, reason: str) -> None:
     if reason:
         raise SuiteError(
-            f"{located.where(place)}: '{name}' cannot stand here: {reason}.",
+            f"{source.where(place)}: '{name}' cannot stand here: {reason}.",
             todo="Leave it out, or name another policy; `adaptbench list policies` shows them.",
         )
 
@@ -217,11 +189,11 @@ def _extra(call: Any, what: str, given: Sequence[str]) -> str:
     return f"its {what} also asks for {', '.join(more)}" if more else ""
 
 
-def _check_published(study: Study, figure: Published, located: Located, place: Place) -> None:
+def _check_published(study: Study, figure: Published, source: Source, place: Place) -> None:
     ours = figure.ours
     if ours is None:
         if figure.target:
-            raise SuiteError(f"{located.where(place)}: a target without a counterpart.", todo="Add `ours`.")
+            raise SuiteError(f"{source.where(place)}: a target without a counterpart.", todo="Add `ours`.")
         return
     for kind, name, known in (
         ("graph", ours.graph, list(study.graphs)),
@@ -232,19 +204,19 @@ def _check_published(study: Study, figure: Published, located: Located, place: P
             known = study.resplits.policies if study.resplits is not None else []
         if name not in known:
             raise SuiteError(
-                f"{located.where(place)}: no {kind} is called '{name}'.",
+                f"{source.where(place)}: no {kind} is called '{name}'.",
                 todo=f"{did_you_mean(name, known)}There are: {', '.join(known)}.",
             )
     why = _no_counterpart(study, ours)
     if why:
         raise SuiteError(
-            f"{located.where((*place, 'ours'))}: {why}.",
+            f"{source.where((*place, 'ours'))}: {why}.",
             todo="A drop is a point chosen on calibration, non_inferior the one within the margin; a setting is a knob "
             "value listed under settings, or an ε of the re-splits.",
         )
     if figure.points_lost is not None and ours.figure not in ("speedup", "cost_share"):
         raise SuiteError(
-            f"{located.where((*place, 'points_lost'))}: belongs to a speedup or a cost_share.", todo="Leave it out."
+            f"{source.where((*place, 'points_lost'))}: belongs to a speedup or a cost_share.", todo="Leave it out."
         )
 
 

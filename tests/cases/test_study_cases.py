@@ -112,7 +112,7 @@ def study(tmp_path, old="", new=""):
             "measure.meters: there is no such key",
         ),
         ("{batch_sizes: [8],", "{batch_sizes: [8], conditions: [clean],", "measure.conditions: there is no such key"),
-        ("{batch_sizes: [8],", "{batch_sizes: [8], country: XXX,", "Keys of 'measure' in a study: batch_sizes"),
+        ("{batch_sizes: [8],", "{batch_sizes: [8], country: XXX,", "Keys of 'measure': batch_sizes"),
         ("budgets: [0.3, 0.6]", "budgets: [0.3, 0.3]", "stands twice"),
         ("published@train", "published", "fitted on training samples"),
         ("drop: 0.02}", "drop: 0.03}", "no point is chosen for a drop of 0.03"),

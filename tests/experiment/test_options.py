@@ -31,3 +31,9 @@ def test_the_usual_place_and_another():
 def test_what_cannot_be_is_refused(given, asked):
     with pytest.raises(UsageError):
         options_of(given, asked)
+
+
+def test_overrides_beside_a_file_that_is_read_are_not_dropped_unsaid():
+    with pytest.raises(UsageError, match="read already"):
+        Options(overrides=["limit=3"]).must_be_laid([])
+    Options(overrides=["limit=3"]).must_be_laid(("limit=3",))

@@ -321,8 +321,6 @@ def test_the_command_line_and_the_page(place, monkeypatch):
     assert kept.exit_code == 0, kept.output
     published = read_study(Path("reports/published/thresholds.json"))
     assert published["graphs"]["digits"]["n_test"] == 200
-    with pytest.raises(BaseException, match="takes no -o"):
-        CliRunner().invoke(app, ["run", "thresholds.yaml", "-o", "seed=1"])
 
 
 def test_published_figures_stand_beside_ours(place, record):
