@@ -1,4 +1,4 @@
-"""What the training loop costs: images a second of `zoo.training.fit` against the barest loop of the same steps.
+"""What the training loop costs: images a second of `zoo.training.loop.fit` against the barest loop of the same steps.
 
 Same net, batches, optimiser and augmentation; the two take turns, and the median of the turns' ratios is what counts
 (goal: ≥ 0.95). Run: python benchmarks/training.py [--depth 20] [--batch 64] [--steps 4] [--turns 5] [--device cpu]
@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from adaptbench.adaptive import Split
 from adaptbench.models.resnet import resnet
-from adaptbench.zoo.augment import augmentation
-from adaptbench.zoo.losses import cross_entropy
-from adaptbench.zoo.training import fit
+from adaptbench.zoo.training.augment import augmentation
+from adaptbench.zoo.training.loop import fit
+from adaptbench.zoo.training.losses import cross_entropy
 
 LR, MOMENTUM, DECAY = 0.1, 0.9, 5e-4
 

@@ -20,13 +20,13 @@ from adaptbench.models.nearest_mean import attach_class_means, class_mean_exits
 from adaptbench.models.resnet import grow
 from adaptbench.zoo import checkpoints
 from adaptbench.zoo.cifar_recipes import RECIPES
-from adaptbench.zoo.exit_training import train_heads, train_jointly
-from adaptbench.zoo.gate_training import BlockDrop, decisive, set_rate, skipnet_hybrid, skipnet_supervised
-from adaptbench.zoo.losses import cross_entropy
-from adaptbench.zoo.objective import fit_objective
-from adaptbench.zoo.progress import EpochRecord
 from adaptbench.zoo.recipes import OnEpoch, Phase
-from adaptbench.zoo.training import Training, fit
+from adaptbench.zoo.training.exits import train_heads, train_jointly
+from adaptbench.zoo.training.gates import BlockDrop, decisive, set_rate, skipnet_hybrid, skipnet_supervised
+from adaptbench.zoo.training.loop import Training, fit
+from adaptbench.zoo.training.losses import cross_entropy
+from adaptbench.zoo.training.objective import fit_objective
+from adaptbench.zoo.training.progress import EpochRecord
 
 _HALF_MIN = 256
 

@@ -14,9 +14,9 @@ from torch import nn
 from adaptbench.adaptive import Cascade, NetworkDag, Split
 from adaptbench.models.small import PLANS, Plan, ladder, ladder_net, multi_exit, skipnet
 from adaptbench.policies.gates.learned_cascade import LearnedCascade
-from adaptbench.zoo.losses import cross_entropy, gated_at_rate, joint_cascade, plain_backbone, weighted_exits
-from adaptbench.zoo.progress import EpochRecord
-from adaptbench.zoo.training import Precision, Schedule, fit
+from adaptbench.zoo.training.loop import Precision, Schedule, fit
+from adaptbench.zoo.training.losses import cross_entropy, gated_at_rate, joint_cascade, plain_backbone, weighted_exits
+from adaptbench.zoo.training.progress import EpochRecord
 
 OnEpoch = Callable[[str, EpochRecord], None]
 

@@ -10,8 +10,8 @@ from torch import nn
 
 from adaptbench.adaptive.splits import Split
 from adaptbench.errors import CheckpointError, LeakageError, NonFiniteError, UsageError
-from adaptbench.zoo.augment import AUGMENTATIONS, PAD, crop_and_flip, random_crop, random_flip
-from adaptbench.zoo.training import Recipe, Schedule, fit, learning_rate
+from adaptbench.zoo.training.augment import AUGMENTATIONS, PAD, crop_and_flip, random_crop, random_flip
+from adaptbench.zoo.training.loop import Recipe, Schedule, fit, learning_rate
 
 
 def split_of(n=96, role="train", seed=0):

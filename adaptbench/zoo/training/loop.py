@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from adaptbench.adaptive.splits import Split
 from adaptbench.errors import NonFiniteError, UsageError
-from adaptbench.zoo.augment import augmentation
-from adaptbench.zoo.progress import EpochRecord, Progress, load_progress, save_progress
+from adaptbench.zoo.training.augment import augmentation
+from adaptbench.zoo.training.progress import EpochRecord, Progress, load_progress, save_progress
 
 _log = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from adaptbench.adaptive import MultiExit
 from adaptbench.adaptive.splits import Split
 from adaptbench.errors import UsageError
 from adaptbench.models.exit_heads import boosted
-from adaptbench.zoo.objective import fit_objective
-from adaptbench.zoo.strategies import STRATEGIES, AdaLoss, ShallowDeep, divergence, exit_losses, strategy
+from adaptbench.zoo.training.objective import fit_objective
+from adaptbench.zoo.training.strategies import STRATEGIES, AdaLoss, ShallowDeep, divergence, exit_losses, strategy
 
 K, C = 3, 4
 

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from adaptbench.adaptive import DecisionGraph, MultiExit, Split
 from adaptbench.adaptive.model import frozen
 from adaptbench.errors import UsageError
-from adaptbench.zoo.objective import fit_objective
-from adaptbench.zoo.strategies import divergence, strategy
-from adaptbench.zoo.training import Training, fit
+from adaptbench.zoo.training.loop import Training, fit
+from adaptbench.zoo.training.objective import fit_objective
+from adaptbench.zoo.training.strategies import divergence, strategy
 
 _CHUNK = 500
 

@@ -18,8 +18,8 @@ from adaptbench.adaptive.gated import straight_through
 from adaptbench.adaptive.model import frozen
 from adaptbench.errors import UsageError
 from adaptbench.models.blockdrop import PlannedGates
-from adaptbench.zoo.objective import Objective
-from adaptbench.zoo.training import Loss
+from adaptbench.zoo.training.loop import Loss
+from adaptbench.zoo.training.objective import Objective
 
 _HALVINGS = 16
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from adaptbench.adaptive.splits import Split
 from adaptbench.errors import UsageError
-from adaptbench.zoo.training import Training, fit
+from adaptbench.zoo.training.loop import Training, fit
 
 
 class Objective(nn.Module):
@@ -61,7 +61,7 @@ def fit_objective(
     evaluate: Callable[[nn.Module], Mapping[str, float]] | None = None,
     **settings: Any,
 ) -> Training:
-    """`zoo.training.fit` of an objective's model; same arguments, errors and guarantees.
+    """`zoo.training.loop.fit` of an objective's model; same arguments, errors and guarantees.
 
     Args:
         objective: its model is trained in place.

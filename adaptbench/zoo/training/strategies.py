@@ -13,7 +13,7 @@ from adaptbench.adaptive import DecisionGraph
 from adaptbench.errors import UsageError
 from adaptbench.models.exit_heads import BoostedStage
 from adaptbench.registry import did_you_mean
-from adaptbench.zoo.objective import Objective
+from adaptbench.zoo.training.objective import Objective
 
 
 class Strategy(Objective):

@@ -11,8 +11,8 @@ from adaptbench.errors import LeakageError, UsageError
 from adaptbench.models.exit_heads import attach_exits, boosted
 from adaptbench.models.msdnet import MsdnetPlan, msdnet
 from adaptbench.models.resnet import resnet
-from adaptbench.zoo import exit_training
-from adaptbench.zoo.exit_training import train_backtrack, train_heads, train_jointly
+from adaptbench.zoo.training import exits as exit_training
+from adaptbench.zoo.training.exits import train_backtrack, train_heads, train_jointly
 
 
 @pytest.fixture(autouse=True)

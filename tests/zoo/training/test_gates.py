@@ -13,7 +13,7 @@ from adaptbench.errors import UsageError
 from adaptbench.models.blockdrop import PlannedGates, blockdrop
 from adaptbench.models.gated_resnet import skipnet
 from adaptbench.models.resnet import resnet
-from adaptbench.zoo.gate_training import (
+from adaptbench.zoo.training.gates import (
     BlockDrop,
     decisive,
     drawn_path,
@@ -23,8 +23,8 @@ from adaptbench.zoo.gate_training import (
     skipnet_hybrid,
     skipnet_supervised,
 )
-from adaptbench.zoo.objective import fit_objective
-from adaptbench.zoo.training import fit
+from adaptbench.zoo.training.loop import fit
+from adaptbench.zoo.training.objective import fit_objective
 
 
 @pytest.fixture(autouse=True)

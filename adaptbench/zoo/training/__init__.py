@@ -1,0 +1,1 @@
+"""How weights are made: the loop, its phases and losses."""
