@@ -8,6 +8,7 @@ from adaptbench.adaptive import AdaptiveModel, DecisionGraph, Split
 from adaptbench.attacks import Attack, load_attack
 from adaptbench.bench.conditions import finer_than_data
 from adaptbench.bench.suite import Condition, LoadedSuite
+from adaptbench.bench.watched import check_watched
 from adaptbench.data import load_data
 from adaptbench.errors import AdaptBenchError, CapabilityError, SuiteError
 from adaptbench.experiment.keys import evaluation_key
@@ -100,7 +101,7 @@ def make_plan(suite: LoadedSuite, options: Options | None = None) -> Plan:
     """Load data, models and recipes, and lay out the cells.
 
     Raises:
-        SuiteError: a recipe or sweep that does not exist, with file and line.
+        SuiteError: a recipe or sweep that does not exist, or a gate that watches nothing, with file and line.
         DataMissingError, CheckpointError: what the suite needs is not there.
     """
     options = options or Options()
@@ -145,6 +146,7 @@ def make_plan(suite: LoadedSuite, options: Options | None = None) -> Plan:
     ]
     for name, values in spec.sweeps.items():
         planned.extend(_sweep(suite, models[name], values, split, device))
+    check_watched(suite, planned)
     return Plan(
         suite,
         split,

@@ -22,8 +22,8 @@ from adaptbench.results.gate_side import Side
 from adaptbench.results.gate_terms import (
     attack_obstacle,
     figure_obstacle,
+    idle_patterns,
     in_force,
-    note_idle_patterns,
     note_surroundings,
     rules_of,
     suite_obstacle,
@@ -71,7 +71,9 @@ def compare(
         if run is not baseline and here.source.manifest.get("id") and _same(here, there, "id"):
             obstacle = "the baseline was kept of this very run: nothing can differ"
         note_surroundings(here.source.manifest, there.source.manifest, notes)
-    note_idle_patterns(rules, [*here.source.cases, *(there.source.cases if there else ())], notes)
+    sides = [side.source for side in (here, there) if side is not None]
+    records, manifests = [r for side in sides for r in side.cases], [side.manifest for side in sides]
+    rows += idle_patterns(rules, records, manifests, notes)
     rows += [row for rule in rules for row in _under(rule, here, there, obstacle, notes)]
     if there is not None and obstacle is None:
         rows += _missing_cases(here, there, notes)

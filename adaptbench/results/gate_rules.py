@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
@@ -92,8 +92,16 @@ class Rule:
     @staticmethod
     def matches(record: Record, pattern: str) -> bool:
         """True where a pattern names this case; a name that is written out counts, whatever marks it has."""
-        names = [str(record.get(name) or "") for name in ("kind", "condition", "model", "evaluation", "case")]
-        return pattern in names or any(fnmatchcase(name, pattern) for name in names)
+        return _among(pattern, [str(record.get(name) or "") for name in _TOLD_BY])
+
+    def idle(self, records: Sequence[Record], names: Iterable[str] = ()) -> list[str]:
+        """Patterns that name nothing: misspelt, or of another suite.
+
+        Args:
+            records: of the cases there are. names: of kinds, models and conditions that need not have a case.
+        """
+        known = {*names, *(str(record.get(name) or "") for record in records for name in _TOLD_BY)} - {""}
+        return [pattern for pattern in self.on if not _among(pattern, known)]
 
     def holds(self, other: Rule, record: Record) -> bool:
         """True where this rule lets nothing of a case pass that another one stops."""
@@ -115,6 +123,13 @@ class Rule:
             return f"at most {self.margin:g}"
         amount = f"{100 * self.margin:g} %" if self.relative else f"{100 * self.margin:g} points"
         return f"{self.kind} of at most {amount}"
+
+
+_TOLD_BY = ("kind", "condition", "model", "evaluation", "case")
+
+
+def _among(pattern: str, names: Collection[str]) -> bool:
+    return pattern in names or any(fnmatchcase(name, pattern) for name in names)
 
 
 _AMOUNT = re.compile(r"\s*(?P<number>\d+(?:\.\d+)?|\.\d+)\s*(?P<unit>%|percent|points?|pp)\s*")

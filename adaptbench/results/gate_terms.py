@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from adaptbench.errors import AdaptBenchError, BaselineError
+from adaptbench.results.gate_rows import GateRow, RowVerdict
 from adaptbench.results.gate_rules import METRICS, Rule, Source, parse_gate
-from adaptbench.results.schema import Record
+from adaptbench.results.schema import KINDS, Record
 
 NEUTRAL_SECTIONS = ("measure", "gate", "title", "description")
 """Sections of a suite that leave its figures comparable."""
@@ -20,6 +21,7 @@ SCALES = {
     "realised_saving_energy": "macs_full",
 }
 """Metric → the bound that it is a share of: where the bound moved, the figure is one on another scale."""
+_NAMES = ("models", "references", "conditions")
 _NAMED = 3
 _ABSENT = object()
 
@@ -126,12 +128,25 @@ def note_surroundings(here: Mapping[str, Any], there: Mapping[str, Any], notes: 
         notes.append("the gate section is not the one that the baseline was written with: the stricter rules hold")
 
 
-def note_idle_patterns(rules: Iterable[Rule], records: Sequence[Record], notes: list[str]) -> None:
-    """Say which patterns of ``cases:`` match nothing: a misspelt one watches nobody."""
+def idle_patterns(
+    rules: Iterable[Rule], records: Sequence[Record], manifests: Sequence[Mapping[str, Any]], notes: list[str]
+) -> list[GateRow]:
+    """A row for each rule whose ``cases:`` name nothing: a misspelt one would watch nobody, and be green.
+
+    Args:
+        rules: in force. records: of both sides. manifests: of both; a kind, a model or a condition that they know and
+            no case has is a note. notes: what is to be said is added.
+    """
+    known = {*KINDS, *(name for side in manifests for part in _NAMES for name in side.get(part) or {})}
+    rows = []
     for rule in rules:
-        idle = [pattern for pattern in rule.on if not any(rule.matches(record, pattern) for record in records)]
-        if idle:
-            notes.append(f"gate.{rule.metric}: no case is matched by {', '.join(idle)}")
+        unknown = rule.idle(records, known)
+        if caseless := [pattern for pattern in rule.idle(records) if pattern not in unknown]:
+            notes.append(f"gate.{rule.metric}: no case is matched by {', '.join(caseless)}")
+        if unknown:
+            reason = f"no case, kind, model or condition is called {', '.join(map(repr, unknown))}: it watches nothing"
+            rows.append(GateRow("*", rule.metric, rule.text, RowVerdict.NOT_COMPARABLE, reason))
+    return rows
 
 
 def rules_of(manifest: Mapping[str, Any], place: object) -> list[Rule]:

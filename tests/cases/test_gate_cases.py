@@ -16,7 +16,10 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from synthetic_run import MODELS, Plan, write_run
 
-from adaptbench.errors import AdaptBenchError, BaselineError
+from adaptbench.bench.plan import make_plan
+from adaptbench.bench.suite import load_suite
+from adaptbench.errors import AdaptBenchError, BaselineError, SuiteError
+from adaptbench.experiment.options import Options
 from adaptbench.results.baseline import Baseline, write_baseline
 from adaptbench.results.gate import compare
 from adaptbench.results.gate_format import render
@@ -290,14 +293,6 @@ def test_seconds_without_windows_and_joules_of_another_model_are_not_comparable(
 
 
 @pytest.mark.case("own")
-def test_a_misspelt_case_of_a_rule_is_named(run):
-    """`cases: [clena, attack]` watched the attacks only, and nobody learned of it."""
-    gate = {"macs_mean": {"exact": True, "cases": ["clena", "attack"]}}
-    report = compare(with_gate(run, gate), with_gate(run, gate))
-    assert "gate.macs_mean: no case is matched by clena" in report.notes
-
-
-@pytest.mark.case("own")
 def test_a_run_with_failed_cases_makes_no_baseline(kept, tmp_path):
     """What failed when the baseline was written would never be compared again."""
     own = kept[0]
@@ -350,3 +345,51 @@ def test_a_sweep_over_other_bytes_is_not_comparable(run):
     report = compare(run.changed(cases=other), run.changed(cases=cases), {"macs_mean": "exact"})
     assert report.exit_code == 3
     assert "did not evaluate the same input bytes" in reasons(report)
+
+
+@pytest.mark.case("own")
+@pytest.mark.parametrize(
+    ("gate", "override", "said"),
+    [
+        ("macs_mean: {exact: true, cases: [clean, contrl]}", None, "'contrl'"),
+        ("macs_mean: {exact: true, cases: [clean, sttaic]}", None, "Did you mean 'static'"),
+        ("macs_mean: {exact: true, cases: 'digits/*/noize'}", None, "'digits/*/noize'"),
+        ("macs_mean: {exact: true, cases: [sweep]}", None, "no case of this suite is sweep"),
+        ("macs_mean: [exact, {exact: true, cases: [ilfo]}]", "models=[static]", "'ilfo'"),
+        ("macs_mean: {exact: true, cases: ['digits/static/*', noise, sweep]}", None, ""),
+        ("macs_mean: {exact: true, cases: [noise]}", "conditions=[clean]", ""),
+    ],
+)
+def test_a_gate_that_watches_nothing_is_refused_with_its_suite(tmp_path, gate, override, said):
+    """A misspelt pattern of `cases:` was a note at most; the suite is refused, unless an override took it away."""
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        f"data: digits\nmodels: [static]\nconditions: [clean, {{noise: {{eps: 8/255}}}}]\ngate:\n  {gate}\n",
+        encoding="utf-8",
+    )
+    loaded = load_suite(str(file), [override] if override else [])
+    if not said:
+        assert make_plan(loaded, Options(limit=2)).evaluations
+        return
+    with pytest.raises(SuiteError) as caught:
+        make_plan(loaded, Options(limit=2))
+    assert said in str(caught.value)
+    assert "line 5, gate.macs_mean" in caught.value.seen
+
+
+@pytest.mark.case("own")
+@pytest.mark.parametrize(
+    ("pattern", "code"),
+    [("clena", 3), ("deepslot", 3), ("*/ilfo/s7", 3), ("sweep", 0), ("static", 0), ("digits/*/clean", 0)],
+)
+def test_a_misspelt_pattern_in_a_baseline_is_not_green(run, baseline, pattern, code):
+    """`cases: [clean, deepslot]` of a foreign baseline passed with a note; what watches nothing is 3."""
+
+    def bend(document):
+        document["manifest"]["gate"] = {"macs_mean": {"exact": True, "cases": ["clean", pattern]}}
+        document["manifest"]["models"]["static"] = document["manifest"]["models"][MODELS[0].name]
+
+    file = baseline(bend)
+    report = compare(with_gate(run, json.loads(file.read_text(encoding="utf-8"))["manifest"]["gate"]), file)
+    assert report.exit_code == code, reasons(report)
+    assert (f"'{pattern}': it watches nothing" in reasons(report)) == (code == 3)
