@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 
 from adaptbench.results import metrics, timing
-from adaptbench.results.store import Run, RunWriter
+from adaptbench.results.store import Run
+from adaptbench.results.writer import RunWriter
 
 DATA, N_CLASSES = "digits", 10
 BLOCKS = 8

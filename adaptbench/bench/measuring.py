@@ -29,7 +29,7 @@ from adaptbench.meters.reading import NO_WORK
 from adaptbench.meters.rows import WindowRow, to_rows
 from adaptbench.meters.windows import Arm, measure
 from adaptbench.results.identity import static_id, timed_id
-from adaptbench.results.store import RunWriter
+from adaptbench.results.writer import RunWriter
 
 
 @dataclass(slots=True)

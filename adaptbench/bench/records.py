@@ -17,8 +17,8 @@ from adaptbench.experiment.progress import Progress
 from adaptbench.registry import METERS
 from adaptbench.results.metrics import CostBounds, summarise
 from adaptbench.results.schema import FIGURES
-from adaptbench.results.store import RunWriter
 from adaptbench.results.timing import not_timed, summarise_windows
+from adaptbench.results.writer import RunWriter
 
 
 def case_records(

@@ -31,7 +31,8 @@ from adaptbench.experiment.failures import Failures
 from adaptbench.experiment.options import Asked, Options, options_of
 from adaptbench.meters.clock import synchroniser
 from adaptbench.results.lock import DirectoryLock
-from adaptbench.results.store import Run, RunWriter
+from adaptbench.results.store import Run
+from adaptbench.results.writer import RunWriter
 
 _log = logging.getLogger(__name__)
 

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from adaptbench.results.gate_rows import GateReport, GateRow, RowVerdict
     from adaptbench.results.gate_selftest import selftest
     from adaptbench.results.metrics import CostBounds, summarise
-    from adaptbench.results.store import Run, RunWriter
+    from adaptbench.results.store import Run
     from adaptbench.results.timing import summarise_windows
+    from adaptbench.results.writer import RunWriter
 
 _HOMES = {
     "Baseline": "baseline",
@@ -31,7 +32,7 @@ _HOMES = {
     "summarise": "metrics",
     "selftest": "gate_selftest",
     "Run": "store",
-    "RunWriter": "store",
+    "RunWriter": "writer",
     "summarise_windows": "timing",
 }
 

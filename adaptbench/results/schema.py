@@ -286,6 +286,13 @@ def validate_records(cases: Iterable[Any], where: str) -> None:
             seen.add(name)
 
 
+MANIFEST_PARTS = {
+    "suite": ("suite", "device", "meters", "models", "conditions", "data"),
+    "study": ("suite", "device"),
+}
+"""Kind → parts that readers lean on."""
+
+
 def validate_manifest(document: Any, where: str = "manifest.json") -> dict[str, Any]:
     """A manifest, lifted and checked for the parts that readers lean on.
 
@@ -293,9 +300,12 @@ def validate_manifest(document: Any, where: str = "manifest.json") -> dict[str, 
         RunError: unknown schema version, another kind of document, or a part that is absent.
     """
     manifest = migrate(document, where)
-    if manifest.get("kind") != "run":
-        raise _invalid(where, f"its kind is {manifest.get('kind')!r}, not 'run'")
-    for name in ("suite", "device", "meters", "models", "conditions", "data"):
+    if manifest.get("kind") == "run":  # of before studies had one
+        manifest["kind"] = "suite"
+    parts = MANIFEST_PARTS.get(str(manifest.get("kind")))
+    if parts is None:
+        raise _invalid(where, f"its kind is {manifest.get('kind')!r}, not {' or '.join(map(repr, MANIFEST_PARTS))}")
+    for name in parts:
         if not isinstance(manifest.get(name), dict):
             raise _invalid(where, f"there is no '{name}' in it")
     check_manifest(manifest, where)

@@ -10,7 +10,8 @@ from adaptbench.bench import measuring, runner
 from adaptbench.bench.runner import run_suite
 from adaptbench.meters.clock import ClockMeter
 from adaptbench.meters.reading import Reading
-from adaptbench.results.store import Run, RunWriter
+from adaptbench.results.store import Run
+from adaptbench.results.writer import RunWriter
 
 SMALL = str(Path(__file__).parent.parent / "bench" / "small.yaml")
 QUICK = ["models=[skipnet]", "references=[]", "sweeps={}", "measure={meters: [clock], blocks: 1, window_s: 0.001}"]

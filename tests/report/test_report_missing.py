@@ -7,7 +7,8 @@ from synthetic_run import MODELS
 
 from adaptbench.report.page import SECTIONS, run_page
 from adaptbench.results.schema import ESTIMATED, FIELDS, FIGURES
-from adaptbench.results.store import Run, seal
+from adaptbench.results.store import Run
+from adaptbench.results.writer import seal
 
 KEPT = {name for name, field in FIELDS.items() if field.required or field.form in ("text", "map", "list")}
 

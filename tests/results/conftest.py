@@ -13,8 +13,9 @@ import pytest
 
 from adaptbench.results.baseline import Baseline
 from adaptbench.results.metrics import CostBounds, summarise
-from adaptbench.results.store import Run, RunWriter
+from adaptbench.results.store import Run
 from adaptbench.results.timing import summarise_windows
+from adaptbench.results.writer import RunWriter
 
 LEVELS = np.array([100, 220, 400])
 BOUNDS = CostBounds(100, 400, 390, ("early", "middle", "last"), (100, 220, 400))

@@ -26,7 +26,8 @@ from adaptbench.results.baseline import write_baseline
 from adaptbench.results.files import write_json
 from adaptbench.results.gate import compare
 from adaptbench.results.gate_format import FORMATS, render
-from adaptbench.results.store import MANIFEST, SUMMARY, Run, seal
+from adaptbench.results.store import MANIFEST, SUMMARY, Run
+from adaptbench.results.writer import seal
 
 GATE = {
     "macs_mean": "exact",

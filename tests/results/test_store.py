@@ -15,7 +15,8 @@ import pytest
 from adaptbench.errors import OutputError, RunError
 from adaptbench.results import tables
 from adaptbench.results.schema import SAMPLE_COLUMNS, WINDOW_COLUMNS
-from adaptbench.results.store import Run, RunWriter, seal
+from adaptbench.results.store import Run
+from adaptbench.results.writer import RunWriter, seal
 
 
 def resealed(path, summary):
@@ -105,7 +106,7 @@ def test_cell_that_is_not_whole_does_not_count(tmp_path, synthetic, damage):
 
 
 def test_crash_between_table_and_header_leaves_no_cell(tmp_path, synthetic, monkeypatch):
-    from adaptbench.results import store
+    from adaptbench.results import writer as writer_module
 
     writer = RunWriter(tmp_path)
     rows = synthetic().samples("clean")
@@ -114,7 +115,7 @@ def test_crash_between_table_and_header_leaves_no_cell(tmp_path, synthetic, monk
     def crash(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(store, "write_json", crash)
+    monkeypatch.setattr(writer_module, "write_json", crash)
     with pytest.raises(KeyboardInterrupt):
         writer.commit("abc", {"version": 2}, samples=rows)
     assert not writer.has("abc")
@@ -163,7 +164,7 @@ def test_crafted_inputs_by_content(tmp_path, run):
         (lambda path: (path / "manifest.json").unlink(), "not a run directory"),
         (lambda path: (path / "manifest.json").write_text('{"schema": 1, "ki'), "not JSON"),
         (lambda path: (path / "manifest.json").write_text('{"name": "npm"}'), "no schema number"),
-        (lambda path: (path / "manifest.json").write_text('{"schema": 1, "kind": "cat"}'), "not 'run'"),
+        (lambda path: (path / "manifest.json").write_text('{"schema": 1, "kind": "cat"}'), "not 'suite' or 'study'"),
         (lambda path: (path / "manifest.json").write_text('{"schema": 1, "kind": "run"}'), "no 'suite'"),
         (lambda path: (path / "summary.json").unlink(), "incomplete"),
         (lambda path: (path / "summary.json").write_text('{"schema": 7, "cases": []}'), "summary.json is damaged"),
@@ -298,7 +299,7 @@ def test_process_killed_in_mid_write(tmp_path):
     code = (
         "import os, signal, sys\n"
         "from adaptbench.results import files\n"
-        "from adaptbench.results.store import RunWriter\n"
+        "from adaptbench.results.writer import RunWriter\n"
         "writer = RunWriter(sys.argv[1])\n"
         "writer.begin({'command': 'adaptbench run bench', 'suite': {}, 'device': {}, 'meters': {}, 'models': {},"
         " 'conditions': {}, 'data': {}})\n"
