@@ -19,6 +19,7 @@ from adaptbench.models.resnet import resnet
 from adaptbench.zoo.training.augment import augmentation
 from adaptbench.zoo.training.loop import fit
 from adaptbench.zoo.training.losses import cross_entropy
+from adaptbench.zoo.training.phase import Phase
 
 LR, MOMENTUM, DECAY = 0.1, 0.9, 5e-4
 
@@ -75,14 +76,7 @@ def compare(args: argparse.Namespace, augment: str, ema: float | None) -> tuple[
             ours,
             split,
             cross_entropy,
-            epochs=1,
-            batch_size=args.batch,
-            schedule="constant",
-            lr=LR,
-            momentum=MOMENTUM,
-            weight_decay=DECAY,
-            augment=augment,
-            ema=ema,
+            Phase(1, LR, args.batch, augment, DECAY, ema, schedule="constant", momentum=MOMENTUM),
             channels_last=True,
         )
 

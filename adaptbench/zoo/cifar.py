@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +19,13 @@ from adaptbench.models.nearest_mean import attach_class_means, class_mean_exits
 from adaptbench.models.resnet import grow
 from adaptbench.zoo import checkpoints
 from adaptbench.zoo.cifar_recipes import RECIPES
-from adaptbench.zoo.recipes import OnEpoch, Phase
+from adaptbench.zoo.recipes import OnEpoch
 from adaptbench.zoo.training.exits import train_heads, train_jointly
 from adaptbench.zoo.training.gates import BlockDrop, decisive, set_rate, skipnet_hybrid, skipnet_supervised
 from adaptbench.zoo.training.loop import Training, fit
 from adaptbench.zoo.training.losses import cross_entropy
 from adaptbench.zoo.training.objective import fit_objective
+from adaptbench.zoo.training.phase import Phase
 from adaptbench.zoo.training.progress import EpochRecord
 
 _HALF_MIN = 256
@@ -130,17 +130,17 @@ class CifarTrainer:
             module,
             self.train,
             loss,
-            **self._how(phase, name),
+            phase,
+            **self._how(name),
             evaluate=judge,
             channels_last=True,
         )
         module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         self._remember(name, done)
 
-    def _how(self, phase: Phase, name: str) -> dict[str, Any]:
-        """What every training loop is told of a phase."""
+    def _how(self, name: str) -> dict[str, Any]:
+        """What every training loop is told of a phase, its settings aside."""
         return {
-            **asdict(phase),
             "seed": self.seed,
             "checkpoint": self.folder / "progress" / f"{name}.progress.safetensors",
             "on_epoch": self._teller(name),
@@ -183,7 +183,8 @@ class CifarTrainer:
         done = train_heads(
             model,
             self.train,
-            **self._how(self.recipe.heads, name),
+            self.recipe.heads,
+            **self._how(name),
         )
         self._remember(name, done)
 
@@ -204,8 +205,9 @@ class CifarTrainer:
         done = train_jointly(
             model,
             self.train,
+            phase,
             weighing,
-            **self._how(phase, name),
+            **self._how(name),
             channels_last=True,
         )
         model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
@@ -255,7 +257,8 @@ class CifarTrainer:
         done = fit_objective(
             objective,
             self.train,
-            **self._how(phase, name),
+            phase,
+            **self._how(name),
             channels_last=True,
         )
         objective.model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from adaptbench.zoo.recipes import Phase
+from adaptbench.zoo.training.phase import Phase
 
 _SMALL_FIRST = ((0.0, 24), (0.5, 32))
 

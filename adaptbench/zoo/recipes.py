@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,27 +14,12 @@ from torch import nn
 from adaptbench.adaptive import Cascade, NetworkDag, Split
 from adaptbench.models.small import PLANS, Plan, ladder, ladder_net, multi_exit, skipnet
 from adaptbench.policies.gates.learned_cascade import LearnedCascade
-from adaptbench.zoo.training.loop import Precision, Schedule, fit
+from adaptbench.zoo.training.loop import fit
 from adaptbench.zoo.training.losses import cross_entropy, gated_at_rate, joint_cascade, plain_backbone, weighted_exits
+from adaptbench.zoo.training.phase import Phase
 from adaptbench.zoo.training.progress import EpochRecord
 
 OnEpoch = Callable[[str, EpochRecord], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Phase:
-    """One call of the training loop."""
-
-    epochs: int
-    lr: float
-    batch_size: int
-    augment: str
-    weight_decay: float = 5e-4
-    ema: float | None = None
-    schedule: Schedule = "onecycle"
-    optimiser: Literal["sgd", "adamw"] = "sgd"
-    precision: Precision = "float32"
-    sizes: tuple[tuple[float, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +92,7 @@ class Trainer:
             module,
             self.train,
             loss,
-            **asdict(phase),
+            phase,
             seed=self.seed,
             checkpoint=self.folder / f"{name}.progress.safetensors",
             on_epoch=self._teller(name),

@@ -18,7 +18,7 @@ from adaptbench.zoo import cifar as cifar_zoo
 from adaptbench.zoo import loading, systems
 from adaptbench.zoo.cifar_recipes import RECIPES, CifarRecipe
 from adaptbench.zoo.loading import load_system, train_system
-from adaptbench.zoo.recipes import Phase
+from adaptbench.zoo.training.phase import Phase
 
 TOY = CifarPlan("cifar10", 10, (8, 20), 20)
 TINY = Phase(1, 0.01, 16, "none", sizes=((0.0, 8),))

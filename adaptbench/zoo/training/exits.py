@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,7 +14,9 @@ from adaptbench.adaptive import DecisionGraph, MultiExit, Split
 from adaptbench.adaptive.model import frozen
 from adaptbench.errors import UsageError
 from adaptbench.zoo.training.loop import Training, fit
-from adaptbench.zoo.training.objective import fit_objective
+from adaptbench.zoo.training.losses import cross_entropy
+from adaptbench.zoo.training.objective import call, fit_objective
+from adaptbench.zoo.training.phase import Phase
 from adaptbench.zoo.training.strategies import divergence, strategy
 
 _CHUNK = 500
@@ -24,6 +25,7 @@ _CHUNK = 500
 def train_jointly(
     model: DecisionGraph,
     split: Split,
+    phase: Phase,
     name: str = "uniform",
     *,
     options: Mapping[str, Any] | None = None,
@@ -33,7 +35,7 @@ def train_jointly(
 
     Args:
         model: trained in place.
-        split: training samples.
+        split, phase: training samples, and how.
         name: of the strategy: "uniform", "linear", "weighted", "sdn", "adaloss", "dynexit", "boosted", "distilled".
         options: of the strategy.
         settings: as `fit` takes them.
@@ -41,19 +43,18 @@ def train_jointly(
     Raises:
         UsageError: no such strategy, or one that does not fit the model.
     """
-    return fit_objective(strategy(name, model, **dict(options or {})), split, **settings)
+    return fit_objective(strategy(name, model, **dict(options or {})), split, phase, **settings)
 
 
 def train_heads(
     model: MultiExit,
     split: Split,
+    phase: Phase,
     *,
     exits: Sequence[int] | None = None,
     distil: float = 0.0,
     temperature: float = 3.0,
     memory: int = 2 << 30,
-    augment: str = "none",
-    sizes: tuple[tuple[float, int], ...] = (),
     evaluate: Callable[[nn.Module], Mapping[str, float]] | None = None,
     **settings: Any,
 ) -> Training:
@@ -65,13 +66,13 @@ def train_heads(
 
     Args:
         model: stages that end in features, heads that end in logits.
-        split: training samples.
+        split, phase: training samples, and how.
         exits: which heads, from 0; default all but the last, which is the net's own.
         distil: weight α of α·T²·KL(last exit ‖ head) + (1 − α)·CE. At 1 no label is used.
         temperature: T.
         memory: bytes that kept features may take.
         evaluate: figures to record after each epoch; sees the model.
-        augment, sizes, settings: as `fit` takes them.
+        settings: as `fit` takes them.
 
     Raises:
         UsageError: an exit that does not exist or has no weights.
@@ -80,23 +81,23 @@ def train_heads(
     if not 0.0 <= distil <= 1.0:
         raise UsageError(f"distil = {distil} is no share of the loss.", todo="Give a value between 0 and 1.")
     heads = _Heads(model, chosen, distil, temperature)
-    keeps = augment == "none" and not sizes and heads.bytes_a_sample() * len(split) <= memory
+    keeps = phase.augment == "none" and not phase.sizes and heads.bytes_a_sample() * len(split) <= memory
     with frozen(model):
         if keeps:
             split.require("train", "calibration", purpose="training")
             heads.keep(split)
             split = _numbered(split)
         judge = None if evaluate is None else lambda _module: evaluate(model)
-        return fit(heads, split, _call, augment=augment, sizes=sizes, evaluate=judge, **settings)
+        return fit(heads, split, call, phase, evaluate=judge, **settings)
 
 
 def train_backtrack(
     model: MultiExit,
     split: Split,
     *,
-    backbone: Mapping[str, Any] | None,
-    heads: Mapping[str, Any],
-    folder: Path | None = None,
+    backbone: Phase | None,
+    heads: Phase,
+    settings: Callable[[str], Mapping[str, Any]] = lambda _name: {},
 ) -> list[Training]:
     """The whole net for its last exit first, then the earlier heads one after another, each its own weights only.
 
@@ -105,35 +106,22 @@ def train_backtrack(
     Args:
         model: trained in place.
         split: training samples.
-        backbone: settings of `fit` for the first phase; None where the backbone is trained already.
-        heads: settings of `train_heads` for each head.
-        folder: for the phases' checkpoints.
+        backbone: of the first phase; None where the backbone is trained already.
+        heads: of each head.
+        settings: what `fit` takes besides, by the phase's name: "backbone", "head1", …
 
     Returns:
         One training a phase.
     """
-
-    def file(name: str) -> Path | None:
-        return None if folder is None else folder / f"{name}.progress.safetensors"
-
     done = []
     if backbone is not None:
         path = nn.Sequential(*(model.stages[v] for v in model.reference), model.heads[model.reference[-1]])
-        done.append(fit(path, split, _plain, checkpoint=file("backbone"), **backbone))
+        done.append(fit(path, split, cross_entropy, backbone, **settings("backbone")))
     done.extend(
-        train_heads(model, split, exits=[k], checkpoint=file(f"head{k + 1}"), **heads)
+        train_heads(model, split, heads, exits=[k], **settings(f"head{k + 1}"))
         for k in reversed(range(len(model.stages) - 1))
     )
     return done
-
-
-def _plain(module: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    return F.cross_entropy(module(x), y)
-
-
-def _call(module: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    value: Tensor = module(x, y)
-    return value
 
 
 def _exits(model: MultiExit, exits: Sequence[int] | None) -> list[int]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from adaptbench.adaptive.splits import Split
 from adaptbench.errors import UsageError
 from adaptbench.zoo.training.loop import Training, fit
+from adaptbench.zoo.training.phase import Phase
 
 
 class Objective(nn.Module):
@@ -55,9 +56,8 @@ class Objective(nn.Module):
 def fit_objective(
     objective: Objective,
     split: Split,
+    phase: Phase,
     *,
-    epochs: int,
-    batch_size: int = 128,
     evaluate: Callable[[nn.Module], Mapping[str, float]] | None = None,
     **settings: Any,
 ) -> Training:
@@ -65,14 +65,15 @@ def fit_objective(
 
     Args:
         objective: its model is trained in place.
-        split, epochs, batch_size, settings: as `fit` takes them.
+        split, phase, settings: as `fit` takes them.
         evaluate: sees the model, not the objective.
     """
-    objective.epochs, objective.steps = epochs, max(1, len(split) // max(1, batch_size))
+    objective.epochs, objective.steps = phase.epochs, max(1, len(split) // phase.batch_size)
     judge = None if evaluate is None else lambda _module: evaluate(objective.model)
-    return fit(objective, split, _call, epochs=epochs, batch_size=batch_size, evaluate=judge, **settings)
+    return fit(objective, split, call, phase, evaluate=judge, **settings)
 
 
-def _call(module: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+def call(module: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """The loss of a module that works it out itself."""
     value: Tensor = module(x, y)
     return value

@@ -29,7 +29,7 @@ class EpochRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class LoopState:
     """The parts of a training that change: they are read when saving and overwritten when loading."""
 
     module: nn.Module
@@ -37,18 +37,18 @@ class Progress:
     average: dict[str, Tensor]
 
 
-def save_progress(path: Path, progress: Progress, identity: Mapping[str, Any], history: Sequence[EpochRecord]) -> None:
+def save_progress(path: Path, state: LoopState, identity: Mapping[str, Any], history: Sequence[EpochRecord]) -> None:
     """Write the state after an epoch; a reader sees the old file or the new one, never a part.
 
     Random state is not stored: every epoch seeds its generators from (seed, epoch).
     """
     from safetensors.torch import save_file
 
-    tensors = {f"model/{name}": t for name, t in progress.module.state_dict().items()}
-    tensors |= {f"ema/{name}": t for name, t in progress.average.items()}
+    tensors = {f"model/{name}": t for name, t in state.module.state_dict().items()}
+    tensors |= {f"ema/{name}": t for name, t in state.average.items()}
     plain: dict[str, dict[str, Any]] = {}
-    for index, state in progress.optimiser.state_dict()["state"].items():
-        for key, value in state.items():
+    for index, held in state.optimiser.state_dict()["state"].items():
+        for key, value in held.items():
             if isinstance(value, Tensor):
                 tensors[f"optimiser/{index}/{key}"] = value
             else:
@@ -67,7 +67,7 @@ def save_progress(path: Path, progress: Progress, identity: Mapping[str, Any], h
     os.replace(partial, path)
 
 
-def load_progress(path: Path, progress: Progress, identity: Mapping[str, Any]) -> list[EpochRecord]:
+def load_progress(path: Path, state: LoopState, identity: Mapping[str, Any]) -> list[EpochRecord]:
     """Put a saved state back; the history so far.
 
     Raises:
@@ -82,9 +82,9 @@ def load_progress(path: Path, progress: Progress, identity: Mapping[str, Any]) -
     for name, tensor in tensors.items():
         part, _, rest = name.partition("/")
         parts[part][rest] = tensor
-    _fill(path, progress.module.state_dict(), parts["model"])
-    _fill(path, progress.average, parts["ema"])
-    progress.optimiser.load_state_dict(_optimiser_state(progress.optimiser, parts["optimiser"], meta["optimiser"]))
+    _fill(path, state.module.state_dict(), parts["model"])
+    _fill(path, state.average, parts["ema"])
+    state.optimiser.load_state_dict(_optimiser_state(state.optimiser, parts["optimiser"], meta["optimiser"]))
     return [EpochRecord(**record) for record in meta["history"]]
 
 

@@ -25,6 +25,7 @@ from adaptbench.zoo.training.gates import (
 )
 from adaptbench.zoo.training.loop import fit
 from adaptbench.zoo.training.objective import fit_objective
+from adaptbench.zoo.training.phase import Phase
 
 
 @pytest.fixture(autouse=True)
@@ -200,7 +201,7 @@ def test_a_rate_is_what_the_hard_pass_opens():
     skipnet_supervised(price=100.0, rate=0.5)(model, X, Y).backward()
     pushed = model.gates.margins.grad
     assert (pushed > 0).all(), "descent closes gates, although the mean probability is one half already"
-    fit(model, split_of(), skipnet_supervised(price=5.0, rate=1 / 3), epochs=6, batch_size=16, lr=0.05)
+    fit(model, split_of(), skipnet_supervised(price=5.0, rate=1 / 3), Phase(epochs=6, lr=0.05, batch_size=16))
     with torch.no_grad():
         opened = (model.gated_forward(X)[1] > 0).float().mean().item()
     assert opened < 1
@@ -219,7 +220,7 @@ def test_every_gate_hears_of_the_loss(gates, loss):
 def test_a_price_closes_gates():
     model = flat(Constant([1.0, 1.0, 1.0]))
     before = model.gates.margins.detach().clone()
-    fit(model, split_of(), skipnet_supervised(price=5.0), epochs=4, batch_size=16, lr=0.1)
+    fit(model, split_of(), skipnet_supervised(price=5.0), Phase(epochs=4, lr=0.1, batch_size=16))
     assert (model.gates.margins < before).all()
 
 
@@ -283,7 +284,7 @@ def test_alone_the_plan_leaves_the_net_as_it_was_and_jointly_it_does_not():
     for joint in (False, True):
         model = frozen_and_planned()
         before = {name: t.clone() for name, t in model.state_dict().items()}
-        fit_objective(BlockDrop(model, joint=joint, gamma=2.0), split_of(), epochs=2, batch_size=16, lr=0.05)
+        fit_objective(BlockDrop(model, joint=joint, gamma=2.0), split_of(), Phase(epochs=2, lr=0.05, batch_size=16))
         moved = {name for name, t in model.state_dict().items() if not torch.equal(t, before[name])}
         assert any(name.startswith("gates.") for name in moved)
         assert any(not name.startswith("gates.") for name in moved) == joint
@@ -312,16 +313,16 @@ def kill(record):
 
 def test_draws_and_the_curriculum_resume(tmp_path):
     path, split = tmp_path / "b.safetensors", split_of()
-    settings = {"epochs": 3, "batch_size": 16, "lr": 0.05}
+    phase = Phase(epochs=3, lr=0.05, batch_size=16)
 
     def objective():
         return BlockDrop(frozen_and_planned(), curriculum=True, entropy=0.1)
 
     whole, killed, resumed = objective(), objective(), objective()
-    fit_objective(whole, split, **settings)
+    fit_objective(whole, split, phase)
     with pytest.raises(Killed):
-        fit_objective(killed, split, checkpoint=path, on_epoch=kill, **settings)
-    assert fit_objective(resumed, split, checkpoint=path, **settings).resumed_from == 1
+        fit_objective(killed, split, phase, checkpoint=path, on_epoch=kill)
+    assert fit_objective(resumed, split, phase, checkpoint=path).resumed_from == 1
     assert all(
         torch.equal(a, b) for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True)
     )

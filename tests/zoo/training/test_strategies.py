@@ -12,6 +12,7 @@ from adaptbench.adaptive.splits import Split
 from adaptbench.errors import UsageError
 from adaptbench.models.exit_heads import boosted
 from adaptbench.zoo.training.objective import fit_objective
+from adaptbench.zoo.training.phase import Phase
 from adaptbench.zoo.training.strategies import STRATEGIES, AdaLoss, ShallowDeep, divergence, exit_losses, strategy
 
 K, C = 3, 4
@@ -155,7 +156,7 @@ def test_the_teacher_is_not_taught():
     assert divergence(teacher.detach(), teacher.detach(), 3.0).abs().max() < 1e-6
 
 
-SETTINGS = {"epochs": 4, "batch_size": 16, "lr": 0.05}
+PHASE = Phase(epochs=4, lr=0.05, batch_size=16, ema=0.9)
 
 
 class Killed(BaseException):
@@ -171,11 +172,11 @@ def kill(record):
 def test_a_killed_training_goes_on_as_if_nothing_had_happened(name, tmp_path):
     split = split_of()
     whole, killed, resumed = built(name), built(name), built(name, seed=7)
-    undisturbed = fit_objective(whole, split, ema=0.9, **SETTINGS)
+    undisturbed = fit_objective(whole, split, PHASE)
     path = tmp_path / "s.safetensors"
     with pytest.raises(Killed):
-        fit_objective(killed, split, ema=0.9, checkpoint=path, on_epoch=kill, **SETTINGS)
-    rest = fit_objective(resumed, split, ema=0.9, checkpoint=path, **SETTINGS)
+        fit_objective(killed, split, PHASE, checkpoint=path, on_epoch=kill)
+    rest = fit_objective(resumed, split, PHASE, checkpoint=path)
     assert rest.resumed_from == 2
     assert rest.history == undisturbed.history
     for (key, a), b in zip(whole.state_dict().items(), resumed.state_dict().values(), strict=True):
@@ -186,7 +187,7 @@ def test_a_killed_training_goes_on_as_if_nothing_had_happened(name, tmp_path):
 def test_every_strategy_trains_and_leaves_the_model_clean(name):
     objective = built(name)
     names = set(objective.model.state_dict())
-    training = fit_objective(objective, split_of(), epochs=12, batch_size=16, lr=0.1)
+    training = fit_objective(objective, split_of(), Phase(epochs=12, lr=0.1, batch_size=16))
     assert training.history[-1].loss < training.history[0].loss
     assert set(objective.model.state_dict()) == names
     assert not objective.model.training
@@ -195,7 +196,9 @@ def test_every_strategy_trains_and_leaves_the_model_clean(name):
 def test_figures_are_asked_of_the_model():
     seen = []
     objective = built("uniform")
-    fit_objective(objective, split_of(), epochs=1, evaluate=lambda m: seen.append(m) or {"one": 1.0}, batch_size=16)
+    fit_objective(
+        objective, split_of(), Phase(epochs=1, batch_size=16), evaluate=lambda m: seen.append(m) or {"one": 1.0}
+    )
     assert seen == [objective.model]
 
 
