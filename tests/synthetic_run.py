@@ -344,10 +344,13 @@ def manifest(plan: Plan) -> dict[str, Any]:
         "started": "2025-11-04T09:15:00+00:00",
         "ended": None,
         "meters": {
-            "clock": {"found": True, "reason": None, "sensor": "perf_counter", "tick_s": 1e-7},
-            "modelled": {"found": True, "reason": None, "coefficients": "0.29 nJ a MAC"},
-            "codecarbon": {"found": True, "reason": None, "sensor": "CPU load × TDP"},
-            "nvml": {"found": plan.measured, "reason": None if plan.measured else "no NVIDIA driver on this machine"},
+            "clock": {"quantity": "time", "found": True, "reason": None, "sensor": "perf_counter", "tick_s": 1e-7},
+            "modelled": {"quantity": "energy", "found": True, "reason": None, "coefficients": "0.29 nJ a MAC"},
+            "codecarbon": {"quantity": "energy", "whole_run": True, "found": True, "sensor": "CPU load × TDP"},
+            "nvml": {
+                "quantity": "energy", "found": plan.measured,
+                "reason": None if plan.measured else "no NVIDIA driver on this machine",
+            },
             "rapl": {"found": False, "reason": "/sys/class/powercap is empty: a virtual machine hides the counters"},
         },
         "models": {fake.name: _model(fake) for fake in plan.models},

@@ -1,13 +1,11 @@
-"""Timing and metering the plan's cases: one interleaved session a batch size, and one window over the whole run."""
+"""Timing and metering the plan's cases: one interleaved session a batch size."""
 
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +16,7 @@ from adaptbench.attacks.identity import foreign_sources
 from adaptbench.bench.evaluate import as_input
 from adaptbench.bench.plan import Evaluation, Plan
 from adaptbench.bench.suite import Measure
+from adaptbench.bench.whole_run import WholeRun, to_frame
 from adaptbench.errors import AdaptBenchError, LockedError, OutputError
 from adaptbench.experiment.environment import describe_device
 from adaptbench.experiment.failures import Failures
@@ -25,8 +24,7 @@ from adaptbench.experiment.meters import make_meter
 from adaptbench.experiment.progress import Progress
 from adaptbench.experiment.timed import TimedInputs, make_arm, make_static_arm
 from adaptbench.meters.base import Meter
-from adaptbench.meters.reading import NO_WORK
-from adaptbench.meters.rows import WindowRow, to_rows
+from adaptbench.meters.rows import WindowRow
 from adaptbench.meters.windows import Arm, measure
 from adaptbench.results.identity import static_id, timed_id
 from adaptbench.results.writer import RunWriter
@@ -47,47 +45,6 @@ class Timing:
     cases: dict[str, list[tuple[int, str, str]]] = field(default_factory=dict)
     inputs: dict[str, TimedInputs] = field(default_factory=dict)
     energy_meters: tuple[str, ...] = ()
-
-
-class WholeRun:
-    """Meters that are meant for one window over everything; a command that is resumed adds a stretch to it."""
-
-    def __init__(self, meters: Sequence[Meter]) -> None:
-        self.meters = list(meters)
-        self.keys: list[str] = []
-
-    @contextmanager
-    def over_run(self, writer: RunWriter, plan: Plan) -> Iterator[None]:
-        """A window over the body; its rows are committed under the case "suite", a block a stretch.
-
-        What has no reading is said from the start: a stretch that is killed, and what was computed before the first.
-        """
-        if not self.meters:
-            yield
-            return
-        content = json.dumps([plan.suite.sha256, *(e.key for e in plan.evaluations)])
-        name = f"suite-{hashlib.sha256(content.encode()).hexdigest()}"
-        stretch = next(n for n in itertools.count() if not writer.has(f"{name}-{n}"))
-        self.keys = [f"{name}-{n}" for n in range(stretch + 1)]
-        before = sum(writer.has(e.key) for e in plan.evaluations) if stretch == 0 else 0
-        rows: list[WindowRow] = []
-        if before:
-            reason = f"{before} of {len(plan.evaluations)} evaluations were computed before, and are not in it"
-            rows = [_unread(meter, stretch, 1, reason) for meter in self.meters]
-        killed = [_unread(meter, stretch, 0, "a stretch of the run was stopped: no reading") for meter in self.meters]
-        writer.commit(self.keys[-1], {}, windows=_frame([*killed, *rows]))
-        marks = [(meter, meter.begin()) for meter in self.meters]
-        yield
-        for meter, mark in marks:
-            try:
-                rows += to_rows("suite", stretch, 0, meter, meter.end(mark, NO_WORK), 0)
-            except Exception as error:  # a meter's fault loses no run
-                rows.append(_unread(meter, stretch, 0, f"{type(error).__name__}: {error}"))
-        writer.commit(self.keys[-1], {}, windows=_frame(rows))
-
-
-def _unread(meter: Meter, stretch: int, order: int, reason: str) -> WindowRow:
-    return WindowRow("suite", stretch, order, meter.name, "total", None, 0.0, 0, "", meter.scope, "", reason)
 
 
 def open_meters(spec: Measure | None, device: str) -> tuple[list[Meter], WholeRun]:
@@ -190,7 +147,7 @@ class Measuring:
         self.progress.begin(f"measuring  batch {size}, {len(arms)} arms interleaved", spec.blocks)
 
         def on_block(block: int, rows: list[WindowRow]) -> None:
-            self.writer.commit(f"{key}-{block}", {}, windows=_frame(rows))
+            self.writer.commit(f"{key}-{block}", {}, windows=to_frame(rows))
             self.progress.advance(block + 1, f"block {block + 1} of {spec.blocks}")
 
         with torch.no_grad():
@@ -205,7 +162,7 @@ class Measuring:
                 on_block=on_block,
                 already=self._already(key, spec.blocks),
             )
-        self.writer.commit(key, {}, windows=_frame(rows))
+        self.writer.commit(key, {}, windows=to_frame(rows))
 
     def _key(self, spec: Measure, size: int, arms: dict[str, Arm]) -> str:
         content = {
@@ -247,10 +204,6 @@ def _guarded(arm: Arm) -> Arm:
         return body
 
     return replace(arm, run=named(arm.run), warm=[named(call) for call in arm.warm])
-
-
-def _frame(rows: Sequence[WindowRow]) -> pd.DataFrame:
-    return pd.DataFrame([asdict(row) for row in rows])
 
 
 def _plain(row: dict[Any, Any]) -> dict[str, Any]:

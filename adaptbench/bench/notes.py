@@ -9,7 +9,7 @@ from typing import Any
 from adaptbench.experiment.failures import Failure
 from adaptbench.report import words
 from adaptbench.results.controls import beside, equal_control, queries_of
-from adaptbench.results.energy import kind_of
+from adaptbench.results.energy import kind_of, no_sensor, of_cases
 
 Record = dict[str, Any]
 
@@ -62,27 +62,20 @@ def _uncounted(models: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def _sensors(meters: Mapping[str, Mapping[str, Any]], cases: Sequence[Record]) -> list[str]:
-    energies = {name: meter for name, meter in meters.items() if _reads_cases(meter)}
+    energies = {name: meter for name, meter in meters.items() if of_cases(meter)}
     shown = [c for c in cases if c.get("energy_j_per_sample") is not None]
     if not shown:
-        return ["no joules were recorded: no energy meter was asked for, or none answered"] if meters else []
+        silent = "; ".join(f"{name}: {meter.get('reason') or 'it gave no joules'}" for name, meter in energies.items())
+        why = f"no energy meter answered ({silent})" if energies else "no energy meter for single cases was asked for"
+        return [f"no joules were recorded: {why}"] if meters else []
+    used = list(dict.fromkeys(str(c.get("energy_meter")) for c in shown))
     if any(kind_of(c.get("energy_provenance")) == "measured" for c in shown):
-        used = list(dict.fromkeys(str(c.get("energy_meter")) for c in shown))
         beside = [name for name, meter in energies.items() if meter.get("found") and name not in used]
         return [
             f"joules a sample are from {', '.join(used)}: what measures comes before what models, then the order in "
             f"the suite counts; {', '.join(beside)} answered too, see windows.parquet"
         ] * bool(beside)
-    silent = [f"{name}: {meter['reason']}" for name, meter in energies.items() if meter.get("reason")]
-    return [
-        "no power sensor answered here: joules are modelled"
-        + (f" ({'; '.join(silent)})" if silent else "")
-        + "; `adaptbench doctor` says how to get measured ones"
-    ]
-
-
-def _reads_cases(meter: Mapping[str, Any]) -> bool:
-    return meter.get("quantity") == "energy" and not meter.get("whole_run")
+    return [f"{no_sensor(meters, used)}: joules are modelled; `adaptbench doctor` says how to get measured ones"]
 
 
 def _realised(cases: Sequence[Record]) -> list[str]:

@@ -129,7 +129,7 @@ class Runner:
                     self.progress.end()
                 measuring = Measuring(self.plan, self.writer, self.device, meters, self.progress, self.failures)
                 timing = measuring.run(synchroniser(self.device))
-            described = {m.name: m.declared() for m in [*meters, *whole.meters]}
+            described = {m.name: m.declared() for m in meters} | whole.declared(self.writer)
         finally:
             for meter in [*meters, *whole.meters]:
                 meter.close()
@@ -141,6 +141,7 @@ class Runner:
         manifest = self._manifest(cases, described)
         manifest |= {"content": self._content(), "cells": keys}
         manifest["ended"] = datetime.now(UTC).isoformat(timespec="seconds")
+        manifest["stretches"] = whole.stretches(self.writer)
         self.failures.sweep()
         if self.writer.damaged:
             _log.warning("%s: damaged, and computed again: %s", self.writer.path, ", ".join(self.writer.damaged))

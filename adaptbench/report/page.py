@@ -131,15 +131,33 @@ def run_facts(view: View) -> list[tuple[str, str]]:
             "seeds": words.listing(str(seed) for seed in manifest.get("seeds") or []),
             **data,
             "started": manifest.get("started"),
-            "took": words.seconds(duration_s(manifest)) if manifest.get("ended") else "not finished",
+            "took": took(manifest) if manifest.get("ended") else "not finished",
         }
     )
 
 
-def duration_s(manifest: Mapping[str, Any]) -> float | None:
-    """How long the run took, in seconds; None where the manifest does not say."""
+def took(manifest: Mapping[str, Any]) -> str:
+    """How long the run took over all its stretches, and which of them nobody timed."""
+    stretches = manifest.get("stretches") or [manifest]
+    spans = [duration_s(stretch) for stretch in stretches]
+    known = [span for span in spans if span is not None]
+    text = words.seconds(sum(known) if known else None)
+    if len(spans) > 1:
+        text += f" in {words.plural(len(known), 'stretch', 'stretches')}"
+    if known and len(known) < len(spans):
+        text += f"; {len(spans) - len(known)} more ended unseen, how long is not known"
+    revisions = dict.fromkeys(str((stretch.get("git") or {}).get("revision")) for stretch in stretches)
+    if len(revisions) > 1:
+        text += f"; at the revisions {', '.join(revisions)}"
+    if before := stretches[0].get("before"):
+        text += f"; {words.plural(before, 'evaluation')} computed before it, in no stretch"
+    return text
+
+
+def duration_s(told: Mapping[str, Any]) -> float | None:
+    """Seconds between ``started`` and ``ended``; None where one is not said."""
     try:
-        span = datetime.fromisoformat(manifest["ended"]) - datetime.fromisoformat(manifest["started"])
+        span = datetime.fromisoformat(told["ended"]) - datetime.fromisoformat(told["started"])
     except (KeyError, TypeError, ValueError):
         return None
     return span.total_seconds()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from adaptbench.report import words
 from adaptbench.report.view import Record, Subject, View, saving
+from adaptbench.results.energy import no_sensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +187,8 @@ def _sensors(view: View) -> str:
         )
         return f"Energy was measured by {words.listing(kinds['measured'])}{also}."
     if "modelled" in kinds:
-        return "No power sensor answered: energies are modelled, from MACs and the bytes of weights and inputs."
+        why = no_sensor(view.manifest.get("meters") or {}, kinds["modelled"])
+        return f"{why[:1].upper()}{why[1:]}: energies are modelled, from MACs and the bytes of weights and inputs."
     return "No energy was measured or modelled."
 
 

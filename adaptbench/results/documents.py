@@ -93,6 +93,13 @@ class _Failure(_Part):
     traceback: str | None = None
 
 
+class _Stretch(_Part):
+    started: str | None = None
+    ended: str | None = None
+    before: int | None = None
+    git: _Git | None = None
+
+
 class _Manifest(_Part):
     id: str | None = None
     suite: _Suite | None = None
@@ -110,6 +117,7 @@ class _Manifest(_Part):
     conditions: dict[str, _Condition] | None = None
     data: dict[str, _Data] | None = None
     notes: list[str] | None = None
+    stretches: list[_Stretch] | None = None
     failures: list[_Failure] | None = None
     files: dict[str, dict[str, Any]] | None = None
 

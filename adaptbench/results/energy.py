@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 MODELLED_DIGITS = 12
 """Significant digits of modelled joules a sample; `adaptbench.meters.modelled` writes no more.
@@ -38,6 +39,27 @@ def apart(components: Iterable[tuple[object, object, object]]) -> str:
         parts = ", ".join(f"{component}: {scope or 'not said'}" for scope, component in sorted(scopes.items()))
         return f"its components are of different things ({parts}), so that a sum would count some joules twice"
     return ""
+
+
+def no_sensor(meters: Mapping[str, Mapping[str, Any]], used: Iterable[str]) -> str:
+    """Why joules of single cases are modelled: no sensor was asked for, or those that were did not answer.
+
+    Args:
+        meters: of the manifest. used: those that the joules are from.
+
+    >>> no_sensor({"modelled": {"quantity": "energy", "found": True}}, ["modelled"])
+    'no power sensor was asked for'
+    """
+    asked = {name: meter for name, meter in meters.items() if of_cases(meter) and name not in set(used)}
+    if not asked:
+        return "no power sensor was asked for"
+    silent = [f"{name}: {meter.get('reason') or 'it gave no joules'}" for name, meter in asked.items()]
+    return f"no power sensor answered ({'; '.join(silent)})"
+
+
+def of_cases(meter: Mapping[str, Any]) -> bool:
+    """Whether a meter of the manifest reads joules of single cases."""
+    return meter.get("quantity") == "energy" and not meter.get("whole_run")
 
 
 def rounded(per_sample: float) -> float:

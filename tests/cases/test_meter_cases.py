@@ -22,6 +22,7 @@ from wattmeter import (
     plug_in,
 )
 
+from adaptbench.bench.notes import things_to_know
 from adaptbench.bench.runner import run_suite
 from adaptbench.bench.suite import load_suite
 from adaptbench.errors import SuiteError, UsageError
@@ -302,3 +303,30 @@ def test_a_baseline_from_before_the_declarations_is_still_compared(tmp_path: Pat
     old = side.changed(manifest={**side.manifest, "id": "another", "meters": bare})
     report = compare(side, old, {"energy_j_per_sample": "exact"})
     assert report.exit_code == 0, [row.reason for row in report.rows]
+
+
+@pytest.mark.case("own")
+@pytest.mark.parametrize(
+    ("nvml", "joules", "said"),
+    [
+        (None, "modelled: table", "no power sensor was asked for: joules are modelled"),
+        ({"found": False, "reason": "no driver"}, "modelled: table", "no power sensor answered (nvml: no driver)"),
+        ({"found": True, "reason": None}, "modelled: table", "no power sensor answered (nvml: it gave no joules)"),
+        ({"found": True, "reason": None}, "measured: NVML", "joules a sample are from nvml"),
+        ({"found": False, "reason": "no driver"}, None, "no energy meter answered (modelled: it gave no joules"),
+    ],
+)
+def test_it_is_told_apart_whether_a_sensor_was_asked(nvml, joules, said):
+    """A suite of `meters: [clock, modelled]` was told that no power sensor answered; none had been asked."""
+    meters = {
+        "modelled": {"quantity": "energy", "found": True},
+        "codecarbon": {"quantity": "energy", "whole_run": True},
+    }
+    if nvml is not None:
+        meters["nvml"] = {"quantity": "energy", **nvml}
+    case = {"n": 4, "kind": "clean", "evaluation": "e", "condition": "clean", "model": "m"}
+    if joules:
+        name = "nvml" if joules.startswith("measured") else "modelled"
+        case |= {"energy_j_per_sample": 1.0, "energy_provenance": joules, "energy_meter": name}
+    notes = things_to_know([case], meters=meters, models={}, conditions={}, skipped=())
+    assert said in " ".join(notes)

@@ -10,6 +10,8 @@ from adaptbench.bench import measuring, runner
 from adaptbench.bench.runner import run_suite
 from adaptbench.meters.clock import ClockMeter
 from adaptbench.meters.reading import Reading
+from adaptbench.report import words
+from adaptbench.report.page import took
 from adaptbench.results.store import Run
 from adaptbench.results.writer import RunWriter
 
@@ -88,6 +90,38 @@ def test_whole_run_energy_adds_up_and_says_what_is_missing(tmp_path, monkeypatch
     before = {file: file.read_bytes() for file in (tmp_path / "d").rglob("*") if file.is_file()}
     assert go(tmp_path / "d").manifest["id"] == done.manifest["id"]
     assert {file: file.read_bytes() for file in (tmp_path / "d").rglob("*") if file.is_file()} == before
+
+
+class Carbon(Whole):
+    """A gram a window, as long as it is open."""
+
+    def describe(self):
+        return {"found": True, "reason": None, "co2e_kg": 0.001, "co2e_kg_missing": None}
+
+
+@pytest.mark.case("own")
+def test_carbon_and_duration_are_of_all_stretches(tmp_path, monkeypatch):
+    """`co2e_kg` and "took" of a resumed run were of its last command; stretches add up, a killed one is missing."""
+    monkeypatch.setattr(measuring, "make_meter", lambda name, spec: Carbon())
+    first = go(tmp_path / "d")
+    assert first.manifest["meters"]["whole"]["co2e_kg"] == 0.001
+    with monkeypatch.context() as patch:
+        patch.setattr(runner.Runner, "_already", lambda self: None)  # as where a case failed and is tried again
+        second = go(tmp_path / "d")
+    assert second.manifest["meters"]["whole"]["co2e_kg"] == 0.002
+    assert len(second.manifest["stretches"]) == 2
+    told = [{"started": "2025-01-01T00:00:00", "ended": f"2025-01-01T00:0{n}:00"} for n in (1, 2)]
+    assert took({**told[0], "stretches": told}) == f"{words.seconds(180.0)} in 2 stretches"
+    told[0]["ended"] = None
+    assert "1 more ended unseen" in took({**told[1], "stretches": told})
+    with monkeypatch.context() as patch:
+        stop_at(patch, "ilfo")
+        with pytest.raises(KeyboardInterrupt):
+            go(tmp_path / "e")
+    stopped = go(tmp_path / "e").manifest
+    assert stopped["meters"]["whole"]["co2e_kg"] is None
+    assert "was stopped" in stopped["meters"]["whole"]["co2e_kg_missing"]
+    assert all(stretch["ended"] for stretch in stopped["stretches"])
 
 
 @pytest.mark.case("own")
