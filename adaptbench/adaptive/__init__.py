@@ -10,8 +10,9 @@ from adaptbench.adaptive.log import CalibrationLog, EvaluationLog
 from adaptbench.adaptive.model import AdaptiveModel
 from adaptbench.adaptive.online import OnlinePolicy, OnlineRecord, over_orders, run_online, run_online_on_model
 from adaptbench.adaptive.outcome import Inference, Relaxation, Signals
-from adaptbench.adaptive.policy import ChainPolicy, NeverStop, Policy, Structure
+from adaptbench.adaptive.policy import ChainPolicy, NeverStop, Policy
 from adaptbench.adaptive.splits import Split
+from adaptbench.adaptive.structure import Structure
 
 __all__ = [
     "AdaptiveModel",

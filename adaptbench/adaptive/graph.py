@@ -18,9 +18,10 @@ from adaptbench.adaptive.model import AdaptiveModel, frozen, reaches_pictures
 from adaptbench.adaptive.node_counting import NodeCosts, count_nodes
 from adaptbench.adaptive.outcome import TIE_MARGIN, Inference, Relaxation, Signals, seeds_from_content
 from adaptbench.adaptive.parts import EXECUTOR, NODES, POLICY, Decided, Lap, no_lap
-from adaptbench.adaptive.policy import NeverStop, Policy, Structure, edge_margins
+from adaptbench.adaptive.policy import NeverStop, Policy, edge_margins
 from adaptbench.adaptive.rows import gathered, hand_over, written
 from adaptbench.adaptive.splits import Split
+from adaptbench.adaptive.structure import Structure
 from adaptbench.adaptive.topology import check_topology, extreme_costs, simple_paths
 from adaptbench.adaptive.writes import apart
 from adaptbench.errors import CapabilityError, GraphError

@@ -8,7 +8,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from adaptbench.adaptive.policy import Structure
+from adaptbench.adaptive.structure import Structure
 from adaptbench.errors import AdaptBenchError, CalibrationError, DomainError, LeakageError
 
 FITTING_ROLES = ("calibration", "train", "redrawn")
@@ -80,6 +80,34 @@ class LoggedSamples:
     def exit_costs(self) -> Tensor:
         """(V,) float64, of a chain: everything paid when leaving at each node, c_k."""
         return self.node_costs.cumsum(0)
+
+    @property
+    def best_accuracy(self) -> float:
+        """Of the most accurate node, a fraction."""
+        return float(self.correct.float().mean(0).max())
+
+    def require(self, samples: int, purpose: str) -> None:
+        """Refuse to do something with too few samples.
+
+        Raises:
+            CalibrationError: fewer than `samples`.
+        """
+        if len(self) < samples:
+            raise CalibrationError(
+                f"{len(self)} calibration samples are too few to {purpose}.", todo=f"Give {samples} or more."
+            )
+
+    def budget(self, asked: float | None) -> float:
+        """A mean cost in the log's unit.
+
+        Args:
+            asked: in that unit; where MACs are counted a number up to 1 is a share of running every node. None: halfway
+                between the entry alone and every node.
+        """
+        entry, every = float(self.exit_costs[0]), float(self.exit_costs[-1])
+        if asked is None:
+            return (entry + every) / 2
+        return asked * every if asked <= 1 and self.cost_unit == "macs" else float(asked)
 
     @property
     def confidence(self) -> Tensor:

@@ -19,8 +19,9 @@ from adaptbench.adaptive.graph import DecisionGraph
 from adaptbench.adaptive.log import LoggedSamples, is_correct
 from adaptbench.adaptive.model import AdaptiveModel
 from adaptbench.adaptive.outcome import seeds_from_content
-from adaptbench.adaptive.policy import Policy, Structure, guard_fits
+from adaptbench.adaptive.policy import Policy, guard_fits
 from adaptbench.adaptive.replay import replay
+from adaptbench.adaptive.structure import Structure
 from adaptbench.adaptive.watching import Watching, cheapest_actions
 from adaptbench.errors import CapabilityError, PolicyError, UsageError
 

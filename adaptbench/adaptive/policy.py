@@ -3,68 +3,54 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
+from adaptbench.adaptive.log import CalibrationLog, require_calibration
 from adaptbench.adaptive.outcome import Signals
-from adaptbench.errors import CapabilityError, PolicyError
+from adaptbench.adaptive.structure import Structure
+from adaptbench.errors import CalibrationError, CapabilityError, PolicyError
 
-if TYPE_CHECKING:
-    from adaptbench.adaptive.log import CalibrationLog
-
-
-@dataclass(frozen=True, slots=True)
-class Structure:
-    """The shape of a decision graph, without its weights.
-
-    Args:
-        names: one a node, in topological order; node 0 is the entry.
-        successors: for each node the nodes it may hand over to.
-        n_classes: C.
-    """
-
-    names: tuple[str, ...]
-    successors: tuple[tuple[int, ...], ...]
-    n_classes: int
-
-    @property
-    def deciders(self) -> tuple[int, ...]:
-        """Nodes with a way on."""
-        return tuple(v for v, ways in enumerate(self.successors) if ways)
-
-    @property
-    def edges(self) -> tuple[tuple[int, int], ...]:
-        """(node, successor), in the order of `Relaxation.margins`."""
-        return tuple((v, w) for v, ways in enumerate(self.successors) for w in ways)
-
-    @property
-    def is_chain(self) -> bool:
-        """Every node hands over to the next one only."""
-        last = len(self.names) - 1
-        return all(ways == ((v + 1,) if v < last else ()) for v, ways in enumerate(self.successors))
+_FITS = ("fit", "family")
 
 
 def guard_fits(kind: type) -> None:
     """Make the fits that a class defines refuse an `EvaluationLog`, wherever it stands among their arguments."""
-    for name in ("fit", "family", "path", "recosted"):
-        found = vars(kind).get(name)
-        if isinstance(found, classmethod | staticmethod):
-            setattr(kind, name, type(found)(_refusing(found.__func__, kind)))
-        elif name == "recosted" and callable(found):
-            setattr(kind, name, _refusing(found, kind))
+    for name in ("fit", "family", "path", "between", "recosted"):
+        fit = vars(kind).get(name)
+        if isinstance(fit, classmethod | staticmethod):
+            setattr(kind, name, type(fit)(_refusing(fit.__func__, kind, name in _FITS)))
+        elif name == "recosted" and callable(fit):
+            setattr(kind, name, _refusing(fit, kind, False))
 
 
-def _refusing(fit: Callable[..., Any], kind: type) -> Callable[..., Any]:
+def _check_call(kind: type, name: str) -> None:
+    """A fit is called with a log, a seed and settings by keyword, by suites and studies that know no more of it."""
+    asked = list(inspect.signature(getattr(kind, name)).parameters.values())
+    odd = [p.name for p in asked[1:] if p.kind is not p.KEYWORD_ONLY or p.default is p.empty]
+    if odd or "seed" not in {p.name for p in asked[1:]}:
+        raise PolicyError(
+            f"{kind.__name__}.{name} asks for {', '.join(odd) or 'no seed'}.",
+            why="Every policy is fitted by the same call.",
+            todo=f"Define {name}(cls, log, *, seed=0), further settings by keyword and each with a default.",
+        )
+
+
+def _refusing(fit: Callable[..., Any], kind: type, reads_a_log: bool) -> Callable[..., Any]:
     @functools.wraps(fit)
     def refusing(*args: Any, **settings: Any) -> Any:
-        from adaptbench.adaptive.log import require_calibration  # logs hold structures, which stand here
-
         for given in (*args, *settings.values()):
             require_calibration(given, kind.__name__)
+        if reads_a_log and not any(isinstance(given, CalibrationLog) for given in (*args, *settings.values())):
+            raise CalibrationError(
+                f"{kind.__name__} was about to be fitted on {', '.join(type(given).__name__ for given in args[1:])}.",
+                why="A policy is fitted on logits of every node.",
+                todo="Give a CalibrationLog: model.log(calibration split).",
+            )
         return fit(*args, **settings)
 
     return refusing
@@ -85,9 +71,15 @@ class Policy(nn.Module):
     """The run-time setting that trades accuracy for cost, when there is one."""
 
     def __init_subclass__(cls, **more: Any) -> None:
-        """Whatever fits refuses samples that are there to judge."""
+        """Whatever fits refuses samples that are there to judge, and can be called like every other fit.
+
+        Raises:
+            PolicyError: `fit` or `family` asks for more than a log.
+        """
         super().__init_subclass__(**more)
         guard_fits(cls)
+        for name in set(_FITS) & vars(cls).keys():
+            _check_call(cls, name)
 
     def bind(self, structure: Structure) -> None:
         """Refuse a graph that this policy was not made for.
@@ -108,18 +100,49 @@ class Policy(nn.Module):
 
     @property
     def knob_value(self) -> float | None:
-        """The setting in force."""
-        return None
+        """The setting in force: what `describe` says of the knob."""
+        return None if self.knob is None else self.describe()[self.knob]
 
     def at(self, value: float) -> Self:
         """The same policy at another knob setting; nothing is refitted.
 
         Raises:
             CapabilityError: the policy has no knob.
+            UsageError: a value that it cannot take.
         """
-        raise CapabilityError(
-            f"the policy '{self.name}' has no run-time knob.", todo="Fit it anew for another operating point."
-        )
+        if self.knob is None:
+            raise CapabilityError(
+                f"the policy '{self.name}' has no run-time knob.", todo="Fit it anew for another operating point."
+            )
+        tensors = {name: tensor.clone() for name, tensor in self.state_dict().items()}
+        return self.from_state({**self.describe(), self.knob: value}, tensors)
+
+    @classmethod
+    def fit(cls, log: CalibrationLog, *, seed: int = 0) -> Self:
+        """A policy for the graph that was logged. Kinds add settings by keyword, each with a default.
+
+        The log, the seed and the settings decide all of it, whatever the global random state.
+
+        Args:
+            log: of calibration samples.
+            seed: of whatever is drawn; most fits draw nothing.
+
+        Raises:
+            CapabilityError: there is nothing to fit.
+            CalibrationError: too few samples. PolicyError: the graph has another shape. UsageError: a setting.
+        """
+        raise CapabilityError(f"{cls.__name__} cannot be fitted.", todo="Define fit(log, *, seed=0).")
+
+    @classmethod
+    def fit_settings(cls) -> dict[str, Any]:
+        """Name → default of what `fit` takes beside log and seed.
+
+        >>> from adaptbench.policies import JointThreshold
+        >>> JointThreshold.fit_settings()
+        {'epsilon': 0.01, 'prices': 40}
+        """
+        asked = inspect.signature(cls.fit).parameters
+        return {name: p.default for name, p in asked.items() if p.kind is p.KEYWORD_ONLY and name != "seed"}
 
     @classmethod
     def family(cls, log: CalibrationLog, *, seed: int = 0) -> list[Self]:
@@ -157,14 +180,20 @@ class Policy(nn.Module):
 
     @classmethod
     def from_state(cls, settings: dict[str, Any], tensors: dict[str, Tensor]) -> Self:
-        """Rebuild a fitted policy from `describe` and `state_dict`.
+        """Rebuild a fitted policy from `describe` and `state_dict`: here by a constructor that takes those settings.
 
         Raises:
-            CapabilityError: the policy is not kept in checkpoints.
+            CapabilityError: it does not.
         """
-        raise CapabilityError(
-            f"{cls.__name__} cannot be rebuilt.", todo="Define from_state() to keep it in a checkpoint."
-        )
+        try:
+            policy = cls(**settings)
+        except TypeError as error:
+            raise CapabilityError(
+                f"{cls.__name__} cannot be rebuilt from {', '.join(settings) or 'no settings'}: {error}.",
+                todo="Let describe() name what the constructor takes, or define from_state().",
+            ) from error
+        policy.load_state_dict(tensors)
+        return policy.requires_grad_(False)
 
 
 class ChainPolicy(Policy):

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from adaptbench.adaptive.log import LoggedSamples, is_correct
 from adaptbench.adaptive.outcome import TIE_MARGIN, Signals
-from adaptbench.adaptive.policy import Policy, Structure, edge_margins
+from adaptbench.adaptive.policy import Policy, edge_margins
+from adaptbench.adaptive.structure import Structure
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from adaptbench.adaptive.outcome import TIE_MARGIN, Signals
-from adaptbench.adaptive.policy import Policy, Structure, edge_margins
+from adaptbench.adaptive.policy import Policy, edge_margins
+from adaptbench.adaptive.structure import Structure
 from adaptbench.errors import PolicyError
 
 

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from adaptbench.adaptive.log import LoggedSamples, is_correct
 from adaptbench.adaptive.online import OnlineRecord, run_online
-from adaptbench.adaptive.policy import Structure
 from adaptbench.adaptive.replay import replay
+from adaptbench.adaptive.structure import Structure
 from adaptbench.errors import UsageError
 from adaptbench.policies.online.controller import ClosedLoop
 

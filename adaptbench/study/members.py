@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 import time
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -190,16 +188,8 @@ def _fit(
         policies = [first.at(float(p.knob_value)) for p in policies if p.knob_value is not None]
     if not settings:
         return policies, {}
-    base = fitted_alone(kind, fitting, seed)
+    base = kind.fit(fitting, seed=seed)
     return policies, {float(value): base.at(float(value)) for value in settings}
-
-
-def fitted_alone(kind: type[Policy], log: CalibrationLog, seed: int) -> Policy:
-    """One fit at the policy's own default; the seed goes to fits that take one."""
-    fit: Any = kind.fit  # type: ignore[attr-defined]
-    takes_seed = "seed" in inspect.signature(fit).parameters
-    found: Policy = fit(log, seed=seed) if takes_seed else fit(log)
-    return found
 
 
 def blame(error: Exception) -> str:

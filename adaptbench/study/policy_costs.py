@@ -7,7 +7,8 @@ from torch import Tensor
 
 from adaptbench.adaptive.counting import counting
 from adaptbench.adaptive.outcome import Signals
-from adaptbench.adaptive.policy import Policy, Structure
+from adaptbench.adaptive.policy import Policy
+from adaptbench.adaptive.structure import Structure
 
 
 def policy_costs(policy: Policy, structure: Structure) -> tuple[Tensor, Tensor]:

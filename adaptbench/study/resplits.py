@@ -20,7 +20,6 @@ from adaptbench.experiment.progress import Progress
 from adaptbench.registry import POLICIES
 from adaptbench.results.statistics import proportion
 from adaptbench.study.logs import TestLog
-from adaptbench.study.members import fitted_alone
 from adaptbench.study.schema import ON_TRAINING, registry_name
 
 
@@ -65,7 +64,7 @@ def resplit(
         for name in policies:
             try:
                 seen = training if training is not None and name.endswith(ON_TRAINING) else drawn
-                fitted = fitted_alone(POLICIES.load(registry_name(name)), seen, seed)
+                fitted = POLICIES.load(registry_name(name)).fit(seen, seed=seed)
             except (PolicyError, CalibrationError) as error:
                 failed[name] = reason_of(error)
                 continue

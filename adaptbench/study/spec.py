@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -133,14 +132,14 @@ def _check_policies(study: Study, source: Source) -> None:
     for i, name in enumerate(study.policies):
         _refuse(source, ("policies", i), name, _no_family(name))
     for name in study.settings:
-        _refuse(source, ("settings", name), name, unfit_alone(name))
+        _refuse(source, ("settings", name), name, _no_knob(name))
     for i, name in enumerate(study.resplits.policies if study.resplits is not None else []):
         knob = getattr(POLICIES.load(registry_name(name)), "knob", None)
         other = "" if knob == "epsilon" else f"its knob is '{knob}', not ε"
-        _refuse(source, ("resplits", "policies", i), name, unfit_alone(name) or other)
+        _refuse(source, ("resplits", "policies", i), name, _no_knob(name) or other)
     if study.online is not None:
         base = study.online.base
-        _refuse(source, ("online", "base"), base, unfit_alone(base) or _no_family(base))
+        _refuse(source, ("online", "base"), base, _no_family(base) or _no_knob(base))
 
 
 def _refuse(source: Source, place: Place, name: str, reason: str) -> None:
@@ -162,31 +161,12 @@ def _no_family(name: str) -> str:
         return "it looks at labels, and stands beside every study as it is"
     if getattr(kind.family, "__qualname__", "") == Policy.family.__qualname__:
         return "it has one operating point only, and no family()"
-    return _extra(kind.family, "family()", given=("log", "seed"))
+    return ""
 
 
-def unfit_alone(name: str) -> str:
-    """Why a policy cannot be fitted to one setting and then turned by its knob; "" where it can.
-
-    Args:
-        name: of the study.
-    """
-    kind = POLICIES.load(registry_name(name))
-    fit = getattr(kind, "fit", None)
-    if fit is None:
-        return "it has no fit(log)"
-    if getattr(kind, "knob", None) is None:
-        return "it has no knob"
-    return _extra(fit, "fit()", given=("log",))
-
-
-def _extra(call: Any, what: str, given: Sequence[str]) -> str:
-    """Settings that a call asks for and that a study does not give."""
-    asked = [p for p in inspect.signature(call).parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-    more = [p.name for p in asked[1:] if p.default is p.empty and p.name not in given]
-    if not asked:
-        return f"its {what} takes no log"
-    return f"its {what} also asks for {', '.join(more)}" if more else ""
+def _no_knob(name: str) -> str:
+    """Why a policy cannot be turned to a setting; "" where it can."""
+    return "" if getattr(POLICIES.load(registry_name(name)), "knob", None) else "it has no knob"
 
 
 def _check_published(study: Study, figure: Published, source: Source, place: Place) -> None:

@@ -13,7 +13,6 @@ from adaptbench.policies.online import ClosedLoop, UeeUcb, dominance, regret
 from adaptbench.registry import POLICIES
 from adaptbench.study.logs import TestLog
 from adaptbench.study.loop_metrics import loop_metrics, overload, quiet_block
-from adaptbench.study.members import fitted_alone
 from adaptbench.study.schema import Online
 
 # Share of the budget within which a loop counts as settled: the usual one of control texts.
@@ -36,7 +35,7 @@ def stateful(
     common: dict[str, Any] = {"orders": spec.orders, "window": spec.window, "seeds": test.ids}
     bandit = over_orders(lambda: UeeUcb(mu=spec.mu), test.logits, test.structure, costs, **common)
     regrets = [float(regret(r, test.logits, costs, mu=spec.mu).curve[-1]) for r in bandit]
-    base = fitted_alone(POLICIES.load(spec.base), calibration, seed)
+    base = POLICIES.load(spec.base).fit(calibration, seed=seed)
     budget = spec.budget * full
     settings = sorted({m.knob_value for m in type(base).family(calibration) if m.knob_value is not None})
     loop = ClosedLoop.fit(base, calibration, budget=budget, settings=settings)

@@ -11,7 +11,6 @@ pytest collects the checks; they run on a small graph with planted classes.
 
 from __future__ import annotations
 
-import inspect
 import json
 from abc import abstractmethod
 from typing import Any, ClassVar
@@ -25,7 +24,7 @@ from adaptbench.adaptive.log import CalibrationLog, EvaluationLog
 from adaptbench.adaptive.outcome import Signals, seeds_from_content
 from adaptbench.adaptive.policy import Policy
 from adaptbench.adaptive.replay import evaluate_on, replay
-from adaptbench.errors import CapabilityError, LeakageError
+from adaptbench.errors import CalibrationError, CapabilityError, LeakageError
 from adaptbench.testing.models import check_model
 from adaptbench.testing.planted import Graph, planted_graph, planted_split
 
@@ -178,13 +177,10 @@ class PolicyConformance:
         family: Any = type(net.policy).family
         if family.__qualname__ != Policy.family.__qualname__:
             _raises(lambda: family(judging), LeakageError, "family() on samples that judge")
-        fit = getattr(type(net.policy), "fit", None)
-        if fit is None:
-            return
-        _raises(lambda: fit(judging), LeakageError, "fit() on samples that judge")
-        first = next(iter(inspect.signature(fit).parameters.values()))
-        assert "CalibrationLog" in str(first.annotation), f"fit()'s first argument is {first}, not a CalibrationLog"
-        _raises(lambda: fit(test), Exception, "fit() on a split")
+        fit: Any = type(net.policy).fit
+        if fit.__qualname__ != Policy.fit.__qualname__:
+            _raises(lambda: fit(judging), LeakageError, "fit() on samples that judge")
+            _raises(lambda: fit(test), CalibrationError, "fit() on a split")
 
     def test_fitting_is_a_function_of_the_log(self) -> None:
         """Twice the same log, whatever the global random state: twice the same policy; and the log is untouched."""

@@ -140,7 +140,7 @@ def test_the_published_values_are_within_reach():
     assert (PUBLISHED.patience, PUBLISHED.period, PUBLISHED.restarts, PUBLISHED.bounded) == (100, 10, 10, True)
     assert (PUBLISHED.kl_weight, PUBLISHED.cost_weight, PUBLISHED.sharpness) == (1e-3, 1e-2, 1.0)
     short = replace(PUBLISHED, epochs=20, restarts=1)
-    fitted = EENet.fit(random_log(80, 2, 0), budget=30.0, published=True, settings=short)
+    fitted = PublishedEENet.fit(random_log(80, 2, 0), budget=30.0, settings=short)
     assert not fitted.clamp_past
 
 
@@ -184,7 +184,7 @@ def test_unclamped_scores_are_an_option():
     scheduler.start(torch.Generator().manual_seed(3), at_confidence=False)
     with torch.no_grad():
         scheduler.by_class[0].weight.fill_(-2.0)  # the first score is far below zero
-    free = EENet._from_scheduler(scheduler, log, 60.0, in_band=True, clamp_past=False).scores_until(log.logits, 1)
+    free = PublishedEENet._from_scheduler(scheduler, log, 60.0, in_band=True).scores_until(log.logits, 1)
     kept = EENet._from_scheduler(scheduler, log, 60.0, in_band=True).scores_until(log.logits, 1)
     weight = scheduler.by_summary[1].weight[0, 2]
     torch.testing.assert_close(free[:, 1] - kept[:, 1], weight * free[:, 0])

@@ -8,6 +8,7 @@ import torch
 
 from adaptbench import policies
 from adaptbench.adaptive import ChainPolicy
+from adaptbench.errors import PolicyError
 from adaptbench.policies import (
     DagSelection,
     LearnedCascade,
@@ -90,7 +91,7 @@ class Threshold(ChainPolicy):
         return self.height - signals.confidence
 
     @classmethod
-    def fit(cls, log: "CalibrationLog"):  # noqa: F821
+    def fit(cls, log: "CalibrationLog", *, seed=0):  # noqa: F821
         return cls(float(log.confidence.median()))
 
     @classmethod
@@ -112,7 +113,7 @@ class ComparesWithTheBatch(Threshold):
 
 class DependsOnGlobalState(Threshold):
     @classmethod
-    def fit(cls, log: "CalibrationLog"):  # noqa: F821
+    def fit(cls, log: "CalibrationLog", *, seed=0):  # noqa: F821
         return cls(float(torch.rand(()) * log.confidence.mean()))
 
 
@@ -135,15 +136,9 @@ class MovesItself(Threshold):
         return other
 
 
-class TakesASplit(Threshold):
-    @classmethod
-    def fit(cls, split):
-        return cls(0.8)
-
-
 class Infinite(Threshold):
     @classmethod
-    def fit(cls, log: "CalibrationLog"):  # noqa: F821
+    def fit(cls, log: "CalibrationLog", *, seed=0):  # noqa: F821
         return cls(float("inf"))
 
 
@@ -171,7 +166,7 @@ class Unguarded(Threshold):
     """Its fit is put in place of the one that the class was made with."""
 
 
-Unguarded.fit = classmethod(lambda cls, log: cls(float(log.confidence.median())))
+Unguarded.fit = classmethod(lambda cls, log, *, seed=0: cls(float(log.confidence.median())))
 
 
 def test_a_fit_that_takes_samples_that_judge_is_found():
@@ -179,9 +174,20 @@ def test_a_fit_that_takes_samples_that_judge_is_found():
         check_policy(Unguarded.fit)
 
 
-def test_a_policy_fitted_on_anything_is_found():
-    with pytest.raises(AssertionError, match="not a CalibrationLog"):
-        check_policy(lambda log: TakesASplit(0.8))
+def test_a_fit_that_cannot_be_called_like_the_others_is_refused_where_it_is_written():
+    with pytest.raises(PolicyError, match=r"Asks\.fit asks for price"):
+
+        class Asks(Threshold):
+            @classmethod
+            def fit(cls, log, *, price, seed=0):
+                return cls(price)
+
+    with pytest.raises(PolicyError, match="asks for no seed"):
+
+        class Unseeded(Threshold):
+            @classmethod
+            def family(cls, log):
+                return [cls(0.1)]
 
 
 def test_never_stop_runs_to_the_end():

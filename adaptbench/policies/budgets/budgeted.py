@@ -9,7 +9,8 @@ from torch import Tensor
 
 from adaptbench.adaptive.log import CalibrationLog
 from adaptbench.adaptive.outcome import Signals
-from adaptbench.adaptive.policy import ChainPolicy, Structure
+from adaptbench.adaptive.policy import ChainPolicy
+from adaptbench.adaptive.structure import Structure
 from adaptbench.errors import PolicyError
 from adaptbench.policies.budgets.quotas import Acceptance, check_budget, search_quotas
 
@@ -75,19 +76,20 @@ class QuotaBudget(ChainPolicy):
         return torch.stack([*columns, torch.zeros(len(log))], 1)
 
     @classmethod
-    def fit(cls, log: CalibrationLog, *, budget: float, acceptance: Acceptance = "within", seed: int = 0) -> Self:
+    def fit(
+        cls, log: CalibrationLog, *, budget: float | None = None, acceptance: Acceptance = "within", seed: int = 0
+    ) -> Self:
         """Thresholds for a mean cost.
 
         Args:
-            budget: B in the log's unit, within [c_1, c_K].
+            budget: B, see `log.budget`, within [c_1, c_K].
             acceptance: "within": the largest calibration cost ≤ B; "released": the first ρ whose quotas cost more.
-            seed: unused; nothing is drawn.
 
         Raises:
             UsageError: a budget outside the range, or an unknown acceptance.
             PolicyError: the graph is no chain.
         """
-        costs = log.exit_costs
+        costs, budget = log.exit_costs, log.budget(budget)
         blank = cls(torch.zeros(len(costs) - 1), budget=budget, ratio=1.0, acceptance=acceptance)
         blank.bind(log.structure)
         check_budget(budget, costs, log.cost_unit)

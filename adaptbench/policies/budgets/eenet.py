@@ -10,8 +10,9 @@ from torch import Tensor
 
 from adaptbench.adaptive.log import CalibrationLog
 from adaptbench.adaptive.outcome import Signals
-from adaptbench.adaptive.policy import ChainPolicy, Structure
-from adaptbench.errors import CalibrationError, PolicyError, UsageError
+from adaptbench.adaptive.policy import ChainPolicy
+from adaptbench.adaptive.structure import Structure
+from adaptbench.errors import PolicyError, UsageError
 from adaptbench.policies.budgets.budgeted import budgets_of
 from adaptbench.policies.budgets.eenet_scheduler import PUBLISHED, Scheduler, SchedulerSettings, scheduler_inputs, train
 from adaptbench.policies.budgets.quotas import Acceptance, check_budget, exits_taken, quota_thresholds, search_quotas
@@ -30,7 +31,7 @@ class EENet(ChainPolicy):
     default, too: full batches, larger steps, fewer epochs and restarts, weaker weight decay; q starts at the top
     probability; the assignment has no outer logistic function, without which the released mean assignments (0.88 at
     the first of three exits) could not come about; the restart is chosen on a hold-out, not on what it was fitted to;
-    earlier scores are clamped in use as they are in training. `published=True` undoes all but the forced last exit
+    earlier scores are clamped in use as they are in training. `PublishedEENet` undoes all but the forced last exit
     and the hold-out.
 
     Args:
@@ -45,6 +46,7 @@ class EENet(ChainPolicy):
     by_summary: Tensor
     thresholds: Tensor
     family_settings: ClassVar[SchedulerSettings] = SchedulerSettings()
+    clamps: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -97,9 +99,8 @@ class EENet(ChainPolicy):
         cls,
         log: CalibrationLog,
         *,
-        budget: float,
+        budget: float | None = None,
         acceptance: Acceptance = "released",
-        published: bool = False,
         settings: SchedulerSettings | None = None,
         holdout: float = 0.2,
         seed: int = 0,
@@ -107,12 +108,11 @@ class EENet(ChainPolicy):
         """A scheduler for one budget.
 
         Args:
-            budget: B, mean cost in the log's unit, within [c_1, c_K].
+            budget: B, a mean cost, see `log.budget`, within [c_1, c_K].
             acceptance: "released": the learned assignment as it is, of the restarts within ± 10 % of B the one most
                 accurate on the hold-out; "within": that assignment tilted by ρ^k to the dearest that costs at most B
                 on the log.
-            published: the released hyper-parameters (minutes) and unclamped earlier scores.
-            settings: others.
+            settings: of the training (default: `family_settings`).
             holdout: share of the log that chooses between restarts.
 
         Raises:
@@ -120,11 +120,9 @@ class EENet(ChainPolicy):
             CalibrationError: fewer than 50 samples.
             PolicyError: the graph is no chain.
         """
-        chosen = settings or (PUBLISHED if published else SchedulerSettings())
-        scheduler, in_band = _best_scheduler(log, budget, chosen, holdout, seed, start=None)
-        return cls._from_scheduler(
-            scheduler, log, budget, in_band=in_band, clamp_past=not published, acceptance=acceptance
-        )
+        budget = log.budget(budget)
+        scheduler, in_band = _best_scheduler(log, budget, settings or cls.family_settings, holdout, seed, start=None)
+        return cls._from_scheduler(scheduler, log, budget, in_band=in_band, acceptance=acceptance)
 
     @classmethod
     def family(cls, log: CalibrationLog, *, seed: int = 0) -> list[Self]:
@@ -146,7 +144,6 @@ class EENet(ChainPolicy):
         budget: float,
         *,
         in_band: bool,
-        clamp_past: bool = True,
         acceptance: Acceptance = "released",
     ) -> Self:
         deciders = scheduler.exits - 1
@@ -162,7 +159,7 @@ class EENet(ChainPolicy):
             budget=budget,
             assignment=assignment.tolist(),
             in_band=in_band,
-            clamp_past=clamp_past,
+            clamp_past=cls.clamps,
             acceptance=acceptance,
             cost_unit=log.cost_unit,
         )
@@ -216,29 +213,7 @@ class PublishedEENet(EENet):
 
     name = "eenet-published"
     family_settings = PUBLISHED
-
-    @classmethod
-    def fit(
-        cls,
-        log: CalibrationLog,
-        *,
-        budget: float,
-        acceptance: Acceptance = "released",
-        published: bool = True,
-        settings: SchedulerSettings | None = None,
-        holdout: float = 0.2,
-        seed: int = 0,
-    ) -> Self:
-        """As of `EENet`, with the released settings."""
-        return super().fit(
-            log,
-            budget=budget,
-            acceptance=acceptance,
-            published=published,
-            settings=settings or cls.family_settings,
-            holdout=holdout,
-            seed=seed,
-        )
+    clamps = False
 
     @classmethod
     def family(cls, log: CalibrationLog, *, seed: int = 0) -> list[Self]:
@@ -264,10 +239,7 @@ def _best_scheduler(
     """The restart that is most accurate on the hold-out among those in the band; nearest to the budget if none is."""
     if not log.structure.is_chain or len(log.structure.names) < 2:
         raise PolicyError("EENet schedules the exits of a chain of two or more.", todo="Use dag-selection on a DAG.")
-    if len(log) < 50:
-        raise CalibrationError(
-            f"{len(log)} calibration samples are too few to fit a scheduler.", todo="Give 50 or more."
-        )
+    log.require(50, "fit a scheduler")
     if not 0.0 < holdout < 1.0:
         raise UsageError(f"a hold-out of {holdout:g} leaves nothing to fit or to choose on.", todo="Give 0.2.")
     check_budget(budget, log.exit_costs, log.cost_unit)

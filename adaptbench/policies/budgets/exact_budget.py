@@ -14,8 +14,9 @@ from torch.nn import functional
 
 from adaptbench.adaptive.log import CalibrationLog
 from adaptbench.adaptive.outcome import Signals
-from adaptbench.adaptive.policy import ChainPolicy, Structure
-from adaptbench.errors import CalibrationError, PolicyError, UsageError
+from adaptbench.adaptive.policy import ChainPolicy
+from adaptbench.adaptive.structure import Structure
+from adaptbench.errors import PolicyError, UsageError
 from adaptbench.policies.budgets.budgeted import budgets_of
 from adaptbench.policies.budgets.priced_rules import cost_table, learn_rules
 from adaptbench.policies.budgets.quotas import check_budget
@@ -177,11 +178,6 @@ class ExactBudget(ChainPolicy):
             return low
         return high if short(high) <= 0 else float(brentq(short, low, high))
 
-    @property
-    def knob_value(self) -> float:
-        """The budget in force."""
-        return self.budget
-
     def at(self, value: float) -> Self:
         """Another budget, looked up in the table; nothing is refitted.
 
@@ -231,7 +227,7 @@ class ExactBudget(ChainPolicy):
         cls,
         log: CalibrationLog,
         *,
-        budget: float,
+        budget: float | None = None,
         margin: float | None = None,
         beta: float = 0.05,
         deployed: int = 10_000,
@@ -243,7 +239,7 @@ class ExactBudget(ChainPolicy):
         """Regressions and table; one fit serves every budget through `at`.
 
         Args:
-            budget: B, mean cost in the log's unit, within [c_1, c_K].
+            budget: B, a mean cost, see `log.budget`, within [c_1, c_K].
             margin: fraction of B to hold back; 0 meets B on the calibration samples; None: what `beta` needs.
             beta: P(mean cost of `deployed` new samples > B) that is accepted, by the normal approximation.
             deployed: m, new samples that the promise is about.
@@ -258,12 +254,10 @@ class ExactBudget(ChainPolicy):
             raise PolicyError(
                 "exact-budget decides on chains of two exits or more.", todo="Use dag-selection on a DAG."
             )
-        if len(log) < 100:
-            raise CalibrationError(
-                f"{len(log)} calibration samples are too few to learn what going on is worth.", todo="Give 100 or more."
-            )
+        log.require(100, "learn what going on is worth")
         if not 0.0 < beta < 1.0:
             raise UsageError(f"β = {beta:g} is no probability to be wrong with.", todo="Give 0.05.")
+        budget = log.budget(budget)
         check_budget(budget, log.exit_costs, log.cost_unit)
         learnt = learn_rules(log, Crossfit.drawn(len(log), folds, seed), strength, penalty)
         policy = cls(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
 
+from adaptbench.adaptive.log import CalibrationLog
 from adaptbench.adaptive.outcome import Signals
 from adaptbench.errors import UsageError
 from adaptbench.policies.thresholds.score_thresholds import ScoreThresholds
@@ -49,6 +50,20 @@ class Committees(ScoreThresholds):
         if average not in ("probabilities", "logits"):
             raise UsageError(f"no average is called '{average}'.", todo="Use 'probabilities' or 'logits'.")
         self.average = average
+
+    @classmethod
+    def fit(
+        cls,
+        log: CalibrationLog,
+        *,
+        drop: float = 0.005,
+        budget: float | None = None,
+        quantiles: int = 200,
+        average: Average = "probabilities",
+        seed: int = 0,
+    ) -> Self:
+        """As of `ScoreThresholds`. average: what is averaged, see the class."""
+        return cls._search(log, drop, budget, quantiles, average=average)
 
     def score(self, node: int, signals: Signals) -> Tensor:
         """Top probability of the average."""

@@ -107,13 +107,12 @@ class LebovitzPair(RoutePolicy):
         Args:
             drop: accuracy fraction that may be lost.
             quantiles: thresholds tried for each pair.
-            seed: unused; the fit is deterministic.
 
         Raises:
             UsageError: the graph has one node.
         """
         steps, front = cls._front(log, quantiles)
-        floor = float(log.correct.float().mean(0).max()) - drop
+        floor = log.best_accuracy - drop
         chosen = next((p for p in front if p.accuracy >= floor - 1e-9), front[-1])
         return cls._of(steps, chosen)
 

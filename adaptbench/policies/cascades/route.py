@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from adaptbench.adaptive.outcome import Signals
-from adaptbench.adaptive.policy import Policy, Structure
+from adaptbench.adaptive.policy import Policy
+from adaptbench.adaptive.structure import Structure
 from adaptbench.errors import PolicyError
 
 PASS = 2.0

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from adaptbench.adaptive.constructors import Cascade
 from adaptbench.adaptive.log import CalibrationLog
-from adaptbench.errors import CalibrationError, UsageError
+from adaptbench.errors import UsageError
 from adaptbench.policies.cascades.route import PASS, Route, RoutePolicy, Steps
 from adaptbench.policies.thresholds.score_thresholds import candidate_levels
 
@@ -48,10 +48,7 @@ def greedy_cascade(
         CalibrationError: fewer than 50 samples.
         UsageError: slack is negative.
     """
-    if len(log) < 50:
-        raise CalibrationError(
-            f"{len(log)} calibration samples are too few to build a cascade on.", todo="Give 50 or more."
-        )
+    log.require(50, "build a cascade on")
     if slack < 0:
         raise UsageError(f"slack {slack} asks for more than the reference gives.", todo="Give 0 or more.")
     cost = (Steps.pool(log.node_costs) if steps is None else steps).cost.numpy()
@@ -150,7 +147,7 @@ class Streeter(RoutePolicy):
     @classmethod
     def family(cls, log: CalibrationLog, *, seed: int = 0) -> list[Self]:
         """Every slack of the path, cheap to dear; those with the same route once."""
-        path = cls.fit(log)
+        path = cls.fit(log, seed=seed)
         different = dict(zip(path.routes, path.slacks, strict=True))
         return [path.at(slack) for slack in sorted(different.values(), reverse=True)]
 
@@ -159,19 +156,6 @@ class Streeter(RoutePolicy):
         """Rebuild from a checkpoint."""
         routes = [Route(tuple(r["way"]), tuple(r["thresholds"])) for r in settings["routes"]]
         return cls(routes, settings["slacks"], settings["slack"])
-
-    @property
-    def knob_value(self) -> float:
-        """Slack in force."""
-        return self.slack
-
-    def at(self, value: float) -> Self:
-        """Another slack of the path.
-
-        Raises:
-            UsageError: it was not fitted; the message names the nearest.
-        """
-        return type(self)(self.routes, self.slacks, value)
 
     def describe(self) -> dict[str, Any]:
         """Every slack's way and thresholds."""

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from adaptbench.adaptive.log import CalibrationLog
 from adaptbench.adaptive.outcome import Signals
-from adaptbench.adaptive.policy import Policy, Structure, edge_margins
+from adaptbench.adaptive.policy import Policy, edge_margins
 from adaptbench.adaptive.replay import Point, cheapest_within, evaluate_on
+from adaptbench.adaptive.structure import Structure
 from adaptbench.adaptive.topology import dominators
-from adaptbench.errors import CalibrationError, PolicyError, UsageError
+from adaptbench.errors import PolicyError, UsageError
 from adaptbench.policies.gates.features import HISTORY_WIDTH, confidence_features, feature_width, history_features
 from adaptbench.policies.gates.learned_cascade import seed_weights
 from adaptbench.policies.gates.selection_module import selection_module
@@ -146,10 +147,7 @@ class DagSelection(Policy):
         Raises:
             CalibrationError: fewer than 50 samples.
         """
-        if len(log) < 50:
-            raise CalibrationError(
-                f"{len(log)} calibration samples are too few to fit a DAG's policies.", todo="Give 50 or more."
-            )
+        log.require(50, "fit a DAG's policies")
         policy = cls(log.structure, tuple(prices), prices[0], cost_unit=log.cost_unit, history=history)
         seed_weights(policy, torch.Generator().manual_seed(seed))
         features = policy._seen(log)
@@ -214,24 +212,6 @@ class DagSelection(Policy):
         )
         policy.load_state_dict(tensors)
         return policy.requires_grad_(False)
-
-    @property
-    def knob_value(self) -> float:
-        """λ in force."""
-        return self.lambda_
-
-    def at(self, value: float) -> Self:
-        """Another λ of the fitted path."""
-        other = type(self)(
-            self.structure,
-            self.prices,
-            value,
-            cost_unit=self.cost_unit,
-            hidden=self.hidden,
-            history=self.uses_history,
-        )
-        other.load_state_dict(self.state_dict())
-        return other.requires_grad_(False)
 
     def describe(self) -> dict[str, Any]:
         """Graph, λ path and the λ in force."""

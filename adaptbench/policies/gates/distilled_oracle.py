@@ -72,7 +72,6 @@ class DistilledOracle(StopGates):
             beta: β in nats.
             divergence: "forward" or "reverse".
             iterations: of L-BFGS, for the reverse divergence.
-            seed: unused; both fits are deterministic.
 
         Raises:
             CalibrationError: fewer than 50 samples.

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from adaptbench.adaptive.log import CalibrationLog
 from adaptbench.adaptive.outcome import Signals
-from adaptbench.adaptive.policy import Policy, Structure
+from adaptbench.adaptive.policy import Policy
 from adaptbench.adaptive.replay import cheapest_within, evaluate_on
-from adaptbench.errors import CalibrationError, PolicyError, UsageError
+from adaptbench.adaptive.structure import Structure
+from adaptbench.errors import PolicyError, UsageError
 from adaptbench.policies.gates.features import confidence_features, feature_width
 
 DEFAULT_PRICES = (2.0, 1.0, 0.5, 0.35, 0.25, 0.18, 0.12, 0.08, 0.05, 0.03, 0.015, 0.005, 0.001)
@@ -114,19 +115,17 @@ class FittedQ(Policy):
             drop: accuracy fraction that may be lost.
             target: of going on, see the class.
             ridge: penalty of ‖w‖² beside the mean squared error, the intercept free.
-            seed: unused; the fit is deterministic.
 
         Raises:
             CalibrationError: fewer than 50 samples.
         """
-        if len(log) < 50:
-            raise CalibrationError(f"{len(log)} calibration samples are too few to fit Q on.", todo="Give 50 or more.")
+        log.require(50, "fit Q on")
         prices = sorted(map(float, prices), reverse=True)
         policy = cls(log.structure, prices, prices[0], target=target, cost_unit=log.cost_unit)
         bases = [policy._place_knots(v, log.logits[:, v]) for v in range(len(log.structure.names))]
         policy._induce(log, bases, ridge * len(log))
         points = [evaluate_on(policy.at(price), log, price) for price in prices]
-        return policy.at(cheapest_within(points, float(log.correct.float().mean(0).max()) - drop).setting)
+        return policy.at(cheapest_within(points, log.best_accuracy - drop).setting)
 
     def _place_knots(self, node: int, logits: Tensor) -> Tensor:
         """Centre, scale and knots at quantiles of the features; the basis (N, B) float64."""
@@ -164,7 +163,7 @@ class FittedQ(Policy):
     @classmethod
     def family(cls, log: CalibrationLog, *, seed: int = 0) -> list[Self]:
         """Every price of the path, cheap to dear."""
-        path = cls.fit(log)
+        path = cls.fit(log, seed=seed)
         return [path.at(price) for price in path.prices]
 
     @classmethod
@@ -182,21 +181,6 @@ class FittedQ(Policy):
         )
         policy.load_state_dict(tensors)
         return policy
-
-    @property
-    def knob_value(self) -> float:
-        """μ in force."""
-        return self.price
-
-    def at(self, value: float) -> Self:
-        """Another μ of the fitted path.
-
-        Raises:
-            UsageError: μ was not fitted; the message names the nearest.
-        """
-        other = type(self)(self.structure, self.prices, value, target=self.target, cost_unit=self.cost_unit)
-        other.load_state_dict(self.state_dict())
-        return other
 
     def describe(self) -> dict[str, Any]:
         """Graph, μ path, the μ in force and the target."""

@@ -46,7 +46,6 @@ class JeiGates(StopGates):
 
         Args:
             price: λ, nats of cross-entropy for the full chain's cost; larger stops earlier.
-            seed: unused; the fit is deterministic.
 
         Raises:
             CalibrationError: fewer than 50 samples.

@@ -33,7 +33,6 @@ class LabelFree(StopGates):
         Args:
             price: λ, share of changed answers that the full chain's cost is worth; 0 keeps predictors of agreement.
             iterations: of L-BFGS on the mixed loss.
-            seed: unused; the fit is deterministic.
 
         Raises:
             CalibrationError: fewer than 50 samples.

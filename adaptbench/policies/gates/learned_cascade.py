@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from adaptbench.adaptive.log import CalibrationLog
 from adaptbench.adaptive.outcome import Signals
-from adaptbench.adaptive.policy import ChainPolicy, Structure
+from adaptbench.adaptive.policy import ChainPolicy
 from adaptbench.adaptive.replay import Point, cheapest_within, evaluate_on
-from adaptbench.errors import CalibrationError, PolicyError, UsageError
+from adaptbench.adaptive.structure import Structure
+from adaptbench.errors import PolicyError, UsageError
 from adaptbench.policies.gates.features import confidence_features, feature_width
 from adaptbench.policies.gates.selection_module import Estimator, cascade_objective, selection_module
 
@@ -90,13 +91,12 @@ class LearnedCascade(ChainPolicy):
         cls,
         log: CalibrationLog,
         *,
-        price: float,
+        price: float = 0.05,
         estimator: Estimator = "exact",
         loss: str = "zero-one",
         steps: int = 600,
         lr: float = 1e-2,
         seed: int = 0,
-        start: LearnedCascade | None = None,
     ) -> Self:
         """Selection modules for frozen nets, on logged logits (θ frozen; joint training is the zoo's recipe).
 
@@ -105,15 +105,26 @@ class LearnedCascade(ChainPolicy):
             estimator: "exact" or "reinforce".
             loss: "zero-one" or "cross-entropy" as ℓ; a confident mistake dominates the latter.
             steps: full-batch Adam steps.
-            start: modules to go on from.
 
         Raises:
             CalibrationError: fewer than 50 samples.
         """
-        if len(log) < 50:
-            raise CalibrationError(
-                f"{len(log)} calibration samples are too few to fit selection modules.", todo="Give 50 or more."
-            )
+        return cls._trained(log, None, price, estimator, loss, steps, lr, seed)
+
+    @classmethod
+    def _trained(
+        cls,
+        log: CalibrationLog,
+        start: LearnedCascade | None,
+        price: float,
+        estimator: Estimator = "exact",
+        loss: str = "zero-one",
+        steps: int = 600,
+        lr: float = 1e-2,
+        seed: int = 0,
+    ) -> Self:
+        """As `fit`; start: modules to go on from."""
+        log.require(50, "fit selection modules")
         generator = torch.Generator().manual_seed(seed)
         policy = cls(log.structure.n_classes, len(log.structure.names) - 1, cost_unit=log.cost_unit)
         if start is None:
@@ -172,8 +183,8 @@ class LearnedCascade(ChainPolicy):
         fits: dict[float, Self] = {}
         previous: Self | None = None
         for price in sorted(prices, reverse=True):
-            previous = fits[price] = cls.fit(
-                log, price=price, start=previous, steps=steps if previous is None else max(1, steps // 2), **settings
+            previous = fits[price] = cls._trained(
+                log, previous, price, steps=steps if previous is None else max(1, steps // 2), **settings
             )
         return fits
 
@@ -195,17 +206,6 @@ class LearnedCascade(ChainPolicy):
         )
         policy.load_state_dict(tensors)
         return policy.requires_grad_(False)
-
-    @property
-    def knob_value(self) -> float:
-        """T in force."""
-        return self.threshold
-
-    def at(self, value: float) -> Self:
-        """The same modules, stopping at another probability."""
-        other = type(self)(self.n_classes, len(self.selectors), value, self.hidden, cost_unit=self.cost_unit)
-        other.load_state_dict(self.state_dict())
-        return other.requires_grad_(False)
 
     def describe(self) -> dict[str, Any]:
         """Sizes and t."""

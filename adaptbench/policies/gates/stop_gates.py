@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from adaptbench.adaptive.log import CalibrationLog
 from adaptbench.adaptive.outcome import Signals
-from adaptbench.adaptive.policy import ChainPolicy, Structure
-from adaptbench.errors import CalibrationError, CapabilityError, PolicyError, UsageError
+from adaptbench.adaptive.policy import ChainPolicy
+from adaptbench.adaptive.structure import Structure
+from adaptbench.errors import CapabilityError, PolicyError, UsageError
 from adaptbench.policies.gates.features import confidence_features, feature_width
 from adaptbench.policies.thresholds.score_thresholds import chain_point, evenly
 
@@ -79,7 +80,7 @@ class StopGates(ChainPolicy):
         return math.log(self.t / (1 - self.t)) - self.stop_logit(node, signals)
 
     @classmethod
-    def fit(cls, log: CalibrationLog, *, price: float, seed: int = 0) -> Self:
+    def fit(cls, log: CalibrationLog, *, price: float = 0.1, seed: int = 0) -> Self:
         """Gates for one price; each kind says how."""
         raise CapabilityError(f"{cls.__name__} is not fitted.", todo="Subclasses of StopGates define fit().")
 
@@ -91,10 +92,7 @@ class StopGates(ChainPolicy):
             CalibrationError: fewer than 50 samples.
             PolicyError: the log is not of a chain.
         """
-        if len(log) < 50:
-            raise CalibrationError(
-                f"{len(log)} calibration samples are too few to fit gates on.", todo="Give 50 or more."
-            )
+        log.require(50, "fit gates on")
         policy = cls(log.structure.n_classes, len(log.structure.names) - 1, price=price, **settings)
         policy.bind(log.structure)
         seen = [cls.features(Signals(log.logits[:, k])) for k in range(policy.deciders)]
@@ -151,24 +149,6 @@ class StopGates(ChainPolicy):
                 front.append(entry)
         keep = evenly([entry[0] for entry in front], _MEMBERS)
         return [fits[front[k][2]].at(front[k][3]) for k in keep]
-
-    @classmethod
-    def from_state(cls, settings: dict[str, Any], tensors: dict[str, Tensor]) -> Self:
-        """Rebuild from a checkpoint."""
-        policy = cls(**settings)
-        policy.load_state_dict(tensors)
-        return policy.requires_grad_(False)
-
-    @property
-    def knob_value(self) -> float:
-        """The probability in force."""
-        return self.t
-
-    def at(self, value: float) -> Self:
-        """The same gates, stopping at another probability."""
-        other = type(self)(**{**self.describe(), "t": value})
-        other.load_state_dict(self.state_dict())
-        return other.requires_grad_(False)
 
     def describe(self) -> dict[str, Any]:
         """Sizes, t and the price."""

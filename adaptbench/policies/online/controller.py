@@ -13,8 +13,9 @@ from torch import Tensor
 
 from adaptbench.adaptive.log import CalibrationLog, require_calibration
 from adaptbench.adaptive.online import Observation, OnlinePolicy
-from adaptbench.adaptive.policy import Policy, Structure
+from adaptbench.adaptive.policy import Policy
 from adaptbench.adaptive.replay import evaluate_on
+from adaptbench.adaptive.structure import Structure
 from adaptbench.errors import CalibrationError, CapabilityError, UsageError
 
 

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from adaptbench.adaptive.log import CalibrationLog, LoggedSamples
 from adaptbench.adaptive.online import Observation, OnlinePolicy, OnlineRecord
-from adaptbench.adaptive.policy import Policy, Structure
+from adaptbench.adaptive.policy import Policy
+from adaptbench.adaptive.structure import Structure
 from adaptbench.errors import UsageError
 from adaptbench.policies.references.fixed_exit import FixedExit
 

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from adaptbench.adaptive.log import CalibrationLog
 from adaptbench.adaptive.outcome import Signals
-from adaptbench.adaptive.policy import ChainPolicy, Structure
+from adaptbench.adaptive.policy import ChainPolicy
+from adaptbench.adaptive.structure import Structure
 from adaptbench.errors import PolicyError, UsageError
 
 
@@ -45,23 +46,16 @@ class FixedExit(ChainPolicy):
         return self.exit - node - 0.5 + 0 * signals.logits[:, 0]
 
     @classmethod
+    def fit(cls, log: CalibrationLog, *, exit: int | None = None, drop: float = 0.005, seed: int = 0) -> Self:
+        """The exit asked for, or the first within `drop` of the most accurate one on the log."""
+        if exit is not None:
+            return cls(exit)
+        return cls(int((log.correct.float().mean(0) >= log.best_accuracy - drop).float().argmax()))
+
+    @classmethod
     def family(cls, log: CalibrationLog, *, seed: int = 0) -> list[Self]:
         """One a node."""
         return [cls(k) for k in range(len(log.structure.names))]
-
-    @classmethod
-    def from_state(cls, settings: dict[str, Any], tensors: dict[str, Tensor]) -> Self:
-        """Rebuild from a checkpoint."""
-        return cls(settings["exit"])
-
-    @property
-    def knob_value(self) -> float:
-        """The exit in force."""
-        return self.exit
-
-    def at(self, value: float) -> Self:
-        """Another exit."""
-        return type(self)(value)  # type: ignore[arg-type]
 
     def describe(self) -> dict[str, Any]:
         """The exit."""

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from adaptbench.adaptive.log import CalibrationLog
 from adaptbench.adaptive.outcome import Signals
-from adaptbench.adaptive.policy import Policy, Structure
+from adaptbench.adaptive.policy import Policy
 from adaptbench.adaptive.replay import Point, evaluate_on
+from adaptbench.adaptive.structure import Structure
 from adaptbench.errors import PolicyError, UsageError
 from adaptbench.registry import POLICIES
 
@@ -96,11 +97,21 @@ class Mixture(Policy):
         return cls(parts[0], parts[1], settings["share"])
 
     @classmethod
-    def fit(cls, log: CalibrationLog, members: Sequence[Policy], *, budget: float) -> Self:
+    def fit(cls, log: CalibrationLog, *, of: str = "uniform", budget: float | None = None, seed: int = 0) -> Self:
+        """The family of a registered policy, mixed to a budget.
+
+        Args:
+            of: the policy's name. budget: as of `between`.
+        """
+        return cls.between(log, POLICIES.load(of).family(log, seed=seed), budget=budget)
+
+    @classmethod
+    def between(cls, log: CalibrationLog, members: Sequence[Policy], *, budget: float | None = None) -> Self:
         """The mixture of hull neighbours whose mean cost on the log is the budget; never more than the best costs.
 
         Args:
-            members: fitted policies (a `family`). budget: mean cost in the log's unit, policies' own cost left out.
+            members: fitted policies (a `family`).
+            budget: mean cost, see `log.budget`, policies' own cost left out; None: the middle of the hull.
 
         Raises:
             UsageError: the cheapest member costs more.
@@ -108,6 +119,7 @@ class Mixture(Policy):
         points = [evaluate_on(member, log) for member in members]
         corners = hull(points)
         costs = [points[i].cost_mean for i in corners]
+        budget = (costs[0] + costs[-1]) / 2 if budget is None else log.budget(budget)
         if budget < costs[0]:
             raise UsageError(
                 f"a mean cost of {budget:g} {log.cost_unit} was asked for; the cheapest member costs {costs[0]:g}.",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Self
 
 import torch
 from torch import Tensor
 
+from adaptbench.adaptive.log import CalibrationLog
 from adaptbench.adaptive.outcome import Signals
-from adaptbench.adaptive.policy import Policy, Structure
+from adaptbench.adaptive.policy import Policy
+from adaptbench.adaptive.structure import Structure
 from adaptbench.adaptive.topology import cheapest_ways
 from adaptbench.errors import CapabilityError
 
@@ -27,6 +29,11 @@ class Oracle(Policy):
     def bind(self, structure: Structure) -> None:
         """Any graph."""
         self._structure = structure
+
+    @classmethod
+    def fit(cls, log: CalibrationLog, *, seed: int = 0) -> Self:
+        """Nothing is fitted; the log is not read."""
+        return cls()
 
     def scores(self, node: int, signals: Signals) -> Tensor:
         """None: its way is chosen as a whole.
@@ -55,8 +62,3 @@ class Oracle(Policy):
         allowed = right[:, ends] | hopeless
         price = torch.where(allowed, costs.double(), torch.inf)
         return masks[price.argmin(1)]
-
-    @classmethod
-    def from_state(cls, settings: dict[str, Any], tensors: dict[str, Tensor]) -> Self:
-        """Nothing to rebuild."""
-        return cls()

@@ -31,23 +31,14 @@ class RandomMix(ChainPolicy):
         return (self.going - signals.uniform(node)).to(signals.logits.dtype) + 0 * signals.logits[:, 0]
 
     @classmethod
+    def fit(cls, log: CalibrationLog, *, going: float = 0.5, seed: int = 0) -> Self:
+        """The probability asked for; the log is not read."""
+        return cls(going)
+
+    @classmethod
     def family(cls, log: CalibrationLog, *, seed: int = 0) -> list[Self]:
         """From always stopping to never, in 21 steps."""
         return [cls(i / 20) for i in range(21)]
-
-    @classmethod
-    def from_state(cls, settings: dict[str, Any], tensors: dict[str, Tensor]) -> Self:
-        """Rebuild from a checkpoint."""
-        return cls(settings["going"])
-
-    @property
-    def knob_value(self) -> float:
-        """Probability of going on."""
-        return self.going
-
-    def at(self, value: float) -> Self:
-        """Another probability."""
-        return type(self)(value)
 
     def describe(self) -> dict[str, Any]:
         """The probability."""

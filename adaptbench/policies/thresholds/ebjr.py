@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 from torch import Tensor
 
+from adaptbench.adaptive.log import CalibrationLog
 from adaptbench.adaptive.outcome import Signals
 from adaptbench.errors import UsageError
 from adaptbench.policies.thresholds.score_thresholds import ScoreThresholds
@@ -45,6 +46,20 @@ class EnergyRouting(ScoreThresholds):
         if not temperature > 0:
             raise UsageError(f"T = {temperature} is no temperature.", todo="Give a value above 0; 1 is usual.")
         self.temperature = float(temperature)
+
+    @classmethod
+    def fit(
+        cls,
+        log: CalibrationLog,
+        *,
+        drop: float = 0.005,
+        budget: float | None = None,
+        quantiles: int = 200,
+        temperature: float = 1.0,
+        seed: int = 0,
+    ) -> Self:
+        """As of `ScoreThresholds`. temperature: T > 0."""
+        return cls._search(log, drop, budget, quantiles, temperature=temperature)
 
     def score(self, node: int, signals: Signals) -> Tensor:
         """−E: the soft maximum of the logits."""

@@ -44,7 +44,7 @@ class EntropyThreshold(ChainPolicy):
             PolicyError: the graph is no chain.
         """
         cls().bind(log.structure)
-        floor = float(log.correct.float().mean(0).max()) - drop
+        floor = log.best_accuracy - drop
         points = [evaluate_on(cls(t), log, t) for t in _levels(log, grid)]
         return cls(cheapest_within(points, floor).setting)
 
@@ -52,20 +52,6 @@ class EntropyThreshold(ChainPolicy):
     def family(cls, log: CalibrationLog, *, seed: int = 0) -> list[Self]:
         """25 thresholds from "everybody leaves at once" to "nobody leaves early"."""
         return [cls(t) for t in reversed(_levels(log, 24))]
-
-    @classmethod
-    def from_state(cls, settings: dict[str, Any], tensors: dict[str, Tensor]) -> Self:
-        """Rebuild from a checkpoint."""
-        return cls(settings["threshold"])
-
-    @property
-    def knob_value(self) -> float:
-        """T in force."""
-        return self.threshold
-
-    def at(self, value: float) -> Self:
-        """Another T."""
-        return type(self)(value)
 
     def describe(self) -> dict[str, Any]:
         """T."""

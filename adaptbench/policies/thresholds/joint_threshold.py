@@ -11,11 +11,11 @@ from torch import Tensor
 
 from adaptbench.adaptive.log import CalibrationLog
 from adaptbench.adaptive.outcome import Signals
-from adaptbench.adaptive.policy import ChainPolicy, Structure
-from adaptbench.errors import CalibrationError, PolicyError, UsageError
+from adaptbench.adaptive.policy import ChainPolicy
+from adaptbench.adaptive.structure import Structure
+from adaptbench.errors import PolicyError, UsageError
 
 NEVER = 2.0  # above every confidence; finite, as checkpoints want it
-MIN_SAMPLES = 50
 _SWEEPS = 20
 
 
@@ -74,7 +74,7 @@ class JointThreshold(ChainPolicy):
         return self.thresholds[node] - signals.confidence
 
     @classmethod
-    def fit(cls, log: CalibrationLog, *, epsilon: float = 0.01, prices: int = 40) -> Self:
+    def fit(cls, log: CalibrationLog, *, epsilon: float = 0.01, prices: int = 40, seed: int = 0) -> Self:
         """The path of thresholds over a log grid of `prices` prices.
 
         Raises:
@@ -86,7 +86,7 @@ class JointThreshold(ChainPolicy):
     @classmethod
     def family(cls, log: CalibrationLog, *, seed: int = 0) -> list[Self]:
         """One member a point of the path, dear ones included."""
-        fitted = cls.fit(log)
+        fitted = cls.fit(log, seed=seed)
         return [fitted.fixed(j) for j in reversed(range(len(fitted.path)))]
 
     def fixed(self, row: int) -> Self:
@@ -104,15 +104,6 @@ class JointThreshold(ChainPolicy):
             settings["epsilon"],
             cost_unit=settings["cost_unit"],
         )
-
-    @property
-    def knob_value(self) -> float:
-        """ε in force."""
-        return self.epsilon
-
-    def at(self, value: float) -> Self:
-        """The same path at another ε."""
-        return type(self)(self.path.clone(), self.drops.clone(), self.costs.clone(), value, cost_unit=self.cost_unit)
 
     def describe(self) -> dict[str, Any]:
         """ε, the thresholds that follow from it, and the unit of cost."""
@@ -149,11 +140,7 @@ def threshold_path(log: CalibrationLog, prices: int = 40) -> ThresholdPath:
     Raises:
         CalibrationError: fewer than 50 samples.
     """
-    if len(log) < MIN_SAMPLES:
-        raise CalibrationError(
-            f"{len(log)} calibration samples are too few to choose thresholds together.",
-            todo=f"Give {MIN_SAMPLES} or more.",
-        )
+    log.require(50, "choose thresholds together")
     # float32 as at inference: a sample must stand on the same side of a threshold in both
     confidence = log.confidence[:, :-1].float().numpy()
     correct = log.correct.double().numpy()

@@ -62,29 +62,14 @@ class Patience(ChainPolicy):
 
         Args:
             drop: accuracy fraction that may be lost.
-            seed: unused; the fit is deterministic.
         """
-        points = [evaluate_on(member, log, member.patience) for member in cls.family(log)]
-        return cls(cheapest_within(points, float(log.correct.float().mean(0).max()) - drop).setting)
+        points = [evaluate_on(member, log, member.patience) for member in cls.family(log, seed=seed)]
+        return cls(cheapest_within(points, log.best_accuracy - drop).setting)
 
     @classmethod
     def family(cls, log: CalibrationLog, *, seed: int = 0) -> list[Self]:
         """Patience 0 … K−1: as many points as there are exits, no more."""
         return [cls(patience) for patience in range(len(log.structure.names))]
-
-    @classmethod
-    def from_state(cls, settings: dict[str, Any], tensors: dict[str, Tensor]) -> Self:
-        """Rebuild from a checkpoint."""
-        return cls(settings["patience"])
-
-    @property
-    def knob_value(self) -> float:
-        """Agreements in a row."""
-        return self.patience
-
-    def at(self, value: float) -> Self:
-        """Another patience."""
-        return type(self)(value)
 
     def describe(self) -> dict[str, Any]:
         """The patience."""

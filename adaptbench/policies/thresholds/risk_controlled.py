@@ -95,10 +95,6 @@ class RiskControlled(JointThreshold):
         kept = slice(row, row + 1)
         return self._with(self.path[kept], self.drops[kept], self.costs[kept], self.epsilon)
 
-    def at(self, value: float) -> Self:
-        """Another promise, from the same table."""
-        return self._with(self.path.clone(), self.drops.clone(), self.costs.clone(), value)
-
     def _with(self, path: Tensor, drops: Tensor, costs: Tensor, epsilon: float) -> Self:
         return type(self)(path, drops, costs, epsilon, cost_unit=self.cost_unit, beta=self.beta)
 

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from adaptbench.adaptive.log import CalibrationLog, is_correct
 from adaptbench.adaptive.outcome import Signals
-from adaptbench.adaptive.policy import ChainPolicy, Structure
+from adaptbench.adaptive.policy import ChainPolicy
 from adaptbench.adaptive.replay import Point, cheapest_within
-from adaptbench.errors import CalibrationError, CapabilityError, PolicyError, UsageError
+from adaptbench.adaptive.structure import Structure
+from adaptbench.errors import CapabilityError, PolicyError, UsageError
 
 _PRICES = np.geomspace(10.0, 1e-4, 61)  # accuracy fraction that running everything is worth; dear first
 _MEMBERS = 25  # of the path that is kept
@@ -81,26 +82,25 @@ class ScoreThresholds(ChainPolicy):
         budget: float | None = None,
         quantiles: int = 200,
         seed: int = 0,
-        **settings: Any,
     ) -> Self:
         """Thresholds for the whole path, and the price in force from a target on the same log.
 
         Args:
             drop: accuracy fraction that may be lost against the most accurate node; the cheapest such price is taken.
-            budget: mean cost in the log's unit; given, the most accurate price within it is taken and `drop` unused.
+            budget: mean cost, see `log.budget`; given, the most accurate price within it is taken and `drop` unused.
             quantiles: levels a threshold may take at each exit.
-            seed: unused; the fit is deterministic.
-            settings: of the subclass's score.
 
         Raises:
             CalibrationError: fewer than 50 samples.
             PolicyError: the log is not of a chain.
             UsageError: no price keeps within the budget.
         """
-        if len(log) < 50:
-            raise CalibrationError(
-                f"{len(log)} calibration samples are too few to search thresholds on.", todo="Give 50 or more."
-            )
+        return cls._search(log, drop, budget, quantiles)
+
+    @classmethod
+    def _search(cls, log: CalibrationLog, drop: float, budget: float | None, quantiles: int, **settings: Any) -> Self:
+        """As `fit`; settings: of the subclass's score."""
+        log.require(50, "search thresholds on")
         exits = len(log.structure.names)
         blank = cls(torch.zeros(1, exits - 1), [0.0], cost_unit=log.cost_unit, **settings)
         blank.bind(log.structure)
@@ -114,7 +114,8 @@ class ScoreThresholds(ChainPolicy):
             for price, row in zip(path.prices, path.thresholds.double().numpy(), strict=True)
         ]
         if budget is None:
-            return path.at(cheapest_within(points, float(log.correct.float().mean(0).max()) - drop).setting)
+            return path.at(cheapest_within(points, log.best_accuracy - drop).setting)
+        budget = log.budget(budget)
         within = [p for p in points if p.cost_mean <= budget]
         if not within:
             cheapest = min(p.cost_mean for p in points)
@@ -127,26 +128,13 @@ class ScoreThresholds(ChainPolicy):
     @classmethod
     def family(cls, log: CalibrationLog, *, seed: int = 0) -> list[Self]:
         """The whole path, cheap to dear."""
-        path = cls.fit(log)
+        path = cls.fit(log, seed=seed)
         return [path.at(price) for price in path.prices]
 
     @classmethod
     def from_state(cls, settings: dict[str, Any], tensors: dict[str, Tensor]) -> Self:
         """Rebuild from a checkpoint."""
         return cls(tensors["thresholds"].clone(), **settings)
-
-    @property
-    def knob_value(self) -> float:
-        """λ in force."""
-        return self.price
-
-    def at(self, value: float) -> Self:
-        """Another λ of the path.
-
-        Raises:
-            UsageError: λ was not fitted; the message names the nearest.
-        """
-        return type(self)(self.thresholds.clone(), **{**self.describe(), "price": value})
 
     def describe(self) -> dict[str, Any]:
         """The path of prices, the one in force and the unit of cost."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -10,7 +10,8 @@ from torch import Tensor
 
 from adaptbench.adaptive.log import CalibrationLog
 from adaptbench.adaptive.outcome import Signals
-from adaptbench.adaptive.policy import ChainPolicy, Structure
+from adaptbench.adaptive.policy import ChainPolicy
+from adaptbench.adaptive.structure import Structure
 from adaptbench.errors import CalibrationError, PolicyError, UsageError
 from adaptbench.policies.thresholds.temperature import fit_temperatures
 
@@ -38,6 +39,7 @@ class SoftmaxThreshold(ChainPolicy):
 
     name = "softmax-threshold"
     knob = "epsilon"
+    support: ClassVar[int] = 200
     confidence: Tensor
     accuracy: Tensor
     best: Tensor
@@ -97,15 +99,25 @@ class SoftmaxThreshold(ChainPolicy):
         return self.thresholds[node] - top_mass(signals.logits / self.temperature[node], self.top)
 
     @classmethod
-    def fit(cls, log: CalibrationLog, *, epsilon: float = 0.01, min_support: int = 200, scaled: bool = False) -> Self:
+    def fit(
+        cls,
+        log: CalibrationLog,
+        *,
+        epsilon: float = 0.01,
+        min_support: int | None = None,
+        scaled: bool = False,
+        seed: int = 0,
+    ) -> Self:
         """Residual accuracies from a calibration log; a log judged by top-5 gives the top-5 mode.
 
         Args:
+            min_support: samples that must stand behind α* (default: `support`).
             scaled: temperature-scale each exit first.
 
         Raises:
             CalibrationError: fewer than `min_support` samples in the log.
         """
+        min_support = cls.support if min_support is None else min_support
         if len(log) < min_support:
             raise CalibrationError(
                 f"{len(log)} calibration samples; the best residual accuracy of an exit needs {min_support} behind it.",
@@ -127,7 +139,7 @@ class SoftmaxThreshold(ChainPolicy):
     @classmethod
     def family(cls, log: CalibrationLog, *, seed: int = 0) -> list[Self]:
         """One calibration at 41 values of ε."""
-        fitted = cls.fit(log)
+        fitted = cls.fit(log, seed=seed)
         return [fitted.at(float(epsilon)) for epsilon in _EPSILONS]
 
     @classmethod
@@ -140,22 +152,6 @@ class SoftmaxThreshold(ChainPolicy):
             settings["epsilon"],
             top=settings.get("top", 1),
             temperature=tensors.get("temperature"),
-        )
-
-    @property
-    def knob_value(self) -> float:
-        """ε in force."""
-        return self.epsilon
-
-    def at(self, value: float) -> Self:
-        """The same calibration at another ε."""
-        return type(self)(
-            self.confidence.clone(),
-            self.accuracy.clone(),
-            self.best.clone(),
-            value,
-            top=self.top,
-            temperature=self.temperature.clone(),
         )
 
     def describe(self) -> dict[str, Any]:
@@ -174,11 +170,7 @@ class PublishedThreshold(SoftmaxThreshold):
     """
 
     name = "softmax-threshold-published"
-
-    @classmethod
-    def fit(cls, log: CalibrationLog, *, epsilon: float = 0.01, min_support: int = 1, scaled: bool = False) -> Self:
-        """Residual accuracies with no support asked."""
-        return super().fit(log, epsilon=epsilon, min_support=min_support, scaled=scaled)
+    support = 1
 
 
 def top_mass(logits: Tensor, top: int) -> Tensor:

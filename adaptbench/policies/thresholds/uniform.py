@@ -9,8 +9,9 @@ from torch import Tensor
 
 from adaptbench.adaptive.log import CalibrationLog
 from adaptbench.adaptive.outcome import Signals
-from adaptbench.adaptive.policy import Policy, Structure
+from adaptbench.adaptive.policy import Policy
 from adaptbench.adaptive.replay import cheapest_within, evaluate_on
+from adaptbench.adaptive.structure import Structure
 from adaptbench.errors import PolicyError
 
 
@@ -49,10 +50,10 @@ class UniformThreshold(Policy):
         return torch.stack([confidence, *others], 1)
 
     @classmethod
-    def fit(cls, log: CalibrationLog, *, drop: float = 0.005, grid: int = 200) -> Self:
+    def fit(cls, log: CalibrationLog, *, drop: float = 0.005, grid: int = 200, seed: int = 0) -> Self:
         """The cheapest δ, of quantiles of the logged confidences, within `drop` of the most accurate node."""
         quantiles = torch.quantile(log.confidence.flatten(), torch.linspace(0, 1, grid)).tolist()
-        floor = float(log.correct.float().mean(0).max()) - drop
+        floor = log.best_accuracy - drop
         points = []
         for threshold in sorted({*quantiles, 1.1}):
             policy = cls(threshold)
@@ -65,20 +66,6 @@ class UniformThreshold(Policy):
         """41 thresholds at quantiles of the logged confidences."""
         quantiles = torch.quantile(log.confidence.flatten().double(), torch.linspace(0, 1, 41).double()).tolist()
         return [cls(threshold) for threshold in sorted({*quantiles, 1.1})]
-
-    @classmethod
-    def from_state(cls, settings: dict[str, Any], tensors: dict[str, Tensor]) -> Self:
-        """Rebuild from a checkpoint."""
-        return cls(settings["threshold"])
-
-    @property
-    def knob_value(self) -> float:
-        """δ in force."""
-        return self.threshold
-
-    def at(self, value: float) -> Self:
-        """Another δ."""
-        return type(self)(value)
 
     def describe(self) -> dict[str, Any]:
         """δ."""

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from adaptbench.adaptive.log import CalibrationLog
 from adaptbench.adaptive.outcome import Signals
-from adaptbench.adaptive.policy import ChainPolicy, Structure
+from adaptbench.adaptive.policy import ChainPolicy
 from adaptbench.adaptive.replay import cheapest_within
-from adaptbench.errors import CalibrationError, PolicyError
+from adaptbench.adaptive.structure import Structure
+from adaptbench.errors import PolicyError
 from adaptbench.policies.thresholds.score_thresholds import chain_point, score_table
 
 _NEVER = 1.5  # above every probability
@@ -94,16 +95,12 @@ class GeometricEnsemble(ChainPolicy):
             penalty: of ‖w‖² and ‖b‖², added to the mean cross-entropy.
             iterations: of L-BFGS an exit.
             grid: quantiles of the top probabilities tried for t.
-            seed: unused; the fit is deterministic.
 
         Raises:
             CalibrationError: fewer than 50 samples.
             PolicyError: the log is not of a chain.
         """
-        if len(log) < 50:
-            raise CalibrationError(
-                f"{len(log)} calibration samples are too few to fit an ensemble.", todo="Give 50 or more."
-            )
+        log.require(50, "fit an ensemble")
         policy = cls(len(log.structure.names), log.structure.n_classes)
         policy.bind(log.structure)
         log_p = log.logits.log_softmax(-1)
@@ -112,7 +109,7 @@ class GeometricEnsemble(ChainPolicy):
         policy.requires_grad_(False)
         tops, correct = score_table(policy, log)
         points = [chain_point(log, correct, tops >= t, t) for t in _candidates(tops, grid)]
-        return policy.at(cheapest_within(points, float(log.correct.float().mean(0).max()) - drop).setting)
+        return policy.at(cheapest_within(points, log.best_accuracy - drop).setting)
 
     def _fit_exit(self, node: int, log_p: Tensor, labels: Tensor, penalty: float, iterations: int) -> None:
         learned = [self.log_weights[node], self.biases[node]]
@@ -131,26 +128,8 @@ class GeometricEnsemble(ChainPolicy):
     @classmethod
     def family(cls, log: CalibrationLog, *, seed: int = 0) -> list[Self]:
         """One ensemble at about 25 thresholds, cheap to dear."""
-        policy = cls.fit(log)
+        policy = cls.fit(log, seed=seed)
         return [policy.at(t) for t in _candidates(score_table(policy, log)[0], 25)]
-
-    @classmethod
-    def from_state(cls, settings: dict[str, Any], tensors: dict[str, Tensor]) -> Self:
-        """Rebuild from a checkpoint."""
-        policy = cls(settings["exits"], settings["n_classes"], settings["threshold"])
-        policy.load_state_dict(tensors)
-        return policy.requires_grad_(False)
-
-    @property
-    def knob_value(self) -> float:
-        """The threshold in force."""
-        return self.threshold
-
-    def at(self, value: float) -> Self:
-        """The same ensemble at another threshold."""
-        other = type(self)(self.exits, self.n_classes, value)
-        other.load_state_dict(self.state_dict())
-        return other.requires_grad_(False)
 
     def describe(self) -> dict[str, Any]:
         """Sizes and the threshold."""

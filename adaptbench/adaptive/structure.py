@@ -1,0 +1,36 @@
+"""The shape of a decision graph: what logs and policies know of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """The shape of a decision graph, without its weights.
+
+    Args:
+        names: one a node, in topological order; node 0 is the entry.
+        successors: for each node the nodes it may hand over to.
+        n_classes: C.
+    """
+
+    names: tuple[str, ...]
+    successors: tuple[tuple[int, ...], ...]
+    n_classes: int
+
+    @property
+    def deciders(self) -> tuple[int, ...]:
+        """Nodes with a way on."""
+        return tuple(v for v, ways in enumerate(self.successors) if ways)
+
+    @property
+    def edges(self) -> tuple[tuple[int, int], ...]:
+        """(node, successor), in the order of `Relaxation.margins`."""
+        return tuple((v, w) for v, ways in enumerate(self.successors) for w in ways)
+
+    @property
+    def is_chain(self) -> bool:
+        """Every node hands over to the next one only."""
+        last = len(self.names) - 1
+        return all(ways == ((v + 1,) if v < last else ()) for v, ways in enumerate(self.successors))
