@@ -93,7 +93,6 @@ class DecisionGraph(AdaptiveModel):
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "policy" and isinstance(value, Policy):
             value.bind(self.structure)
-            self._costs.clear()
         super().__setattr__(name, value)
 
     def under(self, policy: Policy) -> Self:
@@ -200,7 +199,7 @@ class DecisionGraph(AdaptiveModel):
                 history = written(history, rows, v, logits)
                 visited[rows, v] = True
             shown = [t if t is None or len(rows) == n else t[rows] for t in (history, visited, seeds)]
-            signals = Signals(logits, history=shown[0], visited=shown[1], seeds=shown[2])
+            signals = Signals(logits, ways=ways, history=shown[0], visited=shown[1], seeds=shown[2])
             if ways:
                 action, best = self._decide(v, signals, None if force is None else force[rows])
                 lap(POLICY)
@@ -247,7 +246,9 @@ class DecisionGraph(AdaptiveModel):
         if force is None and self.needs_labels:
             if labels is None:
                 raise CapabilityError(f"the policy '{self.policy_name}' needs labels.", todo="Call infer(x, labels=y).")
-            force = self.policy.choose(self._dense(x)[1], labels, self._cost_table(x).node)  # type: ignore[operator]
+            force = self.policy.choose(  # type: ignore[operator]
+                self._dense(x)[1], labels, self.structure, self._cost_table(x).node
+            )
         return None if force is None else self._check_force(force.to(x.device), len(x))
 
     def _check_force(self, force: Tensor, n: int) -> Tensor:
@@ -310,7 +311,8 @@ class DecisionGraph(AdaptiveModel):
                 continue
             came = visited[:, v].clone()  # backward needs it as it is now; the table is filled on in place
             history = torch.where(came[..., None], logits, 0.0) if self.policy.uses_history else None
-            scores = self.policy.scores(v, Signals(logits[:, v], history=history, visited=came, seeds=seeds)).to(real)
+            signals = Signals(logits[:, v], ways=ways, history=history, visited=came, seeds=seeds)
+            scores = self.policy.scores(v, signals).to(real)
             share = (scores / temperature).softmax(1)
             edge = edge_margins(scores)
             margins.append(edge)

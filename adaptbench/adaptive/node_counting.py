@@ -93,10 +93,11 @@ def count_nodes(graph: DecisionGraph, x: Tensor) -> NodeCosts:
             history[:, v] = logits
             visited[:, v] = True
             shown = Lent((logits, history, visited, seeds))
-            decides = bool(graph.structure.successors[v]) and not policy.needs_labels
+            ways = graph.structure.successors[v]
+            decides = bool(ways) and not policy.needs_labels
             with runs(f"the policy '{policy.name}' at node '{names[v]}'"):
-                decide.append(cost(policy.scores, v, _signals(shown))[1] if decides else 0)
-                predict.append(cost(policy.predict, v, _signals(shown))[1])
+                decide.append(cost(policy.scores, v, _signals(shown, ways))[1] if decides else 0)
+                predict.append(cost(policy.predict, v, _signals(shown, ways))[1])
             if shown.is_written:
                 raise PolicyError(
                     f"the policy '{policy.name}' works in place on the signals it is shown at node '{names[v]}'.",
@@ -120,9 +121,9 @@ def _type_of(policy: nn.Module) -> torch.dtype | None:
     return next((t.dtype for t in tensors if t.is_floating_point()), None)
 
 
-def _signals(shown: Lent) -> Signals:
+def _signals(shown: Lent, ways: tuple[int, ...]) -> Signals:
     logits, history, visited, seeds = shown.value
-    return Signals(logits, history=history, visited=visited, seeds=seeds)
+    return Signals(logits, ways=ways, history=history, visited=visited, seeds=seeds)
 
 
 def _check_logits(graph: DecisionGraph, v: int, logits: Any) -> None:

@@ -71,22 +71,25 @@ class Signals:
 
     Args:
         logits: (n, C) of this node.
+        ways: the nodes that it may hand over to; an action is the place in it, plus one.
         history: (n, V, C) logits of the nodes visited so far, zero elsewhere; None unless the policy declared its use.
         visited: (n, V) bool, this node included.
         seeds: (n,) int64, one a sample, for policies that draw.
     """
 
-    __slots__ = ("_probabilities", "history", "logits", "seeds", "visited")
+    __slots__ = ("_probabilities", "history", "logits", "seeds", "visited", "ways")
 
     def __init__(
         self,
         logits: Tensor,
         *,
+        ways: tuple[int, ...] = (),
         history: Tensor | None = None,
         visited: Tensor | None = None,
         seeds: Tensor | None = None,
     ) -> None:
-        self.logits, self.history, self.visited, self.seeds = logits, history, visited, seeds
+        self.logits, self.ways = logits, ways
+        self.history, self.visited, self.seeds = history, visited, seeds
         self._probabilities: Tensor | None = None
 
     @property
@@ -110,13 +113,20 @@ class Signals:
     def rows(self, which: Tensor) -> Signals:
         """The signals of some samples. which: (n,) bool."""
         history, visited, seeds = (None if t is None else t[which] for t in (self.history, self.visited, self.seeds))
-        return Signals(self.logits[which], history=history, visited=visited, seeds=seeds)
+        return Signals(self.logits[which], ways=self.ways, history=history, visited=visited, seeds=seeds)
 
     def uniform(self, node: int) -> Tensor:
         """(n,) float32 in [0, 1), a fixed function of each sample's seed and the node."""
         if self.seeds is None:
             raise ValueError("no seeds were given to a policy that draws")
         return uniform_from(self.seeds, node)
+
+
+def signals_at(logits: Tensor, node: int, *, ways: tuple[int, ...] = (), seeds: Tensor | None = None) -> Signals:
+    """What a policy is shown at a node by the way through every earlier one. logits: (n, V, C) of all nodes."""
+    visited = (torch.arange(logits.shape[1], device=logits.device) <= node).expand(len(logits), -1)
+    history = torch.where(visited[..., None], logits, 0.0)
+    return Signals(logits[:, node], ways=ways, history=history, visited=visited, seeds=seeds)
 
 
 def uniform_from(seeds: Tensor, stream: int) -> Tensor:

@@ -82,7 +82,7 @@ class Policy(nn.Module):
             _check_call(cls, name)
 
     def bind(self, structure: Structure) -> None:
-        """Refuse a graph that this policy was not made for.
+        """Refuse a graph that this policy was not made for; nothing is kept of it, `signals` tell of the node.
 
         Raises:
             PolicyError: number of nodes or ways on differ.
@@ -225,13 +225,9 @@ class NeverStop(Policy):
 
     name = "never-stop"
 
-    def bind(self, structure: Structure) -> None:
-        """Any graph."""
-        self._ways = tuple(len(w) for w in structure.successors)
-
     def scores(self, node: int, signals: Signals) -> Tensor:
         """1 for the first way, 0 for the rest."""
-        scores = signals.logits.new_zeros(len(signals.logits), 1 + self._ways[node])
+        scores = signals.logits.new_zeros(len(signals.logits), 1 + len(signals.ways))
         return scores.index_fill(1, torch.tensor([1], device=scores.device), 1.0)
 
 

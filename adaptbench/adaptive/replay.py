@@ -63,6 +63,7 @@ def replay(policy: Policy, structure: Structure, logits: Tensor, *, seeds: Tenso
         visited = path[rows]
         signals = Signals(
             logits[rows, v],
+            ways=ways,
             history=torch.where(visited[..., None], logits[rows], 0.0) if policy.uses_history else None,
             visited=visited,
             seeds=None if seeds is None else seeds[rows],

@@ -123,7 +123,9 @@ class Watching(Policy):
         self.path[rows, node] = True
         self.logits[rows, node] = signals.logits.detach().cpu().to(self.logits)
         own = self.seeds.to(signals.seeds.device)[signals.seeds]
-        return rows, Signals(signals.logits, history=signals.history, visited=signals.visited, seeds=own)
+        return rows, Signals(
+            signals.logits, ways=signals.ways, history=signals.history, visited=signals.visited, seeds=own
+        )
 
 
 class _Pen:

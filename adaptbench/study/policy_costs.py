@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from adaptbench.adaptive.counting import counting
-from adaptbench.adaptive.outcome import Signals
+from adaptbench.adaptive.outcome import signals_at
 from adaptbench.adaptive.policy import Policy
 from adaptbench.adaptive.structure import Structure
 
@@ -15,20 +15,13 @@ def policy_costs(policy: Policy, structure: Structure) -> tuple[Tensor, Tensor]:
     """(V,) int64 MACs of deciding at each node, (V,) of answering there; as `DecisionGraph` counts them.
 
     Args:
-        policy: bound or not. structure: of the graph.
+        policy: any. structure: of the graph.
     """
     policy.bind(structure)
-    size = len(structure.names)
-    logits = torch.zeros(1, structure.n_classes)
+    logits = torch.zeros(1, len(structure.names), structure.n_classes)
     decide, predict = [], []
     for v, ways in enumerate(structure.successors):
-        visited = (torch.arange(size) <= v)[None]
-        signals = Signals(
-            logits,
-            history=torch.zeros(1, size, structure.n_classes),
-            visited=visited,
-            seeds=torch.zeros(1, dtype=torch.int64),
-        )
+        signals = signals_at(logits, v, ways=ways, seeds=torch.zeros(1, dtype=torch.int64))
         macs = 0
         if ways and not policy.needs_labels:
             with counting() as counter:

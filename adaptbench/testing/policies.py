@@ -21,7 +21,7 @@ from torch import Tensor
 from adaptbench.adaptive.constructors import NetworkDag
 from adaptbench.adaptive.counting import counting
 from adaptbench.adaptive.log import CalibrationLog, EvaluationLog
-from adaptbench.adaptive.outcome import Signals, seeds_from_content
+from adaptbench.adaptive.outcome import Signals, seeds_from_content, signals_at
 from adaptbench.adaptive.policy import Policy
 from adaptbench.adaptive.replay import evaluate_on, replay
 from adaptbench.errors import CalibrationError, CapabilityError, LeakageError
@@ -245,13 +245,8 @@ def check_policy(
 
 def _signals(net: NetworkDag, logits: Tensor, node: int, first: int = 0) -> Signals:
     """What the policy sees at a node by the way through every earlier one."""
-    visited = torch.arange(logits.shape[1]).expand(len(logits), -1) <= node
-    return Signals(
-        logits[:, node],
-        history=torch.where(visited[..., None], logits, 0.0) if net.policy.uses_history else None,
-        visited=visited,
-        seeds=torch.arange(first, first + len(logits)),
-    )
+    seeds = torch.arange(first, first + len(logits))
+    return signals_at(logits, node, ways=net.structure.successors[node], seeds=seeds)
 
 
 def _all_scores(net: NetworkDag, log: CalibrationLog, policy: Policy | None = None) -> Tensor:

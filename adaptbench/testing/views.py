@@ -114,7 +114,7 @@ def deciding_writes(model: AdaptiveModel, x: Tensor) -> int | None:
             visited = (torch.arange(logits.shape[1], device=x.device) <= v).expand(len(x), -1)
             shown = Lent((logits[:, v], logits * visited[..., None], visited, seeds_from_content(x)))
             given, history, seen, seeds = shown.value
-            signals = Signals(given, history=history, visited=seen, seeds=seeds)
+            signals = Signals(given, ways=ways, history=history, visited=seen, seeds=seeds)
             if ways and not model.needs_labels:
                 model.policy.scores(v, signals)
             model.policy.predict(v, signals)

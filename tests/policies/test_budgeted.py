@@ -12,9 +12,10 @@ from scipy.optimize import linprog
 from synthetic_logs import log_of, random_log
 
 from adaptbench.adaptive import CalibrationLog, Structure
+from adaptbench.adaptive.outcome import signals_at
 from adaptbench.adaptive.replay import evaluate_on, replay
 from adaptbench.errors import PolicyError, UsageError
-from adaptbench.policies.budgets.budgeted import BranchyNetBudget, MsdnetBudget, PabeeBudget, signals_up_to
+from adaptbench.policies.budgets.budgeted import BranchyNetBudget, MsdnetBudget, PabeeBudget
 from adaptbench.policies.budgets.quotas import (
     NEVER,
     RELEASED_RATIOS,
@@ -196,7 +197,7 @@ def test_another_number_of_exits_is_refused():
 def test_scores_in_closed_form():
     log = random_log(200, 3, 2)
     p = log.logits.softmax(-1)
-    seen = [signals_up_to(log.logits, k) for k in range(3)]
+    seen = [signals_at(log.logits, k) for k in range(3)]
     blank = {c: c(torch.zeros(2), budget=1.0, ratio=1.0) for c in BUDGETED}
     torch.testing.assert_close(blank[MsdnetBudget].score(1, seen[1]), p[:, 1].amax(-1))
     entropy = 1 + (p[:, 1] * p[:, 1].log()).sum(-1) / np.log(4)
@@ -206,7 +207,7 @@ def test_scores_in_closed_form():
 def test_votes_count_before_confidence():
     log = random_log(400, 3, 2)
     said = log.logits.argmax(-1)
-    score = PabeeBudget(torch.zeros(2), budget=1.0, ratio=1.0).score(2, signals_up_to(log.logits, 2))
+    score = PabeeBudget(torch.zeros(2), budget=1.0, ratio=1.0).score(2, signals_at(log.logits, 2))
     votes = torch.tensor([max(row.count(c) for c in row) for row in said.tolist()])
     assert score[votes == 3].min() > score[votes == 2].max()
     assert score[votes == 2].min() > score[votes == 1].max()

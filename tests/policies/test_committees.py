@@ -9,11 +9,12 @@ import torch
 from synthetic_logs import log_of, random_log
 
 from adaptbench.adaptive import Signals
+from adaptbench.adaptive.outcome import signals_at
 from adaptbench.adaptive.replay import evaluate_on, replay
 from adaptbench.errors import CalibrationError, PolicyError, UsageError
 from adaptbench.policies.cascades.committees import Committees, committee
 from adaptbench.policies.thresholds.ebjr import EnergyRouting
-from adaptbench.policies.thresholds.score_thresholds import candidate_levels, chain_signals, search_thresholds
+from adaptbench.policies.thresholds.score_thresholds import candidate_levels, search_thresholds
 from adaptbench.testing import PolicyConformance, planted_graph, planted_split
 
 
@@ -96,9 +97,9 @@ def test_the_average_is_of_probabilities():
     logits = torch.randn(6, 3, 5, generator=torch.Generator().manual_seed(0))
     for k in range(3):
         want = logits[:, : k + 1].softmax(-1).mean(1)
-        got = committee(chain_signals(logits, k), "probabilities")
+        got = committee(signals_at(logits, k), "probabilities")
         assert torch.allclose(got.exp(), want, atol=1e-6)
-        assert torch.allclose(committee(chain_signals(logits, k), "logits"), logits[:, : k + 1].mean(1), atol=1e-6)
+        assert torch.allclose(committee(signals_at(logits, k), "logits"), logits[:, : k + 1].mean(1), atol=1e-6)
 
 
 def test_the_average_answers_and_its_confidence_decides():
@@ -133,7 +134,7 @@ def test_targets_are_kept():
     others = [evaluate_on(p, log) for p in Committees.family(log)]
     assert point.accuracy == max(p.accuracy for p in others if p.cost_mean <= budget)
     with pytest.raises(UsageError, match="below what leaving"):
-        Committees.fit(log, budget=1.0)
+        Committees.fit(log, budget=2.0)
 
 
 def test_the_path_runs_from_cheap_to_dear():

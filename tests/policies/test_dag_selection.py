@@ -137,9 +137,7 @@ def test_the_choice_keeps_the_reference_s_accuracy():
 
 def test_no_policy_beats_the_oracle():
     log, _ = discrete_log()
-    oracle = Oracle()
-    oracle.bind(STRUCTURE)
-    ways = oracle.choose(log.logits, log.labels, tuple(log.node_macs.tolist()))
+    ways = Oracle().choose(log.logits, log.labels, STRUCTURE, tuple(log.node_macs.tolist()))
     floor = float((ways * log.node_macs).sum(1).double().mean())
     found = replay(fit_all(DagSelection, log, (20.0,)), log.structure, log.logits)
     if found.correct(log.labels).float().mean() >= log.correct.any(1).float().mean():

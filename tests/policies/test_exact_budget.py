@@ -9,9 +9,10 @@ from knapsack import oracle_curve_of
 from synthetic_logs import chain, log_of, random_log
 
 from adaptbench.adaptive import CalibrationLog, Structure
+from adaptbench.adaptive.outcome import signals_at
 from adaptbench.adaptive.replay import evaluate_on, replay
 from adaptbench.errors import CalibrationError, PolicyError, UsageError
-from adaptbench.policies.budgets.budgeted import MsdnetBudget, signals_up_to
+from adaptbench.policies.budgets.budgeted import MsdnetBudget
 from adaptbench.policies.budgets.exact_budget import ExactBudget
 from adaptbench.policies.budgets.value_of_going_on import (
     Crossfit,
@@ -250,7 +251,7 @@ def test_where_going_on_helps_is_found():
 
 def test_gradients_reach_this_exit_and_the_earlier_ones(fitted, log):
     history = log.logits[:50].clone().requires_grad_()
-    signals = signals_up_to(history, 1)
+    signals = signals_at(history, 1)
     signals.seeds = torch.arange(50)
     (gradient,) = torch.autograd.grad(fitted.margin(1, signals).sum(), history)
     assert torch.isfinite(gradient).all()

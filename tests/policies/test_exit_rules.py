@@ -8,10 +8,11 @@ from synthetic_logs import chain, log_of, logits_for, random_log
 
 from adaptbench.adaptive import CalibrationLog, Signals
 from adaptbench.adaptive.counting import counting
+from adaptbench.adaptive.outcome import signals_at
 from adaptbench.adaptive.replay import evaluate_on, replay
 from adaptbench.errors import CalibrationError, PolicyError, UsageError
 from adaptbench.policies.thresholds.pabee import Patience, answer_leads
-from adaptbench.policies.thresholds.score_thresholds import chain_point, chain_signals, score_table
+from adaptbench.policies.thresholds.score_thresholds import chain_point, score_table
 from adaptbench.policies.thresholds.ztw import GeometricEnsemble
 from adaptbench.testing import PolicyConformance
 
@@ -62,17 +63,17 @@ def test_the_margin_is_the_smallest_lead_of_the_present_answer():
     logits = torch.tensor([[[3.0, 1.0, 0.0], [0.0, 0.5, -1.0], [0.0, 2.0, 1.0]]])
     assert answer_leads(logits, torch.tensor([1])).tolist() == [[-2.0, 0.5, 1.0]]
     policy = Patience(1)
-    assert policy.margin(1, chain_signals(logits, 1)).item() == pytest.approx(2.0)
-    assert policy.margin(2, chain_signals(logits, 2)).item() == pytest.approx(-0.5)
-    assert Patience(2).margin(2, chain_signals(logits, 2)).item() == pytest.approx(2.0)
+    assert policy.margin(1, signals_at(logits, 1)).item() == pytest.approx(2.0)
+    assert policy.margin(2, signals_at(logits, 2)).item() == pytest.approx(-0.5)
+    assert Patience(2).margin(2, signals_at(logits, 2)).item() == pytest.approx(2.0)
 
 
 def test_a_gradient_step_on_the_margin_wins_another_exit():
     logits = torch.randn(200, 3, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
     policy = Patience(1)
-    before = policy.margin(1, chain_signals(logits, 1))
+    before = policy.margin(1, signals_at(logits, 1))
     (gradient,) = torch.autograd.grad(before.sum(), logits)
-    after = policy.margin(1, chain_signals((logits + 0.3 * gradient).detach(), 1))
+    after = policy.margin(1, signals_at((logits + 0.3 * gradient).detach(), 1))
     stopped = before <= 0
     assert (after[stopped] > before[stopped]).all()
     assert (after > 0).sum() > (before > 0).sum()
@@ -116,8 +117,8 @@ def test_the_ensemble_is_a_weighted_geometric_mean():
     a, b = policy.log_weights[1].exp(), policy.biases[1]
     product = (p[:, 0] ** (a[0] / 2)) * (p[:, 1] ** (a[1] / 2)) * b.exp()
     want = product / product.sum(-1, keepdim=True)
-    assert torch.allclose(policy.predict(1, chain_signals(log.logits[:7], 1)).exp(), want, atol=1e-5)
-    last = chain_signals(log.logits[:7], 2)
+    assert torch.allclose(policy.predict(1, signals_at(log.logits[:7], 1)).exp(), want, atol=1e-5)
+    last = signals_at(log.logits[:7], 2)
     assert torch.equal(policy.predict(2, last), last.logits)  # no ensemble on the final head
 
 
@@ -125,7 +126,7 @@ def test_weights_are_where_the_penalised_cross_entropy_is_least():
     log = noisy_exits()
     policy = GeometricEnsemble.fit(log, penalty=1e-3)
     learned = [policy.log_weights[1].requires_grad_(), policy.biases[1].requires_grad_()]
-    q = policy.predict(1, chain_signals(log.logits, 1))
+    q = policy.predict(1, signals_at(log.logits, 1))
     loss = F.nll_loss(q, log.labels) + 1e-3 * sum((p * p).sum() for p in learned)
     for gradient in torch.autograd.grad(loss, learned):
         assert gradient.abs().max() < 2e-4
@@ -168,7 +169,7 @@ def test_its_macs_grow_with_the_exits_recycled():
     spent = []
     for k in range(3):
         with counting() as counter:
-            policy.predict(k, chain_signals(log.logits[:1], k))
+            policy.predict(k, signals_at(log.logits[:1], k))
         spent.append(counter.macs)
     assert spent == [4, 8, 0]
 

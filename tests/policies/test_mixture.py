@@ -54,7 +54,6 @@ def test_each_sample_follows_one_policy_all_the_way():
     log = random_log(500, 4, 1)
     cheap, dear = UniformThreshold(0.0), UniformThreshold(1.1)
     mixed = Mixture(cheap, dear, 0.4)
-    mixed.bind(log.structure)
     found = replay(mixed, log.structure, log.logits, seeds=torch.arange(500))
     assert set(found.exit.tolist()) == {0, 3}
     again = replay(mixed, log.structure, log.logits.flip(0), seeds=torch.arange(500).flip(0))

@@ -32,9 +32,7 @@ def test_the_oracle_is_the_cheapest_right_way(successors, seed, costs):
     generator = torch.Generator().manual_seed(seed)
     logits = torch.randn(12, size, 3, generator=generator)
     labels = torch.randint(3, (12,), generator=generator)
-    oracle = Oracle()
-    oracle.bind(structure)
-    ways = oracle.choose(logits, labels, tuple(costs[:size]))
+    ways = Oracle().choose(logits, labels, structure, tuple(costs[:size]))
     every = [
         way
         for length in range(1, size + 1)
@@ -57,9 +55,7 @@ def test_the_oracle_is_exact_on_a_graph_of_many_ways():
     logits = torch.zeros(1, size, 2)
     logits[..., 0] = 1.0
     logits[:, -1, 1] = 2.0
-    oracle = Oracle()
-    oracle.bind(structure)
-    way = oracle.choose(logits, torch.tensor([1]), tuple(range(1, size + 1)))
+    way = Oracle().choose(logits, torch.tensor([1]), structure, tuple(range(1, size + 1)))
     assert way[0].nonzero().squeeze(1).tolist() == [0, size - 1]
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from adaptbench.adaptive.log import CalibrationLog
-from adaptbench.adaptive.outcome import Signals
+from adaptbench.adaptive.outcome import Signals, signals_at
 from adaptbench.adaptive.policy import ChainPolicy
 from adaptbench.adaptive.structure import Structure
 from adaptbench.errors import PolicyError
@@ -72,7 +72,7 @@ class QuotaBudget(ChainPolicy):
     @torch.no_grad()
     def log_scores(self, log: CalibrationLog) -> Tensor:
         """(N, K) scores of every exit but the last, as if each sample came to all of them; zeros for the last."""
-        columns = [self.score(k, signals_up_to(log.logits, k)) for k in range(log.logits.shape[1] - 1)]
+        columns = [self.score(k, signals_at(log.logits, k)) for k in range(log.logits.shape[1] - 1)]
         return torch.stack([*columns, torch.zeros(len(log))], 1)
 
     @classmethod
@@ -170,12 +170,6 @@ class PabeeBudget(QuotaBudget):
         votes = torch.nn.functional.one_hot(history.argmax(-1), history.shape[-1]) * visited[..., None]
         most = votes.sum(1).amax(1).to(history.dtype)
         return (most + signals.confidence / 2) / (visited.sum(1) + 0.5)
-
-
-def signals_up_to(logits: Tensor, node: int) -> Signals:
-    """What a policy sees at a node of a chain. logits: (N, V, C) of all nodes."""
-    visited = (torch.arange(logits.shape[1], device=logits.device) <= node).expand(len(logits), -1)
-    return Signals(logits[:, node], history=torch.where(visited[..., None], logits, 0.0), visited=visited)
 
 
 def budgets_of(log: CalibrationLog, number: int) -> list[float]:

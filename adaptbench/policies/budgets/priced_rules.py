@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from adaptbench.adaptive.log import CalibrationLog
-from adaptbench.policies.budgets.budgeted import signals_up_to
+from adaptbench.adaptive.outcome import signals_at
 from adaptbench.policies.budgets.value_of_going_on import (
     Crossfit,
     foretell,
@@ -57,7 +57,7 @@ def learn_rules(log: CalibrationLog, folds: Crossfit, strength: float, penalty: 
     gains = soft_correct(log)
     foretellers, aside, deployed = [], [], []
     for k in range(nodes - 1):
-        history = signals_up_to(log.logits, k).history
+        history = signals_at(log.logits, k).history
         assert history is not None
         features = history_features(history, k)
         odds, layer = foretell(features, gains[:, list(outcomes_foreseen(k, nodes))], folds, strength=strength)

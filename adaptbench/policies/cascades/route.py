@@ -39,7 +39,6 @@ class RoutePolicy(Policy):
     def __init__(self, route: Route) -> None:
         super().__init__()
         self.route = route
-        self._ways: tuple[tuple[int, ...], ...] = ()
 
     def bind(self, structure: Structure) -> None:
         """The route starts at the entry and follows hand-overs of the graph."""
@@ -56,15 +55,14 @@ class RoutePolicy(Policy):
                     f"a route hands over from node {v} to {w}; the graph has no such way.",
                     todo="Fit the policy on this graph's own log.",
                 )
-        self._ways = structure.successors
 
     def scores(self, node: int, signals: Signals) -> Tensor:
         """Confidence for stopping, the threshold for the next node of the route, −1 (never) for other ways."""
         confidence = signals.confidence
-        others = [torch.full_like(confidence, -1.0)] * len(self._ways[node])
+        others = [torch.full_like(confidence, -1.0)] * len(signals.ways)
         if node in self.route.way[:-1]:
             step = self.route.way.index(node)
-            after = self._ways[node].index(self.route.way[step + 1])
+            after = signals.ways.index(self.route.way[step + 1])
             others[after] = torch.full_like(confidence, self.route.thresholds[step])
         return torch.stack([confidence, *others], 1)
 

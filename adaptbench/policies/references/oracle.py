@@ -26,10 +26,6 @@ class Oracle(Policy):
     name = "oracle"
     needs_labels = True
 
-    def bind(self, structure: Structure) -> None:
-        """Any graph."""
-        self._structure = structure
-
     @classmethod
     def fit(cls, log: CalibrationLog, *, seed: int = 0) -> Self:
         """Nothing is fitted; the log is not read."""
@@ -47,13 +43,13 @@ class Oracle(Policy):
             todo="Attack and fit policies that can be deployed.",
         )
 
-    def choose(self, logits: Tensor, labels: Tensor, node_macs: tuple[int, ...]) -> Tensor:
+    def choose(self, logits: Tensor, labels: Tensor, structure: Structure, node_macs: tuple[int, ...]) -> Tensor:
         """(N, V) bool way of each sample.
 
         Args:
-            logits: (N, V, C) of every node. labels: (N,). node_macs: V increments.
+            logits: (N, V, C) of every node. labels: (N,). structure: of the graph. node_macs: V increments.
         """
-        ways = cheapest_ways(self._structure.successors, node_macs)  # one a node: no other can be the oracle's
+        ways = cheapest_ways(structure.successors, node_macs)  # one a node: no other can be the oracle's
         masks = torch.tensor([[v in way for v in range(len(node_macs))] for way in ways], device=logits.device)
         costs = (masks * torch.tensor(node_macs, device=logits.device)).sum(1)
         ends = torch.tensor([way[-1] for way in ways], device=logits.device)

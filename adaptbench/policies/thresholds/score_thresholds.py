@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from adaptbench.adaptive.log import CalibrationLog, is_correct
-from adaptbench.adaptive.outcome import Signals
+from adaptbench.adaptive.outcome import Signals, signals_at
 from adaptbench.adaptive.policy import ChainPolicy
 from adaptbench.adaptive.replay import Point, cheapest_within
 from adaptbench.adaptive.structure import Structure
@@ -141,12 +141,6 @@ class ScoreThresholds(ChainPolicy):
         return {"prices": list(self.prices), "price": self.price, "cost_unit": self.cost_unit}
 
 
-def chain_signals(logits: Tensor, node: int) -> Signals:
-    """What a chain's policy is shown at a node: every exit up to it visited. logits: (N, K, C)."""
-    visited = (torch.arange(logits.shape[1]) <= node).expand(len(logits), -1)
-    return Signals(logits[:, node], history=torch.where(visited[..., None], logits, 0.0), visited=visited)
-
-
 class Scorer(Protocol):
     """A chain's policy that stops where a score is high."""
 
@@ -163,7 +157,7 @@ def score_table(policy: Scorer, log: CalibrationLog) -> tuple[np.ndarray, np.nda
     exits = len(log.structure.names)
     scores, correct = [], []
     for k in range(exits):
-        signals = chain_signals(log.logits, k)
+        signals = signals_at(log.logits, k)
         correct.append(is_correct(policy.predict(k, signals), log.labels, log.top))
         if k < exits - 1:
             scores.append(policy.score(k, signals))

@@ -28,8 +28,6 @@ class UniformThreshold(Policy):
     def __init__(self, threshold: float = 0.9) -> None:
         super().__init__()
         self.threshold = float(threshold)
-        self._ways: tuple[int, ...] = ()
-        self._next: tuple[int, ...] = ()
 
     def bind(self, structure: Structure) -> None:
         """Each node but the last hands over to the next one, other ways may exist."""
@@ -39,14 +37,12 @@ class UniformThreshold(Policy):
                 "a uniform threshold walks the nodes in order; this graph has no such way.",
                 todo="Add the edges from each node to the next.",
             )
-        self._ways = tuple(len(w) for w in structure.successors)
-        self._next = tuple(w.index(v + 1) if v < last else 0 for v, w in enumerate(structure.successors))
 
     def scores(self, node: int, signals: Signals) -> Tensor:
         """Confidence for stopping, δ for the next node, −1 (never) for the others."""
         confidence = signals.confidence
-        others = [torch.full_like(confidence, -1.0)] * self._ways[node]
-        others[self._next[node]] = torch.full_like(confidence, self.threshold)
+        others = [torch.full_like(confidence, -1.0)] * len(signals.ways)
+        others[signals.ways.index(node + 1)] = torch.full_like(confidence, self.threshold)
         return torch.stack([confidence, *others], 1)
 
     @classmethod
@@ -54,11 +50,7 @@ class UniformThreshold(Policy):
         """The cheapest δ, of quantiles of the logged confidences, within `drop` of the most accurate node."""
         quantiles = torch.quantile(log.confidence.flatten(), torch.linspace(0, 1, grid)).tolist()
         floor = log.best_accuracy - drop
-        points = []
-        for threshold in sorted({*quantiles, 1.1}):
-            policy = cls(threshold)
-            policy.bind(log.structure)
-            points.append(evaluate_on(policy, log, threshold))
+        points = [evaluate_on(cls(t), log, t) for t in sorted({*quantiles, 1.1})]
         return cls(cheapest_within(points, floor).setting)
 
     @classmethod
