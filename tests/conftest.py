@@ -1,10 +1,25 @@
-"""What all tests share: one thread, no network."""
+"""What all tests share: no network, a browser only where it is asked for, the command line in this process."""
 
 from __future__ import annotations
 
 import socket
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
+
+SMALL = str(Path(__file__).parent / "bench" / "small.yaml")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests that need Chromium run where `-m` names them, and nowhere else, whatever else `-m` says."""
+    if "browser" in config.option.markexpr:
+        return
+    left_out = [item for item in items if item.get_closest_marker("browser")]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(autouse=True)
@@ -20,3 +35,34 @@ def no_network(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) 
         return real(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", connect)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def adaptbench(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Ended]:
+    """Runs the words in a new directory; "SMALL" stands for the tests' suite. Nothing may ever end with a traceback."""
+    from adaptbench import cli, terminal
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "120")
+
+    def run(*words: str) -> Ended:
+        capsys.readouterr()
+        given = [SMALL if word == "SMALL" else word for word in words]
+        monkeypatch.setattr(sys, "argv", ["adaptbench", *given])
+        code = terminal.run(cli.app)
+        said = capsys.readouterr()
+        assert "Traceback" not in said.err + said.out
+        return Ended(code, said.out, said.err)
+
+    return run

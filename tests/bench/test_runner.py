@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -18,7 +17,8 @@ import adaptbench as ab
 from adaptbench.bench.plan import Evaluation, make_plan
 from adaptbench.bench.runner import run_suite
 from adaptbench.bench.suite import load_suite
-from adaptbench.errors import UncountedError, UsageError
+from adaptbench.errors import RunError, UncountedError, UsageError
+from adaptbench.policies import SoftmaxThreshold
 from adaptbench.results.schema import FIGURES
 from adaptbench.results.store import Run
 
@@ -161,27 +161,52 @@ def test_a_case_that_cannot_be_timed_keeps_its_other_figures(tmp_path: Path, mon
     assert ab.check(run, whole).exit_code == 3, "what failed is never green"
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_killed_and_resumed_equals_undisturbed(finished: Run, tmp_path: Path, seed: int) -> None:
-    """kill -9 once a random number of cells is on the disk, then the same command again."""
+KILLED = """
+import os, signal, sys
+from adaptbench.bench.runner import run_suite
+from adaptbench.results import files
+
+suite, out, writes = sys.argv[1], sys.argv[2], int(sys.argv[3])
+sync = files._sync
+
+def dies(path):
+    global writes
+    writes -= 1
+    if writes == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    sync(path)
+
+files._sync = dies
+run_suite(suite, out=out)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("writes", [3, 45, 120])
+def test_killed_and_resumed_equals_undisturbed(finished: Run, tmp_path: Path, writes: int) -> None:
+    """kill -9 while something is written: early, while crafting, while measuring; then the same command again."""
     out = tmp_path / "run"
-    code = f"from adaptbench.bench.runner import run_suite; run_suite({SMALL!r}, out={str(out)!r})"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    child = subprocess.Popen([sys.executable, "-c", code], env=environment, start_new_session=True)
-    wanted = random.Random(seed).randint(1, 30)
-    cells = out / "cells"
-    while child.poll() is None:
-        if cells.is_dir() and sum(1 for _ in cells.iterdir()) >= wanted:
-            os.killpg(child.pid, signal.SIGKILL)
-            break
-    child.wait()
+    words = [sys.executable, "-c", KILLED, SMALL, str(out), str(writes)]
+    done = subprocess.run(words, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    with pytest.raises(RunError, match="incomplete"):
+        Run.open(out)
     resumed = run_suite(SMALL, out=out)
     assert [steady(c) for c in resumed.cases] == [steady(c) for c in finished.cases]
     pd.testing.assert_frame_equal(resumed.samples(), finished.samples())
 
 
-def test_the_gate_passes_on_itself_and_sees_a_planted_fault(finished: Run) -> None:
-    assert ab.check(finished, finished).exit_code == 0
+def test_the_gate_passes_where_nothing_changed_and_sees_a_planted_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fault is in the code: a policy that goes on where it stopped before."""
+    quick = ["measure=null", "conditions=[clean]", "models=[softmax-threshold]", "references=[]", "sweeps={}"]
+    before, again = (run_suite(SMALL, overrides=quick, out=tmp_path / name) for name in ("before", "again"))
+    assert ab.check(again, before).exit_code == 0
+    margin = SoftmaxThreshold.margin
+    monkeypatch.setattr(SoftmaxThreshold, "margin", lambda *given: margin(*given) + 0.2)
+    dearer = run_suite(SMALL, overrides=quick, out=tmp_path / "dearer")
+    assert ab.check(dearer, before).exit_code == 1
 
 
 def test_every_reference_is_held_against_the_static_net(tmp_path: Path) -> None:
