@@ -80,6 +80,10 @@ class Plan:
             and (wanted is None or e.condition.id in wanted)
         )
 
+    def chunk_keys(self, evaluation: Evaluation) -> list[str]:
+        """Keys of an evaluation's chunks, in sample order."""
+        return [f"{evaluation.key}-{start}" for start in range(0, len(evaluation.split), self.suite.suite.chunk)]
+
     def clean_of(self, evaluation: Evaluation) -> Evaluation | None:
         """The clean evaluation that a control or an attack is held against; None for the others."""
         if evaluation.attack is None:

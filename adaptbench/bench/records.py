@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +12,7 @@ from adaptbench.bench.manifest import attack_hash
 from adaptbench.bench.measuring import Timing
 from adaptbench.bench.plan import Evaluation, Plan
 from adaptbench.experiment.failures import Failures
+from adaptbench.experiment.measuring import windows_of
 from adaptbench.experiment.progress import Progress
 from adaptbench.registry import METERS
 from adaptbench.results.metrics import CostBounds, summarise
@@ -24,14 +24,13 @@ from adaptbench.results.writer import RunWriter
 def case_records(
     plan: Plan,
     writer: RunWriter,
-    chunk_keys: Callable[[Evaluation], list[str]],
     timing: Timing,
     device: str,
     progress: Progress,
     failures: Failures,
 ) -> list[dict[str, Any]]:
     """One record a case, in plan order; an evaluation timed at two batch sizes makes two, a failed one is null."""
-    windows = _windows(writer, timing.keys)
+    windows = windows_of(writer, timing.keys)
     references = [e for e in plan.evaluations if e.kind == "reference"]
     whole = {e.split.name: e.model.macs_full for e in references if e.loaded.name == "static"}
     cache: dict[str, pd.DataFrame] = {}
@@ -39,7 +38,7 @@ def case_records(
     def samples(evaluation: Evaluation) -> pd.DataFrame:
         if evaluation.id not in cache:
             cache.clear() if len(cache) > 4 else None
-            frames = [writer.load(key).samples for key in chunk_keys(evaluation)]
+            frames = [writer.load(key).samples for key in plan.chunk_keys(evaluation)]
             cache[evaluation.id] = pd.concat([f for f in frames if f is not None], ignore_index=True)
         return cache[evaluation.id]
 
@@ -154,8 +153,3 @@ def cost_bounds(model: AdaptiveModel) -> CostBounds:
         visit = [a + b for a, b in zip(model.node_macs, model.policy_macs, strict=True)]
         exit_macs = tuple(sum(visit[: k + 1]) + leave for k, leave in enumerate(model.predict_macs))
     return CostBounds(model.min_macs, model.max_macs, model.macs_full, model.exit_names, exit_macs)
-
-
-def _windows(writer: RunWriter, keys: Sequence[str]) -> pd.DataFrame:
-    frames = [cell.windows for cell in map(writer.load, keys) if cell.windows is not None]
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()

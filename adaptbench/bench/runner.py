@@ -16,7 +16,6 @@ from typing import Any, Unpack
 
 import numpy as np
 
-from adaptbench.adaptive import AdaptiveModel
 from adaptbench.attacks.base import join_details
 from adaptbench.bench.evaluate import evaluate_chunk, hash_inputs
 from adaptbench.bench.manifest import describe_conditions, describe_data, describe_models, describe_references
@@ -29,7 +28,6 @@ from adaptbench.errors import AdaptBenchError, Stopped, UncountedError
 from adaptbench.experiment.environment import check_device, describe_device, git_state, versions
 from adaptbench.experiment.failures import Failures
 from adaptbench.experiment.options import Asked, Options, options_of
-from adaptbench.meters.clock import synchroniser
 from adaptbench.results.lock import DirectoryLock
 from adaptbench.results.store import Run
 from adaptbench.results.writer import RunWriter
@@ -127,17 +125,16 @@ class Runner:
                     with self.failures.instead(evaluation.id):
                         self._evaluate(evaluation)
                     self.progress.end()
-                measuring = Measuring(self.plan, self.writer, self.device, meters, self.progress, self.failures)
-                timing = measuring.run(synchroniser(self.device))
+                timing = Measuring(self.plan, self.writer, self.options, self.failures).run(meters)
             described = {m.name: m.declared() for m in meters} | whole.declared(self.writer)
         finally:
             for meter in [*meters, *whole.meters]:
                 meter.close()
         self.progress.begin("summarising", len(self.plan.evaluations))
-        cases = case_records(self.plan, self.writer, self.chunk_keys, timing, self.device, self.progress, self.failures)
+        cases = case_records(self.plan, self.writer, timing, self.device, self.progress, self.failures)
         self.progress.end()
         ran = [e for e in self.plan.evaluations if e.id not in self.failures]
-        keys = [*(key for e in ran for key in self.chunk_keys(e)), *timing.keys, *whole.keys]
+        keys = [*(key for e in ran for key in self.plan.chunk_keys(e)), *timing.keys, *whole.keys]
         manifest = self._manifest(cases, described)
         manifest |= {"content": self._content(), "cells": keys}
         manifest["ended"] = datetime.now(UTC).isoformat(timespec="seconds")
@@ -189,13 +186,6 @@ class Runner:
             "failures": [failure.as_dict() for failure in self.failures.found.values()],
         }
 
-    def chunk_keys(self, evaluation: Evaluation) -> list[str]:
-        """Keys of an evaluation's chunks, in sample order."""
-        return [f"{evaluation.key}-{start}" for start in range(0, len(evaluation.split), self.plan.suite.suite.chunk)]
-
-    def _surrogate(self, name: str) -> AdaptiveModel:
-        return self.plan.surrogates[name]
-
     def _evaluate(self, evaluation: Evaluation) -> None:
         if self._is_whole(evaluation):
             return
@@ -203,7 +193,7 @@ class Runner:
         verb = "evaluating" if evaluation.attack is None else "crafting"
         words = f"{evaluation.condition.id} → {evaluation.loaded.name}"
         self.progress.begin(f"{verb}  {words}", n)
-        for start, key in zip(range(0, n, size), self.chunk_keys(evaluation), strict=True):
+        for start, key in zip(range(0, n, size), self.plan.chunk_keys(evaluation), strict=True):
             stop = min(start + size, n)
             if not self._committed(key):
                 chunk = evaluate_chunk(
@@ -211,7 +201,7 @@ class Runner:
                     start,
                     stop,
                     device=self.device,
-                    surrogate=self._surrogate,
+                    surrogate=self.plan.surrogates.__getitem__,
                     on_progress=self._bar(start, stop),
                 )
                 crafted = self.writer.commit_crafted(chunk.crafted) if chunk.crafted else None
@@ -227,7 +217,7 @@ class Runner:
         """True where an evaluation was ended; where some of it is damaged since, all of it is forgotten."""
         if not self.writer.has(evaluation.key):
             return False
-        keys = self.chunk_keys(evaluation)
+        keys = self.plan.chunk_keys(evaluation)
         parts = [self.writer.has(key) for key in keys]  # each is looked at, so that each that is damaged is named
         if self._committed(evaluation.key) and all(parts):
             return True
@@ -247,7 +237,7 @@ class Runner:
 
     def _join(self, evaluation: Evaluation) -> None:
         """One file of crafted inputs for the evaluation, and one cell that says that it is whole."""
-        parts = [self.writer.record(key) for key in self.chunk_keys(evaluation)]
+        parts = [self.writer.record(key) for key in self.plan.chunk_keys(evaluation)]
         record: dict[str, Any] = {
             "crafted": None,
             "craft_s": None,

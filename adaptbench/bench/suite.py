@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from adaptbench.bench.conditions import check_condition
 from adaptbench.errors import SuiteError
+from adaptbench.experiment.measuring import Count, Windows
 from adaptbench.experiment.meters import SETTINGS, check_meter, check_setting
 from adaptbench.experiment.source import Source
 from adaptbench.located_yaml import Place
@@ -21,9 +22,7 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-Count = Annotated[int, Field(ge=1, le=10**9, strict=True)]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1, strict=True)]
-Seconds = Annotated[float, Field(le=3600, allow_inf_nan=False, strict=True)]
 Knob = Annotated[float, Field(allow_inf_nan=False, strict=True)]
 
 
@@ -53,23 +52,16 @@ def _condition(given: Any) -> Any:
     raise ValueError("a condition is a name, or a name with settings: `ilfo` or `ilfo: {eps: 16/255}`")
 
 
-class Measure(_Strict):
+class Measure(Windows):
     """What is timed and metered, and for how long.
 
     Args:
-        batch_sizes: inputs handed over at once. meters: names. blocks: ≥ 6 for a 95 % interval.
-        window_s: of one stretch of work, at least; a sensor may ask for more. warmup_s: of every path.
-        samples: inputs each window goes through. conditions: which are timed (default: all).
+        meters: names. conditions: which are timed (default: all).
         country, region: ISO code and CodeCarbon's name, for its grid intensity; no network is asked.
         grid_g_per_kwh: grid intensity, instead of the place's.
     """
 
-    batch_sizes: Annotated[list[Annotated[int, Field(ge=1, le=65_536, strict=True)]], Field(min_length=1)] = [1, 256]
-    meters: list[str] = ["clock", "modelled"]
-    blocks: Annotated[int, Field(ge=1, le=1000, strict=True)] = 8
-    window_s: Annotated[Seconds, Field(gt=0)] = 0.05
-    warmup_s: Annotated[Seconds, Field(ge=0)] = 0.05
-    samples: Count = 256
+    meters: list[str] = Field(default=["clock", "modelled"])
     conditions: list[str] | None = None
     country: Annotated[str, Field(pattern="^[A-Z]{3}$")] | None = None
     region: Annotated[str, Field(min_length=1)] | None = None

@@ -7,14 +7,12 @@ import itertools
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-import pandas as pd
-
 from adaptbench.bench.plan import Plan
 from adaptbench.experiment.environment import git_state
+from adaptbench.experiment.measuring import to_frame
 from adaptbench.meters.base import Meter
 from adaptbench.meters.reading import NO_WORK
 from adaptbench.meters.rows import WindowRow, to_rows
@@ -108,8 +106,3 @@ def _now() -> str:
 
 def _unread(meter: Meter, stretch: int, order: int, reason: str) -> WindowRow:
     return WindowRow("suite", stretch, order, meter.name, "total", None, 0.0, 0, "", meter.scope, "", reason)
-
-
-def to_frame(rows: Sequence[WindowRow]) -> pd.DataFrame | None:
-    """Windows as a table; None where there are none."""
-    return pd.DataFrame([asdict(row) for row in rows]) if rows else None

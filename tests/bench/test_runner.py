@@ -98,7 +98,7 @@ def test_a_second_run_computes_nothing_and_ends_equal(finished: Run, monkeypatch
         raise AssertionError("a committed cell was computed again")
 
     monkeypatch.setattr("adaptbench.bench.runner.evaluate_chunk", never)
-    monkeypatch.setattr("adaptbench.bench.measuring.measure", never)
+    monkeypatch.setattr("adaptbench.experiment.measuring.measure", never)
     again = run_suite(SMALL, out=finished.path)
     assert again.cases == finished.cases
 
