@@ -99,11 +99,11 @@ def report(
 ) -> None:
     """One HTML file, opens offline."""
     from adaptbench.report.page import write_report
-    from adaptbench.results.studies import has_study
+    from adaptbench.results.studies import kind_of
 
     names = "-vs-".join(path.resolve().name.removesuffix(".json") for path in runs)
     place = out or Path("reports") / f"{names}.html"
-    if len(runs) == 1 and has_study(runs[0]):
+    if len(runs) == 1 and kind_of(runs[0]) == "study":
         from adaptbench.report.study_page import write_study_report
 
         page = write_study_report(runs[0], place)

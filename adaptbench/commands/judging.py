@@ -78,9 +78,9 @@ def keep(run: Path, out: Path | None) -> None:
     """Write a run's figures as a baseline."""
     from adaptbench.results.baseline import write_baseline
     from adaptbench.results.store import Run
-    from adaptbench.results.studies import has_study, keep_study
+    from adaptbench.results.studies import keep_study, kind_of
 
-    if has_study(run):
+    if kind_of(run) == "study":
         console().print(f"study    {keep_study(run, out)}", soft_wrap=True)
         return
     found = Run.open(run)

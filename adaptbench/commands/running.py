@@ -166,8 +166,9 @@ def _show_places(wishes: Wishes, name: str) -> None:
 
 def _study(wishes: Wishes) -> int:
     from adaptbench.console import show_notes, study_table
-    from adaptbench.results.studies import incomplete, read_study
+    from adaptbench.results.studies import incomplete
     from adaptbench.study import load_study, run_study
+    from adaptbench.study.plan import make_plan
     from adaptbench.watching import watcher
 
     if wishes.baseline is not None:
@@ -179,15 +180,18 @@ def _study(wishes: Wishes) -> int:
     loaded = load_study(wishes.suite, wishes.options.overrides)
     shown = console()
     if wishes.dry_run:
-        for key, graph in loaded.study.graphs.items():
-            shown.print(f"{key}: {graph.model} on {graph.data}, {len(loaded.study.policies)} policies", soft_wrap=True)
+        for graph in make_plan(loaded, wishes.options).graphs:
+            shown.print(f"{graph.key}: {graph.graph.model} on {graph.graph.data}", soft_wrap=True)
+            for stage, much in graph.stages(loaded.study):
+                shown.print(f"  {stage:<16} {much}", soft_wrap=True)
         shown.print("Nothing was run.")
         _show_places(wishes, loaded.name)
         return 0
+    began = datetime.now(UTC).replace(microsecond=0)
     with watcher(console(stderr=True)) as progress:
         done = run_study(loaded, replace(wishes.options, progress=progress))
-    record = read_study(done.place)
-    if done.already:
+    record = done.record
+    if datetime.fromisoformat(record["started"]) < began:
         shown.print(ALREADY)
         shown.print()
     for table in study_table(record):
@@ -199,6 +203,6 @@ def _study(wishes: Wishes) -> int:
     if page is not None:
         from adaptbench.report.study_page import write_study_report
 
-        shown.print(f"report   {write_study_report(done.place, page)}", soft_wrap=True)
-    shown.print(f"study    {done.place}", soft_wrap=True)
+        shown.print(f"report   {write_study_report(done.path, page)}", soft_wrap=True)
+    shown.print(f"study    {done.path}", soft_wrap=True)
     return FAILED if missing else 0

@@ -1,37 +1,98 @@
-"""Reading ``study.json``: what a study found, for pages and documents. No torch."""
+"""What a study found, read for pages, documents and the gate. No torch."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from adaptbench.errors import RunError
 from adaptbench.results.files import read_json, write_text
+from adaptbench.results.store import MANIFEST, STUDY, complete_manifest, place_of
 
-SCHEMA = 2
-OLD = 1
-"""Without non-inferior points: read as if none had been asked for."""
+SCHEMA = 3
+"""1 had no non-inferior points; in 2, what now stands in the manifest stood in ``study.json``."""
+_OF_THE_SUITE = ("name", "title", "text", "sha256", "overrides", "limit")
+_OF_THE_RUN = ("command", "device", "versions", "git", "data", "notes", "started", "ended")
+
+
+@dataclass(frozen=True, slots=True)
+class StudyRun:
+    """A complete study directory.
+
+    Args:
+        path: the directory. manifest: parsed ``manifest.json``.
+        record: ``study.json`` and what the manifest says of the run, flat.
+    """
+
+    path: Path
+    manifest: dict[str, Any]
+    record: dict[str, Any]
+
+    @classmethod
+    def open(cls, path: str | Path) -> Self:
+        """Open a study's directory.
+
+        Raises:
+            RunError: missing, foreign, incomplete or damaged, or of another schema.
+        """
+        folder = Path(path)
+        manifest = complete_manifest(folder, "study")
+        suite = manifest["suite"]
+        told = {name: suite.get(name) for name in _OF_THE_SUITE} | {name: manifest.get(name) for name in _OF_THE_RUN}
+        return cls(folder, manifest, checked(read_json(place_of(folder, STUDY)), folder / STUDY, told))
 
 
 def read_study(path: Path) -> dict[str, Any]:
-    """A study's record, from its file or its run directory.
+    """A study's record, from its directory or from the file that was kept of it.
 
     Raises:
         RunError: missing, damaged, or of another version.
     """
-    place = path / "study.json" if path.is_dir() else path
+    if path.is_dir() and place_of(path, MANIFEST).is_file():
+        return StudyRun.open(path).record
+    place = path / STUDY if path.is_dir() else path
     if not place.is_file():
         raise RunError(f"there is no study at {place}.", todo="Run one: adaptbench run replicate-NAME.")
-    record = read_json(place)
-    if not isinstance(record, dict) or record.get("schema") not in (OLD, SCHEMA) or "graphs" not in record:
+    return checked(read_json(place), place)
+
+
+def checked(document: Any, place: Path, told: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """A record of today's schema, with every field that readers lean on.
+
+    Args:
+        document: parsed JSON. place: where it stood. told: what the manifest beside it says.
+
+    Raises:
+        RunError: it is no study, of another version, or damaged.
+    """
+    version = document.get("schema") if isinstance(document, dict) else None
+    if version not in (1, 2, SCHEMA) or isinstance(version, bool) or "graphs" not in document:
         raise RunError(
             f"{place} is not a study of schema {SCHEMA}.", todo="Run the study again with this version of adaptbench."
         )
+    record = {**(told or {}), **document}
     if absent := _absent(record):
         raise RunError(f"{place} is damaged: {absent}.", todo="Run the same command again.")
     return upgraded(record)
+
+
+def kind_of(path: Path) -> str:
+    """What a directory or a file says of itself: "suite" or "study".
+
+    Raises:
+        RunError: it cannot be read.
+    """
+    place = place_of(path, MANIFEST) if path.is_dir() else path
+    if path.is_dir() and not place.is_file():
+        place = path / STUDY  # of before studies had a manifest
+    if not place.is_file():
+        return "suite"  # whoever opens it says what is missing
+    document = read_json(place)
+    said = document.get("kind", "study" if "graphs" in document else "") if isinstance(document, dict) else ""
+    return "study" if said == "study" else "suite"
 
 
 _FIELDS: dict[str, type] = {
@@ -59,9 +120,16 @@ def _absent(record: Mapping[str, Any]) -> str:
 
 
 def upgraded(record: dict[str, Any]) -> dict[str, Any]:
-    """A record of schema 1 as one of today; what it cannot hold is null with the reason, and ``upgraded`` says so."""
+    """A record of an older schema as one of today; what it cannot hold is null with its reason."""
     if record["schema"] == SCHEMA:
         return record
+    record = {"overrides": [], "data": {}} | record | {"kind": "study"}
+    if record["schema"] == 1:
+        record = _without_non_inferior(record)
+    return record | {"schema": SCHEMA}
+
+
+def _without_non_inferior(record: dict[str, Any]) -> dict[str, Any]:
     reason = "the study was run before non-inferior points were chosen; run it again"
     graphs = {}
     for key, graph in record["graphs"].items():
@@ -70,12 +138,7 @@ def upgraded(record: dict[str, Any]) -> dict[str, Any]:
             for name, found in graph["policies"].items()
         }
         graphs[key] = {"margin": 0.01, "missing": {}, "not_run": {}} | graph | {"policies": policies}
-    return record | {"schema": SCHEMA, "upgraded": {"from": OLD, "missing": reason}, "graphs": graphs}
-
-
-def has_study(path: Path) -> bool:
-    """Whether a directory or file is a study rather than a run."""
-    return (path / "study.json").is_file() if path.is_dir() else path.suffix == ".json"
+    return record | {"upgraded": {"from": 1, "missing": reason}, "graphs": graphs}
 
 
 def keep_study(run: Path, out: Path | None = None) -> Path:

@@ -363,5 +363,4 @@ def _packed(arrays: Mapping[str, NDArray[Any]]) -> bytes:
 def _unpacked(content: bytes) -> dict[str, NDArray[Any]]:
     from safetensors.numpy import load
 
-    found: dict[str, NDArray[Any]] = load(content)
-    return found
+    return {name: array.copy() for name, array in load(content).items()}  # of its own memory, which may be written

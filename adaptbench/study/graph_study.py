@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from adaptbench.adaptive import CalibrationLog, DecisionGraph, NeverStop, Split
+from adaptbench.adaptive import CalibrationLog, NeverStop
 from adaptbench.adaptive.log import is_correct
 from adaptbench.adaptive.topology import cheapest_ways
 from adaptbench.attacks.identity import foreign_sources, own_code
@@ -20,17 +20,19 @@ from adaptbench.errors import LeakageError, SuiteError
 from adaptbench.experiment.environment import describe_device, git_state, versions
 from adaptbench.experiment.failures import Failures
 from adaptbench.experiment.keys import split_hash
-from adaptbench.experiment.progress import Progress
+from adaptbench.experiment.options import Options
 from adaptbench.registry import POLICIES
+from adaptbench.results.writer import RunWriter
 from adaptbench.study import compare
-from adaptbench.study.cells import Cells, key_of, study_code
 from adaptbench.study.execute import execute
+from adaptbench.study.fits import key_of, study_code
 from adaptbench.study.gradient_noise import gradient_noise
 from adaptbench.study.logs import TestLog, calibration_log, log_key, test_log
 from adaptbench.study.members import Choice, Family, Member, Outcome, blame, fit_family, outcome
+from adaptbench.study.plan import PlannedGraph
 from adaptbench.study.records import Sheet
 from adaptbench.study.resplits import resplit
-from adaptbench.study.schema import ON_TRAINING, Graph, Study, registry_name
+from adaptbench.study.schema import ON_TRAINING, Study, registry_name
 from adaptbench.study.stateful import stateful
 from adaptbench.study.timing import wall_clock
 
@@ -42,34 +44,20 @@ class GraphStudy:
     """Everything that one graph needs.
 
     Args:
-        spec: the study. key, graph: this one. model: the net; its policy is replaced.
-        calibration, test, training: splits; training only where a policy is fitted there.
-        cells, logs: what is kept between runs. device: where nets run. progress: who watches.
+        spec: the study. planned: this graph; its net's policy is replaced.
+        writer: where logits, fits and figures are kept. options: device, who watches. failures: of the study.
     """
 
     def __init__(
-        self,
-        spec: Study,
-        key: str,
-        graph: Graph,
-        model: DecisionGraph,
-        calibration: Split,
-        test: Split,
-        training: Split | None,
-        *,
-        cells: Cells,
-        device: str,
-        failures: Failures,
-        progress: Progress,
+        self, spec: Study, planned: PlannedGraph, writer: RunWriter, options: Options, failures: Failures
     ) -> None:
-        self.spec, self.key, self.graph, self.model = spec, key, graph, model
-        self.calibration, self.test, self.training = calibration, test, training
-        self.cells, self.device, self.failures, self.progress = cells, device, failures, progress
-        self.logs = cells.folder.parent / "logs"
-        model.policy = NeverStop()
-        if device == "cpu":
-            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # twice as fast there
-        self.full = float(model.macs_full)
+        self.spec, self.planned, self.writer, self.options, self.failures = spec, planned, writer, options, failures
+        self.key, self.graph, self.model, self.test = planned.key, planned.graph, planned.model, planned.test
+        self.device, self.progress = options.device, options.progress
+        self.model.policy = NeverStop()
+        if self.device == "cpu":
+            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # twice as fast there
+        self.full = float(self.model.macs_full)
         self._training: CalibrationLog | None = None
         self._missing: dict[str, str] = {}
 
@@ -78,15 +66,15 @@ class GraphStudy:
     @cached_property
     def content_key(self) -> str:
         """Hash of all that this graph's figures hang on, the clock apart."""
-        splits = {"calibration": self.calibration, "test": self.test, "training": self.training}
+        splits = self.planned.splits
         names = [*self.spec.policies, *(self.spec.resplits.policies if self.spec.resplits else [])]
         names += [self.spec.online.base] if self.spec.online else []
         return key_of(
             {
                 "study": self.spec.model_dump(mode="json", exclude=_TOLD_ONLY),
                 "graph": self.graph.model_dump(mode="json", exclude={"title"}),
-                "logs": {role: log_key(self.model, s, self.device) for role, s in splits.items() if s is not None},
-                "samples": {role: split_hash(s) for role, s in splits.items() if s is not None},
+                "logs": {role: log_key(self.model, s, self.device) for role, s in splits.items()},
+                "samples": {role: split_hash(s) for role, s in splits.items()},
                 "macs": [self.full, list(self.model.node_macs), list(self.model.reference)],
                 "hand_overs": [list(w) for w in self.model.structure.successors],
                 "code": [
@@ -104,33 +92,53 @@ class GraphStudy:
         measure = self.spec.measure.model_dump(mode="json") if self.spec.measure else None
         return key_of({"graph": self.content_key, "measure": measure, "device": describe_device(self.device)})
 
+    @property
+    def cells(self) -> list[str]:
+        """What is kept of a graph that is whole."""
+        return [self.content_key, *([self.clock_key] if self.spec.measure is not None else [])]
+
     # ------------------------------------------------------------------ the whole
 
-    def run(self) -> dict[str, Any]:
-        """This graph's record; what an earlier run finished under the same keys is read back.
+    def run(self) -> tuple[dict[str, Any], list[str]]:
+        """This graph's figures; what an earlier run finished under the same keys is read back.
+
+        Returns:
+            The figures, and the cells that hold the windows behind them.
 
         Raises:
             LeakageError: something read test labels before every choice was made.
             SuiteError: no policy of the study can be fitted.
         """
-        kept = self.cells.record(self.content_key)
-        timed = self.cells.record(self.clock_key) if self.spec.measure is not None else {"rows": []}
-        if kept is not None and timed is not None:
-            return kept | {"wall_clock": timed["rows"]}
-        calibration = calibration_log(
-            self.model, self.calibration, self.logs, top=self.graph.top, device=self.device, progress=self.progress
+        figures = self.writer.record(self.content_key) if self.writer.has(self.content_key) else None
+        timed = self._kept_clock()
+        if figures is None or timed is None:
+            calibration = self._log("calibration")
+            families, chosen = self._choose(calibration)
+            if figures is None:
+                figures = self._figures(calibration, families, chosen)
+                if not figures["missing"] and not figures["failed"]:
+                    self.writer.commit(self.content_key, figures)
+            if timed is None:
+                timed = self._time(families, chosen)
+        told = {"missing": self._missing or figures["missing"], "wall_clock": timed["rows"]}
+        return {"title": self.graph.title} | figures | told | {"card": self.planned.card}, timed["windows"]
+
+    def _kept_clock(self) -> dict[str, Any] | None:
+        if self.spec.measure is None:
+            return {"rows": [], "windows": []}
+        kept = self.writer.record(self.clock_key) if self.writer.has(self.clock_key) else None
+        return kept if kept is not None and all(map(self.writer.has, kept["windows"])) else None
+
+    def _log(self, role: str) -> CalibrationLog:
+        return calibration_log(
+            self.model,
+            self.planned.splits[role],
+            self.writer,
+            top=self.graph.top,
+            device=self.device,
+            progress=self.progress,
+            training=role == "training",
         )
-        families, chosen = self._choose(calibration)
-        if kept is None:
-            kept = self._figures(calibration, families, chosen)
-            if not kept["missing"] and not kept["failed"]:
-                self.cells.keep(self.content_key, kept)
-        if timed is None:
-            rows = self._try("wall_clock", lambda: self._wall_clock(families, chosen))
-            timed = {"rows": rows or []}
-            if rows is not None:
-                self.cells.keep(self.clock_key, timed)
-        return kept | {"missing": dict(self._missing) or kept["missing"], "wall_clock": timed["rows"]}
 
     def _figures(
         self, calibration: CalibrationLog, families: dict[str, Family], chosen: dict[str, Choice]
@@ -138,7 +146,7 @@ class GraphStudy:
         """Every stage after the choices, in the order that keeps test labels out of them."""
         started = datetime.now(UTC)
         test = test_log(
-            self.model, self.test, self.logs, top=self.graph.top, device=self.device, progress=self.progress
+            self.model, self.test, self.writer, top=self.graph.top, device=self.device, progress=self.progress
         )
         test.labels.unseal(_digest(families, chosen))
         outcomes = self._outcomes(families, test)
@@ -224,16 +232,8 @@ class GraphStudy:
     # ------------------------------------------------------------------ before the labels
 
     def _choose(self, calibration: CalibrationLog) -> tuple[dict[str, Family], dict[str, Choice]]:
-        if self.training is not None:
-            self._training = calibration_log(
-                self.model,
-                self.training,
-                self.logs,
-                top=self.graph.top,
-                device=self.device,
-                progress=self.progress,
-                training=True,
-            )
+        if self.planned.training is not None:
+            self._training = self._log("training")
         fitting, choosing = calibration.halves(1 - self.spec.choosing, self.spec.seed)
         self._n_fitting = len(fitting)
         reference = self.model.reference[-1]
@@ -250,7 +250,7 @@ class GraphStudy:
                     reference=reference,
                     settings=self.spec.settings.get(name, []),
                     seed=self.spec.seed,
-                    cells=self.cells,
+                    writer=self.writer,
                 )
             )
         self.progress.end()
@@ -356,18 +356,35 @@ class GraphStudy:
             return []
         return [gradient_noise(calibration, price=price, seed=self.spec.seed) for price in self.spec.gradient_noise]
 
-    def _wall_clock(self, families: dict[str, Family], chosen: dict[str, Choice]) -> list[dict[str, Any]]:
-        if self.spec.measure is None:
-            return []
+    def _time(self, families: dict[str, Family], chosen: dict[str, Choice]) -> dict[str, Any]:
+        """Chosen points of the main policies on the clock; kept where all of them were timed."""
         points: dict[str, Member] = {}
         for name in dict.fromkeys([self.spec.paper, self.spec.ours]):
-            if name not in families:
-                continue
-            for drop, index in chosen[name].drops.items():
+            for drop, index in chosen[name].drops.items() if name in families else ():
                 if drop in (self.spec.drops[0], self.spec.drops[-1]):
                     points[f"{name} at {100 * drop:g} points"] = families[name].members[index]
-        self.progress.begin(f"timing  {self.key}", len(self.spec.measure.batch_sizes))
-        return wall_clock(self.model, points, self.test, self.spec.measure, device=self.device, seed=self.spec.seed)
+        before = set(self.failures.found)
+        rows, windows = self._try("wall_clock", partial(self._wall_clock, points)) or ([], [])
+        for case, failure in self.failures.found.items():
+            if case not in before and case != f"{self.key}: wall_clock":
+                self._missing[f"timing of {case}"] = failure.reason
+        timed: dict[str, Any] = {"rows": rows, "windows": windows}
+        if self.failures.found.keys() <= before:
+            self.writer.commit(self.clock_key, timed)
+        return timed
+
+    def _wall_clock(self, points: dict[str, Member]) -> tuple[list[dict[str, Any]], list[str]]:
+        return wall_clock(
+            self.spec,
+            self.key,
+            self.model,
+            points,
+            self.test,
+            key=self.content_key,
+            writer=self.writer,
+            options=self.options,
+            failures=self.failures,
+        )
 
 
 def _digest(families: dict[str, Family], chosen: dict[str, Choice]) -> str:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -14,9 +12,9 @@ from torch import Tensor
 from adaptbench.adaptive import CalibrationLog, DecisionGraph, EvaluationLog, Split, Structure
 from adaptbench.adaptive.model import frozen
 from adaptbench.errors import LeakageError
-from adaptbench.experiment.keys import model_hash
+from adaptbench.experiment.keys import digest_of, model_hash
 from adaptbench.experiment.progress import Progress
-from adaptbench.results.files import writable, write_bytes
+from adaptbench.results.writer import RunWriter
 
 CHUNK = 500  # samples of a stored piece
 PROBE = 8  # samples whose logits are part of the key
@@ -111,63 +109,43 @@ def log_key(model: DecisionGraph, split: Split, device: str) -> str:
         "torch": torch.__version__,
         "probe": hashlib.sha256(probe.numpy().tobytes()).hexdigest(),
     }
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:32]
+    return digest_of(content)[:32]
 
 
 def node_logits(
-    model: DecisionGraph, split: Split, folder: Path, *, device: str, progress: Progress, words: str
+    model: DecisionGraph, split: Split, writer: RunWriter, *, device: str, progress: Progress, words: str
 ) -> Tensor:
     """(N, V, C) float32 logits of every node; pieces that an earlier run left are read back.
 
     Args:
-        model: the graph. split: any role. folder: of the pieces. words: for the progress bar.
+        model: the graph. split: any role. writer: of the pieces. words: for the progress bar.
     """
-    from safetensors.torch import save
-
     key = log_key(model, split, device)
-    with writable(folder):
-        folder.mkdir(parents=True, exist_ok=True)
     parts: list[Tensor] = []
     progress.begin(words, len(split))
     with frozen(model), torch.no_grad():
         for start in range(0, len(split), CHUNK):
             stop = min(start + CHUNK, len(split))
-            place = folder / f"{key}-{start}.safetensors"
-            kept = _piece(place, stop - start)
-            if kept is None:
-                found = [
-                    model.dense_logits(split.images(*bounds).to(device)).float().cpu()
-                    for bounds in passes(start, stop, device)
-                ]
-                kept = torch.cat(found)
-                write_bytes(place, save({"logits": kept}, metadata={"sha256": _sha256(kept)}))
-            parts.append(kept)
+            if not writer.has(f"{key}-{start}"):
+                logits = torch.cat(
+                    [
+                        model.dense_logits(split.images(*bounds).to(device)).float().cpu()
+                        for bounds in passes(start, stop, device)
+                    ]
+                )
+                writer.commit(f"{key}-{start}", {"rows": stop - start}, tensors={"logits": logits.numpy()})
+            kept = writer.load(f"{key}-{start}").tensors
+            assert kept is not None
+            parts.append(torch.from_numpy(kept["logits"]))
             progress.advance(stop)
     progress.end()
     return torch.cat(parts)
 
 
-def _piece(place: Path, rows: int) -> Tensor | None:
-    """A stored piece; None where there is none, or not as it was written."""
-    from safetensors import safe_open
-
-    try:
-        with safe_open(place, framework="pt") as file:
-            logits: Tensor = file.get_tensor("logits")
-            whole = len(logits) == rows and (file.metadata() or {}).get("sha256") == _sha256(logits)
-    except Exception:  # whatever is wrong with the file, it is computed again
-        return None
-    return logits if whole else None
-
-
-def _sha256(logits: Tensor) -> str:
-    return hashlib.sha256(logits.contiguous().numpy().tobytes()).hexdigest()
-
-
 def calibration_log(
     model: DecisionGraph,
     split: Split,
-    folder: Path,
+    writer: RunWriter,
     *,
     top: int,
     device: str,
@@ -180,13 +158,15 @@ def calibration_log(
         LeakageError: it is a split of another role.
     """
     split.require("train" if training else "calibration", purpose="fitting a policy")
-    logits = node_logits(model, split, folder, device=device, progress=progress, words=f"logging  {split.role}")
+    logits = node_logits(model, split, writer, device=device, progress=progress, words=f"logging  {split.role}")
     return model.logged(logits, split, top=top)
 
 
-def test_log(model: DecisionGraph, split: Split, folder: Path, *, top: int, device: str, progress: Progress) -> TestLog:
+def test_log(
+    model: DecisionGraph, split: Split, writer: RunWriter, *, top: int, device: str, progress: Progress
+) -> TestLog:
     """The test split's log, its labels sealed."""
-    logits = node_logits(model, split, folder, device=device, progress=progress, words="logging  test")
+    logits = node_logits(model, split, writer, device=device, progress=progress, words="logging  test")
     return TestLog(
         logits,
         SealedLabels(split.y.clone()),

@@ -21,8 +21,9 @@ from adaptbench.errors import AdaptBenchError, CalibrationError, LeakageError
 from adaptbench.experiment.failures import reason_of
 from adaptbench.policies.references.mixture import hull
 from adaptbench.registry import POLICIES
-from adaptbench.study.cells import Cells, fit_key, keep_fit, kept_fit
+from adaptbench.results.writer import RunWriter
 from adaptbench.study.compare import loss_bound
+from adaptbench.study.fits import fit_key, keep_fit, kept_fit
 from adaptbench.study.logs import TestLog
 from adaptbench.study.policy_costs import policy_costs
 from adaptbench.study.schema import registry_name
@@ -135,7 +136,7 @@ def fit_family(
     reference: int,
     settings: Sequence[float] = (),
     seed: int = 0,
-    cells: Cells | None = None,
+    writer: RunWriter | None = None,
 ) -> Family:
     """Fit a registered policy's whole family on one part of the calibration log; look at it on the other.
 
@@ -145,7 +146,7 @@ def fit_family(
         reference: node that losses are told against.
         settings: knob values wanted one by one besides.
         seed: of fits that draw.
-        cells: where an earlier run may have left the fit.
+        writer: where an earlier run may have left the fit.
 
     Returns:
         The family; a policy that cannot be fitted, whoever's fault it is, says why in `failed`.
@@ -156,12 +157,12 @@ def fit_family(
     kind: type[Policy] = POLICIES.load(registry_name(name))
     started = time.perf_counter()
     key = fit_key(name, kind, fitting, choosing, settings, seed)
-    kept = kept_fit(cells, key, kind)
+    kept = kept_fit(writer, key, kind)
     try:
         if kept is None:
             policies, wanted = _fit(kind, fitting, choosing, settings, seed)
             fit_s = time.perf_counter() - started
-            keep_fit(cells, key, policies, wanted, fit_s)
+            keep_fit(writer, key, policies, wanted, fit_s)
         else:
             policies, wanted, fit_s = kept
         right = choosing.correct[:, reference].numpy()

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from adaptbench.experiment.measuring import Windows
+
 Share = Annotated[float, Field(gt=0, le=2)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Figure = Literal[
@@ -98,21 +100,6 @@ class Published(_Strict):
     target: bool = False
 
 
-class Clock(_Strict):
-    """Chosen points of the main policies against the static reference, on the clock.
-
-    Args:
-        batch_sizes: inputs handed over at once. blocks: ≥ 6 for a 95 % interval.
-        window_s: of one stretch of work, at least. warmup_s: of every path. samples: inputs of a window.
-    """
-
-    batch_sizes: Annotated[list[Annotated[int, Field(ge=1, le=65_536)]], Field(min_length=1)] = [1, 256]
-    blocks: Annotated[int, Field(ge=1, le=1000)] = 8
-    window_s: Annotated[float, Field(gt=0, le=600)] = 0.05
-    warmup_s: Annotated[float, Field(ge=0, le=600)] = 0.05
-    samples: Annotated[int, Field(ge=1, le=100_000)] = 256
-
-
 class Resplits(_Strict):
     """How often an ε is broken when calibration and test are drawn anew from their union."""
 
@@ -153,6 +140,7 @@ class Study(_Strict):
         training_samples: that NAME@train is fitted on, the first of the training split.
         online: stateful policies over shuffles. gradient_noise: λ values at which the learned cascade's two estimators
             are compared.
+        measure: chosen points of the main policies against the static reference, on the clock.
         execute: policies whose chosen points are run for real and compared with the log (default: paper and ours).
     """
 
@@ -171,7 +159,7 @@ class Study(_Strict):
     online: Online | None = None
     gradient_noise: list[float] = []
     published: list[Published] = []
-    measure: Clock | None = None
+    measure: Windows | None = None
     choosing: Annotated[float, Field(gt=0, lt=1)] = 0.4
     training_samples: Annotated[int, Field(ge=1)] = 10_000
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0

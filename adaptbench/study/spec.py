@@ -27,7 +27,7 @@ class LoadedStudy:
 
     Args:
         name: file stem. study: the contents. text: as written. overrides: ``-o`` as given.
-        sha256: of the contents with overrides.
+        sha256: of the contents with overrides. located: for errors found later.
     """
 
     name: str
@@ -35,6 +35,7 @@ class LoadedStudy:
     text: str
     overrides: tuple[str, ...]
     sha256: str
+    located: Source
 
 
 def is_study(name: str) -> bool:
@@ -60,7 +61,7 @@ def load_study(name: str, overrides: Sequence[str] = ()) -> LoadedStudy:
     source = Source.read(name, overrides)
     study, digest = source.contents(Study)
     _check(study, source)
-    return LoadedStudy(source.name, study, source.located.text, source.overrides, digest)
+    return LoadedStudy(source.name, study, source.located.text, source.overrides, digest, source)
 
 
 def _check(study: Study, source: Source) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -11,73 +10,92 @@ import pandas as pd
 
 from adaptbench.adaptive import DecisionGraph, Split
 from adaptbench.errors import MeterError
+from adaptbench.experiment.failures import Failures
+from adaptbench.experiment.measuring import Sessions, windows_of
+from adaptbench.experiment.options import Options
 from adaptbench.experiment.timed import make_arm, make_static_arm
-from adaptbench.meters.clock import ClockMeter, synchroniser
-from adaptbench.meters.windows import measure
+from adaptbench.meters.clock import ClockMeter
+from adaptbench.meters.windows import Arm
 from adaptbench.results import timing
+from adaptbench.results.identity import static_id, timed_id
 from adaptbench.results.statistics import paired_ratio
+from adaptbench.results.writer import RunWriter
 from adaptbench.study.members import Member
-from adaptbench.study.schema import Clock
-
-STATIC = "static"
+from adaptbench.study.schema import Study
 
 
 def wall_clock(
-    model: DecisionGraph, points: Mapping[str, Member], split: Split, spec: Clock, *, device: str, seed: int
-) -> list[dict[str, Any]]:
+    spec: Study,
+    graph: str,
+    model: DecisionGraph,
+    points: Mapping[str, Member],
+    split: Split,
+    *,
+    key: str,
+    writer: RunWriter,
+    options: Options,
+    failures: Failures,
+) -> tuple[list[dict[str, Any]], list[str]]:
     """Speed-up of each point over the static reference at each batch size.
 
     Args:
-        model: the graph. points: name → member. split: its first `spec.samples` inputs are run.
-        spec: batch sizes, blocks, window length.
+        spec: its `measure` and seed. graph: key of the graph, which is in the windows' cases.
+        model: the net. points: name → member. split: its first `samples` inputs are run.
+        key: of all that the graph's figures hang on. writer: where windows are kept.
+        failures: a point that cannot be timed joins them.
 
     Returns:
         One record a point and batch size: speed-up of the net (nodes and policy) with its interval over blocks, MAC
-        speed-up on the same inputs, microseconds a sample by part; and of whole windows, harness included.
+        speed-up on the same inputs, microseconds a sample by part; and of whole windows, harness included. And the
+        cells that hold the windows.
     """
-    n = min(spec.samples, len(split))
-    x, seeds = split.images(0, n).to(device), split.ids[:n]
-    records: list[dict[str, Any]] = []
-    for size in spec.batch_sizes:
-        arms, macs = [make_static_arm(STATIC, model, x, size)], {}
-        for name, member in points.items():
-            arm, inputs = make_arm(name, model.under(member.policy), x, seeds, size)
-            arms.append(arm)
-            macs[name] = inputs.macs_mean
-        with ClockMeter().on(device) as clock:
-            rows = measure(
-                arms,
-                [clock],
-                blocks=spec.blocks,
-                window_s=max(spec.window_s, clock.min_window_s),
-                warmup_s=spec.warmup_s,
-                rng=np.random.default_rng([seed, size]),
-                idle=False,
-                synchronise=synchroniser(device),
-            )
-        windows = pd.DataFrame([asdict(row) for row in rows])
-        records += [_record(windows, name, size, model.macs_full / macs[name], seed) for name in points]
-    return records
+    if spec.measure is None:
+        return [], []
+    n = min(spec.measure.samples, len(split))
+    x, seeds = split.images(0, n).to(options.device), split.ids[:n]
+    rows: list[dict[str, Any]] = []
+    cells: list[str] = []
+    with ClockMeter().on(options.device) as clock:
+        sessions = Sessions(writer, spec.measure, options.device, [clock], options.progress, failures)
+        for size in spec.measure.batch_sizes:
+            static, macs = static_id(graph, size), {}
+            arms: dict[str, Arm] = {}
+            with failures.instead(static):
+                arms[static] = make_static_arm(static, model, x, size)
+            for name, member in points.items():
+                case = timed_id(f"{graph}/{name}", size)
+                with failures.instead(case):
+                    arms[case], inputs = make_arm(case, model.under(member.policy), x, seeds, size)
+                    macs[name] = inputs.macs_mean
+            session = sessions.run(size, arms, dict.fromkeys(arms, key))
+            if session is None:
+                continue
+            cells.append(session)
+            windows = windows_of(writer, [session])
+            for name, mean in macs.items():
+                case = timed_id(f"{graph}/{name}", size)
+                if case not in failures:
+                    with failures.instead(case):
+                        told = {"point": name, "batch_size": size, "macs_speedup": model.macs_full / mean}
+                        rows.append(told | _figures(windows, case, static, spec.seed))
+    return rows, cells
 
 
-def _record(windows: pd.DataFrame, name: str, size: int, macs_speedup: float, seed: int) -> dict[str, Any]:
-    own, static = timing.part_blocks(windows, name, *timing.NET), timing.part_blocks(windows, STATIC, "nodes")
-    whole, static_whole = (timing.blocks(windows, case, timing.CLOCK) for case in (name, STATIC))
-    executor = timing.part_blocks(windows, name, "executor")
-    if own is None or static is None or whole is None or static_whole is None or executor is None:
-        raise MeterError(f"{name}: the clock told no parts apart.", why="Nothing could be said of the net alone.")
-    net, all_of_it = (paired_ratio(*pair, seed=seed) for pair in (own.paired(static), whole.paired(static_whole)))
+def _figures(windows: pd.DataFrame, case: str, static: str, seed: int) -> dict[str, Any]:
+    own, reference = timing.part_blocks(windows, case, *timing.NET), timing.part_blocks(windows, static, "nodes")
+    whole, static_whole = (timing.blocks(windows, name, timing.CLOCK) for name in (case, static))
+    executor = timing.part_blocks(windows, case, "executor")
+    if own is None or reference is None or whole is None or static_whole is None or executor is None:
+        raise MeterError(f"{case}: the clock told no parts apart.", why="Nothing could be said of the net alone.")
+    net, all_of_it = (paired_ratio(*pair, seed=seed) for pair in (own.paired(reference), whole.paired(static_whole)))
     return {
-        "point": name,
-        "batch_size": size,
         "speedup": all_of_it.value,
         "speedup_ci": all_of_it.ci,
         "net_speedup": net.value,
         "net_speedup_ci": net.ci,
-        "macs_speedup": macs_speedup,
         "us_per_sample": 1e6 * float(np.median(whole.per_sample)),
         "us_per_sample_net": 1e6 * float(np.median(own.per_sample)),
         "us_per_sample_executor": 1e6 * float(np.median(executor.per_sample)),
-        "us_per_sample_static": 1e6 * float(np.median(static.per_sample)),
+        "us_per_sample_static": 1e6 * float(np.median(reference.per_sample)),
         "blocks": net.n,
     }

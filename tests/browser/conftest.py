@@ -38,8 +38,8 @@ def pages(tmp_path_factory):
     runs = {"report": [first], "awkward": [awkward], "difference": [first, second]}
     found = {name: write_report([run.path for run in found], base / f"{name}.html") for name, found in runs.items()}
     (base / "small.yaml").write_text(STUDY, encoding="utf-8")
-    study = run_study(str(base / "small.yaml"), out=base / "study").place
-    return found | {"study": write_study_report(study.parent, base / "study.html")}
+    study = run_study(str(base / "small.yaml"), out=base / "study").path
+    return found | {"study": write_study_report(study, base / "study.html")}
 
 
 @pytest.fixture(scope="session")

@@ -9,21 +9,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pydantic import BaseModel
 from typer.testing import CliRunner
 
 from adaptbench.adaptive import CalibrationLog, EvaluationLog
 from adaptbench.adaptive.structure import Structure
 from adaptbench.cli import app
 from adaptbench.errors import AdaptBenchError, CalibrationError, LeakageError, RunError, SuiteError
-from adaptbench.experiment.progress import Silent
+from adaptbench.experiment.failures import Failures
+from adaptbench.experiment.measuring import Windows
+from adaptbench.experiment.options import Options
 from adaptbench.policies.online import ClosedLoop
 from adaptbench.registry import POLICIES
 from adaptbench.results.studies import judged, read_study
-from adaptbench.study import cells, graph_study, load_study, run_study, schema
-from adaptbench.study.cells import fit_key
+from adaptbench.results.writer import RunWriter
+from adaptbench.study import fits, graph_study, load_study, run_study, schema
 from adaptbench.study.compare import loss_bound
+from adaptbench.study.fits import fit_key
 from adaptbench.study.graph_study import GraphStudy
 from adaptbench.study.logs import SealedLabels, TestLog, log_key
+from adaptbench.study.plan import PlannedGraph
 from adaptbench.study.resplits import _redrawn, pooled
 from adaptbench.testing import planted_graph, planted_split
 
@@ -155,17 +160,17 @@ def test_every_key_of_a_study_is_read_by_the_run(tmp_path, monkeypatch):
     """Keys were accepted that nothing looked at: each is read while a study runs, or stands in the record."""
     loaded = load_study(str(study(tmp_path)))
     seen: set[tuple[str, str]] = set()
-    look = schema._Strict.__getattribute__
+    look = BaseModel.__getattribute__
 
     def watched(self, name):
         if name in type(self).model_fields:
             seen.add((type(self).__name__, name))
         return look(self, name)
 
-    monkeypatch.setattr(schema._Strict, "__getattribute__", watched)
-    record = read_study(run_study(loaded, out=tmp_path / "run", limit=60).place)
+    monkeypatch.setattr(BaseModel, "__getattribute__", watched)
+    record = run_study(loaded, out=tmp_path / "run", limit=60).record
     monkeypatch.undo()
-    kinds = [schema.Study, schema.Graph, schema.Resplits, schema.Online, schema.Clock]
+    kinds = [schema.Study, schema.Graph, schema.Resplits, schema.Online, Windows]
     unread = {(k.__name__, field) for k in kinds for field in k.model_fields} - seen
     assert not unread
     told = {(name, field) for name, part in (("Published", record["published"][0]),) for field in part}
@@ -228,10 +233,10 @@ def test_a_fit_hangs_on_everything_that_changes_it(monkeypatch):
         key(settings=(0.5,)),
         key(seed=1),
     ]
-    monkeypatch.setattr(cells, "versions", lambda: {"torch": "another"})
+    monkeypatch.setattr(fits, "versions", lambda: {"torch": "another"})
     found.append(key())
     monkeypatch.undo()
-    monkeypatch.setattr(cells, "own_code", lambda: "mended")
+    monkeypatch.setattr(fits, "own_code", lambda: "mended")
     found.append(key())
     assert len(set(found)) == len(found)
 
@@ -260,21 +265,16 @@ def test_a_graph_hangs_on_everything_that_changes_it(tmp_path, monkeypatch):
 
     def key(old="", new="", **more):
         spec = load_study(str(study(tmp_path, old, new))).study
-        splits = [planted_split(), planted_split("test"), None]
-        splits = [more.get("calibration", splits[0]), more.get("test", splits[1]), splits[2]]
-        net = more.get("net") or planted_graph()
-        kept = cells.Cells(tmp_path / "cells")
-        one = GraphStudy(
-            spec,
+        planned = PlannedGraph(
             "digits",
             spec.graphs["digits"],
-            net,
-            *splits,
-            cells=kept,
-            device="cpu",
-            failures=None,
-            progress=Silent(),
+            more.get("net") or planted_graph(),
+            {},
+            more.get("calibration", planted_split()),
+            more.get("test", planted_split("test")),
+            None,
         )
+        one = GraphStudy(spec, planned, RunWriter(tmp_path / "run", "study"), Options(), Failures(tmp_path))
         return one.content_key
 
     first = key()

@@ -17,13 +17,15 @@ from adaptbench.adaptive import CalibrationLog
 from adaptbench.cli import app
 from adaptbench.data import load_data
 from adaptbench.errors import LeakageError, RunError, SuiteError
+from adaptbench.experiment import measuring
 from adaptbench.experiment.progress import Silent
 from adaptbench.policies import UniformThreshold
 from adaptbench.registry import POLICIES
 from adaptbench.report.study_page import study_page
 from adaptbench.results.studies import incomplete, judged, keep_study, read_study, reading, stated, upgraded, verdict
+from adaptbench.results.writer import RunWriter
 from adaptbench.study import graph_study, load_study, members, run_study
-from adaptbench.study import runner as runner_module
+from adaptbench.study import plan as plan_module
 from adaptbench.study.logs import SealedLabels, calibration_log
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
@@ -41,7 +43,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def record(place: Path) -> dict:
     torch.set_num_threads(1)
-    return read_study(run_study(str(place / "thresholds.yaml"), out=place / "run").place)
+    return run_study(str(place / "thresholds.yaml"), out=place / "run").record
 
 
 def test_what_the_log_foretold_is_what_ran(record):
@@ -144,7 +146,7 @@ def test_a_policy_can_be_fitted_on_training_samples_and_on_no_others(place, reco
             calibration_log(
                 model,
                 load_data("digits").split(role),
-                tmp_path,
+                RunWriter(tmp_path / "log", "study"),
                 top=1,
                 device="cpu",
                 progress=Silent(),
@@ -165,35 +167,34 @@ def test_a_finished_study_that_is_run_again_changes_nothing(place, record, monke
     before = {f: f.stat().st_mtime_ns for f in (place / "run").rglob("*") if f.is_file()}
     monkeypatch.setattr(graph_study, "fit_family", None)  # nothing is fitted
     done = run_study(str(place / "thresholds.yaml"), out=place / "run")
-    assert done.already
+    assert done.record == record
     assert {f: f.stat().st_mtime_ns for f in (place / "run").rglob("*") if f.is_file()} == before
 
 
 def test_a_killed_study_goes_on_from_logs_and_fits_and_finds_the_same(place, record, tmp_path, monkeypatch):
     run = tmp_path / "run"
     shutil.copytree(place / "run", run)
-    (run / "study.json").unlink()
+    (run / "manifest.json").unlink()
     finished = [f for f in (run / "cells").glob("*.json") if "at_budget" in f.read_text()]
     assert len(finished) == 1
     finished[0].unlink()
-    logs = {f: f.stat().st_mtime_ns for f in (run / "logs").iterdir()}
+    before = {f: f.stat().st_mtime_ns for f in (run / "cells").iterdir()}
     monkeypatch.setattr(members, "_fit", None)  # fits come from their cells
-    done = run_study(str(place / "thresholds.yaml"), out=run)
-    again = read_study(done.place)["graphs"]["digits"]
-    assert not done.already
-    assert {f: f.stat().st_mtime_ns for f in (run / "logs").iterdir()} == logs
-    assert without_times(again) == without_times(record["graphs"]["digits"])
-    assert again["wall_clock"] == record["graphs"]["digits"]["wall_clock"], "times are measured once"
+    monkeypatch.setattr(measuring, "measure", None)  # and times: they are measured once
+    again = run_study(str(place / "thresholds.yaml"), out=run).record
+    assert {f for f, seen in before.items() if f.stat().st_mtime_ns != seen} == set(), "what stood there stays"
+    assert without_times(again["graphs"]["digits"]) == without_times(record["graphs"]["digits"])
+    assert again["graphs"]["digits"]["wall_clock"] == record["graphs"]["digits"]["wall_clock"]
 
 
 def test_what_is_damaged_is_computed_again(place, record, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(place / "run", run)
-    for file in [*(run / "cells").iterdir(), *(run / "logs").iterdir()]:
+    for file in (run / "cells").iterdir():
         data = bytearray(file.read_bytes())
-        data[-1 if file.suffix == ".safetensors" else len(data) // 2] ^= 1
+        data[len(data) // 2] ^= 1
         file.write_bytes(data)
-    again = read_study(run_study(str(place / "thresholds.yaml"), out=run).place)
+    again = run_study(str(place / "thresholds.yaml"), out=run).record
     assert without_times(again["graphs"]["digits"]) == without_times(record["graphs"]["digits"])
 
 
@@ -201,11 +202,11 @@ def test_fresh_forgets(place, tmp_path):
     text = STUDY[: STUDY.index("published:")].replace("resplits", "# ").replace("online", "# ").replace("measure", "# ")
     (tmp_path / "s.yaml").write_text(text, encoding="utf-8")
     first = run_study(str(tmp_path / "s.yaml"), out=tmp_path / "run", limit=100)
-    before = {f: f.stat().st_mtime_ns for f in (tmp_path / "run" / "logs").iterdir()}
+    before = {f: f.stat().st_mtime_ns for f in (tmp_path / "run" / "cells").iterdir()}
     fresh = run_study(str(tmp_path / "s.yaml"), out=tmp_path / "run", limit=100, fresh=True)
-    assert not first.already
+    assert fresh.manifest["id"] != first.manifest["id"]
     assert all(f.stat().st_mtime_ns != seen for f, seen in before.items())
-    assert read_study(fresh.place)["graphs"]["digits"]["n_test"] == 100
+    assert fresh.record["graphs"]["digits"]["n_test"] == 100
 
 
 def test_the_non_inferior_point_is_chosen_on_calibration(record):
@@ -236,9 +237,9 @@ def test_choices_do_not_hang_on_test_labels(place, record, monkeypatch):
 
             return replace(test, y=shuffled, sha256="") if role == "test" else real.split(role)
 
-    monkeypatch.setattr(runner_module, "load_data", lambda *_, **__: Shuffled())
+    monkeypatch.setattr(plan_module, "load_data", lambda *_, **__: Shuffled())
     loaded = load_study(str(place / "thresholds.yaml"))
-    again = read_study(run_study(loaded, out=place / "shuffled").place)
+    again = run_study(loaded, out=place / "shuffled").record
     assert again["graphs"]["digits"]["choices_sha256"] == record["graphs"]["digits"]["choices_sha256"]
     assert again["graphs"]["digits"]["reference_accuracy"] < 0.3
 
@@ -276,7 +277,7 @@ def test_a_policy_that_breaks_does_not_lose_the_study(place, record, tmp_path, m
     plant(monkeypatch, Breaks)
     (tmp_path / "s.yaml").write_text(STUDY.replace("uniform, random", "uniform, breaks"), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    shutil.copytree(place / "run" / "logs", tmp_path / "run" / "logs")
+    shutil.copytree(place / "run" / "cells", tmp_path / "run" / "cells")
     done = CliRunner().invoke(app, ["run", "s.yaml", "--out", "run"])
     assert done.exit_code == 3, done.output
     found = read_study(tmp_path / "run")
@@ -369,7 +370,7 @@ def test_what_cannot_be_studied(tmp_path):
     with pytest.raises(SuiteError, match="gates, not exits"):
         run_study(str(file), out=tmp_path / "run")
     file.write_text(STUDY.replace("model: softmax-threshold", "model: dag-selection"), encoding="utf-8")
-    found = read_study(run_study(str(file), out=tmp_path / "run").place)
+    found = run_study(str(file), out=tmp_path / "run").record
     said = incomplete(found)
     assert any("softmax-threshold is left out" in line for line in said)
     assert found["graphs"]["digits"]["not_run"].keys() == {"resplits", "online", "gradient_noise"}

@@ -1,4 +1,4 @@
-"""What a study keeps between runs: fits and finished graphs, each under a hash of all that it hangs on."""
+"""Fits that a study keeps between runs, each under a hash of all that it hangs on."""
 
 from __future__ import annotations
 
@@ -16,54 +16,7 @@ from adaptbench.adaptive import CalibrationLog, Policy
 from adaptbench.attacks.identity import foreign_sources, own_code
 from adaptbench.experiment.environment import versions
 from adaptbench.experiment.keys import digest_of
-from adaptbench.results.files import writable, write_bytes
-
-
-class Cells:
-    """Small files named by their key, each with its own checksum; what is damaged counts as missing.
-
-    Args:
-        folder: of the cells.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def record(self, key: str) -> dict[str, Any] | None:
-        """What stands under a key; None where nothing does, or nothing whole."""
-        try:
-            found = json.loads((self.folder / f"{key}.json").read_text(encoding="utf-8"))
-            whole = found["sha256"] == digest_of(found["record"])
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            return None
-        return dict(found["record"]) if whole and isinstance(found["record"], dict) else None
-
-    def keep(self, key: str, record: Mapping[str, Any]) -> None:
-        """Commit a record, whole or not at all."""
-        with writable(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({"sha256": digest_of(record), "record": record}, ensure_ascii=False, allow_nan=False)
-        write_bytes(self.folder / f"{key}.json", text.encode())
-
-    def tensors(self, key: str) -> dict[str, Tensor] | None:
-        """The tensors beside a record."""
-        from safetensors.torch import load
-
-        try:
-            found: dict[str, Tensor] = load((self.folder / f"{key}.safetensors").read_bytes())
-            return found
-        except Exception:  # whatever is wrong with the file, it is computed again
-            return None
-
-    def keep_tensors(self, key: str, tensors: Mapping[str, Tensor]) -> str:
-        """Commit tensors; their digest belongs into the record."""
-        from safetensors.torch import save
-
-        with writable(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-        data = save({name: tensor.contiguous() for name, tensor in tensors.items()})
-        write_bytes(self.folder / f"{key}.safetensors", data)
-        return tensors_digest(tensors)
+from adaptbench.results.writer import RunWriter
 
 
 def key_of(content: Mapping[str, Any]) -> str:
@@ -122,10 +75,10 @@ def fit_key(
 
 
 def keep_fit(
-    cells: Cells | None, key: str, policies: Sequence[Policy], wanted: Mapping[float, Policy], fit_s: float
+    writer: RunWriter | None, key: str, policies: Sequence[Policy], wanted: Mapping[float, Policy], fit_s: float
 ) -> None:
     """Keep a family's members as settings and tensors; one that cannot be rebuilt exactly is not kept."""
-    if cells is None:
+    if writer is None:
         return
     fits = [*policies, *wanted.values()]
     tensors = {f"{i}.{name}": t for i, policy in enumerate(fits) for name, t in policy.state_dict().items()}
@@ -133,10 +86,9 @@ def keep_fit(
         "members": [p.describe() for p in policies],
         "wanted": [[value, p.describe()] for value, p in wanted.items()],
         "fit_s": fit_s,
-        "tensors": tensors_digest(tensors),
     }
     try:
-        again = _rebuilt(type(fits[0]), json.loads(json.dumps(record)), tensors)
+        again = _rebuilt(type(fits[0]), json.loads(json.dumps(record, allow_nan=False)), tensors)
         same = all(
             a.describe() == b.describe()
             and a.knob_value == b.knob_value
@@ -146,20 +98,19 @@ def keep_fit(
     except Exception:  # a policy that is kept in no checkpoint is fitted again
         return
     if same:
-        cells.keep_tensors(key, tensors)
-        cells.keep(key, record)
+        writer.commit(key, record, tensors={name: t.detach().cpu().numpy() for name, t in tensors.items()})
 
 
 def kept_fit(
-    cells: Cells | None, key: str, kind: type[Policy]
+    writer: RunWriter | None, key: str, kind: type[Policy]
 ) -> tuple[list[Policy], dict[float, Policy], float] | None:
     """The family that an earlier run fitted under this key, the settings wanted besides, and the seconds it took."""
-    record = cells.record(key) if cells is not None else None
-    tensors = cells.tensors(key) if cells is not None and record is not None else None
-    if record is None or tensors is None or tensors_digest(tensors) != record["tensors"]:
+    if writer is None or not writer.has(key):
         return None
-    policies, wanted = _rebuilt(kind, record, tensors)
-    return policies, wanted, record["fit_s"]
+    cell = writer.load(key)
+    tensors = {name: torch.from_numpy(array) for name, array in (cell.tensors or {}).items()}
+    policies, wanted = _rebuilt(kind, cell.record, tensors)
+    return policies, wanted, cell.record["fit_s"]
 
 
 def _rebuilt(

@@ -1,0 +1,35 @@
+"""Committed studies are read as they were written: migrated by code, no figure changed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from adaptbench.results.studies import SCHEMA, keep_study, kind_of, read_study
+
+PUBLISHED = Path(__file__).resolve().parents[2] / "reports" / "published"
+STUDIES = sorted(file for file in PUBLISHED.glob("*.json") if kind_of(file) == "study")
+
+
+def test_files_say_what_they_are():
+    kept = {file.stem: kind_of(file) for file in PUBLISHED.glob("*.json")}
+    assert len(STUDIES) >= 4
+    assert kept["replicate-gates"] == kept["fashion-mnist"] == "suite", "kept of suites, under the same ending"
+
+
+@pytest.mark.parametrize("file", STUDIES, ids=lambda file: file.stem)
+def test_every_figure_is_the_one_that_was_written(file, tmp_path):
+    written, read = json.loads(file.read_text(encoding="utf-8")), read_study(file)
+    assert (read["schema"], read["kind"]) == (SCHEMA, "study")
+    for key, graph in written["graphs"].items():
+        found = read["graphs"][key]
+        assert all(found[name] == value for name, value in graph.items() if name != "policies")
+        for name, policy in graph["policies"].items():
+            assert {field: found["policies"][name][field] for field in policy} == policy
+    assert {name: read[name] for name in written if name not in ("schema", "graphs")} == {
+        name: value for name, value in written.items() if name not in ("schema", "graphs")
+    }
+    again = keep_study(file, tmp_path / "again.json")
+    assert read_study(again) == read, "kept once more, nothing is lost"
