@@ -2,12 +2,24 @@
 
 The names below are loaded on first use: importing this package loads no torch.
 
+A model that decides how much to compute, and an attack that takes the saving back:
+
 >>> import adaptbench as ab
 >>> model = ab.load_model("softmax-threshold", "digits")
 >>> digits = ab.load_data("digits").split("test")
->>> found = model.infer(digits.images(0, 8))
->>> found.macs.shape
-torch.Size([8])
+>>> clean = model.infer(digits.images(0, 8))
+>>> attacked = ab.attacks.load_attack("ilfo", {"steps": 20}).craft(model, digits.images(0, 8), digits.y[:8])
+>>> bool(model.infer(attacked.images()).macs.sum() > clean.macs.sum())
+True
+
+A suite, its directory, and the gate between two runs of it:
+
+>>> quick = {"limit": 4, "overrides": ["models=[softmax-threshold]", "conditions=[clean]"]}
+>>> before, after = (ab.run("ci", out=name, **quick) for name in ("before", "after"))
+>>> ab.Run.open("before").samples()["macs"].shape
+(4,)
+>>> ab.check(after, before, {"macs_mean": "exact"}).exit_code
+0
 """
 
 from __future__ import annotations

@@ -57,6 +57,18 @@ def from_logits_list(
     Raises:
         GraphError: the module cannot be traced, does not return logits (N, C) alike, an exit is not found, forward
             draws, couples samples or writes into its own state, or the net is not the same function.
+
+    >>> class Net(nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.early = nn.Linear(4, 3)
+    ...         self.body, self.late = nn.Linear(4, 8), nn.Linear(8, 3)
+    ...
+    ...     def forward(self, x):
+    ...         x = x.flatten(1)
+    ...         return [self.early(x), self.late(self.body(x).relu())]
+    >>> from_logits_list(Net(), input_shape=(1, 2, 2)).node_macs
+    (12, 56)
     """
     name, domain = type(module).__name__, ImageDomain(tuple(input_shape), *bounds)  # type: ignore[arg-type]
     x = pictures_like(next(module.parameters(), torch.zeros(())), domain, 5)

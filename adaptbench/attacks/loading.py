@@ -41,6 +41,9 @@ def load_attack(ref: str, overrides: dict[str, Any] | None = None) -> Attack:
         UnknownNameError: no such attack.
         RecipeError: a recipe or setting that does not name a possible attack.
         MissingExtraError: torchattacks is not installed.
+
+    >>> load_attack("ilfo", {"eps": "4/255", "steps": 50}).settings["steps"]
+    50
     """
     overrides = dict(overrides or {})
     if ref.startswith(TORCHATTACKS):

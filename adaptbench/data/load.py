@@ -28,6 +28,9 @@ def load_data(spec: str, *, root: Path | str | None = None, download: bool = Fal
         DataMissingError: the files are in none of the places.
         DataFormatError: it is no data set, or one whose labels, ids, classes or pictures do not fit together; what
             only the samples show comes when a split is first asked for.
+
+    >>> load_data("digits").split("test").images(0, 4).shape
+    torch.Size([4, 1, 8, 8])
     """
     name, _, argument = spec.strip().partition(":")
     make: Any = guarded(lambda: DATA.load(name.strip()), spec)

@@ -153,7 +153,12 @@ def _load_weights(
 def load_model(
     name: str, data: str = "digits", *, zoo: Path | None = None, device: str | torch.device = "cpu"
 ) -> AdaptiveModel:
-    """A registered model, ready to run; see `load_system`."""
+    """A registered model, ready to run; see `load_system`.
+
+    >>> model = load_model("softmax-threshold", "digits")
+    >>> model.policy_name, model.min_macs, model.max_macs
+    ('softmax-threshold', 21056, 677952)
+    """
     return load_system(name, data, zoo=zoo, device=device).model
 
 

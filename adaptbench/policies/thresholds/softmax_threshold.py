@@ -116,6 +116,13 @@ class SoftmaxThreshold(ChainPolicy):
 
         Raises:
             CalibrationError: fewer than `min_support` samples in the log.
+
+        >>> from adaptbench.testing import planted_graph, planted_split
+        >>> net = planted_graph()
+        >>> policy = SoftmaxThreshold.fit(net.log(planted_split()), epsilon=0.02)
+        >>> early = net.under(policy).infer(planted_split("test", 200).images())
+        >>> bool(early.macs.double().mean() < net.max_macs)
+        True
         """
         min_support = cls.support if min_support is None else min_support
         if len(log) < min_support:
