@@ -170,6 +170,7 @@ class GatedNetwork(AdaptiveModel):
         """The hard pass and nothing beside it."""
         if type(self)._run is not GatedNetwork._run:  # what a subclass does instead is what is deployed
             return super().serve(x, seeds=seeds, lap=lap)
+        x = self.taken(x)
         return self._hard_pass(x, self._counted(x), None, lap)[0]
 
     def _hard_pass(self, x: Tensor, costs: BlockCosts, force: Tensor | None, lap: Lap) -> tuple[Tensor, Decided]:

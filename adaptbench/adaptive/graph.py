@@ -162,6 +162,7 @@ class DecisionGraph(AdaptiveModel):
         """The hard pass and nothing beside it."""
         if type(self)._run is not DecisionGraph._run:  # what a subclass does instead is what is deployed
             return super().serve(x, seeds=seeds, lap=lap)
+        x = self.taken(x)
         if self.policy.draws and seeds is None:
             seeds = seeds_from_content(x)
         return self._hard_pass(x, self._counted(x), seeds, self._forced(x, None, None), lap)[0]
@@ -412,7 +413,7 @@ class DecisionGraph(AdaptiveModel):
         """The reference and nothing beside it."""
         if type(self).run_reference is not DecisionGraph.run_reference:
             return super().serve_reference(x)
-        return self._reference(x)
+        return self._reference(self.taken(x))
 
     def _reference(self, x: Tensor) -> Tensor:
         features: Any = x

@@ -67,10 +67,10 @@ class AdaptiveModel(nn.Module):
         """(N, C) logits of the hard pass as a service runs it: no checks, no records; for timing, inside `serving`.
 
         Args:
-            x: inside the domain. seeds: as for `infer`.
+            x: inside the domain, in any floating type, as for `infer`. seeds: as for `infer`.
             lap: told which part of the work each stretch was; a kind of model that does not tell never calls it.
         """
-        return self._run(x, seeds=seeds, labels=None, force=None).logits
+        return self._run(self.taken(x), seeds=seeds, labels=None, force=None).logits
 
     def serve_reference(self, x: Tensor) -> Tensor:
         """`run_reference` as a service runs it, inside `serving`."""

@@ -11,6 +11,7 @@ from adaptbench.errors import CapabilityError, DomainError, GraphError
 from adaptbench.policies import SoftmaxThreshold, UniformThreshold
 from adaptbench.policies.references.oracle import Oracle
 from adaptbench.testing.planted import planted_graph, planted_split
+from adaptbench.testing.serving import served_as_inferred
 
 SHAPE = (1, 8, 8)
 
@@ -59,6 +60,16 @@ def test_pictures_follow_the_type_of_the_weights(kind, shape):
     assert attacked.dtype == torch.float32
     assert int(net.infer(attacked).macs.sum()) >= int(found.macs.sum())
     torch.testing.assert_close(net(x).float(), found.logits.float())
+
+
+@pytest.mark.case("own")
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("given", [torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", ["exits", "gates"])
+def test_every_door_takes_pictures_of_any_type(kind, given, shape):
+    """`infer` cast pictures to the type of the weights; `serve` and `serve_reference` ended in torch's error."""
+    net = gated() if shape == "gates" else MultiExit(*parts(), input_shape=SHAPE, policy=UniformThreshold(0.13))
+    served_as_inferred(net.to(kind), torch.rand(3, *SHAPE).to(given))
 
 
 @pytest.mark.case("https://github.com/ultralytics/ultralytics/issues/24504")
