@@ -14,7 +14,7 @@ from adaptbench.adaptive.cost_tables import CostTables
 from adaptbench.adaptive.domain import ImageDomain
 from adaptbench.adaptive.log import CalibrationLog
 from adaptbench.adaptive.model import AdaptiveModel, frozen, reaches_pictures
-from adaptbench.adaptive.outcome import TIE_MARGIN, Inference, Relaxation
+from adaptbench.adaptive.outcome import Inference, Relaxation, tie_margin
 from adaptbench.adaptive.parts import EXECUTOR, NODES, POLICY, Decided, Lap, no_lap
 from adaptbench.adaptive.splits import Split
 from adaptbench.adaptive.writes import apart
@@ -161,7 +161,7 @@ class GatedNetwork(AdaptiveModel):
         for v, run in decided.ran:
             path[:, v] = run
         for _, margin in decided.best:
-            tie |= margin.abs() <= TIE_MARGIN
+            tie |= margin.abs() <= tie_margin(x.dtype)
         per_node = torch.tensor([costs.always, *costs.bodies, 0], device=device)
         macs = (path * per_node).sum(1) + costs.gates
         return Inference(out, macs, torch.zeros(n, dtype=torch.int64, device=device), path, tie)

@@ -16,7 +16,7 @@ from adaptbench.adaptive.domain import ImageDomain
 from adaptbench.adaptive.log import CalibrationLog
 from adaptbench.adaptive.model import AdaptiveModel, frozen, reaches_pictures
 from adaptbench.adaptive.node_counting import NodeCosts, count_nodes
-from adaptbench.adaptive.outcome import TIE_MARGIN, Inference, Relaxation, Signals, seeds_from_content
+from adaptbench.adaptive.outcome import Inference, Relaxation, Signals, seeds_from_content, tie_margin
 from adaptbench.adaptive.parts import EXECUTOR, NODES, POLICY, Decided, Lap, no_lap
 from adaptbench.adaptive.policy import NeverStop, Policy, edge_margins
 from adaptbench.adaptive.rows import gathered, hand_over, written
@@ -152,8 +152,9 @@ class DecisionGraph(AdaptiveModel):
             path[rows, v] = True
         for v, rows in decided.left:
             leaves[rows] = v
+        near = tie_margin(x.dtype)
         for rows, best in decided.best:
-            tie[rows] |= best.abs() <= TIE_MARGIN
+            tie[rows] |= best.abs() <= near
         per_node = torch.tensor([a + b for a, b in zip(costs.node, costs.policy, strict=True)], device=device)
         macs = (path * per_node).sum(1) + torch.tensor(costs.predict, device=device)[leaves]
         return Inference(out, macs, leaves, path, tie)

@@ -18,7 +18,7 @@ from torch import Tensor
 from adaptbench.adaptive.graph import DecisionGraph
 from adaptbench.adaptive.log import LoggedSamples, is_correct
 from adaptbench.adaptive.model import AdaptiveModel
-from adaptbench.adaptive.outcome import seeds_from_content
+from adaptbench.adaptive.outcome import seeds_from_content, tie_margin
 from adaptbench.adaptive.policy import Policy, guard_fits
 from adaptbench.adaptive.replay import replay
 from adaptbench.adaptive.structure import Structure
@@ -290,6 +290,7 @@ def run_online_on_model(
     seeds = seeds_from_content(x) if seeds is None else seeds
 
     def execute(watch: Watching, rows: Tensor) -> Tensor:
+        watch.near = tie_margin(model.taken(x).dtype)
         model.policy = watch.to(x.device)
         prices = torch.tensor(model.predict_macs)  # the nodes are counted here, before anything is written down
         rows = rows.to(x.device)

@@ -9,6 +9,17 @@ from torch import Tensor
 
 TIE_MARGIN = 1e-5
 """A decision this close may fall either way: sums round differently from batch size to batch size."""
+_ROUNDINGS = 4
+"""Of a logit of 16, through a softmax, whose slope is ¼ at most."""
+
+
+def tie_margin(dtype: torch.dtype) -> float:
+    """How near a decision of a net of this type is a tie: 4 ε of half types, never less than `TIE_MARGIN`.
+
+    >>> tie_margin(torch.float32), tie_margin(torch.float16)
+    (1e-05, 0.00390625)
+    """
+    return max(TIE_MARGIN, _ROUNDINGS * torch.finfo(dtype).eps) if dtype.is_floating_point else TIE_MARGIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +31,7 @@ class Inference:
         macs: (N,) int64, everything executed for each sample.
         exit: (N,) int64, index of the exit taken.
         path: (N, V) bool, the nodes run.
-        tie: (N,) bool, some decision on the way was nearer than `TIE_MARGIN`.
+        tie: (N,) bool, some decision on the way was nearer than `tie_margin` of the net's type.
     """
 
     logits: Tensor

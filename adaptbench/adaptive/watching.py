@@ -57,6 +57,7 @@ class Watching(Policy):
                 )
         self.inner, self.structure = inner, structure
         self.uses_history = inner.uses_history
+        self.near = TIE_MARGIN
         self.targets, self.seeds, self.onward = targets, seeds, onward
         self.exit = torch.full((n,), -1)
         self.answers = torch.zeros(n, n_classes)
@@ -86,7 +87,7 @@ class Watching(Policy):
         scores = self.inner.scores(node, given)
         best = edge_margins(scores).amax(1).cpu()
         fresh = self.exit[rows] < 0
-        self.tie[rows] |= fresh & (best.abs() <= TIE_MARGIN)
+        self.tie[rows] |= fresh & (best.abs() <= self.near)
         leaving = fresh & ~(best > 0)
         self.exit[rows[leaving]] = node
         if self.targets is None:

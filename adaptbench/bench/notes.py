@@ -193,8 +193,8 @@ def _ties(cases: Sequence[Record]) -> list[str]:
     total = sum(near.values())
     return (
         [
-            f"in {words.plural(total, 'pass', 'passes')} of a sample, over all conditions, a decision within 1e-5 of "
-            "its threshold may fall the other way elsewhere"
+            f"in {words.plural(total, 'pass', 'passes')} of a sample, over all conditions, a decision within 1e-5 "
+            "(half-precision nets: 4 ε of their type) of its threshold may fall the other way elsewhere"
         ]
         if total
         else []

@@ -54,7 +54,7 @@ class Outcomes:
         sample_id: (n,) int64, rising.
         correct: (n,) bool.
         macs: (n,) int64.
-        tie: (n,) bool, a decision margin within 1e-5.
+        tie: (n,) bool, a decision margin that may fall either way.
     """
 
     sample_id: NDArray[np.int64]

@@ -139,7 +139,7 @@ FIELDS: dict[str, Field] = {
     "realised_saving_time": _estimate("1", "saving_time / saving_macs"),
     "realised_saving_energy": _estimate("1", "saving_energy / saving_macs"),
     "exit_histogram": Field("map", "samples", "samples an exit", of="count"),
-    "ties": _count("samples", "samples with a decision margin within 1e-5"),
+    "ties": _count("samples", "samples with a decision margin within 1e-5, or 4 ε of a half-precision net"),
     "inputs_sha256": _text("hash of the uint8 input bytes in sample order"),
     "crafted": _text("file in crafted/"),
     "attack_sha256": _text("hash of what the attack does: kind, settings, foreign code, surrogate's weights"),

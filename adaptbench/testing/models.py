@@ -20,7 +20,7 @@ from torch import Tensor
 from adaptbench.adaptive.counting import counting
 from adaptbench.adaptive.graph import DecisionGraph
 from adaptbench.adaptive.model import AdaptiveModel, frozen
-from adaptbench.adaptive.outcome import TIE_MARGIN, Inference
+from adaptbench.adaptive.outcome import Inference, tie_margin
 from adaptbench.adaptive.splits import Split
 from adaptbench.errors import CapabilityError, DomainError, LeakageError
 from adaptbench.testing import views
@@ -247,8 +247,8 @@ class ModelConformance:
         if (decided := views.hard_decisions(model, found)) is None:
             return
         taken, asked = decided
-        margins = relaxed.margins.cpu()
-        wrong = asked & ~found.tie[:, None].cpu() & ((margins > 0) != taken) & (margins.abs() > TIE_MARGIN)
+        margins, tie = relaxed.margins.cpu(), found.tie[:, None].cpu()
+        wrong = asked & ~tie & ((margins > 0) != taken) & (margins.abs() > tie_margin(model.taken(x).dtype))
         if wrong.any():
             i, d = wrong.nonzero()[0].tolist()
             raise AssertionError(

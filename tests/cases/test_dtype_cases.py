@@ -6,6 +6,7 @@ from torch import nn
 
 from adaptbench.adaptive import Cascade, FeedForwardGates, GatedNetwork, ImageDomain, MultiExit, NeverStop
 from adaptbench.adaptive.gated import Block
+from adaptbench.adaptive.outcome import tie_margin
 from adaptbench.attacks import ILFO
 from adaptbench.errors import CapabilityError, DomainError, GraphError
 from adaptbench.policies import SoftmaxThreshold, UniformThreshold
@@ -70,6 +71,23 @@ def test_every_door_takes_pictures_of_any_type(kind, given, shape):
     """`infer` cast pictures to the type of the weights; `serve` and `serve_reference` ended in torch's error."""
     net = gated() if shape == "gates" else MultiExit(*parts(), input_shape=SHAPE, policy=UniformThreshold(0.13))
     served_as_inferred(net.to(kind), torch.rand(3, *SHAPE).to(given))
+
+
+@pytest.mark.case("own")
+@pytest.mark.parametrize(
+    ("kind", "near"), [(torch.float16, 2**-8), (torch.bfloat16, 2**-5), (torch.float32, 1e-5), (torch.float64, 1e-5)]
+)
+@pytest.mark.parametrize("factor", [0.5, 2])
+def test_ties_are_as_wide_as_the_type_rounds(kind, near, factor):
+    """A half net's decision 1e-3 from its threshold was no tie, though its confidence is known to a hundredth only."""
+    net = MultiExit(*parts(), input_shape=SHAPE).to(kind)
+    x = torch.rand(1, *SHAPE)
+    with torch.no_grad():
+        confidence = float(net.dense_logits(x)[0, 0].double().softmax(0).max())
+    threshold = confidence + factor * near
+    net.policy = UniformThreshold(threshold)
+    assert tie_margin(kind) == near
+    assert bool(net.infer(x).tie) == (factor < 1)
 
 
 @pytest.mark.case("https://github.com/ultralytics/ultralytics/issues/24504")

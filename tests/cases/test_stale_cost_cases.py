@@ -21,7 +21,7 @@ from adaptbench.adaptive import (
 )
 from adaptbench.adaptive.cost_tables import CostTables
 from adaptbench.errors import GraphError, PolicyError, UsageError
-from adaptbench.policies import ExactBudget
+from adaptbench.policies import ExactBudget, JointThreshold
 from adaptbench.policies.online import UeeUcb
 from adaptbench.testing.planted import planted_graph, planted_split
 
@@ -268,3 +268,20 @@ def test_state_and_equal_weights_are_no_change(monkeypatch):
     assert len(counted) == 1
     copy.deepcopy(net).infer(torch.rand(2, *SHAPE))
     assert len(counted) == 2
+
+
+@pytest.mark.case("own")
+def test_a_path_of_another_nets_costs_is_refused():
+    """JointThreshold picked the cheapest point by the mean costs of the net that it was fitted on, under any net."""
+    net, split = planted_graph(), planted_split()
+    fitted = JointThreshold.fit(net.log(split))
+    x = split.images(0, 4)
+    net.policy = fitted
+    net.infer(x)
+    stale = JointThreshold(fitted.path, fitted.drops, 2 * fitted.costs)
+    net.policy = stale.fixed(0)
+    net.infer(x)  # one point is not chosen by its cost
+    net.policy = stale
+    with pytest.raises(PolicyError, match="'joint-threshold' was fitted on exits that cost"):
+        net.infer(x)
+    torch.testing.assert_close(stale.recosted(net.log(split)).costs, fitted.costs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -68,6 +69,25 @@ class JointThreshold(ChainPolicy):
                 why="Every exit but the last has a threshold; the last accepts everything.",
                 todo="Fit the policy on this model's own log.",
             )
+
+    def check_costs(self, node_macs: tuple[int, ...]) -> None:
+        """The dearest point of the path runs every exit; a single point is not chosen by its cost."""
+        now, fitted = sum(node_macs), float(self.costs[0])
+        if self.cost_unit == "macs" and len(self.costs) > 1 and not math.isclose(now, fitted, rel_tol=1e-5):
+            raise PolicyError(
+                f"'{self.name}' was fitted on exits that cost {fitted:.6g} MACs together; these cost {now}.",
+                why="The cheapest point of another net's path need not be the cheapest of this one's.",
+                todo="Fit it on this net's log, or take policy.recosted(net.log(split)).",
+            )
+
+    def recosted(self, log: CalibrationLog) -> Self:
+        """The same path and ε, with mean costs of this log; its labels are not read."""
+        if len(self.costs) == 1:
+            return self
+        confidence, paid = log.confidence[:, :-1].float().cpu().numpy(), log.exit_costs.numpy()
+        costs = [paid[first_exit(confidence, row)].mean() for row in self.path.cpu().numpy()]
+        told = torch.tensor(costs, dtype=self.costs.dtype, device=self.costs.device)
+        return type(self)(self.path.clone(), self.drops.clone(), told, self.epsilon, cost_unit=log.cost_unit)
 
     def margin(self, node: int, signals: Signals) -> Tensor:
         """Threshold minus confidence: > 0 goes on, equal leaves."""
