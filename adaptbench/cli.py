@@ -98,11 +98,10 @@ def report(
     out: Annotated[Path | None, typer.Option("--out", help="HTML file (default reports/NAME.html).")] = None,
 ) -> None:
     """One HTML file, opens offline."""
-    from adaptbench.report.page import write_report
+    from adaptbench.report.page import page_of, write_report
     from adaptbench.results.studies import kind_of
 
-    names = "-vs-".join(path.resolve().name.removesuffix(".json") for path in runs)
-    place = out or Path("reports") / f"{names}.html"
+    place = out or page_of(runs)
     if len(runs) == 1 and kind_of(runs[0]) == "study":
         from adaptbench.report.study_page import write_study_report
 

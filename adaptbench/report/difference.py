@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 from adaptbench.report import compared, html, words
@@ -100,7 +101,7 @@ class Difference:
         """The page as text; the same two runs give the same bytes."""
         views = (self.first, self.second)
         names = [str((view.manifest.get("suite") or {}).get("name") or view.run.path.name) for view in views]
-        paths = [view.run.path.name for view in views]
+        paths = _told_apart([view.run.path for view in views])
         return html.render(
             "difference.html.j2",
             title=f"{names[0]} and {names[1]}: what differs"
@@ -233,3 +234,13 @@ def _facts(a: View, b: View) -> Table:
             kind="" if same else "changed",
         )
     return table.build()
+
+
+def _told_apart(paths: Sequence[Path]) -> list[str]:
+    """Names of two directories: as many of their last folders as tell them apart."""
+    most = max(len(path.parts) for path in paths)
+    for depth in range(1, most + 1):
+        names = ["/".join(path.parts[-depth:]) for path in paths]
+        if len(set(names)) == len(names):
+            return names
+    return [path.name for path in paths]

@@ -63,6 +63,25 @@ def write_report(runs: Sequence[Path], out: Path, say: Callable[[str], None] | N
     return html.write(found.page(), Path(out))
 
 
+def page_of(runs: Sequence[Path]) -> Path:
+    """Where the page of some runs stands by default, so that no run's page lies over another's.
+
+    Args:
+        runs: directories, or files of studies.
+
+    Returns:
+        ``reports/x.html`` of ``runs/x`` and of ``reports/…/x.json``; of other places their way, ``reports/a--x.html``.
+    """
+    return Path("reports") / f"{'-vs-'.join(map(_called, runs))}.html"
+
+
+def _called(run: Path) -> str:
+    place, here = run.resolve(), Path.cwd()
+    if place.parent == here / "runs" or place.is_relative_to(here / "reports"):
+        return place.name.removesuffix(".json")
+    return "--".join(place.relative_to(here if place.is_relative_to(here) else place.anchor).parts) or "here"
+
+
 def run_page(run: RunLike) -> str:
     """The page of one run as text; the same run gives the same bytes."""
     view = View(run)

@@ -16,8 +16,8 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from synthetic_run import MODELS, Plan, write_run
 
-from adaptbench.report.difference import Difference, difference_page
-from adaptbench.report.page import write_report
+from adaptbench.report.difference import Difference, _told_apart, difference_page
+from adaptbench.report.page import page_of, write_report
 
 MODEL = MODELS[0]
 ILFO, CLEAN = f"digits/{MODEL.name}/ilfo", f"digits/{MODEL.name}/clean"
@@ -165,3 +165,16 @@ def test_the_terminal_says_what_the_page_leads_with(runs, tmp_path):
     said: list[str] = []
     write_report([run.path for run in runs], tmp_path / "page.html", said.append)
     assert said == Difference.of(*runs).lead()
+
+
+@pytest.mark.case("own")
+def test_runs_of_one_name_have_pages_of_their_own(tmp_path, monkeypatch):
+    """`report a/x` and `report b/x` wrote one page, the second over the first; both sides were "x"."""
+    monkeypatch.chdir(tmp_path)
+    given = [["a/x"], ["b/x"], ["runs/x"], ["a/x", "b/x"], ["b/x", "a/x"], ["../x"], ["reports/published/x.json"]]
+    pages = [page_of([Path(run) for run in runs]) for runs in given]
+    assert len(set(pages)) == len(pages) - 1, "a kept study and its run have one page"
+    assert page_of([Path("runs/x")]) == Path("reports/x.html")
+    assert page_of([Path("a/x"), Path("b/x")]) == Path("reports/a--x-vs-b--x.html")
+    assert _told_apart([Path("q/a/x"), Path("q/b/x")]) == ["a/x", "b/x"]
+    assert _told_apart([Path("a/x"), Path("a/y")]) == ["x", "y"]
