@@ -20,13 +20,20 @@ SMALL_PICTURES = ["digits", "fashion-mnist"]
 DEPLOYABLE = [name for name in available("digits") if name != "oracle"]
 
 
+QUICK_ON_CIFAR = {"static", "softmax-threshold", "blockdrop"}
+
+
 def _conformance(name: str, data: str) -> type[ModelConformance]:
+    small = data in SMALL_PICTURES
+
     class Check(ModelConformance):
+        n_inputs = 64 if small else 16
+
         def model(self) -> ab.DecisionGraph:
             return ab.load_model(name, data)
 
     Check.__name__ = Check.__qualname__ = f"Test_{name}_{data}".replace("-", "_")
-    return Check
+    return Check if small or (data == "cifar10" and name in QUICK_ON_CIFAR) else pytest.mark.slow(Check)
 
 
 for _data in SHIPPED_DATA:
