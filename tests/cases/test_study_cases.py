@@ -155,6 +155,7 @@ def test_a_policy_that_cannot_do_what_is_asked_is_refused_when_the_study_is_read
     assert "s.yaml, line" in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.case("own")
 def test_every_key_of_a_study_is_read_by_the_run(tmp_path, monkeypatch):
     """Keys were accepted that nothing looked at: each is read while a study runs, or stands in the record."""
