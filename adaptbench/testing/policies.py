@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 from abc import abstractmethod
+from contextlib import suppress
 from typing import Any, ClassVar
 
 import torch
@@ -22,9 +23,9 @@ from adaptbench.adaptive.constructors import NetworkDag
 from adaptbench.adaptive.counting import counting
 from adaptbench.adaptive.log import CalibrationLog, EvaluationLog
 from adaptbench.adaptive.outcome import Signals, seeds_from_content, signals_at
-from adaptbench.adaptive.policy import Policy
+from adaptbench.adaptive.policy import NeverStop, Policy
 from adaptbench.adaptive.replay import evaluate_on, replay
-from adaptbench.errors import CalibrationError, CapabilityError, LeakageError
+from adaptbench.errors import CalibrationError, CapabilityError, LeakageError, PolicyError
 from adaptbench.testing.models import check_model
 from adaptbench.testing.planted import Graph, planted_graph, planted_split
 
@@ -128,7 +129,6 @@ class PolicyConformance:
         assert other.knob_value == self.another_setting, f"at({self.another_setting}) is at {other.knob_value}"
         assert policy.knob_value == setting, "at() changed the original's setting"
         assert torch.equal(before, _all_scores(net, log)), "at() changed the original's scores"
-        other.bind(net.structure)
         assert not torch.equal(before, _all_scores(net, log, other)), "another setting gives the same scores"
         with torch.no_grad():
             for tensor in (*other.parameters(), *other.buffers()):
@@ -139,16 +139,39 @@ class PolicyConformance:
         """from_state(describe(), state_dict()) scores alike, after a trip through JSON."""
         net, log = self._given()
         policy = net.policy
-        build = getattr(type(policy), "from_state", None)
-        assert build is not None, "give the class from_state(settings, tensors): a fitted policy must be kept"
-        tensors = {name: t.clone() for name, t in policy.state_dict().items()}
-        again = build(json.loads(json.dumps(policy.describe())), tensors)
-        again.bind(net.structure)
+        again = _rebuilt(policy)
         assert again.knob_value == policy.knob_value, "the knob's setting was lost"
         if not policy.needs_labels:
             assert torch.equal(_all_scores(net, log), _all_scores(net, log, again)), (
                 "the rebuilt policy scores otherwise"
             )
+
+    def test_binding_only_checks(self) -> None:
+        """bind() keeps nothing of a graph, taken or refused: what a node knows is in its signals."""
+        policy = _rebuilt(self._policy())  # one that saw no graph yet
+        kept, settings = dict(vars(policy)), policy.describe()
+        tensors = {name: t.clone() for name, t in policy.state_dict().items()}
+        for shape in ("chain", "dag"):
+            with suppress(PolicyError):
+                policy.bind(planted_graph(shape).structure)
+        now = vars(policy)
+        changed = [name for name in kept.keys() | now.keys() if now.get(name) is not kept.get(name)]
+        assert not changed, f"bind() wrote {', '.join(sorted(changed))}"
+        assert policy.describe() == settings, "bind() changed the settings"
+        for name, tensor in policy.state_dict().items():
+            assert torch.equal(tensor, tensors[name]), f"bind() changed '{name}'"
+
+    def test_a_net_is_put_under_it(self) -> None:
+        """net.under(policy) shares the net's weights, decides alike, and leaves both as they were."""
+        net, _ = self._given()
+        policy, x = net.policy, planted_split("test", 40).images()
+        twin = net.under(NeverStop()).under(policy)
+        assert net.policy is policy, "the net's own policy was exchanged"
+        assert all(a is b for a, b in zip(net.stages.parameters(), twin.stages.parameters(), strict=True)), (
+            "the weights are not shared"
+        )
+        if not policy.needs_labels:
+            assert torch.equal(net.infer(x).path, twin.infer(x).path), "the same policy takes other ways"
 
     def test_its_macs_are_counted(self) -> None:
         """What deciding costs is in policy_macs and in every sample's record."""
@@ -189,7 +212,6 @@ class PolicyConformance:
         with torch.random.fork_rng():
             torch.manual_seed(12345)
             again = self.fit(log)
-        again.bind(net.structure)
         assert torch.equal(log.logits, kept), "fitting changed the log"
         assert again.describe() == net.policy.describe(), "a second fit gave other settings"
         for name, tensor in net.policy.state_dict().items():
@@ -241,6 +263,12 @@ def check_policy(
     for name in vars(PolicyConformance):  # in the order they stand: the narrow checks first
         if name.startswith("test_"):
             getattr(kit, name)()
+
+
+def _rebuilt(policy: Policy) -> Policy:
+    """From its settings, after a trip through JSON, and its tensors."""
+    tensors = {name: t.clone() for name, t in policy.state_dict().items()}
+    return type(policy).from_state(json.loads(json.dumps(policy.describe())), tensors)
 
 
 def _signals(net: NetworkDag, logits: Tensor, node: int, first: int = 0) -> Signals:

@@ -25,31 +25,8 @@ from adaptbench.policies.budgets.quotas import (
     search_quotas,
 )
 from adaptbench.policies.thresholds.entropy import EntropyThreshold
-from adaptbench.testing import PolicyConformance
 
 BUDGETED = [MsdnetBudget, BranchyNetBudget, PabeeBudget]
-
-
-class TestMsdnetBudget(PolicyConformance):
-    def fit(self, log):
-        return MsdnetBudget.fit(log, budget=700.0)
-
-
-class TestBranchyNetBudget(PolicyConformance):
-    def fit(self, log):
-        return BranchyNetBudget.fit(log, budget=700.0, acceptance="released")
-
-
-class TestPabeeBudget(PolicyConformance):
-    def fit(self, log):
-        return PabeeBudget.fit(log, budget=700.0)
-
-
-class TestEntropyThreshold(PolicyConformance):
-    another_setting = 0.6
-
-    def fit(self, log):
-        return EntropyThreshold.fit(log, grid=50)
 
 
 # ---------------------------------------------------------------------- quotas

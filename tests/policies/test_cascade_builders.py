@@ -13,7 +13,7 @@ from adaptbench.errors import CalibrationError, PolicyError, UsageError
 from adaptbench.policies.cascades.pairs import LebovitzPair, Pair, all_pairs, pair_cascade, pareto
 from adaptbench.policies.cascades.route import PASS, Route, RoutePolicy, Steps
 from adaptbench.policies.cascades.streeter import Streeter, greedy_cascade, streeter_cascade
-from adaptbench.testing import PolicyConformance, planted_graph, planted_split
+from adaptbench.testing import planted_graph, planted_split
 from adaptbench.testing.planted import SHAPE
 
 DAG = Structure(("a", "b", "c", "d"), ((1, 2), (3,), (3,), ()), 4)
@@ -28,28 +28,6 @@ def dag_log(n=600, seed=0):
 
 def nets_of(graph):
     return dict(zip(graph.node_names, graph.stages, strict=True))
-
-
-class TestLebovitzPair(PolicyConformance):
-    another_setting = 0.55
-
-    def fit(self, log):
-        return LebovitzPair.fit(log, drop=0.02)
-
-
-class TestLebovitzPairOnADag(TestLebovitzPair):
-    graph = "dag"
-
-
-class TestStreeter(PolicyConformance):
-    another_setting = 0.1
-
-    def fit(self, log):
-        return Streeter.fit(log, slack=0.01, slacks=(0.0, 0.01, 0.1))
-
-
-class TestStreeterOnADag(TestStreeter):
-    graph = "dag"
 
 
 # ---------------------------------------------------------------------- steps through a graph

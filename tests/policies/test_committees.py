@@ -15,32 +15,11 @@ from adaptbench.errors import CalibrationError, PolicyError, UsageError
 from adaptbench.policies.cascades.committees import Committees, committee
 from adaptbench.policies.thresholds.ebjr import EnergyRouting
 from adaptbench.policies.thresholds.score_thresholds import candidate_levels, search_thresholds
-from adaptbench.testing import PolicyConformance, planted_graph, planted_split
+from adaptbench.testing import planted_graph, planted_split
 
 
 def planted_log():
     return planted_graph().log(planted_split())
-
-
-class TestCommittees(PolicyConformance):
-    def fit(self, log):
-        policy = Committees.fit(log, drop=0.02)
-        type(self).another_setting = next(p for p in policy.prices if p != policy.price)
-        return policy
-
-
-class TestCommitteesOfLogits(TestCommittees):
-    def fit(self, log):
-        policy = Committees.fit(log, average="logits")
-        type(self).another_setting = next(p for p in policy.prices if p != policy.price)
-        return policy
-
-
-class TestEnergyRouting(PolicyConformance):
-    def fit(self, log):
-        policy = EnergyRouting.fit(log, drop=0.02, temperature=2.0)
-        type(self).another_setting = next(p for p in policy.prices if p != policy.price)
-        return policy
 
 
 # ---------------------------------------------------------------------- the search

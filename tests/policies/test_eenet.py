@@ -21,14 +21,8 @@ from adaptbench.policies.budgets.eenet_scheduler import (
     score_loss,
     train,
 )
-from adaptbench.testing import PolicyConformance
 
 QUICK = SchedulerSettings(epochs=60, restarts=1)
-
-
-class TestEENet(PolicyConformance):
-    def fit(self, log):
-        return EENet.fit(log, budget=700.0, settings=QUICK)
 
 
 # ---------------------------------------------------------------------- losses

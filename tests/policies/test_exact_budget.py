@@ -24,7 +24,6 @@ from adaptbench.policies.budgets.value_of_going_on import (
     soft_correct,
     value_basis,
 )
-from adaptbench.testing import PolicyConformance
 
 
 def noisy_log(n, seed, *, nodes=3, classes=4):
@@ -44,13 +43,6 @@ def noisy_log(n, seed, *, nodes=3, classes=4):
         "synthetic/calibration",
         "",
     )
-
-
-class TestExactBudget(PolicyConformance):
-    another_setting = 500.0
-
-    def fit(self, log):
-        return ExactBudget.fit(log, budget=900.0, folds=3)
 
 
 @pytest.fixture(scope="module")

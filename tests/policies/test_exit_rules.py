@@ -14,22 +14,6 @@ from adaptbench.errors import CalibrationError, PolicyError, UsageError
 from adaptbench.policies.thresholds.pabee import Patience, answer_leads
 from adaptbench.policies.thresholds.score_thresholds import chain_point, score_table
 from adaptbench.policies.thresholds.ztw import GeometricEnsemble
-from adaptbench.testing import PolicyConformance
-
-
-class TestPatience(PolicyConformance):
-    another_setting = 2
-
-    def fit(self, log):
-        return Patience(1)
-
-
-class TestGeometricEnsemble(PolicyConformance):
-    another_setting = 0.6
-
-    def fit(self, log):
-        return GeometricEnsemble.fit(log, drop=0.02)
-
 
 # ---------------------------------------------------------------------- patience
 

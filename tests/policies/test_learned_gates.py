@@ -19,46 +19,8 @@ from adaptbench.policies.gates.jei_dnn import JeiGates, best_exit
 from adaptbench.policies.gates.label_free import LabelFree, pseudo_labelled
 from adaptbench.policies.gates.selection_module import stopping_distribution
 from adaptbench.policies.gates.stop_gates import StopGates, relative_costs, weighted_logistic
-from adaptbench.testing import PolicyConformance
 
 GATES = [LabelFree, DistilledOracle, JeiGates]
-
-
-class TestLabelFree(PolicyConformance):
-    another_setting = 0.8
-
-    def fit(self, log):
-        return LabelFree.fit(log, price=0.1)
-
-
-class TestDistilledOracle(PolicyConformance):
-    another_setting = 0.8
-
-    def fit(self, log):
-        return DistilledOracle.fit(log, price=0.2)
-
-
-class TestDistilledOracleReverse(TestDistilledOracle):
-    def fit(self, log):
-        return DistilledOracle.fit(log, price=0.2, divergence="reverse")
-
-
-class TestJeiGates(PolicyConformance):
-    another_setting = 0.8
-
-    def fit(self, log):
-        return JeiGates.fit(log, price=0.3)
-
-
-class TestFittedQ(PolicyConformance):
-    another_setting = 0.5
-
-    def fit(self, log):
-        return FittedQ.fit(log, drop=0.02).at(0.12)
-
-
-class TestFittedQOnADag(TestFittedQ):
-    graph = "dag"
 
 
 # ---------------------------------------------------------------------- what all gates share

@@ -11,14 +11,6 @@ from adaptbench.adaptive.replay import Point, evaluate_on, replay
 from adaptbench.errors import PolicyError, UsageError
 from adaptbench.policies import Oracle, SoftmaxThreshold, UniformThreshold
 from adaptbench.policies.references.mixture import Mixture, hull
-from adaptbench.testing import PolicyConformance
-
-
-class TestMixture(PolicyConformance):
-    another_setting = 0.9
-
-    def fit(self, log):
-        return Mixture(UniformThreshold(0.3), UniformThreshold(1.1), 0.3)
 
 
 def test_the_hull_is_scipys():

@@ -23,18 +23,9 @@ from adaptbench.policies.online import (
 )
 from adaptbench.policies.references.fixed_exit import FixedExit
 from adaptbench.study.loop_metrics import accuracy_lost_to_oscillation, loop_metrics, overload, quiet_block
-from adaptbench.testing import PolicyConformance
 from adaptbench.testing.online import OnlineConformance
 
 THRESHOLDS = np.linspace(0.25, 1.01, 12).tolist()
-
-
-class TestFixedExit(PolicyConformance):
-    follows_input = False
-    another_setting = 2
-
-    def fit(self, log):
-        return FixedExit(1)
 
 
 class TestUeeUcbAgainstTheFirst(OnlineConformance):

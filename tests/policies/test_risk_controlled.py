@@ -13,21 +13,6 @@ from adaptbench.policies.thresholds.joint_threshold import NEVER, JointThreshold
 from adaptbench.policies.thresholds.risk_bounds import upper_bound
 from adaptbench.policies.thresholds.risk_controlled import RiskControlled, paired_losses
 from adaptbench.policies.thresholds.temperature import expected_calibration_error, fit_temperatures
-from adaptbench.testing import PolicyConformance
-
-
-class TestJointThreshold(PolicyConformance):
-    another_setting = 0.3
-
-    def fit(self, log):
-        return JointThreshold.fit(log, epsilon=0.0)
-
-
-class TestRiskControlled(PolicyConformance):
-    another_setting = 0.5
-
-    def fit(self, log):
-        return RiskControlled.fit(log, epsilon=0.001)
 
 
 @pytest.mark.parametrize("seed", range(5))
