@@ -18,7 +18,7 @@ from adaptbench.adaptive.model import AdaptiveModel, frozen, reaches_pictures
 from adaptbench.adaptive.node_counting import NodeCosts, count_nodes
 from adaptbench.adaptive.outcome import Inference, Relaxation, Signals, seeds_from_content, tie_margin
 from adaptbench.adaptive.parts import EXECUTOR, NODES, POLICY, Decided, Lap, no_lap
-from adaptbench.adaptive.policy import NeverStop, Policy, edge_margins
+from adaptbench.adaptive.policy import NeverStop, Policy, as_policy, edge_margins
 from adaptbench.adaptive.rows import gathered, hand_over, written
 from adaptbench.adaptive.splits import Split
 from adaptbench.adaptive.structure import Structure
@@ -91,8 +91,8 @@ class DecisionGraph(AdaptiveModel):
         _ = self._table  # nodes that do not fit together are refused here
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name == "policy" and isinstance(value, Policy):
-            value.bind(self.structure)
+        if name == "policy":
+            as_policy(value).bind(self.structure)
         super().__setattr__(name, value)
 
     def under(self, policy: Policy) -> Self:
@@ -110,7 +110,7 @@ class DecisionGraph(AdaptiveModel):
         >>> early.policy_name, net.policy_name, early.heads[0].weight is net.heads[0].weight
         ('uniform', 'never-stop', True)
         """
-        policy.bind(self.structure)
+        as_policy(policy).bind(self.structure)
         own = copy.deepcopy(policy).to(self._blank().device).eval()
         shared = {id(t): t for t in (*self.parameters(), *self.buffers())}
         twin = copy.deepcopy(self, {**shared, id(self.policy): own})

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from adaptbench.adaptive.counting import MacCounter
 from adaptbench.adaptive.model import frozen, runs
 from adaptbench.adaptive.outcome import Signals
+from adaptbench.adaptive.policy import Policy
 from adaptbench.adaptive.writes import Lent
 from adaptbench.errors import GraphError, PolicyError
 
@@ -96,8 +97,13 @@ def count_nodes(graph: DecisionGraph, x: Tensor) -> NodeCosts:
             ways = graph.structure.successors[v]
             decides = bool(ways) and not policy.needs_labels
             with runs(f"the policy '{policy.name}' at node '{names[v]}'"):
-                decide.append(cost(policy.scores, v, _signals(shown, ways))[1] if decides else 0)
-                predict.append(cost(policy.predict, v, _signals(shown, ways))[1])
+                scores, macs = cost(policy.scores, v, _signals(shown, ways)) if decides else (None, 0)
+                decide.append(macs)
+                answer, macs = cost(policy.predict, v, _signals(shown, ways))
+                predict.append(macs)
+            if decides:
+                _check_given(policy, "scores", scores, 1 + len(ways), "stopping, then each way on")
+            _check_given(policy, "an answer", answer, graph.n_classes, "the classes")
             if shown.is_written:
                 raise PolicyError(
                     f"the policy '{policy.name}' works in place on the signals it is shown at node '{names[v]}'.",
@@ -133,6 +139,16 @@ def _check_logits(graph: DecisionGraph, v: int, logits: Any) -> None:
             f"node '{graph.node_names[v]}' returned {seen} for one picture, not logits (1, {graph.n_classes}).",
             why="All exits of a graph answer over the same classes.",
             todo="End each head with a linear layer over the classes.",
+        )
+
+
+def _check_given(policy: Policy, what: str, given: Any, columns: int, of: str) -> None:
+    if not isinstance(given, Tensor) or tuple(given.shape) != (1, columns) or not given.is_floating_point():
+        seen = f"{given.dtype} {tuple(given.shape)}" if isinstance(given, Tensor) else type(given).__name__
+        raise PolicyError(
+            f"the policy '{policy.name}' gave {what} of {seen} for one picture.",
+            why=f"It takes a floating-point tensor (n, {columns}): {of}.",
+            todo="Keep one row a sample, and stack the columns with torch.stack([…], 1).",
         )
 
 

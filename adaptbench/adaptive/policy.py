@@ -231,6 +231,22 @@ class NeverStop(Policy):
         return scores.index_fill(1, torch.tensor([1], device=scores.device), 1.0)
 
 
+def as_policy(given: Any) -> Policy:
+    """What was given, if it is a policy.
+
+    Raises:
+        PolicyError: it is a class, an online policy, or something else.
+    """
+    if isinstance(given, Policy):
+        return given
+    what = f"the class {given.__name__}" if isinstance(given, type) else f"an object of {type(given).__name__}"
+    raise PolicyError(
+        f"{what} was given for a policy.",
+        why="A graph decides by an object of Policy, fitted where there is something to fit.",
+        todo="Give kind.fit(model.log(calibration)); one that learns while it runs goes through run_online_on_model.",
+    )
+
+
 def edge_margins(scores: Tensor) -> Tensor:
     """An edge's score minus the best other action, stopping included.
 
