@@ -12,6 +12,7 @@ pytest collects the checks; they run on a small graph with planted classes.
 from __future__ import annotations
 
 import json
+import math
 from abc import abstractmethod
 from contextlib import suppress
 from typing import Any, ClassVar
@@ -172,6 +173,17 @@ class PolicyConformance:
         )
         if not policy.needs_labels:
             assert torch.equal(net.infer(x).path, twin.infer(x).path), "the same policy takes other ways"
+
+    def test_recosting_keeps_its_settings(self) -> None:
+        """recosted() on the log it was fitted on is the same policy, up to what costs are estimated on."""
+        net, log = self._given()
+        policy, again = net.policy, net.policy.recosted(log)
+        assert type(again) is type(policy), "recosted() returns a policy of the same kind"
+        assert again.knob_value == policy.knob_value, "recosted() changed the knob's setting"
+        for name, value in policy.describe().items():
+            now = again.describe().get(name)
+            near = isinstance(value, float) and isinstance(now, float) and math.isclose(value, now, rel_tol=0.05)
+            assert now == value or near, f"recosted() changed '{name}' from {value} to {now}"
 
     def test_its_macs_are_counted(self) -> None:
         """What deciding costs is in policy_macs and in every sample's record."""

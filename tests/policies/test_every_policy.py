@@ -27,7 +27,7 @@ CASES = [
     Case("softmax-threshold", {"epsilon": 0.02, "min_support": 100}, 0.2),
     Case("softmax-threshold-published", {"epsilon": 0.02}, 0.2),
     Case("joint-threshold", {"epsilon": 0.0}, 0.3),
-    Case("risk-controlled", {"epsilon": 0.001}, 0.5),
+    Case("risk-controlled", {"epsilon": 0.001, "beta": 0.1}, 0.5),
     Case("learned-cascade", {"price": 0.3, "steps": 60}, 0.8),
     Case("dag-selection", {"prices": (1.0, 4.0), "steps": 60}, graph="dag"),
     Case("myopic", {"prices": (1.0, 4.0), "steps": 60}, graph="dag"),

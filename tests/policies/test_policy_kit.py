@@ -79,6 +79,11 @@ class KeepsTheGraph(Threshold):
         self.exits = len(structure.names)
 
 
+class ForgetsWhenRecosted(Threshold):
+    def recosted(self, log):
+        return Threshold()
+
+
 class Infinite(Threshold):
     @classmethod
     def fit(cls, log: "CalibrationLog", *, seed=0):  # noqa: F821
@@ -98,6 +103,7 @@ def test_the_smallest_policy_passes():
         (Forgets, "scores otherwise"),
         (MovesItself, "changed the original"),
         (Infinite, "NaN or infinity"),
+        (ForgetsWhenRecosted, "of the same kind"),
         (KeepsTheGraph, r"bind\(\) wrote exits"),
     ],
 )

@@ -87,7 +87,8 @@ class JointThreshold(ChainPolicy):
         confidence, paid = log.confidence[:, :-1].float().cpu().numpy(), log.exit_costs.numpy()
         costs = [paid[first_exit(confidence, row)].mean() for row in self.path.cpu().numpy()]
         told = torch.tensor(costs, dtype=self.costs.dtype, device=self.costs.device)
-        return type(self)(self.path.clone(), self.drops.clone(), told, self.epsilon, cost_unit=log.cost_unit)
+        tensors = {"path": self.path.clone(), "drops": self.drops.clone(), "costs": told}
+        return self.from_state({**self.describe(), "cost_unit": log.cost_unit}, tensors)
 
     def margin(self, node: int, signals: Signals) -> Tensor:
         """Threshold minus confidence: > 0 goes on, equal leaves."""
