@@ -176,6 +176,11 @@ MODELS = Registry(
             f"resnet{depth}": (f"adaptbench.zoo.cifar_systems:resnet{depth}", f"CIFAR ResNet-{depth}, static")
             for depth in (8, 14, 20, 32, 56, 110)
         },
+        "resnet-ladder": (
+            "adaptbench.zoo.systems:resnet_ladder",
+            "the nets of learned-cascade and dag-selection as a chain; name a policy",
+        ),
+        "multi-exit": ("adaptbench.zoo.systems:multi_exit", "the net of softmax-threshold; name a policy"),
         "static": ("adaptbench.zoo.systems:static", "the largest net of the ladder, always run whole"),
         "oracle": (
             "adaptbench.zoo.systems:oracle",

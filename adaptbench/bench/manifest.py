@@ -12,12 +12,12 @@ from adaptbench.zoo.loading import Loaded
 
 def describe_models(plan: Plan) -> dict[str, Any]:
     """Shape, paths, costs and cards of the suite's models, by name."""
-    return {name: _model(plan.models[name]) for name in plan.suite.suite.models}
+    return {name: _model(plan.models[name]) for name in plan.suite.suite.labels}
 
 
 def describe_references(plan: Plan) -> dict[str, Any]:
     """The same of what the models are held against."""
-    return {name: _model(loaded) for name, loaded in plan.models.items() if name not in plan.suite.suite.models}
+    return {name: _model(loaded) for name, loaded in plan.models.items() if name not in plan.suite.suite.labels}
 
 
 def _model(loaded: Loaded) -> dict[str, Any]:

@@ -82,7 +82,7 @@ class Measuring:
         arms: dict[str, Arm] = {}
         first_of: dict[str, Evaluation] = {}
         for evaluation in self.plan.timed:
-            case, static = timed_id(evaluation.id, size), static_id(evaluation.loaded.name, size)
+            case, static = timed_id(evaluation.id, size), static_id(evaluation.entry.net, size)
             timing.cases.setdefault(evaluation.id, []).append((size, case, static))
             if evaluation.id in self.failures:
                 continue

@@ -7,12 +7,15 @@ from dataclasses import dataclass, replace
 from adaptbench.adaptive import AdaptiveModel, DecisionGraph, Split
 from adaptbench.attacks import Attack, load_attack
 from adaptbench.bench.conditions import finer_than_data
-from adaptbench.bench.suite import Condition, LoadedSuite
+from adaptbench.bench.entries import Entry, Fitting
+from adaptbench.bench.suite import Condition, LoadedSuite, Suite
 from adaptbench.bench.watched import check_watched
 from adaptbench.data import load_data
+from adaptbench.data.base import DataSet
 from adaptbench.errors import AdaptBenchError, CapabilityError, SuiteError
 from adaptbench.experiment.keys import evaluation_key
 from adaptbench.experiment.options import Options
+from adaptbench.located_yaml import Place
 from adaptbench.results.identity import evaluation_id
 from adaptbench.zoo.loading import Loaded, load_system
 
@@ -23,12 +26,13 @@ class Evaluation:
 
     Args:
         id: for reading, see `results.identity`. kind: "clean", "control", "attack", "sweep" or "reference".
-        loaded: the model. condition: of the suite. attack: None for clean. seed: of crafting and drawing.
+        entry, condition: of the suite. loaded: the model. attack: None for clean. seed: of crafting and drawing.
         split: its inputs. key: hash of everything the outcome hangs on.
     """
 
     id: str
     kind: str
+    entry: Entry
     loaded: Loaded
     condition: Condition
     attack: Attack | None
@@ -42,6 +46,11 @@ class Evaluation:
     def model(self) -> AdaptiveModel:
         """The network."""
         return self.loaded.model
+
+    @property
+    def policy(self) -> str:
+        """What decides; references are told by their name."""
+        return self.loaded.name if self.kind == "reference" else self.model.policy_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +121,7 @@ def make_plan(suite: LoadedSuite, options: Options | None = None) -> Plan:
     spec, device, zoo = suite.suite, options.device, options.zoo
     data = load_data(spec.data, root=options.data_root, download=options.download)
     split = data.split("test").first(options.at_most(spec.limit))
-    names = dict.fromkeys([*spec.models, *spec.references, *spec.sweeps])
-    models = {name: load_system(name, data.name, zoo=zoo, device=device) for name in names}
+    models = _models(suite, data, options)
     attacks: dict[str, Attack] = {}
     surrogates: dict[str, AdaptiveModel] = {}
     for i, condition in enumerate(spec.conditions):
@@ -131,10 +139,11 @@ def make_plan(suite: LoadedSuite, options: Options | None = None) -> Plan:
     skipped: list[tuple[str, str, str]] = []
     clean = Condition(id="clean", ref="clean")
     for seed in spec.seeds:
-        for name in spec.models:
+        for entry in spec.models:
+            name = entry.label
             for condition in spec.conditions:
                 attack = attacks.get(condition.id)
-                reason = _why_not(attack, models[name]) if attack else None
+                reason = _why_not(attack, entry, models[name]) if attack else None
                 if reason:
                     if seed == spec.seeds[0]:
                         skipped.append((name, condition.id, reason))
@@ -142,14 +151,16 @@ def make_plan(suite: LoadedSuite, options: Options | None = None) -> Plan:
                 kind = attack.kind if attack else "clean"
                 other_model = surrogates.get(attack.surrogate or "") if attack else None
                 planned.append(
-                    _evaluation(kind, models[name], condition, attack, seed, split, device, spec.chunk, other_model)
+                    _evaluation(
+                        kind, entry, models[name], condition, attack, seed, split, device, spec.chunk, other_model
+                    )
                 )
     planned += [
-        _evaluation("reference", models[name], clean, None, spec.seeds[0], split, device, spec.chunk)
-        for name in spec.references
+        _evaluation("reference", entry, models[entry.label], clean, None, spec.seeds[0], split, device, spec.chunk)
+        for entry in spec.references
     ]
     for name, values in spec.sweeps.items():
-        planned.extend(_sweep(suite, models[name], values, split, device))
+        planned.extend(_sweep(suite, name, models[name], values, split, device))
     check_watched(suite, planned)
     return Plan(
         suite,
@@ -163,19 +174,43 @@ def make_plan(suite: LoadedSuite, options: Options | None = None) -> Plan:
     )
 
 
-def _why_not(attack: Attack, loaded: Loaded) -> str | None:
+def _models(suite: LoadedSuite, data: DataSet, options: Options) -> dict[str, Loaded]:
+    """Every net that the suite names, under its policy, by label."""
+    fitting = Fitting(lambda: data.split("calibration"), suite.suite.seeds[0], {})
+    nets: dict[str, Loaded] = {}
+    found: dict[str, Loaded] = {}
+    for label, entry in suite.suite.entries.items():
+        if entry.net not in nets:
+            nets[entry.net] = load_system(entry.net, data.name, zoo=options.zoo, device=options.device)
+        with suite.located.placed(_place(suite.suite, label)):
+            found[label] = fitting.apply(entry, nets[entry.net])
+    return found
+
+
+def _place(spec: Suite, label: str) -> Place:
+    """Where an entry stands in the file."""
+    for key, entries in (("models", spec.models), ("references", spec.references)):
+        for i, entry in enumerate(entries):
+            if entry.label == label:
+                return (key, i)
+    return ("sweeps", label)
+
+
+def _why_not(attack: Attack, entry: Entry, loaded: Loaded) -> str | None:
     """Why an attack means nothing on a model, or None."""
-    if attack.surrogate == loaded.name:
+    if attack.surrogate == entry.net:
         return "it is the surrogate itself; that would be a white-box attack"
     return attack.applies_to(loaded.model)
 
 
-def _sweep(suite: LoadedSuite, loaded: Loaded, values: list[float], split: Split, device: str) -> list[Evaluation]:
-    spec = suite.suite
+def _sweep(
+    suite: LoadedSuite, name: str, loaded: Loaded, values: list[float], split: Split, device: str
+) -> list[Evaluation]:
+    spec, entry = suite.suite, suite.suite.entries[name]
     model = loaded.model
     if not isinstance(model, DecisionGraph) or model.policy.knob is None:
         raise SuiteError(
-            f"{suite.located.where(('sweeps', loaded.name))}: '{loaded.name}' has no knob to sweep.",
+            f"{suite.located.where(('sweeps', name))}: '{name}' has no knob to sweep.",
             todo="Leave it out of sweeps.",
         )
     clean = Condition(id="clean", ref="clean")
@@ -185,13 +220,13 @@ def _sweep(suite: LoadedSuite, loaded: Loaded, values: list[float], split: Split
             policy = model.policy.at(value)
         except AdaptBenchError as error:
             raise SuiteError(
-                f"{suite.located.where(('sweeps', loaded.name, i))}: {error.seen}", why=error.why, todo=error.todo
+                f"{suite.located.where(('sweeps', name, i))}: {error.seen}", why=error.why, todo=error.todo
             ) from None
         turned = replace(loaded, model=model.under(policy))
-        kind = "sweep" if loaded.name in spec.models else "reference"  # a baseline's curve is a reference for all
+        kind = "sweep" if name in spec.labels else "reference"  # a baseline's curve is a reference for all
         found.append(
             _evaluation(
-                kind, turned, clean, None, spec.seeds[0], split, device, spec.chunk, None, model.policy.knob, value
+                kind, entry, turned, clean, None, spec.seeds[0], split, device, spec.chunk, None, policy.knob, value
             )
         )
     return found
@@ -199,6 +234,7 @@ def _sweep(suite: LoadedSuite, loaded: Loaded, values: list[float], split: Split
 
 def _evaluation(
     kind: str,
+    entry: Entry,
     loaded: Loaded,
     condition: Condition,
     attack: Attack | None,
@@ -218,4 +254,4 @@ def _evaluation(
         raise CapabilityError(
             f"'{loaded.name}' looks at labels and cannot be attacked.", todo="List it under references."
         )
-    return Evaluation(name, kind, loaded, condition, attack, seed, part, key, knob, value)
+    return Evaluation(name, kind, entry, loaded, condition, attack, seed, part, key, knob, value)

@@ -135,7 +135,9 @@ def _identity(evaluation: Evaluation, device: str) -> dict[str, Any]:
     return {
         "evaluation": evaluation.id,
         "model": evaluation.loaded.name,
-        "policy": evaluation.loaded.name if evaluation.kind == "reference" else evaluation.model.policy_name,
+        "net": evaluation.entry.net,
+        "policy": evaluation.policy,
+        "policy_settings": evaluation.entry.settings,
         "knob": evaluation.knob,
         "knob_value": evaluation.knob_value,
         "data": evaluation.split.name,

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from adaptbench.bench.conditions import check_condition
+from adaptbench.bench.entries import Entry
 from adaptbench.errors import SuiteError
 from adaptbench.experiment.measuring import Count, Windows
 from adaptbench.experiment.meters import SETTINGS, check_meter, check_setting
@@ -68,13 +69,21 @@ class Measure(Windows):
     grid_g_per_kwh: Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)] | None = None
 
 
+Net = Annotated[Entry, BeforeValidator(Entry.of)]
+
+
 class Suite(_Strict):
-    """The whole file; see ``suites/bench.yaml`` for one with every part."""
+    """The whole file; see ``suites/bench.yaml`` for one with every part, ``suites/policies.yaml`` for policies.
+
+    Args:
+        models, references: registered names, or nets under policies, see `Entry`.
+        sweeps: a registered name, or the label of an entry above → values of its policy's knob.
+    """
 
     title: str = ""
     data: str
-    models: Annotated[list[str], Field(min_length=1)]
-    references: list[str] = []
+    models: Annotated[list[Net], Field(min_length=1)]
+    references: list[Net] = []
     sweeps: dict[str, list[Knob]] = {}
     conditions: list[Annotated[Condition, BeforeValidator(_condition)]] = [Condition(id="clean", ref="clean")]
     limit: Count | None = None
@@ -83,6 +92,17 @@ class Suite(_Strict):
     strict: Annotated[bool, Field(strict=True)] = True
     measure: Measure | None = None
     gate: dict[str, Any] = {}
+
+    @property
+    def entries(self) -> dict[str, Entry]:
+        """Everything that is loaded, by label."""
+        named = {entry.label: entry for entry in [*self.models, *self.references]}
+        return {**named, **{name: Entry(net=name) for name in self.sweeps if name not in named}}
+
+    @property
+    def labels(self) -> list[str]:
+        """Of the models."""
+        return [entry.label for entry in self.models]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +142,12 @@ def load_suite(name: str, overrides: Sequence[str] = ()) -> LoadedSuite:
 
 def _check_names(suite: Suite, source: Source) -> None:
     named: list[tuple[Registry, str, Place]] = [(DATA, suite.data.partition(":")[0], ("data",))]
-    named += [
-        (MODELS, name, (key, i)) for key in ("models", "references") for i, name in enumerate(getattr(suite, key))
-    ]
-    named += [(MODELS, name, ("sweeps", name)) for name in suite.sweeps]
+    for key in ("models", "references"):
+        for i, entry in enumerate(getattr(suite, key)):
+            with source.placed((key, i)):
+                entry.check()
+    labels = {entry.label for entry in [*suite.models, *suite.references]}
+    named += [(MODELS, name, ("sweeps", name)) for name in suite.sweeps if name not in labels]
     named += [
         (METERS, name, ("measure", "meters", i)) for i, name in enumerate(suite.measure.meters if suite.measure else [])
     ]
@@ -148,8 +170,8 @@ def _check_names(suite: Suite, source: Source) -> None:
 def _check_each_once(suite: Suite, source: Source) -> None:
     """No two cases may be the same one."""
     lists: list[tuple[Place, list[Any]]] = [
-        (("models",), suite.models),
-        (("references",), suite.references),
+        (("models",), suite.labels),
+        (("references",), [entry.label for entry in suite.references]),
         (("seeds",), suite.seeds),
         (("measure", "batch_sizes"), suite.measure.batch_sizes if suite.measure else []),
         (("measure", "meters"), suite.measure.meters if suite.measure else []),
@@ -163,10 +185,10 @@ def _check_each_once(suite: Suite, source: Source) -> None:
                     why="Two cases would have one name; knob values are told apart by six digits.",
                     todo="Keep one of them.",
                 )
-    for i, name in enumerate(suite.references):
-        if name in suite.models:
+    for i, entry in enumerate(suite.references):
+        if entry.label in suite.labels:
             raise SuiteError(
-                f"{source.where(('references', i))}: '{name}' is a model of this suite, too.",
+                f"{source.where(('references', i))}: '{entry.label}' is a model of this suite, too.",
                 why="Its clean case would stand twice.",
                 todo="Keep it in one of the two lists.",
             )

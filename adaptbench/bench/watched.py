@@ -59,6 +59,8 @@ def _records(evaluation: Evaluation, suite: Suite) -> list[dict[str, Any]]:
         "kind": evaluation.kind,
         "condition": evaluation.condition.id,
         "model": evaluation.loaded.name,
+        "net": evaluation.entry.net,
+        "policy": evaluation.policy,
         "evaluation": evaluation.id,
     }
     sizes = suite.measure.batch_sizes if suite.measure else []
@@ -66,7 +68,8 @@ def _records(evaluation: Evaluation, suite: Suite) -> list[dict[str, Any]]:
 
 
 def _names(suite: Suite) -> list[str]:
-    return [*suite.models, *suite.references, *suite.sweeps, *(condition.id for condition in suite.conditions)]
+    told = [name for entry in suite.entries.values() for name in (entry.label, entry.net, entry.policy) if name]
+    return [*told, *(condition.id for condition in suite.conditions)]
 
 
 def _as_written(loaded: LoadedSuite) -> list[str]:

@@ -91,4 +91,7 @@ def _names(kind: Kind) -> tuple[list[tuple[str, str]], list[str]]:
         Kind.data: registry.DATA,
         Kind.meters: registry.METERS,
     }
+    if kind is Kind.models:  # a pair: a net that ships under the policy of its own name
+        pairs = set(registry.POLICIES.names())
+        return [(e.name, f"{e.summary}{' [net + policy]' if e.name in pairs else ''}") for e in tables[kind]], []
     return [(entry.name, entry.summary) for entry in tables[kind]], []

@@ -62,14 +62,6 @@ METRICS: dict[str, Metric] = {
     "realised_saving_energy": Metric(True, Source.TIMED, ratio=False),
 }
 
-OF_STUDIES = {
-    "broken": Metric(False, Source.RECORD, ratio=False),
-    "differing": Metric(False, Source.RECORD, ratio=False),
-    "net_speedup": Metric(True, Source.TIMED, ratio=True),
-}
-"""Metrics that studies have beside accuracy and MACs; no suite can watch them."""
-EVERY = METRICS | OF_STUDIES
-
 NEVER_EXACT = frozenset({"latency_s_per_sample", "realised_saving_time", "realised_saving_energy"})
 
 
@@ -82,7 +74,8 @@ class Rule:
         kind: "exact", "drop", "increase" or "max".
         margin: 0 for exact; a fraction for percent (0.03), a difference for points (0.005), a value for max.
         relative: True where the margin is a percentage.
-        on: patterns; a case is watched where one matches its kind, condition, model, evaluation or case id.
+        on: patterns; a case is watched where one matches its kind, condition, model, net, policy, evaluation or
+            case id.
         anew: relative change allowed by "exact" where inputs were crafted anew.
     """
 
@@ -133,7 +126,7 @@ class Rule:
         return f"{self.kind} of at most {amount}"
 
 
-_TOLD_BY = ("kind", "condition", "model", "evaluation", "case")
+_TOLD_BY = ("kind", "condition", "model", "net", "policy", "evaluation", "case")
 
 
 def _among(pattern: str, names: Collection[str]) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 
 from adaptbench.results import timing
 from adaptbench.results.baseline import Baseline, Outcomes
-from adaptbench.results.identity import Key, case_key, clean_of, static_id
+from adaptbench.results.identity import Key, case_key, clean_of, static_of
 from adaptbench.results.schema import Record
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Side:
         timed = windows[windows["case"] != "suite"]
         everywhere = set(timed["block"])
         cases = [record["case"]]
-        cases += [static_id(record["model"], record.get("batch_size"))] if with_static else []
+        cases += [static_of(record)] if with_static else []
         for case in cases:
             own = set(timed["block"][(timed["case"] == case) & (timed["meter"] == meter)])
             if own != everywhere or not own:

@@ -63,9 +63,14 @@ def timed_id(evaluation: str, batch_size: int) -> str:
     return f"{evaluation}/b{batch_size}"
 
 
-def static_id(model: str, batch_size: int | None) -> str:
-    """The windows of a model's static reference."""
-    return f"static:{_quoted(model)}" + (f"/b{batch_size}" if batch_size is not None else "")
+def static_id(net: str, batch_size: int | None) -> str:
+    """The windows of a net's static reference; its policies share them."""
+    return f"static:{_quoted(net)}" + (f"/b{batch_size}" if batch_size is not None else "")
+
+
+def static_of(record: Mapping[str, Any]) -> str:
+    """The windows of the static reference that a timed case is held against."""
+    return static_id(record.get("net") or record["model"], record.get("batch_size"))
 
 
 def _quoted(name: str) -> str:

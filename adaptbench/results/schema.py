@@ -92,8 +92,10 @@ def _estimate(unit: str, meaning: str) -> Field:
 FIELDS: dict[str, Field] = {
     "case": _text("evaluation id, with /b<batch size> where it was timed", required=True),
     "evaluation": _text("data/model[@knob=value]/condition[/s<seed>]", required=True),
-    "model": _text("registry name or label", required=True),
+    "model": _text("registry name, or the label of a net under a policy", required=True),
+    "net": _text("registry name of the weights; one net may stand under several policies"),
     "policy": _text("what decides"),
+    "policy_settings": Field("map", meaning="of the policy's fit, as the suite gives them"),
     "knob": _text("name of the setting that a sweep turns"),
     "knob_value": Field("number", meaning="its value"),
     "data": _text("data set", required=True),

@@ -211,6 +211,24 @@ static = System(
     lambda t, c: t.dag(),
     take=lambda plan: f"stages.{len(plan.ladder) - 1}.",
 )
+resnet_ladder = System(
+    "resnet-ladder",
+    "nets of growing size as a chain, for a policy of your choice",
+    BOLUKBASI,
+    "ladder",
+    _cascade,
+    _ladder_parts,
+    lambda t, c: t.dag(),
+)
+multi_exit = System(
+    "multi-exit",
+    "one net with exits, for a policy of your choice",
+    softmax_threshold.cite,
+    "multi-exit",
+    exits("paper"),
+    exit_parts("paper"),
+    lambda t, c: t.multi_exit(),
+)
 skipnet = System(
     "skipnet",
     "residual net, a feed-forward gate before each block",

@@ -41,7 +41,7 @@ def suite_file(tmp_path: Path):
 def test_a_suite_is_read_as_written(suite_file) -> None:
     loaded = load_suite(suite_file(GOOD))
     assert loaded.name == "mine"
-    assert loaded.suite.models == ["static", "skipnet"]
+    assert loaded.suite.labels == ["static", "skipnet"]
     strong = loaded.suite.conditions[1]
     assert (strong.id, strong.ref, strong.limit, strong.settings) == ("ilfo-16", "ilfo", 5, {"eps": "16/255"})
 
@@ -89,7 +89,7 @@ def test_a_tag_that_builds_objects_is_refused(suite_file) -> None:
 def test_overrides_are_laid_over(suite_file) -> None:
     path = suite_file(GOOD)
     loaded = load_suite(path, ["models=[static]", "measure.blocks=6", "conditions=[clean]"])
-    assert loaded.suite.models == ["static"]
+    assert loaded.suite.labels == ["static"]
     assert loaded.suite.measure is not None
     assert loaded.suite.measure.blocks == 6
     assert loaded.sha256 != load_suite(path).sha256

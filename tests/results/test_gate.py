@@ -365,13 +365,14 @@ def test_nothing_compared_is_never_green(base):
 
 
 def test_holm_keeps_many_comparisons_quiet(base):
-    from adaptbench.results.gate_rows import GateRow, corrected
+    from adaptbench.results.gate import _corrected
+    from adaptbench.results.gate_rows import GateRow
 
     def made(verdict, p):
         return GateRow("c", "energy_j_per_sample", "r", verdict, "", p=p)
 
     rows = [made(RowVerdict.REGRESSION, 0.02), *[made(RowVerdict.PASS, 0.5)] * 9, made(RowVerdict.REGRESSION, 1e-6)]
-    corrected = corrected(rows)
+    corrected = _corrected(rows)
     assert corrected[0].verdict is RowVerdict.INCONCLUSIVE
     assert "Holm" in corrected[0].reason
     assert corrected[-1].verdict is RowVerdict.REGRESSION

@@ -20,20 +20,13 @@ SMALL_PICTURES = ["digits", "fashion-mnist"]
 DEPLOYABLE = [name for name in available("digits") if name != "oracle"]
 
 
-QUICK_ON_CIFAR = {"static", "softmax-threshold", "blockdrop"}
-
-
 def _conformance(name: str, data: str) -> type[ModelConformance]:
-    small = data in SMALL_PICTURES
-
     class Check(ModelConformance):
-        n_inputs = 64 if small else 16
-
         def model(self) -> ab.DecisionGraph:
             return ab.load_model(name, data)
 
     Check.__name__ = Check.__qualname__ = f"Test_{name}_{data}".replace("-", "_")
-    return Check if small or (data == "cifar10" and name in QUICK_ON_CIFAR) else pytest.mark.slow(Check)
+    return Check
 
 
 for _data in SHIPPED_DATA:
@@ -114,7 +107,6 @@ def test_wrong_names_and_missing_checkpoints(tmp_path: Path) -> None:
         load_system("static", "digits", zoo=tmp_path)
 
 
-@pytest.mark.slow
 def test_training_a_system_ends_in_a_zoo_that_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The whole way, shortened: weights, policy, cards; the same seed gives the same bytes."""
     from dataclasses import replace
