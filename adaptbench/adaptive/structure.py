@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +19,19 @@ class Structure:
     names: tuple[str, ...]
     successors: tuple[tuple[int, ...], ...]
     n_classes: int
+
+    @classmethod
+    def of(cls, settings: dict[str, Any]) -> Structure:
+        """From what `as_settings` gave; a chain where no successors are told."""
+        names = tuple(settings["names"])
+        following = [[v + 1] for v in range(len(names) - 1)] + [[]]
+        successors = tuple(tuple(ways) for ways in settings.get("successors", following))
+        return cls(names, successors, settings["n_classes"])
+
+    def as_settings(self) -> dict[str, Any]:
+        """For a policy's card, JSON types only."""
+        ways = [list(ways) for ways in self.successors]
+        return {"names": list(self.names), "successors": ways, "n_classes": self.n_classes}
 
     @property
     def deciders(self) -> tuple[int, ...]:

@@ -111,9 +111,9 @@ class PolicyConformance:
         if net.policy.needs_labels:
             return
         x = planted_split("test").images()
-        found = net.infer(x)
+        inference = net.infer(x)
         again = replay(net.policy, net.structure, net.dense_logits(x).detach(), seeds=seeds_from_content(x))
-        differ = (found.path != again.path).any(1) & ~(found.tie | again.tie)
+        differ = (inference.path != again.path).any(1) & ~(inference.tie | again.tie)
         assert not differ.any(), f"{int(differ.sum())} samples take another way when replayed"
 
     def test_the_knob_leaves_the_original_alone(self) -> None:

@@ -11,6 +11,7 @@ from adaptbench.registry import POLICIES
 from adaptbench.testing import PolicyConformance
 
 QUICK = SchedulerSettings(epochs=60, restarts=1)
+LONG_FAMILIES = ("learned-cascade", "dag-selection", "myopic", "eenet", "eenet-published")
 CHECKS = [name for name in vars(PolicyConformance) if name.startswith("test_")]
 
 
@@ -86,8 +87,13 @@ def short_training(monkeypatch):
         monkeypatch.setattr(kind, "family_settings", QUICK)
 
 
-@pytest.mark.parametrize("check", CHECKS)
-@pytest.mark.parametrize("number", range(len(CASES)), ids=lambda i: f"{CASES[i].name}-{CASES[i].graph}")
+def _marked(number: int, check: str) -> Any:
+    case = CASES[number]
+    long = check == "test_its_family_spans_the_range" and case.name in LONG_FAMILIES
+    return pytest.param(number, check, marks=[pytest.mark.slow] * long, id=f"{case.name}-{case.graph}-{check[5:]}")
+
+
+@pytest.mark.parametrize(("number", "check"), [_marked(n, check) for n in range(len(CASES)) for check in CHECKS])
 def test_every_policy_holds_to_the_contract(number, check):
     getattr(kit(number), check)()
 

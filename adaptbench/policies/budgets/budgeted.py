@@ -93,11 +93,11 @@ class QuotaBudget(ChainPolicy):
         blank = cls(torch.zeros(len(costs) - 1), budget=budget, ratio=1.0, acceptance=acceptance)
         blank.bind(log.structure)
         check_budget(budget, costs, log.cost_unit)
-        found = search_quotas(blank.log_scores(log), costs, budget, acceptance=acceptance, never=cls.highest)
+        searched = search_quotas(blank.log_scores(log), costs, budget, acceptance=acceptance, never=cls.highest)
         return cls(
-            found.thresholds[:-1].clone(),
+            searched.thresholds[:-1].clone(),
             budget=budget,
-            ratio=found.ratio,
+            ratio=searched.ratio,
             acceptance=acceptance,
             cost_unit=log.cost_unit,
         )

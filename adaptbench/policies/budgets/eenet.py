@@ -130,11 +130,14 @@ class EENet(ChainPolicy):
         budgets = budgets_of(log, FAMILY_SIZE + 2)[1:-1]
         middle = FAMILY_SIZE // 2
         whole, shorter = cls.family_settings, cls.family_settings.continued()
-        found = {middle: _best_scheduler(log, budgets[middle], whole, 0.2, seed, start=None)}
+        trained = {middle: _best_scheduler(log, budgets[middle], whole, 0.2, seed, start=None)}
         for i in [*reversed(range(middle)), *range(middle + 1, FAMILY_SIZE)]:
             neighbour = i + 1 if i < middle else i - 1
-            found[i] = _best_scheduler(log, budgets[i], shorter, 0.2, seed, start=found[neighbour][0])
-        return [cls._from_scheduler(found[i][0], log, budget, in_band=found[i][1]) for i, budget in enumerate(budgets)]
+            trained[i] = _best_scheduler(log, budgets[i], shorter, 0.2, seed, start=trained[neighbour][0])
+        return [
+            cls._from_scheduler(scheduler, log, budgets[i], in_band=in_band)
+            for i, (scheduler, in_band) in sorted(trained.items())
+        ]
 
     @classmethod
     def _from_scheduler(
@@ -249,7 +252,7 @@ def _best_scheduler(
     unit = float(log.exit_costs[-1])
     costs, wanted = (log.exit_costs / unit).float(), budget / unit
     generator = torch.Generator().manual_seed(seed)
-    found: list[tuple[bool, float, Scheduler]] = []
+    restarts: list[tuple[bool, float, Scheduler]] = []
     for _ in range(settings.restarts):
         scheduler = Scheduler(
             correct.shape[1], log.structure.n_classes, hidden_rate=settings.hidden_rate, bounded=settings.bounded
@@ -265,6 +268,6 @@ def _best_scheduler(
             thresholds = quota_thresholds(scheduler.scores(inputs)[0], assignment, ties="released")
             leaves = exits_taken(scheduler.scores(judged)[0], thresholds)
         accuracy = float(right.gather(1, leaves[:, None]).float().mean())
-        found.append((off < settings.band, accuracy if off < settings.band else -off, scheduler))
-    in_band, _, best = max(found, key=lambda f: (f[0], f[1]))
+        restarts.append((off < settings.band, accuracy if off < settings.band else -off, scheduler))
+    in_band, _, best = max(restarts, key=lambda f: (f[0], f[1]))
     return best.requires_grad_(False), in_band

@@ -290,14 +290,8 @@ class ExactBudget(ChainPolicy):
     @classmethod
     def from_state(cls, settings: dict[str, Any], tensors: dict[str, Tensor]) -> Self:
         """Rebuild from a checkpoint."""
-        nodes = len(settings["names"])
-        structure = Structure(
-            tuple(settings["names"]),
-            tuple((v + 1,) if v < nodes - 1 else () for v in range(nodes)),
-            settings["n_classes"],
-        )
         policy = cls(
-            structure,
+            Structure.of(settings),
             settings["rules"],
             tensors["positions"],
             tensors["costs"],

@@ -49,7 +49,7 @@ def all_pairs(log: CalibrationLog, *, steps: Steps | None = None, quantiles: int
     cost = (Steps.pool(log.node_costs) if steps is None else steps).cost.numpy()
     confidence, correct = log.confidence.double().numpy(), log.correct.numpy()
     n, size = confidence.shape
-    found = []
+    pairs = []
     for a in range(size):
         if not np.isfinite(cost[0, a]):
             continue
@@ -63,13 +63,13 @@ def all_pairs(log: CalibrationLog, *, steps: Steps | None = None, quantiles: int
             deferral = 1 - kept / n
             accuracy = (right_here + right_there) / n
             spend = cost[0, a] + deferral * cost[a + 1, b]
-            found += [
+            pairs += [
                 Pair(a, b, *row)
                 for row in zip(
                     levels.tolist(), accuracy.tolist(), spend.tolist(), np.maximum(deferral, 0).tolist(), strict=True
                 )
             ]
-    return found
+    return pairs
 
 
 def pareto(pairs: list[Pair]) -> list[Pair]:

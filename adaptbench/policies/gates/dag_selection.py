@@ -199,11 +199,8 @@ class DagSelection(Policy):
     @classmethod
     def from_state(cls, settings: dict[str, Any], tensors: dict[str, Tensor]) -> Self:
         """Rebuild from a checkpoint."""
-        structure = Structure(
-            tuple(settings["names"]), tuple(tuple(w) for w in settings["successors"]), settings["n_classes"]
-        )
         policy = cls(
-            structure,
+            Structure.of(settings),
             tuple(settings["prices"]),
             settings["lambda"],
             cost_unit=settings["cost_unit"],
@@ -221,9 +218,7 @@ class DagSelection(Policy):
             "cost_unit": self.cost_unit,
             "hidden": self.hidden,
             "history": self.uses_history,
-            "names": list(self.structure.names),
-            "successors": [list(w) for w in self.structure.successors],
-            "n_classes": self.structure.n_classes,
+            **self.structure.as_settings(),
         }
 
     def path_points(self, log: CalibrationLog) -> list[Point]:

@@ -169,11 +169,8 @@ class FittedQ(Policy):
     @classmethod
     def from_state(cls, settings: dict[str, Any], tensors: dict[str, Tensor]) -> Self:
         """Rebuild from a checkpoint."""
-        structure = Structure(
-            tuple(settings["names"]), tuple(tuple(w) for w in settings["successors"]), settings["n_classes"]
-        )
         policy = cls(
-            structure,
+            Structure.of(settings),
             settings["prices"],
             settings["price"],
             target=settings["target"],
@@ -189,9 +186,7 @@ class FittedQ(Policy):
             "prices": list(self.prices),
             "target": self.target,
             "cost_unit": self.cost_unit,
-            "names": list(self.structure.names),
-            "successors": [list(w) for w in self.structure.successors],
-            "n_classes": self.structure.n_classes,
+            **self.structure.as_settings(),
         }
 
 

@@ -73,24 +73,24 @@ class KnobTable:
             CalibrationError: the knob does not move the cost.
         """
         require_calibration(log, cls.__name__)
-        found = {s: evaluate_on(policy.at(s), log).cost_mean for s in _begin(policy, log, settings)}
-        span = max(found.values()) - min(found.values())
-        if len(found) < 2 or not span > 0:
+        cost_at = {s: evaluate_on(policy.at(s), log).cost_mean for s in _begin(policy, log, settings)}
+        span = max(cost_at.values()) - min(cost_at.values())
+        if len(cost_at) < 2 or not span > 0:
             raise CalibrationError(
-                f"the knob '{policy.knob}' costs {sorted(found.values())} over {len(found)} settings.",
+                f"the knob '{policy.knob}' costs {sorted(cost_at.values())} over {len(cost_at)} settings.",
                 why="A loop closed over a knob that moves nothing winds up and holds no budget.",
                 todo="Give settings over the knob's whole range, or choose another policy.",
             )
-        while not discrete and len(found) < points:
-            order = sorted(found)
-            gaps = [abs(found[b] - found[a]) for a, b in pairwise(order)]
+        while not discrete and len(cost_at) < points:
+            order = sorted(cost_at)
+            gaps = [abs(cost_at[b] - cost_at[a]) for a, b in pairwise(order)]
             widest = int(np.argmax(gaps))
             middle = (order[widest] + order[widest + 1]) / 2
-            if gaps[widest] <= span / points or middle in found:
+            if gaps[widest] <= span / points or middle in cost_at:
                 break
-            found[middle] = evaluate_on(policy.at(middle), log).cost_mean
-        ordered = np.array(sorted(found))
-        costs = np.array([found[s] for s in ordered])
+            cost_at[middle] = evaluate_on(policy.at(middle), log).cost_mean
+        ordered = np.array(sorted(cost_at))
+        costs = np.array([cost_at[s] for s in ordered])
         rising = bool(np.corrcoef(ordered, costs)[0, 1] >= 0)
         costs = IsotonicRegression(increasing=rising).fit_transform(ordered, costs)
         # a hair of slope on plateaus: the inverse is to be a function

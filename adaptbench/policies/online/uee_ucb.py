@@ -88,15 +88,15 @@ class UeeUcb(OnlinePolicy):
         """(K,) what each arm costs with its bound, up to a constant; the smallest is played."""
         seen, disagreed = self.memory["observed"], self.memory["disagreed"]
         moment = math.log(self.memory["samples"] + 1)
-        found = []
+        index = []
         for k, share in enumerate(self.shares):
             if self.against == "last" and k == len(seen) - 1:
-                found.append(self.mu * share)  # never disagrees with itself
+                index.append(self.mu * share)  # never disagrees with itself
                 continue
             width = math.sqrt(self.alpha * moment / seen[k]) if seen[k] else math.inf
             rate = disagreed[k] / seen[k] if seen[k] else 0.0
-            found.append(self.mu * share + (rate + width if self.against == "last" else -rate - width))
-        return found
+            index.append(self.mu * share + (rate + width if self.against == "last" else -rate - width))
+        return index
 
     @property
     def exit(self) -> int:

@@ -101,8 +101,8 @@ class JointThreshold(ChainPolicy):
         Raises:
             CalibrationError: fewer than 50 samples.
         """
-        found = threshold_path(log, prices)
-        return cls(*found.tensors(), epsilon, cost_unit=log.cost_unit)
+        path = threshold_path(log, prices)
+        return cls(*path.tensors(), epsilon, cost_unit=log.cost_unit)
 
     @classmethod
     def family(cls, log: CalibrationLog, *, seed: int = 0) -> list[Self]:

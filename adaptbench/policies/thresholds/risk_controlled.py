@@ -70,14 +70,14 @@ class RiskControlled(JointThreshold):
                 todo="Give more calibration samples.",
             )
         choosing, testing = log.halves(_PATH_SHARE, seed)
-        found = threshold_path(choosing, prices)
-        losses = paired_losses(testing, found.thresholds)
+        walk = threshold_path(choosing, prices)
+        losses = paired_losses(testing, walk.thresholds)
         bounds = np.maximum.accumulate(upper_bound(losses, beta, bound))
         # the first point never leaves early: it loses nothing, which is no estimate
         bounds[0] = 0.0 if not losses[:, 0].any() else bounds[0]
-        leave = _exits(testing, found.thresholds)
+        leave = _exits(testing, walk.thresholds)
         costs = testing.exit_costs.numpy()[leave].mean(0)
-        path = ThresholdPath(found.thresholds, bounds, costs).tensors()
+        path = ThresholdPath(walk.thresholds, bounds, costs).tensors()
         return cls(*path, epsilon, cost_unit=log.cost_unit, beta=beta)
 
     def _place(self) -> int:

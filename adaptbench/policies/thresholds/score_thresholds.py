@@ -230,14 +230,14 @@ def threshold_path(
     Returns:
         P prices, falling, and thresholds (P, K−1); P ≤ 25.
     """
-    found: dict[tuple[float, ...], tuple[float, float]] = {}
+    first_at: dict[tuple[float, ...], tuple[float, float]] = {}
     for price in _PRICES.tolist():
         chosen = search_thresholds(scores, correct, costs, levels, price)
         row = np.array([levels[k][m] for k, m in enumerate(chosen)])
-        found.setdefault(tuple(row), (price, float(costs[exits_taken(scores >= row)].mean())))
-    rows = sorted(found, key=lambda r: (found[r][1], -found[r][0]))
-    prices = [found[r][0] for r in rows]
-    spend = [found[r][1] for r in rows]
+        first_at.setdefault(tuple(row), (price, float(costs[exits_taken(scores >= row)].mean())))
+    rows = sorted(first_at, key=lambda r: (first_at[r][1], -first_at[r][0]))
+    prices = [first_at[r][0] for r in rows]
+    spend = [first_at[r][1] for r in rows]
     falling: list[int] = []
     for i in evenly(spend, _MEMBERS):  # a coordinate search may end early; the knob must not turn back
         if not falling or prices[i] < prices[falling[-1]]:

@@ -17,7 +17,7 @@ def fit_temperatures(log: CalibrationLog) -> Tensor:
 
     The loss is convex in 1/T, so the derivative in log T changes sign once.
     """
-    found = []
+    logs = []
     for v in range(log.logits.shape[1]):
         z = log.logits[:, v].double()
         target = z.gather(1, log.labels[:, None]).squeeze(1)
@@ -28,8 +28,8 @@ def fit_temperatures(log: CalibrationLog) -> Tensor:
             # d CE / d(1/T) = E[z_expected − z_label]: positive where the net is still too sure
             slope = ((z * inverse).softmax(1) * z).sum(1).sub(target).mean()
             low, high = (middle, high) if slope > 0 else (low, middle)
-        found.append((low + high) / 2)
-    return torch.tensor(found).exp().float()
+        logs.append((low + high) / 2)
+    return torch.tensor(logs).exp().float()
 
 
 def expected_calibration_error(logits: Tensor, labels: Tensor, bins: int = 15) -> float:
