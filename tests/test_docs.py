@@ -44,6 +44,11 @@ def test_a_gated_net_is_set_against_the_plain_one() -> None:
     assert sum(line.startswith("| skipnet | ") for line in lines) == 3, "one row a batch size"
 
 
+def test_the_page_of_fields_is_that_of_the_tables() -> None:
+    module = _script("fields_page")
+    assert module.page() == module.PAGE.read_text(encoding="utf-8"), "run python docs/fields_page.py"
+
+
 def test_the_zoo_page_is_that_of_the_shipped_cards() -> None:
     module = _script("zoo_page")
     assert module.page() == module.PAGE.read_text(encoding="utf-8"), "run python docs/zoo_page.py"

@@ -248,7 +248,7 @@ def validate_record(record: Any, where: str) -> None:
                 raise _invalid(place, f"'{name}' is absent")
             if field.figure and not record.get(f"{name}_missing"):
                 raise _invalid(place, f"'{name}' is null and '{name}_missing' gives no reason")
-        elif not _has_form(value, field.form, field.of):
+        elif not has_form(value, field.form, field.of):
             raise _invalid(place, f"'{name}' is {_shown(value)}, not a {field.form}")
         reason = record.get(f"{name}_missing")
         if reason is not None and not isinstance(reason, str):
@@ -314,7 +314,8 @@ def validate_manifest(document: Any, where: str = "manifest.json") -> dict[str, 
     return manifest
 
 
-def _has_form(value: Any, form: str, of: str = "") -> bool:
+def has_form(value: Any, form: str, of: str = "") -> bool:
+    """Whether a value is what a `Field` says of it."""
     if form == "count":
         return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
     if form == "number":
@@ -323,7 +324,7 @@ def _has_form(value: Any, form: str, of: str = "") -> bool:
     if not isinstance(value, {"text": str, "flag": bool, "map": dict, "list": list}[form]):
         return False
     parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return not of or all(_has_form(part, of) for part in parts)
+    return not of or all(has_form(part, of) for part in parts)
 
 
 def _shown(value: Any) -> str:
@@ -338,7 +339,7 @@ def _is_interval(value: Any) -> bool:
     return (
         isinstance(value, (list, tuple))
         and len(value) == 2
-        and all(_has_form(end, "number") for end in value)
+        and all(has_form(end, "number") for end in value)
         and value[0] <= value[1]
     )
 

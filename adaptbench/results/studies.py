@@ -11,6 +11,7 @@ from typing import Any, Self
 from adaptbench.errors import RunError
 from adaptbench.results.files import read_json, write_text
 from adaptbench.results.store import MANIFEST, STUDY, complete_manifest, place_of
+from adaptbench.results.study_schema import fault
 
 SCHEMA = 3
 """1 had no non-inferior points; in 2, what now stands in the manifest stood in ``study.json``."""
@@ -74,8 +75,8 @@ def checked(document: Any, place: Path, told: Mapping[str, Any] | None = None) -
             f"{place} is not a study of schema {SCHEMA}.", todo="Run the study again with this version of adaptbench."
         )
     record = {**(told or {}), **document}
-    if absent := _absent(record):
-        raise RunError(f"{place} is damaged: {absent}.", todo="Run the same command again.")
+    if wrong := fault(record):
+        raise RunError(f"{place} is damaged: {wrong}.", todo="Run the same command again.")
     return upgraded(record)
 
 
@@ -93,30 +94,6 @@ def kind_of(path: Path) -> str:
     document = read_json(place)
     said = document.get("kind", "study" if "graphs" in document else "") if isinstance(document, dict) else ""
     return "study" if said == "study" else "suite"
-
-
-_FIELDS: dict[str, type] = {
-    "name": str, "title": str, "cite": str, "paper": str, "ours": str, "published": list, "graphs": dict,
-}  # fmt: skip
-_GRAPH_FIELDS: dict[str, type | tuple[type, ...]] = {
-    "data": str, "model": str, "macs_full": (int, float), "reference_accuracy": (int, float), "oracle": dict,
-    "policies": dict, "failed": dict, "budgets": list, "at_budget": list, "budget_error": dict, "resplits": list,
-    "wall_clock": list,
-}  # fmt: skip
-
-
-def _absent(record: Mapping[str, Any]) -> str:
-    """The first field that a study cannot do without; "" where all are there."""
-    for name, kind in _FIELDS.items():
-        if not isinstance(record.get(name), kind):
-            return f"'{name}' is missing or no {kind.__name__}"
-    for key, graph in record["graphs"].items():
-        for name, kinds in _GRAPH_FIELDS.items():
-            if not isinstance(graph, dict) or not isinstance(graph.get(name), kinds):
-                return f"'{name}' of the graph '{key}' is missing or of another type"
-        if not graph["policies"] or not all(isinstance(found, dict) for found in graph["policies"].values()):
-            return f"the graph '{key}' holds no policies"
-    return ""
 
 
 def upgraded(record: dict[str, Any]) -> dict[str, Any]:

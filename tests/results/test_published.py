@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from adaptbench.results.studies import SCHEMA, keep_study, kind_of, read_study
+from adaptbench.results.study_schema import fault, parts
 
 PUBLISHED = Path(__file__).resolve().parents[2] / "reports" / "published"
 STUDIES = sorted(file for file in PUBLISHED.glob("*.json") if kind_of(file) == "study")
@@ -17,6 +18,17 @@ def test_files_say_what_they_are():
     kept = {file.stem: kind_of(file) for file in PUBLISHED.glob("*.json")}
     assert len(STUDIES) >= 4
     assert kept["replicate-gates"] == kept["fashion-mnist"] == "suite", "kept of suites, under the same ending"
+
+
+@pytest.mark.parametrize("file", STUDIES, ids=lambda file: file.stem)
+def test_every_field_stands_in_the_tables(file):
+    record = read_study(file)
+    assert not fault(record)
+    beside = ("_ci", "_missing", "_5", "_95")
+    for part, fields, place in parts(record):
+        if place != "the study":  # the manifest's fields stand there too
+            bare = {next((name.removesuffix(end) for end in beside if name.endswith(end)), name) for name in part}
+            assert bare <= {name.removesuffix("_missing") for name in fields}, place
 
 
 @pytest.mark.parametrize("file", STUDIES, ids=lambda file: file.stem)

@@ -22,9 +22,12 @@ from adaptbench.experiment.progress import Silent
 from adaptbench.policies import UniformThreshold
 from adaptbench.registry import POLICIES
 from adaptbench.report.study_page import study_page
+from adaptbench.results import tables
+from adaptbench.results.statistics import paired_ratio
 from adaptbench.results.studies import incomplete, judged, keep_study, read_study, reading, stated, upgraded, verdict
+from adaptbench.results.timing import NET, part_blocks
 from adaptbench.results.writer import RunWriter
-from adaptbench.study import graph_study, load_study, members, run_study
+from adaptbench.study import graph_study, load_study, members, run_study, timing
 from adaptbench.study import plan as plan_module
 from adaptbench.study.logs import SealedLabels, calibration_log
 
@@ -196,6 +199,44 @@ def test_what_is_damaged_is_computed_again(place, record, tmp_path):
         file.write_bytes(data)
     again = run_study(str(place / "thresholds.yaml"), out=run).record
     assert without_times(again["graphs"]["digits"]) == without_times(record["graphs"]["digits"])
+
+
+def test_a_point_that_cannot_be_timed_is_named_and_tried_again(place, record, tmp_path, monkeypatch):
+    run, real = tmp_path / "run", timing.make_arm
+    shutil.copytree(place / "run", run)
+
+    def breaks(case, *args):
+        if "joint-threshold at 0 points" in case:
+            raise RuntimeError("planted")
+        return real(case, *args)
+
+    def timed():
+        done = run_study(str(place / "thresholds.yaml"), out=run, overrides=["measure.blocks=2"])
+        return done, done.record["graphs"]["digits"]
+
+    monkeypatch.setattr(timing, "make_arm", breaks)
+    done, graph = timed()
+    case = "digits/joint-threshold at 0 points/b8"
+    assert graph["missing"] == {f"timing of {case}": "RuntimeError: planted"}
+    assert [f["case"] for f in done.manifest["failures"]] == [case]
+    assert len(graph["wall_clock"]) == 3
+    assert graph["policies"] == record["graphs"]["digits"]["policies"], (
+        "figures that no clock gives are not computed again"
+    )
+    monkeypatch.undo()
+    done, graph = timed()
+    assert not graph["missing"]
+    assert not done.manifest["failures"]
+    assert len(graph["wall_clock"]) == 4
+
+
+def test_the_windows_behind_a_speed_up_are_kept(place, record):
+    windows = tables.read(place / "run" / "windows.parquet", "windows")
+    for row in record["graphs"]["digits"]["wall_clock"]:
+        case, static = f"digits/{row['point']}/b{row['batch_size']}", f"static:digits/b{row['batch_size']}"
+        own, other = (part_blocks(windows, name, *parts) for name, parts in ((case, NET), (static, ("nodes",))))
+        assert paired_ratio(*own.paired(other)).value == pytest.approx(row["net_speedup"])
+        assert row["blocks"] == len(own.per_sample) == 6
 
 
 def test_fresh_forgets(place, tmp_path):

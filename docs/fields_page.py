@@ -1,0 +1,46 @@
+"""Write docs/fields.md from the tables of fields; a test holds the page and the tables together.
+
+python docs/fields_page.py
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+PAGE = Path(__file__).parent / "fields.md"
+
+HEAD = """# Fields
+
+Written by `python docs/fields_page.py` from `adaptbench/results/schema.py` and `study_schema.py`; do not edit.
+
+An estimated figure `X` has `X_ci = [low, high]` (95 %). A figure of a case that does not exist is null with the reason
+in `X_missing`. A unit of 1 is a share or a ratio.
+"""
+
+
+def table(fields: dict) -> list[str]:
+    lines = ["| field | form | unit | estimated | what it is |", "|---|---|---|---|---|"]
+    for name, field in fields.items():
+        meaning = field.meaning.replace("|", "\\|")
+        form = f"{field.form} of {field.of}s" if field.of else field.form
+        lines.append(f"| `{name}` | {form} | {field.unit} | {'yes' if field.estimated else ''} | {meaning} |")
+    return lines
+
+
+def page() -> str:
+    from adaptbench.results.schema import FIELDS, SAMPLE_COLUMNS, WINDOW_COLUMNS
+    from adaptbench.results.study_schema import PARTS
+
+    lines = [HEAD, "## A case of `summary.json`", "", *table(FIELDS)]
+    for name, columns in (("samples", SAMPLE_COLUMNS), ("windows", WINDOW_COLUMNS)):
+        told = ", ".join(f"`{column}` {kind}" for column, kind in columns.items())
+        lines += ["", f"## A row of `{name}.parquet`", "", f"{told}."]
+    for part, fields in PARTS.items():
+        lines += ["", f"## `study.json`: {part}", "", *table(fields)]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
+    sys.stdout.write(f"wrote {PAGE}\n")
