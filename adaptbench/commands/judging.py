@@ -13,6 +13,7 @@ from adaptbench.terminal import console
 
 if TYPE_CHECKING:
     from adaptbench.results.baseline import Baseline
+    from adaptbench.results.gate_studies import StudySide
 
 
 class Format(StrEnum):
@@ -44,7 +45,7 @@ def check(run: Path, baseline: Path | None, form: Format | None, out: Path | Non
     return judge(run, baseline, form or Format.text, out)
 
 
-def judge(run: Path, baseline: Path | Baseline, form: Format = Format.text, out: Path | None = None) -> int:
+def judge(run: Path, baseline: Path | Baseline | StudySide, form: Format = Format.text, out: Path | None = None) -> int:
     """Print the verdict, and write it to a file, too.
 
     Returns:
@@ -63,15 +64,26 @@ def judge(run: Path, baseline: Path | Baseline, form: Format = Format.text, out:
 
 
 def _selftest(run: Path) -> int:
+    planted = _planted(run)
+    said = {True: "held  ", False: "FAILED", None: "none  "}
+    for fault, caught, reason, _ in planted:
+        typer.echo(f"{said[caught]}  {fault}: {reason}")
+    failed = any(caught is False for _, caught, _, _ in planted)
+    proven = any(caught for _, caught, _, bent in planted[1:] if not bent)
+    return 1 if failed else 0 if proven else 3
+
+
+def _planted(run: Path) -> list[tuple[str, bool | None, str, bool]]:
+    """(fault, whether it was caught, the gate's reason, whether the gate was to be fooled)."""
+    from adaptbench.results.studies import kind_of
+
+    if kind_of(run) == "study":
+        from adaptbench.results.gate_studies import StudySide, planted_faults
+
+        return [(*found, False) for found in planted_faults(StudySide.load(run))]
     from adaptbench.results.gate_selftest import selftest as plant
 
-    planted = plant(run)
-    said = {True: "held  ", False: "FAILED", None: "none  "}
-    for fault in planted:
-        typer.echo(f"{said[fault.caught]}  {fault.fault}: {fault.reason}")
-    failed = any(fault.caught is False for fault in planted)
-    proven = any(fault.caught for fault in planted[1:] if not fault.bent)
-    return 1 if failed else 0 if proven else 3
+    return [(found.fault, found.caught, found.reason, found.bent) for found in plant(run)]
 
 
 def keep(run: Path, out: Path | None) -> None:

@@ -15,6 +15,7 @@ from adaptbench.terminal import console
 if TYPE_CHECKING:
     from adaptbench.bench.suite import LoadedSuite
     from adaptbench.results.baseline import Baseline
+    from adaptbench.results.gate_studies import StudySide
     from adaptbench.results.store import Run
 
 FAILED, NOTHING_RAN = 3, 2
@@ -65,10 +66,12 @@ def _suite(wishes: Wishes) -> int:
     from adaptbench.bench.runner import run_suite
     from adaptbench.bench.suite import load_suite
     from adaptbench.console import headline, result_table, show_notes
+    from adaptbench.results.baseline import Baseline
     from adaptbench.watching import watcher
 
     loaded = load_suite(wishes.suite, wishes.options.overrides)
-    kept = _baseline(wishes, wishes.options.place(loaded.name))
+    given = _baseline(wishes, wishes.options.place(loaded.name))
+    kept = None if given is None else Baseline.load(given)  # read before the run can overwrite it
     if wishes.dry_run:
         _show_plan(wishes, loaded)
         return 0
@@ -85,33 +88,27 @@ def _suite(wishes: Wishes) -> int:
     show_notes(shown, done.manifest["notes"])
     shown.print()
     _after(done, loaded.name, wishes.page(loaded.name))
-    return _exit_code(done, kept)
+    if all(not case["n"] for case in done.cases):
+        return NOTHING_RAN
+    return _verdict(done.path, kept, any(case.get("failed") for case in done.cases))
 
 
-def _baseline(wishes: Wishes, place: Path) -> Baseline | None:
-    """What to compare with, read before the run can overwrite it."""
-    from adaptbench.results.baseline import Baseline
-
-    if wishes.baseline is None:
-        return None
-    if place.exists() and place.samefile(wishes.baseline):
+def _baseline(wishes: Wishes, place: Path) -> Path | None:
+    """What to compare with: not the directory that is written to."""
+    if wishes.baseline is not None and place.exists() and place.samefile(wishes.baseline):
         raise UsageError(
             f"--baseline {wishes.baseline} is the directory that this run writes to.",
             why="The run would be compared with itself.",
             todo=f"Keep its figures first: `adaptbench baseline {shlex.quote(str(place))}`; or name another --out.",
         )
-    return Baseline.load(wishes.baseline)
+    return wishes.baseline
 
 
-def _exit_code(done: Run, kept: Baseline | None) -> int:
-    failed = any(case.get("failed") for case in done.cases)
-    if all(not case["n"] for case in done.cases):
-        return NOTHING_RAN
-    if kept is None:
-        return FAILED if failed else 0
+def _verdict(place: Path, kept: Baseline | StudySide | None, failed: bool) -> int:
+    """The exit code: the gate's, where there is a baseline and it is not green."""
     from adaptbench.commands.judging import judge
 
-    return judge(done.path, kept) or (FAILED if failed else 0)
+    return (judge(place, kept) if kept is not None else 0) or (FAILED if failed else 0)
 
 
 def _after(done: Run, name: str, page: Path | None) -> None:
@@ -166,18 +163,15 @@ def _show_places(wishes: Wishes, name: str) -> None:
 
 def _study(wishes: Wishes) -> int:
     from adaptbench.console import show_notes, study_table
+    from adaptbench.results.gate_studies import StudySide
     from adaptbench.results.studies import incomplete
     from adaptbench.study import load_study, run_study
     from adaptbench.study.plan import make_plan
     from adaptbench.watching import watcher
 
-    if wishes.baseline is not None:
-        raise UsageError(
-            f"'{wishes.suite}' is a study, which takes no --baseline.",
-            why="The gate compares cases of suites; a study holds its policies against published figures.",
-            todo="Leave it out; `adaptbench report` shows a study's verdicts.",
-        )
     loaded = load_study(wishes.suite, wishes.options.overrides)
+    given = _baseline(wishes, wishes.options.place(loaded.name))
+    kept = None if given is None else StudySide.load(given)
     shown = console()
     if wishes.dry_run:
         for graph in make_plan(loaded, wishes.options).graphs:
@@ -205,4 +199,4 @@ def _study(wishes: Wishes) -> int:
 
         shown.print(f"report   {write_study_report(done.path, page)}", soft_wrap=True)
     shown.print(f"study    {done.path}", soft_wrap=True)
-    return FAILED if missing else 0
+    return _verdict(done.path, kept, bool(missing))

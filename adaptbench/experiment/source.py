@@ -135,12 +135,12 @@ def _model_at(model: type[BaseModel], place: Place) -> type[BaseModel]:
     """The part of a model that a place is in."""
     for part in place:
         if part in model.model_fields:
-            model = _inside(model.model_fields[str(part)].annotation) or model
+            model = model_inside(model.model_fields[str(part)].annotation) or model
     return model
 
 
-def _inside(kind: Any) -> type[BaseModel] | None:
+def model_inside(kind: Any) -> type[BaseModel] | None:
     """The model that an annotation (a list, a mapping, perhaps none) holds."""
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         return kind
-    return next((found for inner in get_args(kind) if (found := _inside(inner))), None)
+    return next((found for inner in get_args(kind) if (found := model_inside(inner))), None)

@@ -23,6 +23,7 @@ from adaptbench.results.schema import (
     validate_records,
 )
 from adaptbench.results.store import Run
+from adaptbench.results.studies import kind_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -145,6 +146,11 @@ class Baseline:
                 f"{place}: there is no such baseline.",
                 why="Nothing to compare with.",
                 todo="Name a run directory or a file in reports/baselines/; `write_baseline` keeps one of a run.",
+            )
+        if kind_of(place) == "study":
+            raise BaselineError(
+                f"{place}: it holds a study's figures, and the run a suite's.",
+                todo="Compare it with another study, or name a file in reports/baselines/.",
             )
         document = migrate(read_json(place), str(place))
         if document.get("kind") != "baseline":

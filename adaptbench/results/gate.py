@@ -16,9 +16,10 @@ from typing import Any
 from adaptbench.errors import BaselineError
 from adaptbench.results.baseline import Baseline
 from adaptbench.results.gate_compare import AGAINST_CLEAN, Meeting, compare_figure
-from adaptbench.results.gate_rows import GateReport, GateRow, RowVerdict
+from adaptbench.results.gate_rows import GateReport, GateRow, RowVerdict, corrected
 from adaptbench.results.gate_rules import METRICS, Rule, Source, parse_gate
 from adaptbench.results.gate_side import Side
+from adaptbench.results.gate_studies import StudySide, compare_studies
 from adaptbench.results.gate_terms import (
     attack_obstacle,
     figure_obstacle,
@@ -30,22 +31,19 @@ from adaptbench.results.gate_terms import (
 )
 from adaptbench.results.identity import case_key, evaluation_key
 from adaptbench.results.schema import Record
-from adaptbench.results.statistics import holm
 from adaptbench.results.store import Run
-
-FALSE_ALARMS = 0.05
-"""Family-wise: the chance that a gate without any real change says regression, over all estimated comparisons."""
+from adaptbench.results.studies import kind_of
 
 
 def compare(
     run: str | Path | Run | Baseline,
-    baseline: str | Path | Run | Baseline | None,
+    baseline: str | Path | Run | Baseline | StudySide | None,
     gate: Mapping[str, Any] | Sequence[Rule] | None = None,
 ) -> GateReport:
     """Compare a run with a baseline.
 
     Args:
-        run: the run, open or by path.
+        run: the run, open or by path; or a study's directory, which is compared with another study.
         baseline: a run or a baseline file, open or by path; None leaves ``max`` rules only.
         gate: rules, parsed or as the suite has them. None takes the baseline's, and the run's where they ask for
             more: what a run's suite loosens or drops is no pass.
@@ -59,6 +57,15 @@ def compare(
         SuiteError: a rule that does not exist.
     """
     _refuse_itself(run, baseline)
+    if isinstance(run, str | Path) and kind_of(Path(run)) == "study":
+        if gate is not None or baseline is None or isinstance(baseline, Run | Baseline):
+            raise BaselineError(
+                f"{run}: it holds a study, which is compared with another study, and by no rules of a suite.",
+                todo="Name a study's directory or kept file.",
+            )
+        return compare_studies(run, baseline)
+    if isinstance(baseline, StudySide):
+        raise BaselineError(f"{baseline.path}: it holds a study, the other side no study.", todo="Name a suite's run.")
     here = Side(_side(run))
     there = None if baseline is None else Side(_side(baseline))
     notes: list[str] = []
@@ -79,7 +86,7 @@ def compare(
         rows += _missing_cases(here, there, notes)
     rows += _failed_cases(here.source)
     where = "" if there is None else str(there.source.path)
-    return GateReport(str(here.source.path), where, tuple(_corrected(rows)), tuple(dict.fromkeys(notes)))
+    return GateReport(str(here.source.path), where, tuple(corrected(rows)), tuple(dict.fromkeys(notes)))
 
 
 def _side(given: str | Path | Run | Baseline) -> Baseline:
@@ -243,18 +250,3 @@ def _failed_cases(here: Baseline) -> list[GateRow]:
         for record in here.cases
         if record.get("failed")
     ]
-
-
-def _corrected(rows: list[GateRow]) -> list[GateRow]:
-    """Holm's correction over the estimated comparisons: an alarm must survive it, else nobody knows."""
-    family = [index for index, row in enumerate(rows) if row.p is not None]
-    adjusted = holm([rows[index].p or 0.0 for index in family])
-    corrected = list(rows)
-    for index, p in zip(family, adjusted, strict=True):
-        row = rows[index]
-        if row.verdict in (RowVerdict.REGRESSION, RowVerdict.IMPROVEMENT) and p > FALSE_ALARMS:
-            corrected[index] = row.judged(
-                RowVerdict.INCONCLUSIVE,
-                f"{row.verdict} alone, but one such in {len(family)} comparisons is chance (Holm p = {p:.2g})",
-            )
-    return corrected

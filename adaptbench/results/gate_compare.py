@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from adaptbench.results import devices, statistics, timing
 from adaptbench.results.energy import DECLARED
-from adaptbench.results.gate_rows import GateRow, RowVerdict, amount, judge
+from adaptbench.results.gate_rows import GateRow, RowVerdict, amount, judge, of_intervals
 from adaptbench.results.gate_rules import METRICS, Rule, Source
 from adaptbench.results.gate_side import EQUAL, Side
 from adaptbench.results.identity import static_of
@@ -281,15 +280,7 @@ def _by_record_intervals(meeting: Meeting, margin: float | None = None) -> GateR
     ratio = METRICS[metric].ratio
     if ratio and min(seen, kept, intervals[0][0], intervals[1][0]) <= 0:
         return meeting.row(RowVerdict.NOT_COMPARABLE, "a ratio needs figures above zero")
-    scale: Callable[[Any], Any] = math.log if ratio else float
-    widths = [float(scale(ends[1]) - scale(ends[0])) / 2 for ends in intervals]
-    half = math.hypot(*widths) * 1.6448536269514722 / 1.959963984540054  # 95 % → 90 %
-    centre = float(scale(seen) - scale(kept))
-    change = Estimate(
-        centre, centre - half, centre + half, VERDICT_LEVEL, int(meeting.seen["n"]), "from the two intervals"
-    )
-    if ratio:
-        change = change.map(lambda x: float(np.exp(x)))
+    change = of_intervals(seen, kept, intervals[0], intervals[1], int(meeting.seen["n"]), ratio=ratio)
     allowed = meeting.rule.margin if margin is None else margin
     return judge(meeting.seen["case"], meeting.rule, seen, kept, change, allowed)
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from adaptbench.results.gate_rules import METRICS, Rule
+from adaptbench.results.gate_rules import EVERY, Rule
 from adaptbench.results.schema import FIELDS
-from adaptbench.results.statistics import Estimate
+from adaptbench.results.statistics import Estimate, holm
 from adaptbench.results.verdicts import (
+    VERDICT_LEVEL,
     Verdict,
     minimum_detectable_effect,
     one_sided_p,
@@ -71,7 +74,7 @@ class GateRow:
     @property
     def relative(self) -> bool:
         """True where the change is a ratio, False where it is a difference of shares."""
-        return self.metric in METRICS and METRICS[self.metric].ratio
+        return self.metric in EVERY and EVERY[self.metric].ratio
 
     @property
     def unit(self) -> str:
@@ -148,7 +151,7 @@ def judge(
     """
     import numpy as np
 
-    metric = METRICS[rule.metric]
+    metric = EVERY[rule.metric]
     with np.errstate(divide="ignore"):
         value, low, high = (np.log(np.maximum([change.value, change.low, change.high], 0))
                             if metric.ratio else np.array([change.value, change.low, change.high]))  # fmt: skip
@@ -183,3 +186,39 @@ def judge(
         detectable=None if detectable is None else (float(np.expm1(detectable)) if metric.ratio else detectable),
         p=None if error is None else one_sided_p(abs(float(value)), error, bound),
     )
+
+
+def of_intervals(
+    seen: float, kept: float, seen_ci: Sequence[float], kept_ci: Sequence[float], n: int, *, ratio: bool
+) -> Estimate:
+    """A change from two 95 % intervals, taken as independent and normal.
+
+    Args:
+        seen, kept: values. seen_ci, kept_ci: [low, high]. n: inputs or blocks.
+        ratio: on the log scale; all of them are above zero then.
+    """
+    scale: Callable[[float], float] = math.log if ratio else float
+    widths = [float(scale(high) - scale(low)) / 2 for low, high in (seen_ci, kept_ci)]
+    half = math.hypot(*widths) * 1.6448536269514722 / 1.959963984540054  # 95 % → 90 %
+    centre = float(scale(seen) - scale(kept))
+    change = Estimate(centre, centre - half, centre + half, VERDICT_LEVEL, n, "from the two intervals")
+    return change.map(math.exp) if ratio else change
+
+
+FALSE_ALARMS = 0.05
+"""Family-wise: the chance that a gate without any real change says regression, over all estimated comparisons."""
+
+
+def corrected(rows: list[GateRow]) -> list[GateRow]:
+    """Holm's correction over the estimated comparisons: an alarm must survive it, else nobody knows."""
+    family = [index for index, row in enumerate(rows) if row.p is not None]
+    adjusted = holm([rows[index].p or 0.0 for index in family])
+    corrected = list(rows)
+    for index, p in zip(family, adjusted, strict=True):
+        row = rows[index]
+        if row.verdict in (RowVerdict.REGRESSION, RowVerdict.IMPROVEMENT) and p > FALSE_ALARMS:
+            corrected[index] = row.judged(
+                RowVerdict.INCONCLUSIVE,
+                f"{row.verdict} alone, but one such in {len(family)} comparisons is chance (Holm p = {p:.2g})",
+            )
+    return corrected

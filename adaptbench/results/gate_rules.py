@@ -62,6 +62,14 @@ METRICS: dict[str, Metric] = {
     "realised_saving_energy": Metric(True, Source.TIMED, ratio=False),
 }
 
+OF_STUDIES = {
+    "broken": Metric(False, Source.RECORD, ratio=False),
+    "differing": Metric(False, Source.RECORD, ratio=False),
+    "net_speedup": Metric(True, Source.TIMED, ratio=True),
+}
+"""Metrics that studies have beside accuracy and MACs; no suite can watch them."""
+EVERY = METRICS | OF_STUDIES
+
 NEVER_EXACT = frozenset({"latency_s_per_sample", "realised_saving_time", "realised_saving_energy"})
 
 

@@ -10,8 +10,8 @@ from adaptbench.results.gate_rows import GateRow, RowVerdict
 from adaptbench.results.gate_rules import METRICS, Rule, Source, parse_gate
 from adaptbench.results.schema import KINDS, Record
 
-NEUTRAL_SECTIONS = ("measure", "gate", "title", "description")
-"""Sections of a suite that leave its figures comparable."""
+NEUTRAL_SECTIONS = ("measure", "gate", "title", "description", "cite", "published", "notes")
+"""Sections of a suite or study that leave its figures comparable."""
 SCALES = {
     "recovery": "macs_max",
     "recovery_per_input_mean": "macs_max",

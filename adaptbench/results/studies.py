@@ -16,7 +16,7 @@ from adaptbench.results.study_schema import fault
 SCHEMA = 3
 """1 had no non-inferior points; in 2, what now stands in the manifest stood in ``study.json``."""
 _OF_THE_SUITE = ("name", "title", "text", "sha256", "overrides", "limit")
-_OF_THE_RUN = ("command", "device", "versions", "git", "data", "notes", "started", "ended")
+_OF_THE_RUN = ("id", "command", "device", "versions", "git", "data", "notes", "started", "ended")
 
 
 @dataclass(frozen=True, slots=True)

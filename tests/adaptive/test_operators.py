@@ -53,6 +53,7 @@ def test_no_list_holds_what_another_holds():
             assert name.removesuffix("_") not in _FREE
 
 
+@pytest.mark.slow
 def test_torchs_own_samples_leave_nothing_unlisted():
     """Torch's database of operators: some 700 operators on its sample inputs, each call counted, free or named."""
     done = subprocess.run(

@@ -103,6 +103,7 @@ def test_a_second_run_computes_nothing_and_ends_equal(finished: Run, monkeypatch
     assert again.cases == finished.cases
 
 
+@pytest.mark.slow
 def test_a_failing_attack_is_null_with_its_reason_and_is_tried_again(
     finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -132,6 +133,7 @@ def test_a_failing_attack_is_null_with_its_reason_and_is_tried_again(
     assert not list((run.path / "failures").iterdir())
 
 
+@pytest.mark.slow
 def test_a_case_that_cannot_be_timed_keeps_its_other_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from adaptbench.bench import measuring
 

@@ -31,6 +31,7 @@ def run(tmp_path_factory):
     return write_run(tmp_path_factory.mktemp("clock") / "run")
 
 
+@pytest.mark.slow
 @pytest.mark.case("own")
 def test_the_terminals_energy_is_the_pages(run):
     """Terminal and page showed batch 1 and batch 256 under one label, energy/sample: both show and name the page's."""

@@ -81,6 +81,7 @@ def terminal(run):
     return sink.getvalue()
 
 
+@pytest.mark.slow
 @pytest.mark.case("own")
 def test_a_panel_of_accuracy_against_cost_has_one_axis(run):
     """A model's points stood in per cent of its own static network, references' of another; MACs are absolute."""

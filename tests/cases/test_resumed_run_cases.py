@@ -43,6 +43,7 @@ def go(out, **more):
     return run_suite(SMALL, overrides=QUICK, out=out, limit=more.pop("limit", 4), **more)
 
 
+@pytest.mark.slow
 @pytest.mark.case("own")
 @pytest.mark.parametrize("fresh", [False, True])
 def test_a_complete_run_stays_readable_until_the_new_one_is(fresh, tmp_path, monkeypatch):
@@ -124,6 +125,7 @@ def test_carbon_and_duration_are_of_all_stretches(tmp_path, monkeypatch):
     assert all(stretch["ended"] for stretch in stopped["stretches"])
 
 
+@pytest.mark.slow
 @pytest.mark.case("own")
 def test_a_finished_run_that_is_repeated_says_so(adaptbench):
     """A repeated command computed, measured and wrote again; it says "already complete" and leaves the run alone."""

@@ -10,11 +10,9 @@ import numpy as np
 import pytest
 import torch
 from pydantic import BaseModel
-from typer.testing import CliRunner
 
 from adaptbench.adaptive import CalibrationLog, EvaluationLog
 from adaptbench.adaptive.structure import Structure
-from adaptbench.cli import app
 from adaptbench.errors import AdaptBenchError, CalibrationError, LeakageError, RunError, SuiteError
 from adaptbench.experiment.failures import Failures
 from adaptbench.experiment.measuring import Windows
@@ -155,6 +153,7 @@ def test_a_policy_that_cannot_do_what_is_asked_is_refused_when_the_study_is_read
     assert "s.yaml, line" in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.case("own")
 def test_every_key_of_a_study_is_read_by_the_run(tmp_path, monkeypatch):
     """Keys were accepted that nothing looked at: each is read while a study runs, or stands in the record."""
@@ -175,14 +174,6 @@ def test_every_key_of_a_study_is_read_by_the_run(tmp_path, monkeypatch):
     assert not unread
     told = {(name, field) for name, part in (("Published", record["published"][0]),) for field in part}
     assert told == {("Published", field) for field in schema.Published.model_fields}
-
-
-@pytest.mark.case("own")
-def test_a_study_has_no_baseline_to_be_compared_with(tmp_path):
-    """`run STUDY --baseline` compared nothing and left with 0: it is refused."""
-    (tmp_path / "b.json").write_text("{}", encoding="utf-8")
-    with pytest.raises(BaseException, match="takes no --baseline"):
-        CliRunner().invoke(app, ["run", str(study(tmp_path)), "--baseline", str(tmp_path / "b.json")])
 
 
 # ---------------------------------------------------------------------- keys

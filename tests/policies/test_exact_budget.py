@@ -68,6 +68,7 @@ def fitted(log):
 # ---------------------------------------------------------------------- the budget
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("budget", [15.0, 30.0, 45.0, 60.0, 80.0, 100.0, 120.0])
 def test_a_budget_is_met_on_new_samples(well_fitted, fresh, budget):
     """To one per cent, where the calibration samples are so many that chance, s·√(1/n + 1/m), stays below that."""
@@ -141,6 +142,7 @@ def test_a_budget_is_met_where_all_scores_tie():
         assert evaluate_on(fitted.at(budget), log).cost_mean == pytest.approx(budget, rel=0.03)
 
 
+@pytest.mark.slow
 def test_the_promise_is_kept():
     """β = 2 %: in at most 5 of 100 re-splits (calibration and test both anew) do new samples cost more than the budget.
 
@@ -207,6 +209,7 @@ def test_other_mistakes_are_named(log, fitted):
 # ---------------------------------------------------------------------- the answers
 
 
+@pytest.mark.slow
 def test_it_beats_quotas_of_the_top_probability(fitted, fresh, log):
     """On nets whose early exits are over-sure, at equal realised cost; and it stays below the roof."""
     quotas = [evaluate_on(p, fresh) for p in MsdnetBudget.family(log)]

@@ -90,6 +90,7 @@ def test_betting_is_the_tightest_where_losses_are_rare():
     assert betting < pearson < hoeffding
 
 
+@pytest.mark.slow
 def test_the_promise_is_kept_over_resplits_and_the_bare_estimate_is_not():
     rng = np.random.default_rng(0)
     ease = rng.random(6000)

@@ -91,7 +91,7 @@ def test_without_intervals(small_run, page_of):
     whole(page_of(rewrite(small_run(), bare)))
 
 
-@pytest.mark.parametrize("amount", [1, 12])
+@pytest.mark.parametrize("amount", [1, pytest.param(12, marks=pytest.mark.slow)])
 def test_few_and_many_models(small_run, page_of, amount):
     from dataclasses import replace
 

@@ -365,14 +365,13 @@ def test_nothing_compared_is_never_green(base):
 
 
 def test_holm_keeps_many_comparisons_quiet(base):
-    from adaptbench.results.gate import _corrected
-    from adaptbench.results.gate_rows import GateRow
+    from adaptbench.results.gate_rows import GateRow, corrected
 
     def made(verdict, p):
         return GateRow("c", "energy_j_per_sample", "r", verdict, "", p=p)
 
     rows = [made(RowVerdict.REGRESSION, 0.02), *[made(RowVerdict.PASS, 0.5)] * 9, made(RowVerdict.REGRESSION, 1e-6)]
-    corrected = _corrected(rows)
+    corrected = corrected(rows)
     assert corrected[0].verdict is RowVerdict.INCONCLUSIVE
     assert "Holm" in corrected[0].reason
     assert corrected[-1].verdict is RowVerdict.REGRESSION

@@ -53,6 +53,7 @@ def quick(monkeypatch):
     return recipe
 
 
+@pytest.mark.slow
 def test_a_cascade_is_trained_read_back_and_runs(tmp_path, quick):
     files = train_system("dag-selection", ToyData(), tmp_path)
     assert {f.name for f in files} == {
@@ -73,6 +74,7 @@ def test_a_cascade_is_trained_read_back_and_runs(tmp_path, quick):
     assert kernels["stage1_0.body.0.1.running_var"].dtype == torch.float32
 
 
+@pytest.mark.slow
 def test_exits_are_bolted_onto_the_net_as_trained(tmp_path, quick):
     train_system("resnet20", ToyData(), tmp_path)
     before = (tmp_path / "cifar10" / "resnet20.safetensors").read_bytes()
@@ -97,6 +99,7 @@ def test_every_kind_of_part_trains(tmp_path, quick, part):
     assert card["command"] == f"adaptbench train {part} --data cifar10"
 
 
+@pytest.mark.slow
 def test_a_plan_started_straight_through_begins_from_the_small_net_and_says_so(tmp_path, quick, monkeypatch):
     monkeypatch.setitem(cifar_zoo.RECIPES, "short", replace(quick, plan_rate=0.5))
     begun = []
@@ -119,6 +122,7 @@ def test_a_plan_started_straight_through_begins_from_the_small_net_and_says_so(t
     assert [h["phase"] for h in card["history"]] == ["blockdrop-0", "blockdrop-1"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["skipnet20-rnn", "blockdrop20"])
 def test_gated_nets_are_moved_before_their_first_training(tmp_path, quick, monkeypatch, part):
     """An objective's buffers are made where the net is; a net moved later, or never, trains on the CPU."""

@@ -107,6 +107,7 @@ def test_wrong_names_and_missing_checkpoints(tmp_path: Path) -> None:
         load_system("static", "digits", zoo=tmp_path)
 
 
+@pytest.mark.slow
 def test_training_a_system_ends_in_a_zoo_that_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The whole way, shortened: weights, policy, cards; the same seed gives the same bytes."""
     from dataclasses import replace

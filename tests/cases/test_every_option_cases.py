@@ -1,0 +1,405 @@
+"""No option and no key is accepted and ignored: each has an entry here that says what is seen of it, or a refusal."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pooch
+import pytest
+import typer
+from pydantic import BaseModel
+
+from adaptbench.bench.runner import run_suite
+from adaptbench.bench.suite import Suite, load_suite
+from adaptbench.cli import app
+from adaptbench.commands.listing import Kind
+from adaptbench.errors import AdaptBenchError
+from adaptbench.experiment.source import model_inside
+from adaptbench.results.baseline import write_baseline
+from adaptbench.results.studies import keep_study
+from adaptbench.study import load_study, run_study
+from adaptbench.study.schema import Study
+
+SUITE = """
+title: small
+data: digits
+models: [softmax-threshold]
+references: [static]
+sweeps: {softmax-threshold: [0.1]}
+conditions: [clean, {noise: {eps: 8/255, limit: 6}}]
+limit: 8
+chunk: 8
+measure: {batch_sizes: [1], meters: [clock, modelled], blocks: 2, window_s: 0.002, warmup_s: 0, samples: 4}
+gate: {macs_mean: exact}
+"""
+STUDY = """
+title: small
+cite: somebody
+graphs: {digits: {data: digits, model: softmax-threshold}}
+policies: [softmax-threshold, uniform]
+paper: softmax-threshold
+ours: uniform
+drops: [0.05]
+limit: 40
+measure: {batch_sizes: [1], blocks: 2, window_s: 0.002, warmup_s: 0, samples: 4}
+published: [{claim: none, value: 1.0, why: other data}]
+"""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """An option has an effect: what the words bring out, and what they do not without it."""
+
+    words: str
+    out: str = ""
+    code: int = 0
+    file: str = ""
+    gone: str = ""
+
+
+@dataclass(frozen=True)
+class Refused:
+    """An option ends with 2 and says why."""
+
+    words: str
+    says: str
+
+
+Entry = Seen | Refused
+DRY = "run {it} --out there --limit 5 --fresh --report page.html --baseline {base} --dry-run"
+
+
+def of_run(base: str, data: str, limit: str) -> dict[str, Entry]:
+    """`run`, on a suite and on a study."""
+    return {
+        "override": Refused("run {it} -o nosuch=1", "-o nosuch=1, nosuch: there is no such key"),
+        "out": Seen(DRY, "into     there"),
+        "device": Refused("run {it} --device gpu9", "'gpu9' is no device"),
+        "limit": Seen(DRY, limit),
+        "fresh": Seen(DRY, "everything anew"),
+        "dry_run": Seen(DRY, "Nothing was run"),
+        "report": Seen(DRY, "report   page.html"),
+        "no_report": Seen("run {it} --out {done} --no-report", gone="report   ", out="already complete"),
+        "baseline": Seen(f"run {{it}} --out {{done}} --no-report --baseline {base}", "kept of this very", code=3),
+        "data_root": Refused(f"run {{it}} -o {data} --data-root nowhere", "nowhere"),
+        "download": Refused(f"run {{it}} -o {data} --data-root nowhere --download", "nothing is fetched here"),
+        "zoo": Refused("run {it} --zoo nowhere", "nowhere"),
+    }
+
+
+def of_check(file: str, said: str) -> dict[str, Entry]:
+    """`check`, on a directory or on a file that was kept."""
+    check = f"check {{it}} --baseline {file}"
+    return {
+        "baseline": Seen(check, f"kept of this very {said}", code=3),
+        "form": Seen(f"{check} --format json", '"kind": "gate"', code=3),
+        "out": Seen(f"{check} --out verdict.txt", "kept of this very", code=3, file="verdict.txt"),
+        "selftest": Seen("check {it} --selftest", "held    none (control)"),
+    }
+
+
+PAGE = {"out": Seen("report {it} --out page.html", "report   page.html", file="page.html")}
+KEPT = {"out": Seen("baseline {it} --out kept.json", "kept.json", file="kept.json")}
+IN_TRAINING = {
+    "data": Seen("train static --data {data}", "load_data {data}"),
+    "out": Seen("train static --data {data} --out there", "out there"),
+    "seed": Seen("train static --data {data} --seed 7", "seed 7"),
+    "data_root": Seen("train static --data {data} --data-root there", "root there"),
+    "download": Seen("train static --data {data} --download", "download True"),
+}
+TABLE: dict[tuple[str, str], dict[str, Entry]] = {
+    ("run", "suite"): of_run("{suite_kept}", "data=fashion-mnist", "digits/softmax-threshold/clean clean 5"),
+    ("run", "study"): of_run("{study_kept}", "graphs.digits.data=fashion-mnist", "log test 5 samples"),
+    ("report", "suite_run"): PAGE,
+    ("report", "study_run"): PAGE,
+    ("report", "suite_kept"): {"out": Refused("report {it} --out page.html", "it is a file, no directory")},
+    ("report", "study_kept"): PAGE,
+    ("check", "suite_run"): of_check("{suite_kept}", "run"),
+    ("check", "study_run"): of_check("{study_kept}", "study"),
+    ("check", "suite_kept"): of_check("{suite_run}", "run"),
+    ("check", "study_kept"): of_check("{study_run}", "study"),
+    ("baseline", "suite_run"): KEPT,
+    ("baseline", "study_run"): KEPT,
+    ("baseline", "suite_kept"): {"out": Refused("baseline {it} --out kept.json", "it is a file, no directory")},
+    ("baseline", "study_kept"): KEPT,
+    ("train", "digits"): {
+        **IN_TRAINING,
+        "recipe": Refused("train static --data digits --recipe full", "--recipe full was given"),
+        "device": Refused("train static --data digits --device cuda", "--device cuda was given"),
+    },
+    ("train", "cifar10"): {
+        **IN_TRAINING,
+        "recipe": Seen("train resnet20 --data cifar10 --recipe full", "recipe full"),
+        "device": Refused("train resnet20 --data cifar10 --device gpu9", "'gpu9' is no device"),
+    },
+    **{
+        ("list", kind.value): {"data": Refused(f"list {kind.value} --data digits", f"given to `list {kind.value}`")}
+        for kind in Kind
+        if kind is not Kind.models
+    },
+    ("list", "models"): {"data": Seen("list models --data digits", "softmax-threshold", gone="resnet-ladder-cifar")},
+    ("doctor", "here"): {"data_root": Seen("doctor --data-root nowhere", "nowhere")},
+}
+INPUTS: dict[str, list[str]] = {}
+for command, kind in TABLE:
+    INPUTS.setdefault(command, []).append(kind)
+
+
+def options_of(command: Callable[..., object]) -> set[str]:
+    """Names of a command's options; arguments are what stands without dashes."""
+    found = inspect.signature(command, eval_str=True).parameters.values()
+    return {p.name for p in found if type(p.annotation.__metadata__[0]).__name__ == "OptionInfo"}
+
+
+COMMANDS = {c.name or str(c.callback.__name__): options_of(c.callback) for c in app.registered_commands}
+CASES = [(command, kind, option) for (command, kind), entries in TABLE.items() for option in entries]
+
+
+@pytest.mark.case("own")
+def test_every_option_of_every_command_has_an_entry_for_every_kind_of_input():
+    """`run STUDY --baseline` compared nothing and left with 0: an option without an entry fails here."""
+    assert set(INPUTS) == set(COMMANDS)
+    assert {(command, kind): set(entries) for (command, kind), entries in TABLE.items()} == {
+        (command, kind): COMMANDS[command] for command, kind in TABLE
+    }
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """One of each kind of input, and every key that was read while they were made."""
+    folder = tmp_path_factory.mktemp("world")
+    read: set[tuple[str, str]] = set()
+    look = BaseModel.__getattribute__
+
+    def watched(self, name):
+        if name in type(self).model_fields:
+            read.add((type(self).__name__, name))
+        return look(self, name)
+
+    for name, text in (("suite", SUITE), ("study", STUDY)):
+        (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
+    suite, study = load_suite(str(folder / "suite.yaml")), load_study(str(folder / "study.yaml"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BaseModel, "__getattribute__", watched)
+        run = run_suite(suite, out=folder / "suite_run")
+        run_study(study, out=folder / "study_run")
+    write_baseline(run, folder / "suite_kept.json")
+    keep_study(folder / "study_run", folder / "study_kept.json")
+    places = {name: str(folder / f"{name}.yaml") for name in ("suite", "study")}
+    places |= {name: str(folder / name) for name in ("suite_run", "study_run")}
+    places |= {name: str(folder / f"{name}.json") for name in ("suite_kept", "study_kept")}
+    return places, read
+
+
+@pytest.fixture(scope="module")
+def said():
+    """What words said before: they say the same again."""
+    return {}
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """Training takes minutes: what reaches it is printed instead."""
+
+    def tell(name):
+        def told(*args, **named):
+            said = [name, *map(str, args), *(f"{key} {value}" for key, value in named.items())]
+            typer.echo(" ".join(said))
+            return []
+
+        return told
+
+    monkeypatch.setattr("adaptbench.data.load_data", tell("load_data"))
+
+    def train(model, data, out, **named):
+        tell("train")(model, out=out, **named)
+        return []
+
+    monkeypatch.setattr("adaptbench.zoo.loading.train_system", train)
+
+
+def unreachable(*_: object, **__: object) -> None:
+    """A publisher's site."""
+    raise OSError("nothing is fetched here")
+
+
+@pytest.mark.case("own")
+@pytest.mark.parametrize(("command", "kind", "option"), CASES, ids=["-".join(case) for case in CASES])
+def test_an_option_is_seen_or_refused(world, said, adaptbench, request, tmp_path, monkeypatch, command, kind, option):
+    """Each option shows in what the command prints, writes or returns, or ends with 2 and words."""
+    places, _ = world
+    monkeypatch.setattr(pooch, "retrieve", unreachable)
+    if command == "train":
+        request.getfixturevalue("trained")
+    entry, base = TABLE[command, kind][option], places.get(f"{kind}_kept", "")
+    names = {"it": places.get(kind, kind), "done": places.get(f"{kind}_run", ""), "base": base, "data": kind, **places}
+    words = entry.words.format(**names).split()
+    key = tuple(words)
+    if key not in said or getattr(entry, "file", ""):
+        said[key] = adaptbench(*words)
+    ended = said[key]
+    shown = " ".join((ended.out + ended.err).split())
+    if isinstance(entry, Refused):
+        assert ended.code == 2, shown
+        assert entry.says.format(**names) in shown
+        return
+    assert ended.code == entry.code, shown
+    assert " ".join(entry.out.format(**names).split()) in shown
+    assert not entry.gone or entry.gone not in ended.out
+    assert not entry.file or (tmp_path / entry.file).stat().st_size > 0
+    assert "--dry-run" not in words or not any(tmp_path.iterdir())
+
+
+# ---------------------------------------------------------------------- keys
+
+
+def ours(**more: object) -> str:
+    """A claim with a counterpart of ours."""
+    told = {"graph": "digits", "policy": "uniform", "figure": "accuracy", "drop": 0.05} | more
+    inside = ", ".join(f"{name}: {value}" for name, value in told.items() if value is not None)
+    return f"published=[{{claim: a, value: 1.0, ours: {{{inside}}}}}]"
+
+
+CHANGED = {
+    "suite": {
+        "title": "title=another",
+        "data": "data=digitz",
+        "models": "models=[sdn]",
+        "references": "references=[]",
+        "sweeps": "sweeps={}",
+        "conditions": "conditions=[clean]",
+        "conditions.id": "conditions=[clean, {noise: {id: other, eps: 8/255, limit: 6}}]",
+        "conditions.ref": "conditions=[clean, {noise-sign: {id: noise, limit: 6}}]",
+        "conditions.settings": "conditions=[clean, {noise: {eps: 9/255, limit: 6}}]",
+        "conditions.limit": "conditions=[clean, {noise: {eps: 8/255, limit: 5}}]",
+        "limit": "limit=7",
+        "chunk": "chunk=4",
+        "seeds": "seeds=[1]",
+        "strict": "strict=false",
+        "measure": "measure=null",
+        "measure.batch_sizes": "measure.batch_sizes=[2]",
+        "measure.meters": "measure.meters=[clock]",
+        "measure.blocks": "measure.blocks=3",
+        "measure.window_s": "measure.window_s=0.003",
+        "measure.warmup_s": "measure.warmup_s=0.001",
+        "measure.samples": "measure.samples=3",
+        "measure.conditions": "measure.conditions=[clean]",
+        "measure.country": "measure.country=FRA",
+        "measure.region": "measure.region=x",
+        "measure.grid_g_per_kwh": "measure.grid_g_per_kwh=3",
+        "gate": "gate={}",
+    },
+    "study": {
+        "title": "title=another",
+        "cite": "cite=another",
+        "graphs": "graphs={other: {data: digits, model: softmax-threshold}}",
+        "graphs.data": "graphs.digits.data=digitz",
+        "graphs.model": "graphs.digits.model=sdn",
+        "graphs.top": "graphs.digits.top=2",
+        "graphs.title": "graphs.digits.title=another",
+        "policies": "policies=[softmax-threshold, uniform, random]",
+        "paper": "paper=uniform",
+        "ours": "ours=softmax-threshold",
+        "drops": "drops=[0.1]",
+        "margin": "margin=0.1",
+        "budgets": "budgets=[0.5]",
+        "settings": "settings={softmax-threshold: [0.02]}",
+        "execute": "execute=[]",
+        "resplits": "resplits={policies: [softmax-threshold]}",
+        "resplits.count": "resplits={count: 7, policies: [softmax-threshold]}",
+        "resplits.epsilons": "resplits={epsilons: [0.2], policies: [softmax-threshold]}",
+        "resplits.policies": "resplits={policies: [uniform]}",
+        "online": "online={}",
+        "online.mu": "online={mu: 0.2}",
+        "online.budget": "online={budget: 0.5}",
+        "online.base": "online={base: entropy}",
+        "online.window": "online={window: 8}",
+        "online.orders": "online={orders: [7]}",
+        "online.flood": "online={flood: 0.1}",
+        "gradient_noise": "gradient_noise=[0.1]",
+        "published": "published=[]",
+        "published.claim": "published=[{claim: other, value: 1.0, why: other data}]",
+        "published.value": "published=[{claim: none, value: 2.0, why: other data}]",
+        "published.provenance": "published=[{claim: none, value: 1.0, why: other data, provenance: x}]",
+        "published.tolerance": "published=[{claim: none, value: 1.0, why: other data, tolerance: 1}]",
+        "published.better": "published=[{claim: none, value: 1.0, why: other data, better: lower}]",
+        "published.why": "published=[{claim: none, value: 1.0, why: another}]",
+        "published.points_lost": "published=[{claim: none, value: 1.0, why: other data, points_lost: 1}]",
+        "published.unlike": "published=[{claim: none, value: 1.0, why: other data, unlike: x}]",
+        "published.target": "published=[{claim: none, value: 1.0, target: true}]",
+        "published.ours": ours(),
+        "published.ours.graph": ours(graph="x"),
+        "published.ours.policy": ours(policy="x"),
+        "published.ours.figure": ours(figure="x"),
+        "published.ours.drop": ours(drop=0.2),
+        "published.ours.setting": ours(drop=None, setting=3),
+        "published.ours.non_inferior": ours(drop=None, non_inferior="true"),
+        "published.ours.against": ours(against="[x]"),
+        "measure": "measure=null",
+        "measure.batch_sizes": "measure.batch_sizes=[2]",
+        "measure.blocks": "measure.blocks=3",
+        "measure.window_s": "measure.window_s=0.003",
+        "measure.warmup_s": "measure.warmup_s=0.001",
+        "measure.samples": "measure.samples=3",
+        "choosing": "choosing=0.5",
+        "training_samples": "training_samples=7",
+        "seed": "seed=1",
+        "limit": "limit=30",
+        "notes": "notes=[x]",
+    },
+}
+
+
+def keys_of(model: type[BaseModel], above: str = "") -> set[str]:
+    """Every key of a model and of the models in it, dotted."""
+    found = set()
+    for name, field in model.model_fields.items():
+        found.add(f"{above}{name}")
+        if (inner := model_inside(field.annotation)) is not None:
+            found |= keys_of(inner, f"{above}{name}.")
+    return found
+
+
+MODELS = {"suite": Suite, "study": Study}
+LOADERS = {"suite": load_suite, "study": load_study}
+KEYS = [(kind, key) for kind, entries in CHANGED.items() for key in entries]
+
+
+@pytest.mark.case("own")
+@pytest.mark.parametrize("kind", CHANGED)
+def test_every_key_has_an_entry(kind):
+    """A study took meters, conditions and a country and did nothing with them: a key without an entry fails here."""
+    assert keys_of(MODELS[kind]) == set(CHANGED[kind])
+
+
+def outcome(kind: str, place: str, overrides: list[str] | None = None) -> str:
+    """The hash of what is read, or why it is refused."""
+    try:
+        return LOADERS[kind](place, overrides or []).sha256
+    except AdaptBenchError as error:
+        return error.seen
+
+
+@pytest.mark.case("own")
+@pytest.mark.parametrize(("kind", "key"), KEYS, ids=[f"{kind}-{key}" for kind, key in KEYS])
+def test_a_changed_key_changes_the_hash_or_is_refused(world, kind, key):
+    """Each key changed once: what is written is another suite or study, or it is refused with its place."""
+    places, _ = world
+    found = outcome(kind, places[kind], [CHANGED[kind][key]])
+    assert found != outcome(kind, places[kind])
+    assert len(found) == 64 or f"-o {CHANGED[kind][key]}" in found
+
+
+@pytest.mark.case("own")
+def test_every_key_of_a_suite_is_read_while_it_runs(world):
+    """A key that changes the hash and nothing else would be a promise: each is looked at (a study's: its own test)."""
+    _, read = world
+    kinds = [
+        Suite,
+        model_inside(Suite.model_fields["conditions"].annotation),
+        model_inside(Suite.model_fields["measure"].annotation),
+    ]
+    wanted = {(model.__name__, name) for model in kinds for name in model.model_fields}
+    assert wanted - read == set()
