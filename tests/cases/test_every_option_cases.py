@@ -262,12 +262,24 @@ def ours(**more: object) -> str:
     return f"published=[{{claim: a, value: 1.0, ours: {{{inside}}}}}]"
 
 
+def entries(key: str) -> dict[str, str]:
+    """A net under a policy, each part of it another."""
+    return {
+        f"{key}.net": f"{key}=[nosuchnet]",
+        f"{key}.policy": f"{key}=[{{sdn: uniform}}]",
+        f"{key}.settings": f"{key}=[{{sdn: {{exact-budget: {{budget: 0.6}}}}}}]",
+        f"{key}.id": f"{key}=[{{sdn: {{exact-budget: {{budget: 0.6, id: mine}}}}}}]",
+    }
+
+
 CHANGED = {
     "suite": {
         "title": "title=another",
         "data": "data=digitz",
         "models": "models=[sdn]",
+        **entries("models"),
         "references": "references=[]",
+        **entries("references"),
         "sweeps": "sweeps={}",
         "conditions": "conditions=[clean]",
         "conditions.id": "conditions=[clean, {noise: {id: other, eps: 8/255, limit: 6}}]",
