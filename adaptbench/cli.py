@@ -11,7 +11,6 @@ import typer
 
 from adaptbench import terminal
 from adaptbench.commands.judging import Format
-from adaptbench.errors import UsageError
 
 app = typer.Typer(
     name="adaptbench",
@@ -140,7 +139,7 @@ def baseline(
 
 @app.command()
 def train(
-    model: Annotated[str, typer.Argument(help="A registered model; its whole family of weights is trained.")],
+    model: Annotated[str, typer.Argument(help="A registered model, or one part of its weights.")],
     data: Annotated[
         str, typer.Option("--data", help="Data set with a recipe: digits, fashion-mnist, cifar10, cifar100.")
     ] = "digits",
@@ -149,45 +148,36 @@ def train(
     recipe: Annotated[
         str, typer.Option("--recipe", help="CIFAR: short (hours on two cores) or full (a GPU).")
     ] = "short",
+    strategy: Annotated[
+        str | None,
+        typer.Option(
+            "--strategy",
+            help="How exits trained with their net are weighed, in place of the recipe's way: uniform, linear, "
+            "weighted, sdn, adaloss, dynexit, boosted, distilled; or backtrack.",
+        ),
+    ] = None,
+    option: Annotated[
+        list[str] | None, typer.Option("--strategy-option", metavar="NAME=VALUE", help="Of the strategy; repeatable.")
+    ] = None,
     device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1.")] = "cpu",
     data_root: DataRoot = None,
     download: Download = False,
 ) -> None:
     """Train a model's weights and fit its policy by the committed recipe; a killed training resumes exactly."""
-    from adaptbench.data import load_data
-    from adaptbench.experiment.environment import check_device
-    from adaptbench.registry import MODELS
-    from adaptbench.watching import watcher
-    from adaptbench.zoo.loading import train_system
+    from adaptbench.commands.training import train as carry_out
 
-    if not data.startswith("cifar"):  # there, parts have names of their own
-        MODELS.entry(model)
-        for option, given, only in (("--recipe", recipe, "short"), ("--device", device, "cpu")):
-            if given != only:
-                raise UsageError(
-                    f"{option} {given} was given to a recipe of '{data}'.",
-                    why=f"It has one recipe, which takes minutes on a CPU; {option} belongs to CIFAR's.",
-                    todo=f"Leave {option} out.",
-                )
-    loaded = load_data(data, root=data_root, download=download)
-    phase = ""
-    with watcher(terminal.console(stderr=True)) as bars:
-
-        def on_epoch(name: str, record: object) -> None:
-            nonlocal phase
-            epoch, epochs, loss = (getattr(record, field) for field in ("epoch", "epochs", "loss"))
-            if name != phase:
-                bars.begin(f"training  {name}", epochs)
-                phase = name
-            bars.advance(epoch, f"loss {loss:.3f}")
-
-        files = train_system(
-            model, loaded, out, on_epoch=on_epoch, seed=seed, recipe=recipe, device=check_device(device)
-        )
-    console = terminal.console()
-    for file in files:
-        console.print(f"wrote    {file}", soft_wrap=True)
-    console.print(f"use      adaptbench run SUITE --zoo {out}", soft_wrap=True)
+    carry_out(
+        model,
+        data,
+        out,
+        seed=seed,
+        recipe=recipe,
+        strategy=strategy,
+        options=option or [],
+        device=device,
+        data_root=data_root,
+        download=download,
+    )
 
 
 @app.command(name="list")

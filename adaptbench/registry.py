@@ -149,31 +149,31 @@ MODELS = Registry(
             "residual net with a feed-forward gate a block (after Wang et al. 2018)",
         ),
         "skipnet-rnn": (
-            "adaptbench.zoo.cifar_systems:skipnet_rnn",
+            "adaptbench.zoo.systems:skipnet_rnn",
             "CIFAR ResNet, one recurrent gate (Wang et al. 2018)",
         ),
-        "sdn": ("adaptbench.zoo.cifar_systems:sdn", "CIFAR ResNet, six internal classifiers (Kaya et al. 2019)"),
+        "sdn": ("adaptbench.zoo.systems:sdn", "CIFAR ResNet, six internal classifiers (Kaya et al. 2019)"),
         "exits-and-nets": (
-            "adaptbench.zoo.cifar_systems:exits_and_nets",
+            "adaptbench.zoo.systems:exits_and_nets",
             "CIFAR nets and exits in one graph (Bolukbasi et al. 2017)",
         ),
         "eenet": (
-            "adaptbench.zoo.cifar_systems:eenet",
+            "adaptbench.zoo.systems:eenet",
             "CIFAR ResNet trained with convolutional exits (Ilhan et al. 2024)",
         ),
-        "msdnet": ("adaptbench.zoo.cifar_systems:msdnet", "CIFAR MSDNet, five classifiers (Huang et al. 2018)"),
-        "densenet121": ("adaptbench.zoo.cifar_systems:densenet121", "DenseNet-121 with exits, CIFAR stem"),
+        "msdnet": ("adaptbench.zoo.systems:msdnet", "CIFAR MSDNet, five classifiers (Huang et al. 2018)"),
+        "densenet121": ("adaptbench.zoo.systems:densenet121", "DenseNet-121 with exits, CIFAR stem"),
         "blockdrop": (
-            "adaptbench.zoo.cifar_systems:blockdrop",
+            "adaptbench.zoo.systems:blockdrop",
             "CIFAR ResNet, blocks planned at a glance (Wu et al. 2018)",
         ),
-        "class-means": ("adaptbench.zoo.cifar_systems:class_means", "CIFAR ResNet, training-free exits (E²CM 2021)"),
+        "class-means": ("adaptbench.zoo.systems:class_means", "CIFAR ResNet, training-free exits (E²CM 2021)"),
         "closed-loop-inference": (
-            "adaptbench.zoo.cifar_systems:closed_loop_inference",
+            "adaptbench.zoo.systems:closed_loop_inference",
             "CIFAR ResNet, hard inputs go round again; backward passes count (Niu et al. 2022)",
         ),
         **{
-            f"resnet{depth}": (f"adaptbench.zoo.cifar_systems:resnet{depth}", f"CIFAR ResNet-{depth}, static")
+            f"resnet{depth}": (f"adaptbench.zoo.systems:resnet{depth}", f"CIFAR ResNet-{depth}, static")
             for depth in (8, 14, 20, 32, 56, 110)
         },
         "resnet-ladder": (
@@ -181,6 +181,10 @@ MODELS = Registry(
             "the nets of learned-cascade and dag-selection as a chain; name a policy",
         ),
         "multi-exit": ("adaptbench.zoo.systems:multi_exit", "the net of softmax-threshold; name a policy"),
+        "boosted-exits": (
+            "adaptbench.zoo.systems:boosted_exits",
+            "exits that add to the answer before (BoostedNet, Yu et al. 2023)",
+        ),
         "static": ("adaptbench.zoo.systems:static", "the largest net of the ladder, always run whole"),
         "oracle": (
             "adaptbench.zoo.systems:oracle",

@@ -75,8 +75,8 @@ def compare(args: argparse.Namespace, augment: str, ema: float | None) -> tuple[
         fit(
             ours,
             split,
-            cross_entropy,
             Phase(1, LR, args.batch, augment, DECAY, ema, schedule="constant", momentum=MOMENTUM),
+            cross_entropy,
             channels_last=True,
         )
 

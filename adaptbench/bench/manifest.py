@@ -43,9 +43,8 @@ def _model(loaded: Loaded) -> dict[str, Any]:
 
 def _card(loaded: Loaded) -> dict[str, Any]:
     """What it is, and the accuracy of its last exit, before the cards of weights and policy."""
-    weights = loaded.card.get("weights")
-    exits = weights.get("accuracy_test") if isinstance(weights, dict) else None
-    exits = exits if isinstance(exits, dict) else {}
+    parts = loaded.card.get("weights", {}).values()
+    exits: dict[str, float] = next((card["accuracy_test"] for card in reversed(parts) if "accuracy_test" in card), {})
     return {
         "what": loaded.title,
         **({"source": loaded.cite} if loaded.cite else {}),

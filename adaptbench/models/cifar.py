@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 from torch import nn
 
 from adaptbench.adaptive import AdaptiveModel, DecisionGraph, GatedNetwork, ImageDomain, MultiExit, Node
 from adaptbench.models.blockdrop import blockdrop
 from adaptbench.models.densenet import multi_exit_densenet
-from adaptbench.models.exit_heads import attach_exits, multi_exit_resnet
+from adaptbench.models.exit_heads import attach_exits
 from adaptbench.models.gated_resnet import skipnet
 from adaptbench.models.msdnet import PLANS as MSDNETS
 from adaptbench.models.msdnet import msdnet
@@ -19,79 +19,67 @@ from adaptbench.models.resnet import resnet
 
 
 @dataclass(frozen=True, slots=True)
-class CifarPlan:
-    """Which depths stand for what.
+class CifarNets:
+    """The nets for CIFAR pictures, and which depths stand for what.
 
     Args:
         data: "cifar10" or "cifar100". n_classes: C.
-        ladder: depths of the nets of cascades and DAGs, cheapest first.
+        depths: of the ladder's nets, cheapest first.
         host: depth of the net that carries exits and gates.
     """
 
+    kind: ClassVar[str] = "cifar"
+    shape: ClassVar[tuple[int, int, int]] = (3, 32, 32)
+    domain: ClassVar[ImageDomain] = ImageDomain(shape)
     data: str
     n_classes: int
-    ladder: tuple[int, ...] = (8, 20, 56)
+    depths: tuple[int, ...] = (8, 20, 56)
     host: int = 56
 
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of a picture."""
-        return (3, 32, 32)
-
-    @property
-    def domain(self) -> ImageDomain:
-        """Pictures in [0, 1]."""
-        return ImageDomain(self.shape)
-
     def net(self, depth: int) -> nn.Sequential:
-        """A fresh net of a depth."""
+        """A fresh ResNet of a depth."""
         return resnet(depth, self.n_classes, self.data)
 
-    def nets(self) -> Mapping[str, nn.Module]:
+    def ladder(self) -> dict[str, nn.Module]:
         """The ladder, fresh."""
-        return {f"resnet{depth}": self.net(depth) for depth in self.ladder}
+        return {f"resnet{depth}": self.net(depth) for depth in self.depths}
+
+    def gated(self, depth: int, kind: Literal["ffgate2", "rnn", "blockdrop"]) -> GatedNetwork:
+        """A ResNet with gates: "ffgate2" or "rnn" (SkipNet), or "blockdrop"."""
+        net = self.net(depth)
+        if kind == "blockdrop":
+            return blockdrop(net, statistics=self.data)
+        return skipnet(net, kind, open_by=2.0)
+
+    def msdnet(self) -> MultiExit:
+        """MSDNet in the batch configuration."""
+        return msdnet(MSDNETS["batch"], self.n_classes, statistics=self.data)
+
+    def densenet(self) -> MultiExit:
+        """DenseNet-121, an exit after each dense block."""
+        return multi_exit_densenet(self.n_classes, statistics=self.data)
+
+    def exits_and_nets(self, kind: str = "sdn") -> DecisionGraph:
+        """Whole nets and the exits of the largest in one graph; nets hand over to later nets and to the first exit.
+
+        Bolukbasi et al. 2017 combine early exit and network selection; shared-trunk nodes cost their increment.
+        """
+        largest = self.depths[-1]
+        host = attach_exits(self.net(largest), kind)
+        small = [f"resnet{depth}" for depth in self.depths[:-1]]
+        exits = [f"resnet{largest}-{name}" for name in host.node_names]
+        nodes = [
+            Node(name, self.net(depth), to=(*small[i + 1 :], exits[0]))
+            for i, (name, depth) in enumerate(zip(small, self.depths, strict=False))
+        ]
+        nodes += [
+            Node(name, stage, head, reads=exits[k - 1] if k else "input", to=tuple(exits[k + 1 : k + 2]))
+            for k, (name, stage, head) in enumerate(zip(exits, host.stages, host.heads, strict=True))
+        ]
+        return DecisionGraph(nodes, domain=self.domain, n_classes=self.n_classes, reference=exits, shape="dag")
 
 
-PLANS = {"cifar10": CifarPlan("cifar10", 10), "cifar100": CifarPlan("cifar100", 100)}
-
-
-def multi_exit(plan: CifarPlan, kind: str) -> MultiExit:
-    """The host with exit heads of a kind: "paper", "sdn", "eenet"."""
-    return multi_exit_resnet(plan.host, plan.n_classes, kind, statistics=plan.data)
-
-
-def gated(plan: CifarPlan, kind: str) -> GatedNetwork:
-    """The host with gates: "ffgate2" or "rnn" (SkipNet), or "blockdrop"."""
-    net = plan.net(plan.host)
-    if kind == "blockdrop":
-        return blockdrop(net, statistics=plan.data)
-    return skipnet(net, "rnn" if kind == "rnn" else "ffgate2", open_by=2.0)
-
-
-def whole_net(plan: CifarPlan, name: str) -> MultiExit:
-    """An architecture with exits of its own: "msdnet" (the batch configuration) or "densenet121"."""
-    if name == "msdnet":
-        return msdnet(MSDNETS["batch"], plan.n_classes, statistics=plan.data)
-    return multi_exit_densenet(plan.n_classes, statistics=plan.data)
-
-
-def exits_and_nets(plan: CifarPlan, kind: str = "sdn") -> DecisionGraph:
-    """Whole nets and the exits of the largest in one graph: every net may hand over to every later net's first exit.
-
-    Bolukbasi et al. 2017 combine early exit and network selection; shared-trunk nodes cost their increment.
-    """
-    hosted = attach_exits(plan.net(plan.ladder[-1]), kind)
-    small = [f"resnet{depth}" for depth in plan.ladder[:-1]]
-    exits = [f"resnet{plan.ladder[-1]}-{name}" for name in hosted.node_names]
-    nodes = [
-        Node(name, plan.net(depth), to=(*small[i + 1 :], exits[0]))
-        for i, (name, depth) in enumerate(zip(small, plan.ladder, strict=False))
-    ]
-    nodes += [
-        Node(name, stage, head, reads=exits[k - 1] if k else "input", to=tuple(exits[k + 1 : k + 2]))
-        for k, (name, stage, head) in enumerate(zip(exits, hosted.stages, hosted.heads, strict=True))
-    ]
-    return DecisionGraph(nodes, domain=plan.domain, n_classes=plan.n_classes, reference=exits, shape="dag")
+CIFAR_NETS = {"cifar10": CifarNets("cifar10", 10), "cifar100": CifarNets("cifar100", 100)}
 
 
 def hosted(model: AdaptiveModel, first: int) -> nn.Sequential:

@@ -1,150 +1,200 @@
-"""Committed training recipes: every shipped checkpoint is one of these, run by ``adaptbench train``."""
+"""The committed recipes, tables of parts: every shipped checkpoint is one of these, run by ``adaptbench train``.
+
+CIFAR has two scales. "short" is what a few hours on two cores allow: small pictures first, and each net of the ladder
+grown from the one below it. "full" is the literature's length, for a GPU.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from functools import partial
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
 
-from adaptbench.adaptive import Cascade, NetworkDag, Split
-from adaptbench.models.small import PLANS, Plan, ladder, ladder_net, multi_exit, skipnet
-from adaptbench.policies.gates.learned_cascade import LearnedCascade
-from adaptbench.zoo.training.loop import fit
-from adaptbench.zoo.training.losses import cross_entropy, gated_at_rate, joint_cascade, plain_backbone, weighted_exits
+from adaptbench.adaptive import Cascade, NetworkDag, Static
+from adaptbench.models.cifar import CifarNets
+from adaptbench.models.exit_heads import HEADS, attach_exits, boosted
+from adaptbench.models.nearest_mean import class_mean_exits
+from adaptbench.models.small import SmallNets
+from adaptbench.zoo.parts import Part, TrainingRecipe, bolted_heads, stage
 from adaptbench.zoo.training.phase import Phase
-from adaptbench.zoo.training.progress import EpochRecord
+from adaptbench.zoo.training.procedures import (
+    BlockDropPlan,
+    ClassMeanExits,
+    Exits,
+    FrozenHeads,
+    JointCascade,
+    Ladder,
+    Plain,
+    RateGates,
+    SkipNet,
+)
 
-OnEpoch = Callable[[str, EpochRecord], None]
+DEPTHS = (8, 14, 20, 32, 56, 110)
 
 
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """How the nets for one data set are trained.
+def _ladder(nets: SmallNets) -> NetworkDag:
+    """Each net from the same random state, so that none hangs on how many stand before it."""
+    start, built = torch.get_rng_state(), {}
+    for name in nets.widths:
+        torch.set_rng_state(start)
+        built[name] = nets.net(name)
+    return NetworkDag(built, input_shape=nets.shape)
+
+
+def small_recipe(backbone: Phase, gates: Phase, joint: Phase, epsilon: float = 0.01) -> TrainingRecipe:
+    """Of small pictures.
 
     Args:
-        backbone: every net from scratch.
-        gates: skipnet's second phase. gate_rate: opening asked of each gate; gate_weight: of that term.
-        joint: the cascade's joint phase. joint_price: λ there.
-        exit_weights: of the multi-exit net's heads.
-        prices: λ values that selection modules are fitted for.
-        drop: accuracy fraction that policies may give up on the choosing part of the calibration split.
+        backbone: every net from scratch. gates: skipnet's second phase. joint: the cascade's joint phase.
         epsilon: of the softmax-threshold policy.
-        seed: of everything.
     """
+    return TrainingRecipe(
+        {
+            "ladder": Part(_ladder, Ladder(backbone)),
+            "cascade": Part(
+                lambda nets: Cascade(nets.ladder(), input_shape=nets.shape), JointCascade(joint, 0.05), ("ladder",)
+            ),
+            "multi-exit": Part(SmallNets.multi_exit, Exits(backbone, "weighted", {"values": (0.3, 0.4, 0.6, 1.0)})),
+            "boosted-exits": Part(lambda nets: boosted(nets.multi_exit()), Exits(backbone, "boosted")),
+            "skipnet": Part(SmallNets.skipnet, RateGates((backbone, gates))),
+        },
+        halved=False,
+        prices=(0.005, 0.01, 0.0125, 0.015, 0.0175, 0.02, 0.03, 0.04, 0.08, 0.16, 0.32),
+        epsilon=epsilon,
+    )
 
-    backbone: Phase
-    gates: Phase
-    joint: Phase
-    gate_rate: float = 0.5
-    gate_weight: float = 2.0
-    joint_price: float = 0.05
-    exit_weights: tuple[float, ...] = (0.3, 0.4, 0.6, 1.0)
-    prices: tuple[float, ...] = (0.005, 0.01, 0.0125, 0.015, 0.0175, 0.02, 0.03, 0.04, 0.08, 0.16, 0.32)
-    drop: float = 0.005
-    epsilon: float = 0.01
-    seed: int = 0
-    notes: tuple[str, ...] = field(default=())
+
+def cifar_recipe(
+    *,
+    nets: Mapping[int, Phase],
+    heads: Phase,
+    joint: Phase,
+    gates: SkipNet,
+    plan: BlockDropPlan,
+    scratch: Phase,
+    grown: Mapping[int, int] | None = None,
+    **of_policies: Any,
+) -> TrainingRecipe:
+    """Of CIFAR.
+
+    Args:
+        nets: depth → phase. grown: depth → the shallower net it starts from.
+        heads: of exits on a frozen net. joint: of exits and net together, from the trained net.
+        gates, plan: of SkipNets and BlockDrops. scratch: of MSDNet and DenseNet.
+        of_policies: fields of `TrainingRecipe`.
+    """
+    parts = {
+        "msdnet": Part(CifarNets.msdnet, Exits(scratch, "uniform")),
+        "densenet121": Part(CifarNets.densenet, Exits(scratch, "distilled")),
+        "boosted-exits": Part(lambda nets: boosted(nets.msdnet()), Exits(scratch, "boosted")),
+    }
+    for depth in nets:
+        parts |= _hosted(depth, nets[depth], (grown or {}).get(depth), heads, joint, gates, plan)
+    return TrainingRecipe(
+        parts, halved=True, **{"prices": (0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2, 0.32), **of_policies}
+    )
 
 
-RECIPES: dict[str, Recipe] = {
-    "digits": Recipe(
-        backbone=Phase(epochs=60, lr=0.1, batch_size=64, augment="crop", ema=0.98),
-        gates=Phase(epochs=40, lr=0.05, batch_size=64, augment="crop", ema=0.98),
-        joint=Phase(epochs=15, lr=0.01, batch_size=64, augment="crop", ema=0.98),
-        epsilon=0.002,
+def _hosted(
+    depth: int, phase: Phase, start: int | None, heads: Phase, joint: Phase, gates: SkipNet, plan: BlockDropPlan
+) -> dict[str, Part]:
+    """A ResNet and all that is bolted onto it."""
+    name = f"resnet{depth}"
+    parts = {
+        name: Part(
+            lambda nets: Static(nets.net(depth), input_shape=nets.shape, name=name),
+            Plain(phase, start),
+            (f"resnet{start}",) if start else (),
+            stage(0),
+        ),
+        f"{name}-class-means": Part(
+            lambda nets: class_mean_exits(nets.net(depth)), ClassMeanExits(), (name,), bolted_heads
+        ),
+        f"skipnet{depth}": Part(lambda nets: nets.gated(depth, "ffgate2"), gates, (name,)),
+        f"skipnet{depth}-rnn": Part(lambda nets: nets.gated(depth, "rnn"), gates, (name,)),
+        f"blockdrop{depth}": Part(
+            lambda nets: nets.gated(depth, "blockdrop"), plan, (name, "resnet8") if plan.plan_rate else (name,)
+        ),
+    }
+    for kind in HEADS:
+
+        def build(nets: CifarNets, kind: str = kind) -> Any:
+            return attach_exits(nets.net(depth), kind)
+
+        parts[f"{name}-{kind}-heads"] = Part(build, FrozenHeads(heads), (name,), bolted_heads)
+        parts[f"{name}-{kind}-joint"] = Part(build, Exits(joint, "distilled"), (name,))
+    return parts
+
+
+_SMALL_FIRST = ((0.0, 24), (0.5, 32))
+
+
+def _short(epochs: int, lr: float = 0.2) -> Phase:
+    return Phase(epochs, lr, 128, "crop+flip", ema=0.998, sizes=_SMALL_FIRST)
+
+
+def _long(epochs: int, lr: float) -> Phase:
+    return Phase(epochs, lr, 128, "crop+flip", ema=0.999, precision="bfloat16")
+
+
+def _gated(epochs: int, lr: float) -> Phase:
+    return Phase(epochs, lr, 128, "crop+flip", precision="bfloat16")
+
+
+_CIFAR = {
+    "short": cifar_recipe(
+        nets={
+            8: _short(16),
+            14: _short(14),
+            20: _short(14),
+            32: _short(8, 0.15),
+            56: _short(8, 0.15),
+            110: _short(6, 0.1),
+        },
+        heads=Phase(16, 0.002, 256, optimiser="adamw"),
+        joint=Phase(4, 0.05, 128, "crop+flip", ema=0.998),
+        gates=SkipNet(
+            (Phase(4, 0.02, 128, "crop+flip", sizes=_SMALL_FIRST), Phase(1, 0.002, 128, "crop+flip")), gate_alpha=1.0
+        ),
+        plan=BlockDropPlan(
+            (
+                Phase(4, 0.02, 128, "crop+flip", sizes=_SMALL_FIRST),
+                Phase(2, 3e-4, 128, "crop+flip", optimiser="adamw", sizes=_SMALL_FIRST),
+            ),
+            plan_rate=0.5,
+            plan_alpha=0.95,
+        ),
+        scratch=_short(20, 0.1),
+        grown={20: 8, 56: 20, 32: 8, 14: 8, 110: 20},
     ),
-    "fashion-mnist": Recipe(
-        backbone=Phase(epochs=14, lr=0.15, batch_size=128, augment="crop+flip", ema=0.998),
-        gates=Phase(epochs=6, lr=0.05, batch_size=128, augment="crop+flip", ema=0.998),
-        joint=Phase(epochs=3, lr=0.01, batch_size=128, augment="crop+flip", ema=0.998),
+    "full": cifar_recipe(
+        nets={depth: _long(200, 0.1) for depth in DEPTHS},
+        heads=Phase(60, 0.002, 256, "crop+flip", optimiser="adamw"),
+        joint=_long(60, 0.05),
+        gates=SkipNet((_gated(60, 0.05), _gated(40, 0.01))),
+        plan=BlockDropPlan((_gated(60, 0.02), _gated(60, 0.01))),
+        scratch=_long(200, 0.1),
     ),
 }
 
-
-class Trainer:
-    """Trains the families of one data set; each phase resumes from its own checkpoint.
-
-    Args:
-        data: name with a recipe and a plan.
-        train: its training split.
-        folder: for the phases' checkpoints.
-        on_epoch: told the phase's name and each epoch's record.
-        seed: other than the recipe's.
-    """
-
-    def __init__(
-        self, data: str, train: Split, folder: Path, *, on_epoch: OnEpoch | None = None, seed: int | None = None
-    ) -> None:
-        self.plan: Plan = PLANS[data]
-        self.recipe: Recipe = RECIPES[data]
-        self.seed = self.recipe.seed if seed is None else seed
-        self.train, self.folder = train, folder
-        self._on_epoch = on_epoch
-        self.history: dict[str, list[dict[str, Any]]] = {}
-
-    def _fit(self, phase: Phase, name: str, module: nn.Module, loss: Callable[..., torch.Tensor]) -> None:
-        done = fit(
-            module,
-            self.train,
-            loss,
-            phase,
-            seed=self.seed,
-            checkpoint=self.folder / f"{name}.progress.safetensors",
-            on_epoch=self._teller(name),
-            channels_last=True,
+RECIPES: dict[str, dict[str, TrainingRecipe]] = {
+    "digits": {
+        "short": small_recipe(
+            backbone=Phase(60, 0.1, 64, "crop", ema=0.98),
+            gates=Phase(40, 0.05, 64, "crop", ema=0.98),
+            joint=Phase(15, 0.01, 64, "crop", ema=0.98),
+            epsilon=0.002,
         )
-        module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-        self.history[name] = [{"epoch": r.epoch, "loss": round(r.loss, 5)} for r in done.history]
-
-    def _teller(self, name: str) -> Callable[[EpochRecord], None] | None:
-        tell = self._on_epoch
-        return None if tell is None else lambda record: tell(name, record)
-
-    def _fresh(self, build: Callable[[], Any]) -> Any:
-        """Initial weights that depend on the seed alone."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            return build()
-
-    def ladder(self) -> Mapping[str, nn.Module]:
-        """Each net of the ladder on its own."""
-        nets: dict[str, nn.Module] = {}
-        for name in self.plan.ladder:
-            nets[name] = self._fresh(partial(ladder_net, self.plan, name))
-            self._fit(self.recipe.backbone, f"ladder.{name}", nets[name], cross_entropy)
-        return nets
-
-    def dag(self) -> NetworkDag:
-        """The ladder, every net free to hand over to every later one."""
-        return NetworkDag(self.ladder(), input_shape=self.plan.shape)
-
-    def multi_exit(self) -> nn.Module:
-        """All heads at once."""
-        net: nn.Module = self._fresh(lambda: multi_exit(self.plan))
-        self._fit(self.recipe.backbone, "multi-exit", net, weighted_exits(self.recipe.exit_weights))
-        return net
-
-    def skipnet(self) -> nn.Module:
-        """The backbone first, then gates and backbone together."""
-        net: nn.Module = self._fresh(lambda: skipnet(self.plan))
-        self._fit(self.recipe.backbone, "skipnet.backbone", net, plain_backbone)
-        self._fit(
-            self.recipe.gates, "skipnet.gates", net, gated_at_rate(self.recipe.gate_rate, self.recipe.gate_weight)
+    },
+    "fashion-mnist": {
+        "short": small_recipe(
+            backbone=Phase(14, 0.15, 128, "crop+flip", ema=0.998),
+            gates=Phase(6, 0.05, 128, "crop+flip", ema=0.998),
+            joint=Phase(3, 0.01, 128, "crop+flip", ema=0.998),
         )
-        return net
-
-    def cascade(self, calibration: Split) -> Cascade:
-        """The ladder's nets, selection modules fitted on calibration, then all jointly by REINFORCE."""
-        nets = ladder(self.plan)
-        for name, trained in self.ladder().items():
-            nets[name].load_state_dict(trained.state_dict())
-        model = Cascade(nets, input_shape=self.plan.shape)
-        start = LearnedCascade.fit(model.log(calibration), price=self.recipe.joint_price, seed=self.seed)
-        model.policy = start.requires_grad_(True)
-        self._fit(self.recipe.joint, "cascade.joint", model, joint_cascade(self.recipe.joint_price, "reinforce"))
-        return model
+    },
+    "cifar10": _CIFAR,
+    "cifar100": _CIFAR,
+}
+"""Data set → scale → recipe."""

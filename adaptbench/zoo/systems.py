@@ -1,240 +1,309 @@
-"""The systems of the registry: an architecture, its weights and a fitted policy under one name.
+"""The systems of the registry: a net, the parts that its weights lie in, and a fitted policy under one name.
 
-A plan says what a name means on a data set: three small nets on digits, a ladder of ResNets on CIFAR.
+Pictures of different kinds ("small", "cifar") have nets of their own under a system's name; one without a net for a
+kind is not built for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from torch import nn
 
-from adaptbench.adaptive import (
-    AdaptiveModel,
-    Cascade,
-    DecisionGraph,
-    MultiExit,
-    NetworkDag,
-    Policy,
-    Split,
-    Static,
-)
-from adaptbench.models import cifar, small
-from adaptbench.models.cifar import CifarPlan
-from adaptbench.models.exit_heads import backbone_of
+from adaptbench.adaptive import AdaptiveModel, Cascade, DecisionGraph, NetworkDag, Policy, Split, Static
+from adaptbench.models.cifar import CifarNets, hosted, hosted_heads
+from adaptbench.models.exit_heads import attach_exits, backbone_of, boosted
+from adaptbench.models.looped import looped, plain_net
+from adaptbench.models.nearest_mean import class_mean_exits
+from adaptbench.models.small import SmallNets
 from adaptbench.policies import DagSelection, LearnedCascade, Myopic, Oracle, SoftmaxThreshold, UniformThreshold
-from adaptbench.zoo.cifar import heads_of
-from adaptbench.zoo.cifar_recipes import CifarRecipe
-from adaptbench.zoo.recipes import Recipe, Trainer
+from adaptbench.zoo.parts import Part, TrainingRecipe, bolted_heads, itself, stage
 
-Plan = small.Plan | CifarPlan
-Settings = Recipe | CifarRecipe
-Fitter = Callable[[DecisionGraph, Split, Settings], tuple[Policy, dict[str, object]]]
-
-PLANS: dict[str, Plan] = {**small.PLANS, **cifar.PLANS}
+Fitter = Callable[[DecisionGraph, Split, TrainingRecipe, int], tuple[Policy, dict[str, object]]]
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """A weight file and the module that it belongs to.
+class Weights:
+    """Where a part's tensors go.
 
     Args:
-        file: stem of the file in the zoo. into: the module, inside the system's model, that takes it.
+        part: its name. into: the module, inside the system's net, that takes them.
+        only: prefix of the tensors that are taken, without it.
     """
 
-    file: str
-    into: Callable[[AdaptiveModel], nn.Module]
+    part: str
+    into: Callable[[Any], nn.Module] = itself
+    only: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Net:
+    """A system's net for one kind of pictures.
+
+    Args:
+        build: without weights. weights: where they come from.
+    """
+
+    build: Callable[[Any], AdaptiveModel]
+    weights: Callable[[Any], Sequence[Weights]]
 
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """One registry entry.
+    """One registry entry. A plug-in may register one, too.
 
     Args:
         name: in the registry. title: a line for reports. cite: its source.
-        family: whose weights it uses on small pictures; several systems may share one. "": CIFAR only.
-        build: the architecture without weights.
-        parts: its weight files on CIFAR.
-        train: trains the family on small pictures.
+        on: kind of pictures → net.
         policy: the class of its fitted policy, None for nets that decide by weights or not at all.
-        fit: the policy and what else the card should say, from the calibration split.
-        take: the family's weights that this system uses, by prefix (static: one net of the ladder).
+        settings: the recipe's fields that its fit takes.
+        fit: in place of the policy's own: (net, calibration, recipe, seed) → policy, what else the card should say.
+        parts: of its own, beside the recipe's.
     """
 
     name: str
     title: str
     cite: str
-    family: str
-    build: Callable[[Plan], AdaptiveModel]
-    parts: Callable[[CifarPlan], list[Part]]
-    train: Callable[[Trainer, Split], nn.Module] | None = None
+    on: Mapping[str, Net]
     policy: type[Policy] | None = None
+    settings: tuple[str, ...] = ()
     fit: Fitter | None = None
-    take: Callable[[small.Plan], str] | None = None
+    parts: Mapping[str, Part] = field(default_factory=dict)
 
 
-def _fit_threshold(model: DecisionGraph, calibration: Split, recipe: Settings) -> tuple[Policy, dict[str, object]]:
-    return SoftmaxThreshold.fit(model.log(calibration), epsilon=recipe.epsilon), {}
-
-
-def _fit_cascade(model: DecisionGraph, calibration: Split, recipe: Settings) -> tuple[Policy, dict[str, object]]:
-    policy, points = LearnedCascade.sweep(model.log(calibration), list(recipe.prices), seed=recipe.seed)
+def _sweep(
+    net: DecisionGraph, calibration: Split, recipe: TrainingRecipe, seed: int
+) -> tuple[Policy, dict[str, object]]:
+    policy, points = LearnedCascade.sweep(net.log(calibration), list(recipe.prices), seed=seed)
     sweep = [{"lambda": p.setting, "accuracy": round(p.accuracy, 5), "macs_mean": round(p.macs_mean)} for p in points]
     return policy, {"lambda_sweep_on_choosing_part": sweep}
 
 
-def fit_dag(kind: type[DagSelection]) -> Fitter:
-    """A fitter of the DAG policy of a kind."""
-
-    def fit(model: DecisionGraph, calibration: Split, recipe: Settings) -> tuple[Policy, dict[str, object]]:
-        return kind.fit(model.log(calibration), drop=recipe.drop, seed=recipe.seed), {}
-
-    return fit
+# ---------------------------------------------------------------------------- nets
 
 
-def fit_uniform(model: DecisionGraph, calibration: Split, recipe: Settings) -> tuple[Policy, dict[str, object]]:
-    """The cheapest uniform threshold within the recipe's drop."""
-    return UniformThreshold.fit(model.log(calibration), drop=recipe.drop), {}
+def whole(build: Callable[[Any], AdaptiveModel], part: Callable[[Any], str] | str) -> Net:
+    """A net whose weights lie in one part."""
+    return Net(build, lambda nets: [Weights(part if isinstance(part, str) else part(nets))])
 
 
-def _fit_oracle(model: DecisionGraph, calibration: Split, recipe: Settings) -> tuple[Policy, dict[str, object]]:
-    return Oracle(), {}
+def _dag(nets: Any) -> NetworkDag:
+    return NetworkDag(nets.ladder(), input_shape=nets.shape)
 
 
-def _nets(plan: Plan) -> Mapping[str, nn.Module]:
-    return plan.nets() if isinstance(plan, CifarPlan) else small.ladder(plan)
+def _cascade(nets: Any) -> Cascade:
+    return Cascade(nets.ladder(), input_shape=nets.shape)
 
 
-def _dag(plan: Plan) -> NetworkDag:
-    return NetworkDag(_nets(plan), input_shape=plan.shape)
+def _largest(nets: Any) -> Static:
+    name, net = list(nets.ladder().items())[-1]
+    return Static(net, input_shape=nets.shape, name=name)
 
 
-def _cascade(plan: Plan) -> Cascade:
-    return Cascade(_nets(plan), input_shape=plan.shape)
+def _rungs(nets: CifarNets) -> list[Weights]:
+    return [Weights(f"resnet{depth}", stage(i)) for i, depth in enumerate(nets.depths)]
 
 
-def _largest(plan: Plan) -> Static:
-    name, net = list(_nets(plan).items())[-1]
-    return Static(net, input_shape=plan.shape, name=name)
+def _plain(depth: int) -> Net:
+    name = f"resnet{depth}"
+    return Net(
+        lambda nets: Static(nets.net(depth), input_shape=nets.shape, name=name), lambda nets: [Weights(name, stage(0))]
+    )
 
 
-def _ladder_parts(plan: CifarPlan) -> list[Part]:
-    return [Part(f"resnet{d}", lambda m, i=i: stage(m, i)) for i, d in enumerate(plan.ladder)]  # type: ignore[misc]
+def _bolted(build: Callable[[CifarNets], AdaptiveModel], ending: str) -> Net:
+    """The host, and heads bolted onto it."""
+    return Net(
+        build,
+        lambda nets: [
+            Weights(f"resnet{nets.host}", backbone_of),
+            Weights(f"resnet{nets.host}-{ending}", bolted_heads),
+        ],
+    )
 
 
-def stage(model: AdaptiveModel, i: int) -> nn.Module:
-    """One node's module."""
-    assert isinstance(model, DecisionGraph)
-    return model.stages[i]
+def _exits(kind: str) -> Callable[[CifarNets], AdaptiveModel]:
+    return lambda nets: attach_exits(nets.net(nets.host), kind)
 
 
-def exits(kind: str) -> Callable[[Plan], MultiExit]:
-    """A multi-exit net: on CIFAR the host with heads of a kind, on small pictures the plan's own."""
-
-    def build(plan: Plan) -> MultiExit:
-        if isinstance(plan, CifarPlan):
-            return cifar.multi_exit(plan, kind)
-        return small.multi_exit(plan)
-
-    return build
+def _gated(kind: Literal["ffgate2", "rnn", "blockdrop"]) -> Callable[[CifarNets], AdaptiveModel]:
+    return lambda nets: nets.gated(nets.host, kind)
 
 
-def exit_parts(kind: str) -> Callable[[CifarPlan], list[Part]]:
-    """The host, and the heads of a kind bolted onto it."""
-    return lambda plan: [
-        Part(f"resnet{plan.host}", lambda m: backbone_of(as_multi_exit(m))),
-        Part(f"resnet{plan.host}-{kind}-heads", lambda m: heads_of(as_multi_exit(m))),
+def _joined(nets: CifarNets) -> list[Weights]:
+    """The small nets, the host's stages and last head, the bolted-on heads."""
+    *small, largest = nets.depths
+    return [
+        *(Weights(f"resnet{depth}", stage(i)) for i, depth in enumerate(small)),
+        Weights(f"resnet{largest}", lambda net: hosted(net, len(small))),
+        Weights(f"resnet{largest}-sdn-heads", lambda net: hosted_heads(net, len(small))),
     ]
 
 
-def as_multi_exit(model: AdaptiveModel) -> MultiExit:
-    """The model, known to have exits."""
-    assert isinstance(model, MultiExit)
-    return model
+ON_LADDER = {"small": whole(_dag, "ladder"), "cifar": Net(_dag, _rungs)}
 
-
-def gated(kind: str) -> Callable[[Plan], AdaptiveModel]:
-    """The host with gates of a kind; on small pictures the plan's own skipnet."""
-
-    def build(plan: Plan) -> AdaptiveModel:
-        return cifar.gated(plan, kind) if isinstance(plan, CifarPlan) else small.skipnet(plan)
-
-    return build
-
+# ---------------------------------------------------------------------------- the table
 
 BOLUKBASI = "Bolukbasi, Wang, Dekel, Saligrama, ICML 2017"
-
-
-def _on_ladder(name: str, title: str, policy: type[Policy], fit: Fitter) -> System:
-    return System(name, title, BOLUKBASI, "ladder", _dag, _ladder_parts, lambda t, c: t.dag(), policy, fit)
-
+HE = "He, Zhang, Ren, Sun, CVPR 2016"
 
 softmax_threshold = System(
     "softmax-threshold",
     "one net, several exits, confidence thresholds looked up for ε",
     "Berestizshevsky & Even, ICANN 2019",
-    "multi-exit",
-    exits("paper"),
-    exit_parts("paper"),
-    lambda t, c: t.multi_exit(),
+    {"small": whole(SmallNets.multi_exit, "multi-exit"), "cifar": _bolted(_exits("paper"), "paper-heads")},
     SoftmaxThreshold,
-    _fit_threshold,
+    ("epsilon",),
 )
 learned_cascade = System(
     "learned-cascade",
     "nets of growing size, selection modules learned with or for them",
     "Guan, Liu, Liu, Peng, IJCAI 2018",
-    "cascade",
-    _cascade,
-    _ladder_parts,
-    lambda t, c: t.cascade(c),
+    {"small": whole(_cascade, "cascade"), "cifar": Net(_cascade, _rungs)},
     LearnedCascade,
-    _fit_cascade,
+    fit=_sweep,
 )
-dag_selection = _on_ladder(
+dag_selection = System(
     "dag-selection",
     "nets of growing size, every hand-over forward allowed, cost-sensitive choices",
+    BOLUKBASI,
+    ON_LADDER,
     DagSelection,
-    fit_dag(DagSelection),
+    ("drop",),
 )
-myopic = _on_ladder("myopic", "the same nets, looking one net ahead", Myopic, fit_dag(Myopic))
-uniform = _on_ladder("uniform", "the same nets as a chain, one confidence threshold", UniformThreshold, fit_uniform)
-oracle = _on_ladder("oracle", "the same nets, cheapest right answer by looking at the label", Oracle, _fit_oracle)
+myopic = System("myopic", "the same nets, looking one net ahead", BOLUKBASI, ON_LADDER, Myopic, ("drop",))
+uniform = System(
+    "uniform",
+    "the same nets as a chain, one confidence threshold",
+    BOLUKBASI,
+    ON_LADDER,
+    UniformThreshold,
+    ("drop",),
+)
+oracle = System(
+    "oracle",
+    "the same nets, cheapest right answer by looking at the label",
+    BOLUKBASI,
+    ON_LADDER,
+    Oracle,
+)
 static = System(
     "static",
     "the largest net of the ladder, always run whole",
     "",
-    "ladder",
-    _largest,
-    lambda plan: [Part(f"resnet{plan.ladder[-1]}", lambda m: stage(m, 0))],
-    lambda t, c: t.dag(),
-    take=lambda plan: f"stages.{len(plan.ladder) - 1}.",
+    {
+        "small": Net(_largest, lambda nets: [Weights("ladder", stage(0), f"stages.{len(nets.widths) - 1}.")]),
+        "cifar": Net(_largest, lambda nets: [Weights(f"resnet{nets.depths[-1]}", stage(0))]),
+    },
 )
 resnet_ladder = System(
     "resnet-ladder",
     "nets of growing size as a chain, for a policy of your choice",
     BOLUKBASI,
-    "ladder",
-    _cascade,
-    _ladder_parts,
-    lambda t, c: t.dag(),
+    {"small": whole(_cascade, "ladder"), "cifar": Net(_cascade, _rungs)},
 )
 multi_exit = System(
     "multi-exit",
     "one net with exits, for a policy of your choice",
     softmax_threshold.cite,
-    "multi-exit",
-    exits("paper"),
-    exit_parts("paper"),
-    lambda t, c: t.multi_exit(),
+    softmax_threshold.on,
 )
 skipnet = System(
     "skipnet",
     "residual net, a feed-forward gate before each block",
     "after Wang, Yu, Dou, Darrell, Gonzalez, ECCV 2018",
-    "skipnet",
-    gated("ffgate2"),
-    lambda plan: [Part(f"skipnet{plan.host}", lambda m: m)],
-    lambda t, c: t.skipnet(),
+    {
+        "small": whole(SmallNets.skipnet, "skipnet"),
+        "cifar": whole(_gated("ffgate2"), lambda nets: f"skipnet{nets.host}"),
+    },
+)
+skipnet_rnn = System(
+    "skipnet-rnn",
+    "residual net, one recurrent gate for all blocks",
+    "Wang, Yu, Dou, Darrell, Gonzalez, ECCV 2018",
+    {"cifar": whole(_gated("rnn"), lambda nets: f"skipnet{nets.host}-rnn")},
+)
+blockdrop = System(
+    "blockdrop",
+    "residual net, a small net looks at the picture once and plans the blocks",
+    "Wu et al., CVPR 2018",
+    {"cifar": whole(_gated("blockdrop"), lambda nets: f"blockdrop{nets.host}")},
+)
+sdn = System(
+    "sdn",
+    "one net, six internal classifiers and its own, one confidence threshold",
+    "Kaya, Hong, Dumitras, ICML 2019",
+    {"cifar": _bolted(_exits("sdn"), "sdn-heads")},
+    UniformThreshold,
+    ("drop",),
+)
+class_means = System(
+    "class-means",
+    "one net, exits by the distance to class means, nothing trained",
+    "Görmez, Dasari, Koyuncu, E²CM, 2021",
+    {"cifar": _bolted(lambda nets: class_mean_exits(nets.net(nets.host)), "class-means")},
+    UniformThreshold,
+    ("drop",),
+)
+exits_and_nets = System(
+    "exits-and-nets",
+    "small nets and the exits of the largest in one graph, cost-sensitive choices",
+    BOLUKBASI,
+    {"cifar": Net(CifarNets.exits_and_nets, _joined)},
+    DagSelection,
+    ("drop",),
+)
+eenet = System(
+    "eenet",
+    "one net trained with exits of three convolutions, one confidence threshold",
+    "Ilhan et al., WACV 2024",
+    {"cifar": whole(_exits("eenet"), lambda nets: f"resnet{nets.host}-eenet-joint")},
+    UniformThreshold,
+    ("drop",),
+)
+msdnet = System(
+    "msdnet",
+    "multi-scale dense net, five classifiers, one confidence threshold",
+    "Huang, Chen, Li, Wu, van der Maaten, Weinberger, ICLR 2018",
+    {"cifar": whole(CifarNets.msdnet, "msdnet")},
+    UniformThreshold,
+    ("drop",),
+)
+densenet121 = System(
+    "densenet121",
+    "DenseNet-121, an exit after each dense block, one confidence threshold",
+    "Huang, Liu, van der Maaten, Weinberger, CVPR 2017; Ilhan et al., WACV 2024",
+    {"cifar": whole(CifarNets.densenet, "densenet121")},
+    UniformThreshold,
+    ("drop",),
+)
+boosted_exits = System(
+    "boosted-exits",
+    "one net whose exits add to the answer of the exit before, one confidence threshold",
+    "Yu et al., Boosted Dynamic Neural Networks, AAAI 2023",
+    {
+        "small": whole(lambda nets: boosted(nets.multi_exit()), "boosted-exits"),
+        "cifar": whole(lambda nets: boosted(nets.msdnet()), "boosted-exits"),
+    },
+    UniformThreshold,
+    ("drop",),
+)
+closed_loop_inference = System(
+    "closed-loop-inference",
+    "one net, hard inputs go round again with a calibrated tail; the backward pass counts",
+    "after Niu et al., arXiv 2203.10853",
+    {
+        "cifar": Net(
+            lambda nets: looped(nets.net(nets.host), n_classes=nets.n_classes),
+            lambda nets: [Weights(f"resnet{nets.host}", plain_net)],
+        )
+    },
+    UniformThreshold,
+    ("drop",),
+)
+resnet8, resnet14, resnet20, resnet32, resnet56, resnet110 = (
+    System(f"resnet{depth}", f"CIFAR ResNet-{depth}, always run whole", HE, {"cifar": _plain(depth)})
+    for depth in (8, 14, 20, 32, 56, 110)
 )

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from adaptbench.adaptive import DecisionGraph, GatedNetwork, Split
-from adaptbench.errors import CheckpointError, UsageError
-from adaptbench.models import cifar
-from adaptbench.models.cifar import CifarPlan
+from adaptbench.errors import CheckpointError, UnknownNameError, UsageError
+from adaptbench.models.cifar import CIFAR_NETS, CifarNets
 from adaptbench.registry import MODELS
-from adaptbench.zoo import cifar as cifar_zoo
-from adaptbench.zoo import loading, systems
-from adaptbench.zoo.cifar_recipes import RECIPES, CifarRecipe
-from adaptbench.zoo.loading import load_system, train_system
+from adaptbench.zoo import loading, parts, systems
+from adaptbench.zoo.loading import load_system
+from adaptbench.zoo.recipes import DEPTHS, RECIPES, cifar_recipe
+from adaptbench.zoo.trainer import train_system
+from adaptbench.zoo.training import procedures
 from adaptbench.zoo.training.phase import Phase
+from adaptbench.zoo.training.procedures import BlockDropPlan, SkipNet
 
-TOY = CifarPlan("cifar10", 10, (8, 20), 20)
+TOY = CifarNets("cifar10", 10, (8, 20), 20)
 TINY = Phase(1, 0.01, 16, "none", sizes=((0.0, 8),))
 PLAIN = Phase(1, 0.01, 16, "none")
 
@@ -36,21 +36,23 @@ class ToyData:
         return Split("cifar10", role, x, y, torch.arange(n), tuple("abcdefghij"))
 
 
-@pytest.fixture
-def quick(monkeypatch):
-    recipe = CifarRecipe(
+def toy_recipe(**plan):
+    return cifar_recipe(
         nets={8: TINY, 20: TINY},
         heads=PLAIN,
         joint=TINY,
-        gates=(TINY, TINY),
-        plan=(TINY, TINY),
+        gates=SkipNet((TINY, TINY)),
+        plan=BlockDropPlan((TINY, TINY), **plan),
         scratch=TINY,
         grown={20: 8},
         prices=(0.1, 0.3),
     )
-    monkeypatch.setitem(cifar_zoo.RECIPES, "short", recipe)
-    monkeypatch.setitem(systems.PLANS, "cifar10", TOY)
-    return recipe
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setitem(RECIPES, "cifar10", {"short": toy_recipe()})
+    monkeypatch.setitem(parts.NETS, "cifar10", TOY)
 
 
 @pytest.mark.slow
@@ -66,7 +68,7 @@ def test_a_cascade_is_trained_read_back_and_runs(tmp_path, quick):
     found = loaded.model.infer(ToyData().split("test").images())
     assert len(found) == 20
     card = json.loads((tmp_path / "cifar10" / "resnet20.json").read_text())
-    assert set(card["accuracy_test"]) == {"resnet8", "resnet20"}
+    assert set(card["accuracy_test"]) == {"resnet20"}
     assert [h["epoch"] for h in card["history"]] == [1]
     assert {"accuracy_calibration", "nll"} <= set(card["history"][0])
     kernels = load_file(tmp_path / "cifar10" / "resnet20.safetensors")
@@ -101,16 +103,16 @@ def test_every_kind_of_part_trains(tmp_path, quick, part):
 
 @pytest.mark.slow
 def test_a_plan_started_straight_through_begins_from_the_small_net_and_says_so(tmp_path, quick, monkeypatch):
-    monkeypatch.setitem(cifar_zoo.RECIPES, "short", replace(quick, plan_rate=0.5))
+    monkeypatch.setitem(RECIPES, "cifar10", {"short": toy_recipe(plan_rate=0.5)})
     begun = []
-    fit = cifar_zoo.fit
+    fit = procedures.fit
 
     def seen(module, *args, **settings):
         if settings["checkpoint"].name.startswith("blockdrop"):
             begun.append({k: v.clone() for k, v in module.gates.planner.state_dict().items()})
         return fit(module, *args, **settings)
 
-    monkeypatch.setattr(cifar_zoo, "fit", seen)
+    monkeypatch.setattr(procedures, "fit", seen)
     train_system("blockdrop20", ToyData(), tmp_path)
     card = json.loads((tmp_path / "cifar10" / "blockdrop20.json").read_text())
     small = load_file(tmp_path / "cifar10" / "resnet8.safetensors")
@@ -119,7 +121,7 @@ def test_a_plan_started_straight_through_begins_from_the_small_net_and_says_so(t
         if not name.startswith("head."):
             torch.testing.assert_close(planner[name], tensor.to(planner[name].dtype), msg=name)
     assert card["settings"]["plan_rate"] == 0.5
-    assert [h["phase"] for h in card["history"]] == ["blockdrop-0", "blockdrop-1"]
+    assert [h["phase"] for h in card["history"]] == ["blockdrop20.before", "blockdrop20.joint"]
 
 
 @pytest.mark.slow
@@ -130,8 +132,8 @@ def test_gated_nets_are_moved_before_their_first_training(tmp_path, quick, monke
     move = GatedNetwork.to
     monkeypatch.setattr(GatedNetwork, "to", lambda net, *a, **k: seen.append(a) or move(net, *a, **k))
     for loop in ("fit", "fit_objective"):
-        run = getattr(cifar_zoo, loop)
-        monkeypatch.setattr(cifar_zoo, loop, lambda *a, run=run, **k: seen.append("trained") or run(*a, **k))
+        run = getattr(procedures, loop)
+        monkeypatch.setattr(procedures, loop, lambda *a, run=run, **k: seen.append("trained") or run(*a, **k))
     train_system(part, ToyData(), tmp_path)
     phases = [i for i, what in enumerate(seen) if what == "trained"][-2:]
     assert ("cpu",) in seen[: phases[0]]
@@ -139,41 +141,51 @@ def test_gated_nets_are_moved_before_their_first_training(tmp_path, quick, monke
 
 def test_finished_parts_are_not_trained_again(tmp_path, quick, monkeypatch):
     train_system("resnet8", ToyData(), tmp_path)
-    monkeypatch.setattr(cifar_zoo, "fit", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr(procedures, "fit", lambda *_, **__: pytest.fail("trained again"))
     train_system("resnet8", ToyData(), tmp_path)
 
 
 def test_mistakes_are_named(tmp_path, quick):
-    with pytest.raises(UsageError, match="no part is called"):
+    with pytest.raises(UnknownNameError, match="no part for 'cifar10' is called 'resnet'"):
         train_system("resnet", ToyData(), tmp_path)
-    with pytest.raises(UsageError, match="no recipe is called"):
+    with pytest.raises(UnknownNameError, match="no recipe called 'shortt'"):
         train_system("resnet8", ToyData(), tmp_path, recipe="shortt")
-    with pytest.raises(UsageError, match="built for CIFAR"):
+    with pytest.raises(UsageError, match="not built for 'digits'"):
         load_system("sdn", "digits")
     with pytest.raises(CheckpointError, match="there is no checkpoint for 'sdn'"):
         load_system("sdn", "cifar100", zoo=tmp_path)
 
 
 def test_the_full_recipe_covers_every_published_depth():
-    assert set(RECIPES["full"].nets) == set(RECIPES["short"].nets) == {8, 14, 20, 32, 56, 110}
-    assert all(p.epochs >= 100 for p in RECIPES["full"].nets.values())
-    for depth, start in RECIPES["short"].grown.items():
-        assert (depth - 2) % (start - 2) == 0, "blocks must be a multiple"
+    for recipe in RECIPES["cifar10"].values():
+        assert {f"resnet{depth}" for depth in DEPTHS} <= set(recipe.parts)
+    assert all(RECIPES["cifar10"]["full"].parts[f"resnet{d}"].train.phase.epochs >= 100 for d in DEPTHS)
+    for depth in DEPTHS:
+        if start := RECIPES["cifar10"]["short"].parts[f"resnet{depth}"].train.grown_from:
+            assert (depth - 2) % (start - 2) == 0, "blocks must be a multiple"
+
+
+def test_what_a_part_needs_is_in_the_table():
+    for scales in RECIPES.values():
+        for recipe in scales.values():
+            assert {name for part in recipe.parts.values() for name in part.needs} <= set(recipe.parts)
 
 
 def test_every_registered_system_builds_for_cifar():
-    skipped = {"msdnet", "densenet121"}  # built in tests/models
+    skipped = {"msdnet", "densenet121", "boosted-exits"}  # built in tests/models
     for entry in MODELS:
         system = MODELS.load(entry.name)
         if not isinstance(system, systems.System) or entry.name in skipped:
             continue
-        model = system.build(TOY)
-        for part in system.parts(TOY):
-            assert part.into(model).state_dict(), f"{entry.name}: {part.file}"
+        net = system.on["cifar"]
+        model = net.build(TOY)
+        for weights in net.weights(TOY):
+            assert weights.into(model).state_dict(), f"{entry.name}: {weights.part}"
+            assert weights.part in RECIPES["cifar10"]["short"].parts
 
 
 def test_shipped_cifar_cards_state_their_accuracy():
-    for data in cifar.PLANS:
+    for data in CIFAR_NETS:
         for place in sorted((loading.SHIPPED / data).glob("resnet*.json")):
             card = json.loads(place.read_text(encoding="utf-8"))
             assert card["data"] == data

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,14 @@ import adaptbench as ab
 from adaptbench.data import load_data
 from adaptbench.errors import CheckpointError, UnknownNameError, UsageError
 from adaptbench.testing import ModelConformance
-from adaptbench.zoo.loading import SHIPPED, available, files_of, load_system, train_system
-from adaptbench.zoo.recipes import RECIPES
+from adaptbench.zoo.loading import SHIPPED, available, files_of, load_system
+from adaptbench.zoo.recipes import RECIPES, small_recipe
+from adaptbench.zoo.trainer import train_system
+from adaptbench.zoo.training.phase import Phase
 
 SHIPPED_DATA = sorted(p.name for p in SHIPPED.iterdir() if p.is_dir())
 SMALL_PICTURES = ["digits", "fashion-mnist"]
+PHASE = Phase(1, 0.1, 64, "crop", ema=0.98)
 DEPLOYABLE = [name for name in available("digits") if name != "oracle"]
 
 
@@ -86,8 +90,8 @@ def test_cards_name_recipe_data_and_accuracy(data: str) -> None:
         if card_file.stem.endswith(".policy"):
             assert card["fitted_on"] == f"{data}/calibration"
         else:
-            recipe = RECIPES[data]
-            assert card["recipe"]["backbone"]["epochs"] == recipe.backbone.epochs
+            recipe = RECIPES[data]["short"]
+            assert card["recipe"]["backbone"]["epochs"] == recipe.parts["ladder"].train.phase.epochs
             assert card["accuracy_test"]
             assert card["command"].startswith("adaptbench train")
 
@@ -101,7 +105,7 @@ def test_policies_were_fitted_on_the_split_that_ships() -> None:
 def test_wrong_names_and_missing_checkpoints(tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="'skipnet'"):
         load_system("skipnets")
-    with pytest.raises(UnknownNameError, match="no plan for data 'svhn'"):
+    with pytest.raises(UnknownNameError, match="no nets for data 'svhn'"):
         load_system("static", "svhn")
     with pytest.raises(CheckpointError, match="adaptbench train static"):
         load_system("static", "digits", zoo=tmp_path)
@@ -110,17 +114,8 @@ def test_wrong_names_and_missing_checkpoints(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_training_a_system_ends_in_a_zoo_that_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The whole way, shortened: weights, policy, cards; the same seed gives the same bytes."""
-    from dataclasses import replace
-
-    recipe = RECIPES["digits"]
-    short = replace(
-        recipe,
-        backbone=replace(recipe.backbone, epochs=1),
-        gates=replace(recipe.gates, epochs=1),
-        joint=replace(recipe.joint, epochs=1),
-        prices=(0.1,),
-    )
-    monkeypatch.setitem(RECIPES, "digits", short)
+    short = replace(small_recipe(PHASE, PHASE, replace(PHASE, lr=0.01)), prices=(0.1,))
+    monkeypatch.setitem(RECIPES, "digits", {"short": short})
     digits = load_data("digits")
     hashes = []
     for place in (tmp_path / "a", tmp_path / "b"):

@@ -1,4 +1,4 @@
-"""How multi-exit nets are trained: all at once, heads on a frozen backbone, one head after another, from a teacher."""
+"""Exit heads trained on their own: on a frozen backbone, one after another, from a teacher."""
 
 from __future__ import annotations
 
@@ -10,40 +10,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adaptbench.adaptive import DecisionGraph, MultiExit, Split
+from adaptbench.adaptive import MultiExit, Split
 from adaptbench.adaptive.model import frozen
 from adaptbench.errors import UsageError
 from adaptbench.zoo.training.loop import Training, fit
 from adaptbench.zoo.training.losses import cross_entropy
-from adaptbench.zoo.training.objective import call, fit_objective
+from adaptbench.zoo.training.objective import call
 from adaptbench.zoo.training.phase import Phase
-from adaptbench.zoo.training.strategies import divergence, strategy
+from adaptbench.zoo.training.strategies import divergence
 
 _CHUNK = 500
-
-
-def train_jointly(
-    model: DecisionGraph,
-    split: Split,
-    phase: Phase,
-    name: str = "uniform",
-    *,
-    options: Mapping[str, Any] | None = None,
-    **settings: Any,
-) -> Training:
-    """Backbone and heads together, weighed by a strategy.
-
-    Args:
-        model: trained in place.
-        split, phase: training samples, and how.
-        name: of the strategy: "uniform", "linear", "weighted", "sdn", "adaloss", "dynexit", "boosted", "distilled".
-        options: of the strategy.
-        settings: as `fit` takes them.
-
-    Raises:
-        UsageError: no such strategy, or one that does not fit the model.
-    """
-    return fit_objective(strategy(name, model, **dict(options or {})), split, phase, **settings)
 
 
 def train_heads(
@@ -88,7 +64,7 @@ def train_heads(
             heads.keep(split)
             split = _numbered(split)
         judge = None if evaluate is None else lambda _module: evaluate(model)
-        return fit(heads, split, call, phase, evaluate=judge, **settings)
+        return fit(heads, split, phase, call, evaluate=judge, **settings)
 
 
 def train_backtrack(
@@ -98,7 +74,7 @@ def train_backtrack(
     backbone: Phase | None,
     heads: Phase,
     settings: Callable[[str], Mapping[str, Any]] = lambda _name: {},
-) -> list[Training]:
+) -> dict[str, Training]:
     """The whole net for its last exit first, then the earlier heads one after another, each its own weights only.
 
     Berestizshevsky & Even, arXiv 1805.10982: "backtrack training". Later heads first.
@@ -111,16 +87,15 @@ def train_backtrack(
         settings: what `fit` takes besides, by the phase's name: "backbone", "head1", …
 
     Returns:
-        One training a phase.
+        One training a phase, by its name.
     """
-    done = []
+    done = {}
     if backbone is not None:
         path = nn.Sequential(*(model.stages[v] for v in model.reference), model.heads[model.reference[-1]])
-        done.append(fit(path, split, cross_entropy, backbone, **settings("backbone")))
-    done.extend(
-        train_heads(model, split, heads, exits=[k], **settings(f"head{k + 1}"))
-        for k in reversed(range(len(model.stages) - 1))
-    )
+        done["backbone"] = fit(path, split, backbone, cross_entropy, **settings("backbone"))
+    for k in reversed(range(len(model.stages) - 1)):
+        name = f"head{k + 1}"
+        done[name] = train_heads(model, split, heads, exits=[k], **settings(name))
     return done
 
 

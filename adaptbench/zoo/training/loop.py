@@ -48,8 +48,8 @@ class Training:
 def fit(
     module: nn.Module,
     split: Split,
-    loss: Loss,
     phase: Phase,
+    loss: Loss,
     *,
     seed: int = 0,
     checkpoint: Path | None = None,
@@ -68,8 +68,8 @@ def fit(
     Args:
         module: the network, on the device to train on; parameters that need no gradient stay as they are.
         split: uint8 pictures; never the test split.
-        loss: (module, x (N, C, H, W) float32 in [0, 1], y (N,)) → scalar.
         phase: epochs, batches, learning rate and the rest.
+        loss: (module, x (N, C, H, W) float32 in [0, 1], y (N,)) → scalar.
         seed: of everything random.
         checkpoint: file written after every epoch; an existing one is continued.
         on_epoch: called with the record of each epoch, after its checkpoint is written.

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adaptbench.adaptive import Cascade, GatedNetwork, MultiExit
+from adaptbench.adaptive import Cascade, GatedNetwork
 from adaptbench.policies.gates.learned_cascade import LearnedCascade, stage_losses
 from adaptbench.policies.gates.selection_module import Estimator, cascade_objective, stopping_distribution
 
@@ -16,17 +16,6 @@ from adaptbench.policies.gates.selection_module import Estimator, cascade_object
 def cross_entropy(module: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     """Of a plain net."""
     return F.cross_entropy(module(x), y)
-
-
-def weighted_exits(weights: tuple[float, ...]) -> Callable[[nn.Module, Tensor, Tensor], Tensor]:
-    """Σ_k w_k · CE of exit k: one net, all heads trained at once."""
-
-    def loss(module: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        assert isinstance(module, MultiExit)
-        logits = module.dense_logits(x)
-        return torch.stack([w * F.cross_entropy(logits[:, k], y) for k, w in enumerate(weights)]).sum()
-
-    return loss
 
 
 def plain_backbone(module: nn.Module, x: Tensor, y: Tensor) -> Tensor:

@@ -70,7 +70,7 @@ def fit_objective(
     """
     objective.epochs, objective.steps = phase.epochs, max(1, len(split) // phase.batch_size)
     judge = None if evaluate is None else lambda _module: evaluate(objective.model)
-    return fit(objective, split, call, phase, evaluate=judge, **settings)
+    return fit(objective, split, phase, call, evaluate=judge, **settings)
 
 
 def call(module: nn.Module, x: Tensor, y: Tensor) -> Tensor:

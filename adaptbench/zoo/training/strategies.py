@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -51,8 +52,7 @@ class Strategy(Objective):
 
 def exit_losses(logits: Tensor, y: Tensor) -> Tensor:
     """(K,) mean cross-entropy of each exit. logits: (N, K, C)."""
-    each = F.cross_entropy(logits.flatten(0, 1), y.repeat_interleave(logits.shape[1]), reduction="none")
-    return each.view(logits.shape[:2]).mean(0)
+    return torch.stack([F.cross_entropy(of_exit, y) for of_exit in logits.unbind(1)])
 
 
 class Uniform(Strategy):
@@ -237,15 +237,22 @@ STRATEGIES: dict[str, type[Strategy]] = {
 }
 
 
-def strategy(name: str, model: DecisionGraph, **settings: object) -> Strategy:
+def strategy(name: str, model: DecisionGraph, **options: object) -> Strategy:
     """The strategy of a name around a model.
 
     Raises:
-        UsageError: no such name, or settings that do not fit the model.
+        UsageError: no such name, or options that do not fit the strategy or the model.
     """
     if name not in STRATEGIES:
         raise UsageError(
             f"no training strategy is called '{name}'.",
             todo=f"{did_you_mean(name, STRATEGIES)}There are: {', '.join(STRATEGIES)}.",
         )
-    return STRATEGIES[name](model, **settings)
+    known = list(inspect.signature(STRATEGIES[name]).parameters)[1:]
+    try:
+        return STRATEGIES[name](model, **options)
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"the strategy '{name}' cannot be built from {options or 'no options'}: {error}.",
+            todo=f"Its options: {', '.join(known) or 'none'}.",
+        ) from error

@@ -13,8 +13,10 @@ from adaptbench.models.exit_heads import attach_exits, boosted
 from adaptbench.models.msdnet import MsdnetPlan, msdnet
 from adaptbench.models.resnet import resnet
 from adaptbench.zoo.training import exits as exit_training
-from adaptbench.zoo.training.exits import train_backtrack, train_heads, train_jointly
+from adaptbench.zoo.training.exits import train_backtrack, train_heads
+from adaptbench.zoo.training.objective import fit_objective
 from adaptbench.zoo.training.phase import Phase
+from adaptbench.zoo.training.strategies import strategy
 
 
 @pytest.fixture(autouse=True)
@@ -120,12 +122,12 @@ def test_backtracking_trains_the_backbone_first_and_each_head_after(tmp_path):
     model, split = net(), split_of()
     before = state(model)
     phases = train_backtrack(model, split, backbone=replace(PHASE, epochs=1), heads=PHASE, settings=checkpoint)
-    assert [len(p.history) for p in phases] == [1, 2, 2]
+    assert [len(p.history) for p in phases.values()] == [1, 2, 2]
     assert sorted(p.name.split(".")[0] for p in tmp_path.iterdir()) == ["backbone", "head1", "head2"]
     assert not torch.equal(model.state_dict()["stages.0.stem.0.weight"], before["stages.0.stem.0.weight"])
     again = net()
     resumed = train_backtrack(again, split, backbone=replace(PHASE, epochs=1), heads=PHASE, settings=checkpoint)
-    assert [p.resumed_from for p in resumed] == [1, 2, 2]
+    assert [p.resumed_from for p in resumed.values()] == [1, 2, 2]
     assert all(torch.equal(t, again.state_dict()[name]) for name, t in model.state_dict().items())
 
 
@@ -141,7 +143,7 @@ def test_a_trained_backbone_is_not_trained_again():
 def test_joint_training_moves_everything(name):
     model = net()
     before = state(model)
-    train_jointly(model, split_of(), PHASE, name)
+    fit_objective(strategy(name, model), split_of(), PHASE)
     weights = {name for name, _ in model.named_parameters()}
     still = {name for name, t in state(model).items() if name in weights and torch.equal(t, before[name])}
     assert not still
@@ -149,7 +151,7 @@ def test_joint_training_moves_everything(name):
 
 def test_boosted_nets_train_jointly_only():
     model = boosted(net())
-    train_jointly(model, split_of(), PHASE, "boosted")
+    fit_objective(strategy("boosted", model), split_of(), PHASE)
     with pytest.raises(UsageError, match="boosted nets are trained jointly"):
         train_heads(model, split_of(), PHASE)
 
@@ -178,7 +180,7 @@ def test_impossible_wishes_are_named(how):
         train_heads(net(), split_of(), PHASE, **how)
 
 
-@pytest.mark.parametrize("train", [train_heads, partial(train_heads, memory=0), train_jointly])
+@pytest.mark.parametrize("train", [train_heads, partial(train_heads, memory=0)])
 def test_test_samples_are_refused(train):
     with pytest.raises(LeakageError):
         train(net(), split_of(role="test"), PHASE)

@@ -201,7 +201,7 @@ def test_a_rate_is_what_the_hard_pass_opens():
     skipnet_supervised(price=100.0, rate=0.5)(model, X, Y).backward()
     pushed = model.gates.margins.grad
     assert (pushed > 0).all(), "descent closes gates, although the mean probability is one half already"
-    fit(model, split_of(), skipnet_supervised(price=5.0, rate=1 / 3), Phase(epochs=6, lr=0.05, batch_size=16))
+    fit(model, split_of(), Phase(epochs=6, lr=0.05, batch_size=16), skipnet_supervised(price=5.0, rate=1 / 3))
     with torch.no_grad():
         opened = (model.gated_forward(X)[1] > 0).float().mean().item()
     assert opened < 1
@@ -220,7 +220,7 @@ def test_every_gate_hears_of_the_loss(gates, loss):
 def test_a_price_closes_gates():
     model = flat(Constant([1.0, 1.0, 1.0]))
     before = model.gates.margins.detach().clone()
-    fit(model, split_of(), skipnet_supervised(price=5.0), Phase(epochs=4, lr=0.1, batch_size=16))
+    fit(model, split_of(), Phase(epochs=4, lr=0.1, batch_size=16), skipnet_supervised(price=5.0))
     assert (model.gates.margins < before).all()
 
 

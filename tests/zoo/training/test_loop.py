@@ -48,7 +48,7 @@ SETTINGS = {"epochs": 5, "batch_size": 16, "lr": 0.05}
 def fit(module, split, loss, **settings):
     """The loop's, settings of the phase and others in one."""
     phase = Phase(**{name: settings.pop(name) for name in list(settings) if name in Phase.__dataclass_fields__})
-    return loop.fit(module, split, loss, phase, **settings)
+    return loop.fit(module, split, phase, loss, **settings)
 
 
 class Killed(BaseException):
