@@ -95,7 +95,7 @@ def find_recipe(
             return None, _weighed(table, name, [name], strategy, options)
         known = [*MODELS.names(), *table.parts]
         raise UnknownNameError(
-            f"no model and no part for '{data}' is called '{name}'.",
+            f"no model is called '{name}', and no part for '{data}'.",
             todo=f"{did_you_mean(name, known)}Models: `adaptbench list models`. Parts: {', '.join(table.parts)}.",
         )
     system = MODELS.load(name)

@@ -146,7 +146,7 @@ def test_finished_parts_are_not_trained_again(tmp_path, quick, monkeypatch):
 
 
 def test_mistakes_are_named(tmp_path, quick):
-    with pytest.raises(UnknownNameError, match="no part for 'cifar10' is called 'resnet'"):
+    with pytest.raises(UnknownNameError, match="no model is called 'resnet', and no part for 'cifar10'"):
         train_system("resnet", ToyData(), tmp_path)
     with pytest.raises(UnknownNameError, match="no recipe called 'shortt'"):
         train_system("resnet8", ToyData(), tmp_path, recipe="shortt")

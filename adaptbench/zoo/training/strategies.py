@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, get_type_hints
 
 import torch
 import torch.nn.functional as F
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from adaptbench.adaptive import DecisionGraph
@@ -248,11 +248,16 @@ def strategy(name: str, model: DecisionGraph, **options: object) -> Strategy:
             f"no training strategy is called '{name}'.",
             todo=f"{did_you_mean(name, STRATEGIES)}There are: {', '.join(STRATEGIES)}.",
         )
-    known = list(inspect.signature(STRATEGIES[name]).parameters)[1:]
+    kind = STRATEGIES[name]
+    known = {
+        option: hint for option, hint in get_type_hints(kind.__init__).items() if option not in ("model", "return")
+    }
     try:
-        return STRATEGIES[name](model, **options)
-    except (TypeError, ValueError) as error:
+        checked = {k: TypeAdapter(known[k]).validate_python(v) if k in known else v for k, v in options.items()}
+        return kind(model, **checked)
+    except (TypeError, ValidationError) as error:
         raise UsageError(
-            f"the strategy '{name}' cannot be built from {options or 'no options'}: {error}.",
+            f"the strategy '{name}' cannot be built from {options or 'no options'}.",
+            why=str(error),
             todo=f"Its options: {', '.join(known) or 'none'}.",
         ) from error
