@@ -10,22 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from adaptbench.attacks.base import Attack, Crafted
-    from adaptbench.attacks.best_of import BestOfN
     from adaptbench.attacks.catalogue import Listed, list_attacks
-    from adaptbench.attacks.composed import ILFO, DeepSloth, Noise
-    from adaptbench.attacks.ereba import EREBA
     from adaptbench.attacks.loading import load_attack
+    from adaptbench.attacks.named import EREBA, ILFO, BestOfN, DeepSloth, Noise
     from adaptbench.attacks.torchattack import TorchAttack
 
 _HOMES = {
     "Attack": "base",
-    "BestOfN": "best_of",
+    "BestOfN": "named",
     "Crafted": "base",
-    "DeepSloth": "composed",
-    "EREBA": "ereba",
-    "ILFO": "composed",
+    "DeepSloth": "named",
+    "EREBA": "named",
+    "ILFO": "named",
     "Listed": "catalogue",
-    "Noise": "composed",
+    "Noise": "named",
     "TorchAttack": "torchattack",
     "list_attacks": "catalogue",
     "load_attack": "loading",

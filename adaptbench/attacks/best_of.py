@@ -2,45 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from adaptbench.adaptive import AdaptiveModel
-from adaptbench.attacks.access import BlackBox, QueriedModel
-from adaptbench.attacks.base import Found, Task, one_path, to_bytes
-from adaptbench.attacks.composed import Parts, RecipeAttack, shipped
+from adaptbench.attacks.access import QueriedModel
+from adaptbench.attacks.base import Found, Task, to_bytes
+from adaptbench.attacks.composed import QueriedAttack
 from adaptbench.attacks.randomness import uniform_pixels
 from adaptbench.attacks.searches import BestOf
 
 
-class BestOfN(RecipeAttack):
-    """N − 1 draws an input and the clean picture; the dearest by executed MACs is kept, the first among equals.
-
-    Args:
-        settings: as for `load_attack`: eps, queries, shape, block.
-    """
-
-    via: BlackBox
-
-    def __init__(self, **settings: Any) -> None:
-        control = shipped("best-of-n", settings)
-        assert isinstance(control, BestOfN)
-        self._take(control.parts, control.via)
-
-    def _take(self, parts: Parts, via: BlackBox) -> None:  # type: ignore[override]  # one part more
-        super()._take(parts)
-        self.via = via
-        self.requires = frozenset({"queries"})
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """With the budget."""
-        return {**super().settings, "queries": self.via.queries}
-
-    def _why_not(self, model: AdaptiveModel) -> str | None:
-        return one_path(model)
+class BestOfAttack(QueriedAttack):
+    """N − 1 draws an input and the clean picture; the dearest by executed MACs is kept, the first among equals."""
 
     def _craft(self, task: Task) -> Found:
         search = self.parts.search

@@ -1,24 +1,23 @@
-"""Attacks put together from parts: white-box, on a surrogate, and the random control."""
+"""Attacks put together from parts: white-box, on a surrogate, by queries, and the random control."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, Self
+from typing import Any
 
 import torch
 
 from adaptbench.adaptive import AdaptiveModel
-from adaptbench.attacks.access import Transfer
+from adaptbench.attacks.access import BlackBox, Transfer
 from adaptbench.attacks.base import Attack, Found, Task, one_path
 from adaptbench.attacks.constraints import Constraint
 from adaptbench.attacks.engine import Optimiser
 from adaptbench.attacks.objectives import GradientObjective, Objective
 from adaptbench.attacks.purity import same_weights, untouched
 from adaptbench.attacks.randomness import uniform_pixels
-from adaptbench.attacks.ranges import shown
 from adaptbench.attacks.recipe import Recipe
 from adaptbench.attacks.searches import GradientSearch, RandomDraw, Search
-from adaptbench.errors import CapabilityError, RecipeError
+from adaptbench.errors import CapabilityError
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +34,8 @@ class Parts:
 class RecipeAttack(Attack):
     """An attack that a recipe describes."""
 
-    parts: Parts
-
-    @classmethod
-    def _from(cls, parts: Parts, *more: Any) -> Self:
-        attack = cls.__new__(cls)
-        attack._take(parts, *more)
-        return attack
-
-    def _take(self, parts: Parts) -> None:
-        Attack.__init__(self)
+    def __init__(self, parts: Parts) -> None:
+        super().__init__()
         recipe = parts.recipe
         self.parts, self.name, self.title, self.cite = parts, parts.name, recipe.title, recipe.cite
         self.kind, self.deviates = recipe.kind, recipe.deviates
@@ -87,10 +78,8 @@ class ComposedAttack(RecipeAttack):
 class TransferAttack(RecipeAttack):
     """White-box on a surrogate; the target is only evaluated, by whoever asked for the craft."""
 
-    via: Transfer
-
-    def _take(self, parts: Parts, via: Transfer) -> None:  # type: ignore[override]  # one part more
-        super()._take(parts)
+    def __init__(self, parts: Parts, via: Transfer) -> None:
+        super().__init__(parts)
         self.via, self.surrogate = via, via.surrogate
         self.requires = frozenset()
 
@@ -133,18 +122,25 @@ class TransferAttack(RecipeAttack):
         return found
 
 
-class Noise(RecipeAttack):
-    """One random draw on the ball: what an attack of equal norm must beat.
+class QueriedAttack(RecipeAttack):
+    """Asks the target what pictures cost, and sees nothing else of it."""
 
-    Args:
-        shape: "uniform" or "sign".
-        settings: as for `load_attack`: eps, …
-    """
+    def __init__(self, parts: Parts, via: BlackBox) -> None:
+        super().__init__(parts)
+        self.via = via
+        self.requires |= {"queries"}
 
-    def __init__(self, *, shape: str = "uniform", **settings: Any) -> None:
-        if shape not in ("uniform", "sign"):
-            raise RecipeError(f"noise of shape {shown(shape)} is not known.", todo="Shapes: uniform, sign.")
-        self._take(recipe_parts("noise" if shape == "uniform" else "noise-sign", settings))
+    @property
+    def settings(self) -> dict[str, Any]:
+        """With the budget."""
+        return {**super().settings, "queries": self.via.queries}
+
+    def _why_not(self, model: AdaptiveModel) -> str | None:
+        return one_path(model)
+
+
+class RandomAttack(RecipeAttack):
+    """One random draw on the ball: what an attack of equal norm must beat."""
 
     def _craft(self, task: Task) -> Found:
         search, constraint = self.parts.search, self.parts.constraint
@@ -153,35 +149,3 @@ class Noise(RecipeAttack):
         x = search.draw(task.x, constraint, noise)
         task.progress(len(x), len(x))
         return Found(constraint.quantise(x, task.x))
-
-
-class ILFO(ComposedAttack):
-    """Haque, Chauhan, Liu, Yang, CVPR 2020, as in ``attacks/ilfo.yaml``; settings: eps, steps, lr, kappa.
-
-    >>> ILFO(eps=4 / 255, steps=50).settings["steps"]
-    50
-    """
-
-    def __init__(self, **settings: Any) -> None:
-        self._take(recipe_parts("ilfo", settings))
-
-
-class DeepSloth(ComposedAttack):
-    """Hong, Kaya, Modoranu, Dumitraş, ICLR 2021, as in ``attacks/deepsloth.yaml``; settings: eps, step, steps, init."""
-
-    def __init__(self, **settings: Any) -> None:
-        self._take(recipe_parts("deepsloth", settings))
-
-
-def shipped(name: str, settings: dict[str, Any]) -> RecipeAttack:
-    """A recipe with settings laid over it."""
-    from adaptbench.attacks.loading import load_attack  # loading builds these classes
-
-    attack = load_attack(name, settings)
-    assert isinstance(attack, RecipeAttack)
-    return attack
-
-
-def recipe_parts(name: str, settings: dict[str, Any]) -> Parts:
-    """Parts of a recipe with settings laid over it."""
-    return shipped(name, settings).parts

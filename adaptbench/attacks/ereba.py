@@ -8,10 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adaptbench.adaptive import AdaptiveModel
-from adaptbench.attacks.access import BlackBox, QueriedModel
-from adaptbench.attacks.base import Found, Task, one_path, to_bytes
-from adaptbench.attacks.composed import Parts, RecipeAttack, shipped
+from adaptbench.attacks.access import QueriedModel
+from adaptbench.attacks.base import Found, Task, to_bytes
+from adaptbench.attacks.composed import Parts, QueriedAttack
 from adaptbench.attacks.estimator import Estimator, EstimatorEnergy, rank_correlation
 from adaptbench.attacks.randomness import sample_keys, uniform_pixels
 from adaptbench.attacks.searches import GradientSearch
@@ -19,36 +18,14 @@ from adaptbench.attacks.searches import GradientSearch
 CHUNK = 512
 
 
-class QueryAttack(RecipeAttack):
+class EstimatedAttack(QueriedAttack):
     """The loop of EREBA under a query budget; the target's gradient is never taken."""
 
-    via: BlackBox
     couples_samples = True
-
-    def _take(self, parts: Parts, via: BlackBox) -> None:  # type: ignore[override]  # one part more
-        super()._take(parts)
-        self.via = via
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """With the budget."""
-        return {**super().settings, "queries": self.via.queries}
-
-    def _why_not(self, model: AdaptiveModel) -> str | None:
-        return one_path(model)
 
     def _craft(self, task: Task) -> Found:
         queried = QueriedModel(task.model, len(task.x), self.via.queries)
         return _Campaign(self.parts, task, queried).run()
-
-
-class EREBA(QueryAttack):
-    """Haque, Yadlapalli, Yang, Liu, ICSE 2022, as in ``attacks/ereba.yaml``; settings: eps, queries, rounds, climbs."""
-
-    def __init__(self, **settings: Any) -> None:
-        attack = shipped("ereba", settings)
-        assert isinstance(attack, QueryAttack)
-        self._take(attack.parts, attack.via)
 
 
 class _Campaign:

@@ -10,11 +10,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from adaptbench.attacks.access import BlackBox, Transfer
 from adaptbench.attacks.base import Attack
-from adaptbench.attacks.best_of import BestOfN
+from adaptbench.attacks.best_of import BestOfAttack
 from adaptbench.attacks.catalogue import TORCHATTACKS, find_recipe
-from adaptbench.attacks.composed import ComposedAttack, Noise, Parts, TransferAttack
+from adaptbench.attacks.composed import ComposedAttack, Parts, RandomAttack, TransferAttack
 from adaptbench.attacks.constraints import L2
-from adaptbench.attacks.ereba import QueryAttack
+from adaptbench.attacks.ereba import EstimatedAttack
 from adaptbench.attacks.estimator import EstimatorEnergy
 from adaptbench.attacks.objectives import GradientObjective
 from adaptbench.attacks.ranges import GREY_LEVEL, shown
@@ -120,13 +120,13 @@ def build(name: str, recipe: Recipe, where: str) -> Attack:
                 f"{where}: the search 'best-of' asks for costs and learns nothing.",
                 todo="Leave objective out and write access: {black-box: {queries: 500}}.",
             )
-        return BestOfN._from(parts, access)
+        return BestOfAttack(parts, access)
     if isinstance(parts.search, RandomDraw):
         if objective is not None or recipe.access.name != "none":
             raise RecipeError(
                 f"{where}: the search 'random' aims at nothing.", todo="Leave objective out and write access: none."
             )
-        return Noise._from(parts)
+        return RandomAttack(parts)
     if not isinstance(parts.search, GradientSearch) or objective is None:
         raise RecipeError(
             f"{where}: the search '{recipe.search.name}' needs an objective.",
@@ -137,15 +137,15 @@ def build(name: str, recipe: Recipe, where: str) -> Attack:
             raise RecipeError(
                 f"{where}: an estimator is fitted on queries.", todo="Write access: {black-box: {queries: 500}}."
             )
-        return QueryAttack._from(parts, access)
+        return EstimatedAttack(parts, access)
     if isinstance(access, Transfer):
-        return TransferAttack._from(parts, access)
+        return TransferAttack(parts, access)
     if recipe.access.name != "white-box" or not isinstance(objective, GradientObjective):
         raise RecipeError(
             f"{where}: the objective '{objective.name}' takes gradients, and access is {recipe.access.name}.",
             todo="Write access: white-box, or use the objective 'estimator'.",
         )
-    return ComposedAttack._from(parts)
+    return ComposedAttack(parts)
 
 
 def _require_movement(parts: Parts, where: str) -> None:

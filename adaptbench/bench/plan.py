@@ -49,8 +49,9 @@ class Evaluation:
 
     @property
     def policy(self) -> str:
-        """What decides; references are told by their name."""
-        return self.loaded.name if self.kind == "reference" else self.model.policy_name
+        """What decides; a reference without a policy of the suite's is told by its name."""
+        own = self.kind == "reference" and self.entry.policy is None
+        return self.loaded.name if own else self.model.policy_name
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,7 +137,7 @@ def test_wrong_names_offer_the_nearest():
 def test_a_plug_in_attack_is_found_by_name(monkeypatch):
     from adaptbench.registry import Entry
 
-    monkeypatch.setitem(ATTACKS._entries, "other", Entry("other", "adaptbench.attacks.composed:ILFO", "a plug-in"))
+    monkeypatch.setitem(ATTACKS._entries, "other", Entry("other", "adaptbench.attacks.named:ILFO", "a plug-in"))
     assert load_attack("other", {"steps": 3}).settings["steps"] == 3
     assert "other" in {line.name for line in list_attacks()}
 
