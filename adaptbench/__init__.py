@@ -27,6 +27,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from adaptbench.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from adaptbench import attacks, policies
     from adaptbench.adaptive import (
@@ -53,7 +55,6 @@ if TYPE_CHECKING:
     from adaptbench.results.store import Run
     from adaptbench.zoo.loading import load_model
 
-__version__ = "0.1.0"
 
 _ADAPTIVE = (
     "Block",

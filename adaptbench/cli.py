@@ -31,7 +31,7 @@ Zoo = Annotated[
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from adaptbench import __version__
+        from adaptbench.version import __version__
 
         typer.echo(f"adaptbench {__version__}")
         raise typer.Exit

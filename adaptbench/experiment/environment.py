@@ -15,8 +15,8 @@ from typing import Any
 import psutil
 import torch
 
-import adaptbench
 from adaptbench.errors import UsageError
+from adaptbench.version import __version__
 
 _PACKAGES = (
     "torch",
@@ -92,7 +92,7 @@ def cpu_name() -> str:
 
 def versions() -> dict[str, str]:
     """Versions of what decides figures; absent packages are left out."""
-    found = {"adaptbench": adaptbench.__version__, "python": platform.python_version()}
+    found = {"adaptbench": __version__, "python": platform.python_version()}
     for package in _PACKAGES:
         try:
             found[package] = importlib.metadata.version(package)

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-import adaptbench
 from adaptbench.adaptive import AdaptiveModel, DecisionGraph, Split
 from adaptbench.attacks import Attack
 from adaptbench.attacks.identity import foreign_sources, own_code
+from adaptbench.version import __version__
 
 
 def digest_of(content: Any) -> str:
@@ -42,7 +42,7 @@ def evaluation_key(
         device: its kind is enough, so that shards may be crafted on several machines. chunk: where batches are cut.
     """
     return digest_of({
-        "adaptbench": adaptbench.__version__,
+        "adaptbench": __version__,
         "code": own_code(),
         "torch": torch.__version__,
         "evaluation": list(identity),

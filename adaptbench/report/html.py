@@ -13,9 +13,9 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from adaptbench import __version__
 from adaptbench.report import words
 from adaptbench.results.files import write_text
+from adaptbench.version import __version__
 
 PALETTE = {
     # name: (light, dark); hues after Okabe & Ito, told apart with every common colour blindness
