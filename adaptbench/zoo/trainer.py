@@ -212,8 +212,13 @@ class Trainer:
             )
 
     def _card(self, session: Session, part: Part, net: nn.Module) -> dict[str, Any]:
-        name, scale = session.part, self.scale
+        name, scale, committed = session.part, self.scale, RECIPES[self.data.name]
         command = f"adaptbench train {name} --data {self.data.name}"
+        asked = "" if scale == "short" else f" --recipe {scale}"
+        asked += "" if self.seed == self.recipe.seed else f" --seed {self.seed}"
+        if name in committed[scale].parts and part.train != committed[scale].parts[name].train:
+            asked += f" --strategy {session.about['strategy']}"
+            asked += "".join(f" --strategy-option '{k}={v}'" for k, v in session.about["options"].items())
         card = {
             "part": name,
             "data": self.data.name,
@@ -225,9 +230,9 @@ class Trainer:
             "stored": _HALVED if self.recipe.halved else "as trained",
             "torch": str(torch.__version__),
             "device": self.device,
-            "command": command + (f" --recipe {scale}" if scale != "short" else ""),
+            "command": command + asked,
         }
-        if "full" in RECIPES[self.data.name]:
+        if "full" in committed:
             card["full_command"] = f"{command} --recipe full --device cuda"
         if isinstance(net, AdaptiveModel):
             card |= {

@@ -69,7 +69,9 @@ def test_boosted_exits_are_a_model_of_their_own(tmp_path):
 
 def test_options_reach_the_strategy(tmp_path):
     train_system("multi-exit", load_data("digits"), tmp_path, strategy="weighted", options={"values": [0, 0, 0, 1]})
-    assert card_of(tmp_path, "multi-exit")["settings"]["options"] == {"values": [0, 0, 0, 1]}
+    card = card_of(tmp_path, "multi-exit")
+    assert card["settings"]["options"] == {"values": [0, 0, 0, 1]}
+    assert card["command"].endswith("--strategy weighted --strategy-option 'values=[0, 0, 0, 1]'")
 
 
 @pytest.mark.parametrize(

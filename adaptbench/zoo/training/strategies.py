@@ -249,9 +249,8 @@ def strategy(name: str, model: DecisionGraph, **options: object) -> Strategy:
             todo=f"{did_you_mean(name, STRATEGIES)}There are: {', '.join(STRATEGIES)}.",
         )
     kind = STRATEGIES[name]
-    known = {
-        option: hint for option, hint in get_type_hints(kind.__init__).items() if option not in ("model", "return")
-    }
+    hints = get_type_hints(kind.__init__)
+    known = {option: hints[option] for option in sorted(hints.keys() - {"model", "return"})}
     try:
         checked = {k: TypeAdapter(known[k]).validate_python(v) if k in known else v for k, v in options.items()}
         return kind(model, **checked)
