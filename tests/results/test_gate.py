@@ -44,6 +44,7 @@ def test_run_against_itself_is_green(base):
     assert report.counts == {"pass": 9}
 
 
+@pytest.mark.slow
 def test_new_session_of_the_same_truth_is_green_nearly_always(base, synthetic):
     green = alarms = 0
     for session in range(1, 101):

@@ -49,6 +49,7 @@ def record(place: Path) -> dict:
     return run_study(str(place / "thresholds.yaml"), out=place / "run").record
 
 
+@pytest.mark.slow
 def test_what_the_log_foretold_is_what_ran(record):
     graph = record["graphs"]["digits"]
     executed = [
@@ -239,6 +240,7 @@ def test_the_windows_behind_a_speed_up_are_kept(place, record):
         assert row["blocks"] == len(own.per_sample) == 6
 
 
+@pytest.mark.slow
 def test_fresh_forgets(place, tmp_path):
     text = STUDY[: STUDY.index("published:")].replace("resplits", "# ").replace("online", "# ").replace("measure", "# ")
     (tmp_path / "s.yaml").write_text(text, encoding="utf-8")
@@ -307,6 +309,7 @@ def plant(monkeypatch, kind):
     monkeypatch.setattr(POLICIES, "load", lambda name: kind if name == kind.name else load(name))
 
 
+@pytest.mark.slow
 def test_a_policy_that_breaks_does_not_lose_the_study(place, record, tmp_path, monkeypatch):
     class Breaks(UniformThreshold):
         name = "breaks"
@@ -349,6 +352,7 @@ def test_budgets_are_met_by_mixtures(record):
     assert max(map(abs, errors)) < 0.15
 
 
+@pytest.mark.slow
 def test_the_command_line_and_the_page(place, monkeypatch):
     monkeypatch.chdir(place)
     done = CliRunner().invoke(app, ["run", "thresholds.yaml", "--out", "cli", "--limit", "200"])

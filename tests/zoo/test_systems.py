@@ -24,13 +24,18 @@ PHASE = Phase(1, 0.1, 64, "crop", ema=0.98)
 DEPLOYABLE = [name for name in available("digits") if name != "oracle"]
 
 
+QUICK = {"fashion-mnist": {"skipnet"}, "cifar10": {"static", "softmax-threshold", "blockdrop"}, "cifar100": set()}
+
+
 def _conformance(name: str, data: str) -> type[ModelConformance]:
     class Check(ModelConformance):
+        n_inputs = 64 if data == "digits" else 16
+
         def model(self) -> ab.DecisionGraph:
             return ab.load_model(name, data)
 
     Check.__name__ = Check.__qualname__ = f"Test_{name}_{data}".replace("-", "_")
-    return Check
+    return Check if name in QUICK.get(data, {name}) else pytest.mark.slow(Check)
 
 
 for _data in SHIPPED_DATA:
