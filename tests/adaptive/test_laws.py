@@ -8,7 +8,16 @@ from hypothesis import HealthCheck, given, settings
 from random_models import CLASSES, SHAPE, RandomScores, decision_graphs, gated_networks
 from torch import nn
 
-from adaptbench.adaptive import Cascade, MultiExit, NetworkDag, Static
+from adaptbench.adaptive import (
+    Block,
+    Cascade,
+    FeedForwardGates,
+    GatedNetwork,
+    ImageDomain,
+    MultiExit,
+    NetworkDag,
+    Static,
+)
 from adaptbench.adaptive.outcome import seeds_from_content
 from adaptbench.adaptive.replay import replay
 from adaptbench.errors import CapabilityError, NonFiniteError, PolicyError
@@ -169,6 +178,26 @@ def test_replay_equals_inference_for_policies_that_draw():
     again = replay(net.policy, net.structure, net.dense_logits(x).detach(), seeds=seeds_from_content(x))
     assert torch.equal(found.path, again.path)
     assert len(found.exit.unique()) == 3
+
+
+def test_a_decision_at_its_threshold_is_named_a_tie():
+    """Graph and gates: who stands on the threshold is named, and nobody else."""
+    net = Cascade(nets(), input_shape=SHAPE)
+    x = torch.rand(5, *SHAPE, generator=torch.Generator().manual_seed(0))
+    first = net.dense_logits(x)[:, 0].detach().softmax(1).amax(1)
+    net.policy = UniformThreshold(float(first.max()))
+    assert net.infer(x).tie.tolist() == (first == first.max()).tolist()
+    gate = nn.Sequential(nn.Flatten(), nn.Linear(16, 1, bias=False))
+    gated = GatedNetwork(
+        stem=nn.Identity(),
+        blocks=[Block("a", nn.Tanh())],
+        head=nn.Sequential(nn.Flatten(), nn.Linear(16, CLASSES)),
+        gates=FeedForwardGates([gate]),
+        domain=ImageDomain(SHAPE),
+        n_classes=CLASSES,
+    )
+    x[2] = 0
+    assert gated.infer(x).tie.tolist() == [False, False, True, False, False]
 
 
 def test_margins_off_the_path_are_given():

@@ -54,6 +54,9 @@ def test_no_variable_leaves_box_or_ball(ball, seed, spread, edge):
 def test_projection_keeps_what_is_allowed_and_is_idempotent(ball, seed):
     clean = pictures(seed)
     once = ball.project(clean + 0.3 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(seed)), clean)
+    assert 0 <= float(once.min()) <= float(once.max()) <= 1
+    linf, l2 = norms(once, clean)
+    assert not ball.outside(linf - 1e-6, l2 - 1e-5).any()
     torch.testing.assert_close(ball.project(once, clean), once, atol=1e-6, rtol=0)
     assert torch.equal(ball.quantise(clean, clean), (clean * 255).round().to(torch.uint8))
 

@@ -80,8 +80,8 @@ def test_a_damaged_cell_is_named_and_computed_again(whole, copied, caplog, damag
         damage(file)
     with caplog.at_level(logging.WARNING):
         mended = again(whole, copied)
-    for file in files:
-        assert f"{file.parent.name}/{file.name}" in caplog.text or kind == "chunk header"
+    named = [f"{file.parent.name}/{file.name}" in caplog.text for file in files]
+    assert any(named) if kind == "chunk header" else all(named), "a chunk that went into a whole file is read no more"
     mended.verify()
     assert steady(mended) == steady(whole)
     caplog.clear()

@@ -62,6 +62,16 @@ def test_zero_joules_are_no_reading(synthetic):
     assert values.block == (0, 1, 2, 4, 5, 6, 7)
 
 
+def test_a_block_of_which_one_component_is_missing_has_no_value(synthetic):
+    """The others' joules are not the meter's."""
+    windows = synthetic().windows()
+    board = windows[windows["meter"] == "nvml"].assign(component="gpu0")
+    second = board.assign(component="gpu1", energy_j=board["energy_j"].mask(board["block"] == 3))
+    values = timing.blocks(pd.concat([board, second]), CASE, "nvml")
+    assert values.block == (0, 1, 2, 4, 5, 6, 7)
+    assert values.per_sample == pytest.approx(2 * timing.blocks(board, CASE, "nvml").per_sample[[0, 1, 2, 4, 5, 6, 7]])
+
+
 def test_few_blocks_give_a_value_and_no_interval(synthetic):
     record = summary(synthetic(blocks=3).windows())
     assert record["energy_j_per_sample"] > 0
