@@ -9,9 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import uuid
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from typing import Any, Unpack
 
 import numpy as np
@@ -25,8 +23,9 @@ from adaptbench.bench.plan import Evaluation, Plan, make_plan
 from adaptbench.bench.records import case_records
 from adaptbench.bench.suite import LoadedSuite, load_suite
 from adaptbench.errors import AdaptBenchError, Stopped, UncountedError
-from adaptbench.experiment.environment import check_device, describe_device, git_state, versions
+from adaptbench.experiment.environment import check_device, describe_device
 from adaptbench.experiment.failures import Failures
+from adaptbench.experiment.heading import Heading, now
 from adaptbench.experiment.options import Asked, Options, options_of
 from adaptbench.results.lock import DirectoryLock
 from adaptbench.results.store import Run
@@ -83,7 +82,7 @@ class Runner:
         self.device, self.progress = options.device, options.progress
         self.failures = Failures(writer.path)
         self._kept: set[str] = set()
-        self._started, self._id = datetime.now(UTC), uuid.uuid4().hex
+        self._heading = Heading(plan.suite, plan.suite.suite.title, options.limit, options)
 
     def run(self) -> Run:
         """Everything, in plan order; what is committed already is not done again."""
@@ -136,8 +135,7 @@ class Runner:
         ran = [e for e in self.plan.evaluations if e.id not in self.failures]
         keys = [*(key for e in ran for key in self.plan.chunk_keys(e)), *timing.keys, *whole.keys]
         manifest = self._manifest(cases, described)
-        manifest |= {"content": self._content(), "cells": keys}
-        manifest["ended"] = datetime.now(UTC).isoformat(timespec="seconds")
+        manifest |= {"content": self._content(), "cells": keys, "ended": now()}
         manifest["stretches"] = whole.stretches(self.writer)
         self.failures.sweep()
         if self.writer.damaged:
@@ -161,22 +159,9 @@ class Runner:
             else []
         )
         return {
-            "id": self._id,
-            "suite": {
-                "name": suite.name,
-                "title": suite.suite.title,
-                "text": suite.text,
-                "sha256": suite.sha256,
-                "overrides": list(suite.overrides),
-                "limit": self.options.limit,
-            },
+            **self._heading.told(),
             "gate": suite.suite.gate,
-            "versions": versions(),
-            "device": describe_device(self.device),
-            "git": git_state(),
             "seeds": suite.suite.seeds,
-            "command": self.options.command,
-            "started": self._started.isoformat(timespec="seconds"),
             "meters": meters or {},
             "models": models,
             "references": describe_references(plan),

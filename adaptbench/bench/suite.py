@@ -13,7 +13,7 @@ from adaptbench.bench.entries import Entry
 from adaptbench.errors import SuiteError
 from adaptbench.experiment.measuring import Count, Windows
 from adaptbench.experiment.meters import SETTINGS, check_meter, check_setting
-from adaptbench.experiment.source import Source
+from adaptbench.experiment.source import Loaded, Source
 from adaptbench.located_yaml import Place
 from adaptbench.registry import DATA, METERS, MODELS, Registry, did_you_mean
 from adaptbench.results.gate_rules import parse_gate
@@ -106,21 +106,10 @@ class Suite(_Strict):
 
 
 @dataclass(frozen=True, slots=True)
-class LoadedSuite:
-    """A checked suite and where it came from.
+class LoadedSuite(Loaded):
+    """A checked suite. suite: its contents."""
 
-    Args:
-        name: file stem. suite: the contents. text: as written. overrides: ``-o`` as given.
-        sha256: of the contents with overrides.
-        located: for errors found later.
-    """
-
-    name: str
     suite: Suite
-    text: str
-    overrides: tuple[str, ...]
-    sha256: str
-    located: Source
 
 
 def load_suite(name: str, overrides: Sequence[str] = ()) -> LoadedSuite:
@@ -135,9 +124,11 @@ def load_suite(name: str, overrides: Sequence[str] = ()) -> LoadedSuite:
         UsageError: an override that is no key=value.
     """
     source = Source.read(name, overrides)
+    if "graphs" in source.value:
+        raise SuiteError(f"{source.located.file}: it is a study, no suite.", todo="Run it by `run_study`.")
     suite, digest = source.contents(Suite)
     _check_names(suite, source)
-    return LoadedSuite(source.name, suite, source.located.text, source.overrides, digest, source)
+    return LoadedSuite(source.name, source.located.text, source.overrides, digest, source, suite)
 
 
 def _check_names(suite: Suite, source: Source) -> None:

@@ -110,6 +110,22 @@ class Source:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A checked file and where it came from.
+
+    Args:
+        name: file stem. text: as written. overrides: ``-o`` as given. sha256: of the contents with them.
+        located: for errors found later.
+    """
+
+    name: str
+    text: str
+    overrides: tuple[str, ...]
+    sha256: str
+    located: Source
+
+
 def _override(text: str) -> tuple[Place, Any]:
     key, separator, value = text.partition("=")
     if not separator or not key.strip():

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import uuid
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Unpack
 
 from adaptbench.errors import AdaptBenchError, LeakageError, Stopped, SuiteError
-from adaptbench.experiment.environment import check_device, describe_device, git_state, versions
+from adaptbench.experiment.environment import check_device, describe_device
 from adaptbench.experiment.failures import Failures
+from adaptbench.experiment.heading import Heading, now
 from adaptbench.experiment.keys import digest_of
 from adaptbench.experiment.options import Asked, Options, options_of
 from adaptbench.results.lock import DirectoryLock
@@ -69,7 +68,7 @@ class Runner:
         self.plan, self.writer, self.options = plan, writer, options
         self.failures = Failures(writer.path)
         self.graphs = [GraphStudy(plan.spec, graph, writer, options, self.failures) for graph in plan.graphs]
-        self._started, self._id = datetime.now(UTC), uuid.uuid4().hex
+        self._heading = Heading(plan.loaded, plan.spec.title, plan.limit, options)
 
     def run(self) -> StudyRun:
         """Everything, in the study's order; what is committed already is not done again."""
@@ -110,8 +109,7 @@ class Runner:
             "failed_graphs": done.failed,
         }
         kept = [key for graph in self.graphs for key in graph.cells if self.writer.has(key)]
-        manifest = self._manifest() | {"content": self._content(), "cells": [*kept, *done.windows]}
-        manifest["ended"] = datetime.now(UTC).isoformat(timespec="seconds")
+        manifest = self._manifest() | {"content": self._content(), "cells": [*kept, *done.windows], "ended": now()}
         if self.writer.damaged:
             _log.warning("%s: damaged, and computed again: %s", self.writer.path, ", ".join(self.writer.damaged))
         self.writer.finish_study(manifest, done.windows, figures)
@@ -145,28 +143,14 @@ class Runner:
         return done
 
     def _manifest(self) -> dict[str, Any]:
-        loaded, spec = self.plan.loaded, self.plan.spec
         return {
-            "id": self._id,
-            "suite": {
-                "name": loaded.name,
-                "title": spec.title,
-                "text": loaded.text,
-                "sha256": loaded.sha256,
-                "overrides": list(loaded.overrides),
-                "limit": self.plan.limit,
-            },
-            "versions": versions(),
-            "device": describe_device(self.options.device),
-            "git": git_state(),
-            "seeds": [spec.seed],
-            "command": self.options.command,
-            "started": self._started.isoformat(timespec="seconds"),
+            **self._heading.told(),
+            "seeds": [self.plan.spec.seed],
             "data": {
                 f"{graph.key}/{role}": {"n": len(split), "split": split.role, "sha256": split.sha256}
                 for graph in self.plan.graphs
                 for role, split in graph.splits.items()
             },
-            "notes": [*spec.notes, *self.plan.notes],
+            "notes": [*self.plan.spec.notes, *self.plan.notes],
             "failures": [failure.as_dict() for failure in self.failures.found.values()],
         }

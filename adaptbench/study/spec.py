@@ -8,7 +8,7 @@ from typing import Any
 
 from adaptbench.errors import SuiteError
 from adaptbench.experiment.finding import find_suite
-from adaptbench.experiment.source import Source
+from adaptbench.experiment.source import Loaded, Source
 from adaptbench.located_yaml import Place, read
 from adaptbench.registry import DATA, MODELS, POLICIES, Registry, did_you_mean
 from adaptbench.study.schema import (
@@ -22,20 +22,10 @@ from adaptbench.study.schema import (
 
 
 @dataclass(frozen=True, slots=True)
-class LoadedStudy:
-    """A checked study and where it came from.
+class LoadedStudy(Loaded):
+    """A checked study. study: its contents."""
 
-    Args:
-        name: file stem. study: the contents. text: as written. overrides: ``-o`` as given.
-        sha256: of the contents with overrides. located: for errors found later.
-    """
-
-    name: str
     study: Study
-    text: str
-    overrides: tuple[str, ...]
-    sha256: str
-    located: Source
 
 
 def is_study(name: str) -> bool:
@@ -59,9 +49,13 @@ def load_study(name: str, overrides: Sequence[str] = ()) -> LoadedStudy:
         UsageError: an override that is no key=value.
     """
     source = Source.read(name, overrides)
+    if "graphs" not in source.value:
+        raise SuiteError(
+            f"{source.located.file}: it is a suite, no study: it has no 'graphs'.", todo="Run it by `run_suite`."
+        )
     study, digest = source.contents(Study)
     _check(study, source)
-    return LoadedStudy(source.name, study, source.located.text, source.overrides, digest, source)
+    return LoadedStudy(source.name, source.located.text, source.overrides, digest, source, study)
 
 
 def _check(study: Study, source: Source) -> None:

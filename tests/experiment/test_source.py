@@ -52,6 +52,14 @@ def test_an_override_changes_the_contents_and_their_hash(load):
     assert changed.sha256 not in (plain.sha256, load("measure.blocks=7").sha256)
 
 
+def test_a_study_is_no_suite_and_a_suite_no_study(tmp_path):
+    (tmp_path / "s.yaml").write_text(STUDY, encoding="utf-8")
+    with pytest.raises(AdaptBenchError, match="it is a study"):
+        load_suite(str(tmp_path / "s.yaml"))
+    with pytest.raises(AdaptBenchError, match="it is a suite"):
+        load_study("bench")
+
+
 def test_two_overrides_of_one_part_are_told_apart():
     with pytest.raises(AdaptBenchError, match=r"-o measure\.samples=none"):
         load_suite("bench", ["measure.samples=none", "measure.blocks=7"])
