@@ -8,7 +8,6 @@ they are. Seconds of the clock, on as many threads as torch takes.
 
 from __future__ import annotations
 
-import inspect
 import sys
 import time
 from typing import Any
@@ -39,16 +38,6 @@ def drawn_log(n: int, seed: int = 0) -> CalibrationLog:
     return CalibrationLog(logits, labels, structure, torch.full((NODES,), 10_000_000), "drawn/calibration", "")
 
 
-def asked_for(fit: Any, log: CalibrationLog) -> dict[str, Any]:
-    """What a fit cannot do without: a budget in the middle of the range, a price of cost that moves something."""
-    given = {"budget": 0.6 * float(log.exit_costs[-1]), "price": 0.05}
-    return {
-        name: given[name]
-        for name, p in inspect.signature(fit).parameters.items()
-        if p.default is p.empty and name in given
-    }
-
-
 def main() -> None:
     log = drawn_log(int(sys.argv[1]) if len(sys.argv) > 1 else 5000)
     table = Table(title=f"{len(log)} samples, {NODES} exits, {torch.get_num_threads()} threads")
@@ -57,14 +46,11 @@ def main() -> None:
     members: list[Any] = []
     for name in POLICIES.names():
         kind: Any = POLICIES.load(name)
-        if name == "mixture":  # of members that others fitted
-            continue
         cells = [name]
         for method in ("fit", "family"):
-            call = getattr(kind, method, None)
             started = time.perf_counter()
             try:
-                made = None if call is None else call(log, **(asked_for(call, log) if method == "fit" else {}))
+                made = getattr(kind, method)(log)
             except AdaptBenchError:
                 made = None
             cells.append("–" if made is None else f"{time.perf_counter() - started:.2f}")

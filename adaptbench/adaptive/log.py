@@ -98,16 +98,10 @@ class LoggedSamples:
             )
 
     def budget(self, asked: float | None) -> float:
-        """A mean cost in the log's unit.
-
-        Args:
-            asked: in that unit; where MACs are counted a number up to 1 is a share of running every node. None: halfway
-                between the entry alone and every node.
-        """
-        entry, every = float(self.exit_costs[0]), float(self.exit_costs[-1])
+        """A mean cost in the log's unit; None: halfway between the entry alone and every node."""
         if asked is None:
-            return (entry + every) / 2
-        return asked * every if asked <= 1 and self.cost_unit == "macs" else float(asked)
+            return float(self.exit_costs[0] + self.exit_costs[-1]) / 2
+        return float(asked)
 
     @property
     def confidence(self) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
@@ -81,7 +80,7 @@ class Entry(BaseModel):
         MODELS.entry(self.net)
         if self.policy is None:
             return
-        takes = _settings_of(POLICIES.load(self.policy).fit)
+        takes = list(POLICIES.load(self.policy).fit_settings())
         for name in self.settings:
             if name not in takes:
                 raise UsageError(
@@ -97,11 +96,6 @@ def _single(given: Any) -> tuple[str, Any]:
     if not isinstance(key, str):
         raise ValueError(_FORM)
     return key, value
-
-
-def _settings_of(fit: Callable[..., Any]) -> list[str]:
-    asked = inspect.signature(fit).parameters.values()
-    return [p.name for p in asked if p.kind is p.KEYWORD_ONLY and p.name != "seed"]
 
 
 @dataclass(frozen=True, slots=True)

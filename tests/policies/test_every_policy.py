@@ -57,7 +57,7 @@ CASES = [
     Case("fitted-q", {"drop": 0.02}, graph="dag"),
     Case("jei-dnn", {"price": 0.3}, 0.8),
     Case("fixed-exit", {"exit": 1}, 2),
-    Case("mixture", {"of": "uniform", "budget": 0.4}, 0.9),
+    Case("mixture", {"of": "uniform", "budget": 500.0}, 0.9),
     Case("oracle", {}, graph="dag"),
     Case("random", {}, 0.25),
 ]

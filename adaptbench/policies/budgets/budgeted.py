@@ -82,7 +82,7 @@ class QuotaBudget(ChainPolicy):
         """Thresholds for a mean cost.
 
         Args:
-            budget: B, see `log.budget`, within [c_1, c_K].
+            budget: B in the log's unit, within [c_1, c_K] (default: their middle).
             acceptance: "within": the largest calibration cost ≤ B; "released": the first ρ whose quotas cost more.
 
         Raises:

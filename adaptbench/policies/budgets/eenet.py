@@ -108,7 +108,7 @@ class EENet(ChainPolicy):
         """A scheduler for one budget.
 
         Args:
-            budget: B, a mean cost, see `log.budget`, within [c_1, c_K].
+            budget: B, mean cost in the log's unit, within [c_1, c_K] (default: their middle).
             acceptance: "released": the learned assignment as it is, of the restarts within ± 10 % of B the one most
                 accurate on the hold-out; "within": that assignment tilted by ρ^k to the dearest that costs at most B
                 on the log.

@@ -239,7 +239,7 @@ class ExactBudget(ChainPolicy):
         """Regressions and table; one fit serves every budget through `at`.
 
         Args:
-            budget: B, a mean cost, see `log.budget`, within [c_1, c_K].
+            budget: B, mean cost in the log's unit, within [c_1, c_K] (default: their middle).
             margin: fraction of B to hold back; 0 meets B on the calibration samples; None: what `beta` needs.
             beta: P(mean cost of `deployed` new samples > B) that is accepted, by the normal approximation.
             deployed: m, new samples that the promise is about.

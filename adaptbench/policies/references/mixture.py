@@ -111,7 +111,7 @@ class Mixture(Policy):
 
         Args:
             members: fitted policies (a `family`).
-            budget: mean cost, see `log.budget`, policies' own cost left out; None: the middle of the hull.
+            budget: mean cost in the log's unit, policies' own cost left out; None: the middle of the hull.
 
         Raises:
             UsageError: the cheapest member costs more.
@@ -119,7 +119,7 @@ class Mixture(Policy):
         points = [evaluate_on(member, log) for member in members]
         corners = hull(points)
         costs = [points[i].cost_mean for i in corners]
-        budget = (costs[0] + costs[-1]) / 2 if budget is None else log.budget(budget)
+        budget = (costs[0] + costs[-1]) / 2 if budget is None else budget
         if budget < costs[0]:
             raise UsageError(
                 f"a mean cost of {budget:g} {log.cost_unit} was asked for; the cheapest member costs {costs[0]:g}.",

@@ -87,7 +87,7 @@ class ScoreThresholds(ChainPolicy):
 
         Args:
             drop: accuracy fraction that may be lost against the most accurate node; the cheapest such price is taken.
-            budget: mean cost, see `log.budget`; given, the most accurate price within it is taken and `drop` unused.
+            budget: mean cost in the log's unit; given, the most accurate price within it is taken and `drop` unused.
             quantiles: levels a threshold may take at each exit.
 
         Raises:
@@ -115,7 +115,6 @@ class ScoreThresholds(ChainPolicy):
         ]
         if budget is None:
             return path.at(cheapest_within(points, log.best_accuracy - drop).setting)
-        budget = log.budget(budget)
         within = [p for p in points if p.cost_mean <= budget]
         if not within:
             cheapest = min(p.cost_mean for p in points)
