@@ -414,10 +414,10 @@ class ModelConformance:
             return
         if not len(model.dearest_decisions):
             return
-        same = self._infer(x[:1].expand(256, *x.shape[1:]), seeds=torch.arange(256, device=x.device))
-        assert len(set(map(tuple, same.path.tolist()))) > 1, (
-            "256 seeds of one picture gave one path: the policy ignores its seeds"
-        )
+        few = x[:8]  # policies that draw agree on some pictures
+        drawn = self._infer(few.repeat_interleave(64, 0), seeds=torch.arange(64, device=x.device).repeat(len(few)))
+        ways = drawn.path.view(len(few), 64, -1)
+        assert (ways != ways[:, :1]).any(), "64 seeds gave one path, whatever the picture: the policy ignores its seeds"
 
     def test_the_static_reference_costs_what_it_says(self) -> None:
         """macs_full is the dispatcher's count of run_reference: savings are shares of it."""
