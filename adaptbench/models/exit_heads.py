@@ -16,7 +16,6 @@ from adaptbench.adaptive.counting import counting
 from adaptbench.adaptive.model import frozen
 from adaptbench.errors import UsageError
 from adaptbench.models.blocks import classifier, conv_bn
-from adaptbench.models.resnet import resnet
 
 Shape = tuple[int, int, int]
 HeadBuilder = Callable[[Shape, int], nn.Module]
@@ -133,22 +132,6 @@ def attach_exits(
     device = next(net.parameters()).device
     heads = [build(shapes[name], n_classes).to(device) for name in after]
     return MultiExit(stages, [*heads, net[-1]], input_shape=input_shape, policy=policy)
-
-
-def multi_exit_resnet(
-    depth: int,
-    n_classes: int,
-    kind: str | HeadBuilder = "paper",
-    *,
-    statistics: str = "cifar10",
-    input_shape: Shape = (3, 32, 32),
-    policy: Policy | None = None,
-) -> MultiExit:
-    """A fresh CIFAR ResNet with exits: K = 3 for "paper" and "eenet", K = 7 for "sdn".
-
-    Weights of a plain `resnet` fit into `backbone_of(model)`.
-    """
-    return attach_exits(resnet(depth, n_classes, statistics), kind, input_shape=input_shape, policy=policy)
 
 
 def backbone_of(model: MultiExit) -> nn.Sequential:

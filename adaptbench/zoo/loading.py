@@ -20,7 +20,8 @@ from adaptbench.errors import CheckpointError, PolicyError, UnknownNameError, Us
 from adaptbench.registry import MODELS, did_you_mean
 from adaptbench.zoo import checkpoints
 from adaptbench.zoo.parts import NETS
-from adaptbench.zoo.systems import Net, System
+from adaptbench.zoo.recipes import RECIPES
+from adaptbench.zoo.systems import Net, System, Weights
 
 SHIPPED = Path(__file__).parent / "shipped"
 ENVIRONMENT = "ADAPTBENCH_ZOO"
@@ -99,9 +100,9 @@ def files_of(name: str, data: str) -> list[str]:
         UnknownNameError: no such model.
     """
     target = MODELS.load(name)
-    if not isinstance(target, System) or data not in NETS or (net := target.on.get(NETS[data].kind)) is None:
+    if not isinstance(target, System) or data not in NETS or NETS[data].kind not in target.on:
         return []
-    files = [weights.part for weights in net.weights(NETS[data])]
+    files = [weights.part for weights in net_on(target, data).weights(NETS[data])]
     policy = [f"{name}.policy"] if target.policy is not None else []
     return [f"{file}{checkpoints.SUFFIX}" for file in files + policy]
 
@@ -129,10 +130,17 @@ def net_on(system: System, data: str) -> Net:
             why="Layer sizes and the normaliser belong to a kind of picture.",
             todo=f"{did_you_mean(data, NETS)}Data with nets: {', '.join(NETS)}.",
         )
-    if (net := system.on.get(NETS[data].kind)) is None:
-        built = [other for other, nets in NETS.items() if nets.kind in system.on]
+    nets = NETS[data]
+    if nets.kind not in system.on:
+        built = [other for other in NETS if NETS[other].kind in system.on]
         raise UsageError(f"model '{system.name}' is not built for '{data}'.", todo=f"Ask for data {', '.join(built)}.")
-    return net
+    net = system.on[nets.kind]
+    if isinstance(net, Net):
+        return net
+    name = net.format(nets=nets)
+    part = {**RECIPES[data]["short"].parts, **system.parts}[name]  # nets are the same on every scale
+    base = [Weights(part.needs[0], part.base)] if part.base else []
+    return Net(part.build, lambda _: [*base, Weights(name, part.holds)])
 
 
 def filled(system: System, data: str, place_of: Callable[[str], Path]) -> tuple[AdaptiveModel, dict[str, Any]]:

@@ -43,12 +43,14 @@ class Part:
         build: the fresh net that it is trained in, from the nets of a data set.
         train: how. needs: parts that it starts from or is bolted onto, trained before it.
         holds: the module, inside the net, whose weights the file holds.
+        base: the module, inside the net, that the first part needed goes into and stays in; None where none does.
     """
 
     build: Callable[[Any], nn.Module]
     train: Procedure
     needs: tuple[str, ...] = ()
     holds: Callable[[Any], nn.Module] = itself
+    base: Callable[[Any], nn.Module] | None = None
 
 
 @dataclass(frozen=True, slots=True)

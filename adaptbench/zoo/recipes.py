@@ -13,7 +13,7 @@ import torch
 
 from adaptbench.adaptive import Cascade, NetworkDag, Static
 from adaptbench.models.cifar import CifarNets
-from adaptbench.models.exit_heads import HEADS, attach_exits, boosted
+from adaptbench.models.exit_heads import HEADS, attach_exits, backbone_of, boosted
 from adaptbench.models.nearest_mean import class_mean_exits
 from adaptbench.models.small import SmallNets
 from adaptbench.zoo.parts import Part, TrainingRecipe, bolted_heads, stage
@@ -109,7 +109,7 @@ def _hosted(
             stage(0),
         ),
         f"{name}-class-means": Part(
-            lambda nets: class_mean_exits(nets.net(depth)), ClassMeanExits(), (name,), bolted_heads
+            lambda nets: class_mean_exits(nets.net(depth)), ClassMeanExits(), (name,), bolted_heads, backbone_of
         ),
         f"skipnet{depth}": Part(lambda nets: nets.gated(depth, "ffgate2"), gates, (name,)),
         f"skipnet{depth}-rnn": Part(lambda nets: nets.gated(depth, "rnn"), gates, (name,)),
@@ -122,7 +122,7 @@ def _hosted(
         def build(nets: CifarNets, kind: str = kind) -> Any:
             return attach_exits(nets.net(depth), kind)
 
-        parts[f"{name}-{kind}-heads"] = Part(build, FrozenHeads(heads), (name,), bolted_heads)
+        parts[f"{name}-{kind}-heads"] = Part(build, FrozenHeads(heads), (name,), bolted_heads, backbone_of)
         parts[f"{name}-{kind}-joint"] = Part(build, Exits(joint, "distilled"), (name,))
     return parts
 

@@ -8,18 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from torch import nn
 
-from adaptbench.adaptive import AdaptiveModel, Cascade, DecisionGraph, NetworkDag, Policy, Split, Static
+from adaptbench.adaptive import Cascade, DecisionGraph, NetworkDag, Policy, Split, Static
 from adaptbench.models.cifar import CifarNets, hosted, hosted_heads
-from adaptbench.models.exit_heads import attach_exits, backbone_of, boosted
 from adaptbench.models.looped import looped, plain_net
-from adaptbench.models.nearest_mean import class_mean_exits
-from adaptbench.models.small import SmallNets
 from adaptbench.policies import DagSelection, LearnedCascade, Myopic, Oracle, SoftmaxThreshold, UniformThreshold
-from adaptbench.zoo.parts import Part, TrainingRecipe, bolted_heads, itself, stage
+from adaptbench.zoo.parts import Part, TrainingRecipe, itself, stage
 
 Fitter = Callable[[DecisionGraph, Split, TrainingRecipe, int], tuple[Policy, dict[str, object]]]
 
@@ -40,13 +37,13 @@ class Weights:
 
 @dataclass(frozen=True, slots=True)
 class Net:
-    """A system's net for one kind of pictures.
+    """A net for one kind of pictures.
 
     Args:
         build: without weights. weights: where they come from.
     """
 
-    build: Callable[[Any], AdaptiveModel]
+    build: Callable[[Any], Any]
     weights: Callable[[Any], Sequence[Weights]]
 
 
@@ -56,7 +53,7 @@ class System:
 
     Args:
         name: in the registry. title: a line for reports. cite: its source.
-        on: kind of pictures → net.
+        on: kind of pictures → the part whose net it is ("{nets.host}" in it is the host's depth), or a net of several.
         policy: the class of its fitted policy, None for nets that decide by weights or not at all.
         settings: the recipe's fields that its fit takes.
         fit: in place of the policy's own: (net, calibration, recipe, seed) → policy, what else the card should say.
@@ -66,7 +63,7 @@ class System:
     name: str
     title: str
     cite: str
-    on: Mapping[str, Net]
+    on: Mapping[str, str | Net]
     policy: type[Policy] | None = None
     settings: tuple[str, ...] = ()
     fit: Fitter | None = None
@@ -81,12 +78,7 @@ def _sweep(
     return policy, {"lambda_sweep_on_choosing_part": sweep}
 
 
-# ---------------------------------------------------------------------------- nets
-
-
-def whole(build: Callable[[Any], AdaptiveModel], part: Callable[[Any], str] | str) -> Net:
-    """A net whose weights lie in one part."""
-    return Net(build, lambda nets: [Weights(part if isinstance(part, str) else part(nets))])
+# ---------------------------------------------------------------------------- nets of several parts
 
 
 def _dag(nets: Any) -> NetworkDag:
@@ -106,32 +98,6 @@ def _rungs(nets: CifarNets) -> list[Weights]:
     return [Weights(f"resnet{depth}", stage(i)) for i, depth in enumerate(nets.depths)]
 
 
-def _plain(depth: int) -> Net:
-    name = f"resnet{depth}"
-    return Net(
-        lambda nets: Static(nets.net(depth), input_shape=nets.shape, name=name), lambda nets: [Weights(name, stage(0))]
-    )
-
-
-def _bolted(build: Callable[[CifarNets], AdaptiveModel], ending: str) -> Net:
-    """The host, and heads bolted onto it."""
-    return Net(
-        build,
-        lambda nets: [
-            Weights(f"resnet{nets.host}", backbone_of),
-            Weights(f"resnet{nets.host}-{ending}", bolted_heads),
-        ],
-    )
-
-
-def _exits(kind: str) -> Callable[[CifarNets], AdaptiveModel]:
-    return lambda nets: attach_exits(nets.net(nets.host), kind)
-
-
-def _gated(kind: Literal["ffgate2", "rnn", "blockdrop"]) -> Callable[[CifarNets], AdaptiveModel]:
-    return lambda nets: nets.gated(nets.host, kind)
-
-
 def _joined(nets: CifarNets) -> list[Weights]:
     """The small nets, the host's stages and last head, the bolted-on heads."""
     *small, largest = nets.depths
@@ -142,7 +108,7 @@ def _joined(nets: CifarNets) -> list[Weights]:
     ]
 
 
-ON_LADDER = {"small": whole(_dag, "ladder"), "cifar": Net(_dag, _rungs)}
+ON_LADDER: dict[str, str | Net] = {"small": "ladder", "cifar": Net(_dag, _rungs)}
 
 # ---------------------------------------------------------------------------- the table
 
@@ -153,7 +119,7 @@ softmax_threshold = System(
     "softmax-threshold",
     "one net, several exits, confidence thresholds looked up for ε",
     "Berestizshevsky & Even, ICANN 2019",
-    {"small": whole(SmallNets.multi_exit, "multi-exit"), "cifar": _bolted(_exits("paper"), "paper-heads")},
+    {"small": "multi-exit", "cifar": "resnet{nets.host}-paper-heads"},
     SoftmaxThreshold,
     ("epsilon",),
 )
@@ -161,7 +127,7 @@ learned_cascade = System(
     "learned-cascade",
     "nets of growing size, selection modules learned with or for them",
     "Guan, Liu, Liu, Peng, IJCAI 2018",
-    {"small": whole(_cascade, "cascade"), "cifar": Net(_cascade, _rungs)},
+    {"small": "cascade", "cifar": Net(_cascade, _rungs)},
     LearnedCascade,
     fit=_sweep,
 )
@@ -202,7 +168,7 @@ resnet_ladder = System(
     "resnet-ladder",
     "nets of growing size as a chain, for a policy of your choice",
     BOLUKBASI,
-    {"small": whole(_cascade, "ladder"), "cifar": Net(_cascade, _rungs)},
+    {"small": Net(_cascade, lambda nets: [Weights("ladder")]), "cifar": Net(_cascade, _rungs)},
 )
 multi_exit = System(
     "multi-exit",
@@ -214,28 +180,25 @@ skipnet = System(
     "skipnet",
     "residual net, a feed-forward gate before each block",
     "after Wang, Yu, Dou, Darrell, Gonzalez, ECCV 2018",
-    {
-        "small": whole(SmallNets.skipnet, "skipnet"),
-        "cifar": whole(_gated("ffgate2"), lambda nets: f"skipnet{nets.host}"),
-    },
+    {"small": "skipnet", "cifar": "skipnet{nets.host}"},
 )
 skipnet_rnn = System(
     "skipnet-rnn",
     "residual net, one recurrent gate for all blocks",
     "Wang, Yu, Dou, Darrell, Gonzalez, ECCV 2018",
-    {"cifar": whole(_gated("rnn"), lambda nets: f"skipnet{nets.host}-rnn")},
+    {"cifar": "skipnet{nets.host}-rnn"},
 )
 blockdrop = System(
     "blockdrop",
     "residual net, a small net looks at the picture once and plans the blocks",
     "Wu et al., CVPR 2018",
-    {"cifar": whole(_gated("blockdrop"), lambda nets: f"blockdrop{nets.host}")},
+    {"cifar": "blockdrop{nets.host}"},
 )
 sdn = System(
     "sdn",
     "one net, six internal classifiers and its own, one confidence threshold",
     "Kaya, Hong, Dumitras, ICML 2019",
-    {"cifar": _bolted(_exits("sdn"), "sdn-heads")},
+    {"cifar": "resnet{nets.host}-sdn-heads"},
     UniformThreshold,
     ("drop",),
 )
@@ -243,7 +206,7 @@ class_means = System(
     "class-means",
     "one net, exits by the distance to class means, nothing trained",
     "Görmez, Dasari, Koyuncu, E²CM, 2021",
-    {"cifar": _bolted(lambda nets: class_mean_exits(nets.net(nets.host)), "class-means")},
+    {"cifar": "resnet{nets.host}-class-means"},
     UniformThreshold,
     ("drop",),
 )
@@ -259,7 +222,7 @@ eenet = System(
     "eenet",
     "one net trained with exits of three convolutions, one confidence threshold",
     "Ilhan et al., WACV 2024",
-    {"cifar": whole(_exits("eenet"), lambda nets: f"resnet{nets.host}-eenet-joint")},
+    {"cifar": "resnet{nets.host}-eenet-joint"},
     UniformThreshold,
     ("drop",),
 )
@@ -267,7 +230,7 @@ msdnet = System(
     "msdnet",
     "multi-scale dense net, five classifiers, one confidence threshold",
     "Huang, Chen, Li, Wu, van der Maaten, Weinberger, ICLR 2018",
-    {"cifar": whole(CifarNets.msdnet, "msdnet")},
+    {"cifar": "msdnet"},
     UniformThreshold,
     ("drop",),
 )
@@ -275,7 +238,7 @@ densenet121 = System(
     "densenet121",
     "DenseNet-121, an exit after each dense block, one confidence threshold",
     "Huang, Liu, van der Maaten, Weinberger, CVPR 2017; Ilhan et al., WACV 2024",
-    {"cifar": whole(CifarNets.densenet, "densenet121")},
+    {"cifar": "densenet121"},
     UniformThreshold,
     ("drop",),
 )
@@ -283,10 +246,7 @@ boosted_exits = System(
     "boosted-exits",
     "one net whose exits add to the answer of the exit before, one confidence threshold",
     "Yu et al., Boosted Dynamic Neural Networks, AAAI 2023",
-    {
-        "small": whole(lambda nets: boosted(nets.multi_exit()), "boosted-exits"),
-        "cifar": whole(lambda nets: boosted(nets.msdnet()), "boosted-exits"),
-    },
+    {"small": "boosted-exits", "cifar": "boosted-exits"},
     UniformThreshold,
     ("drop",),
 )
@@ -304,6 +264,6 @@ closed_loop_inference = System(
     ("drop",),
 )
 resnet8, resnet14, resnet20, resnet32, resnet56, resnet110 = (
-    System(f"resnet{depth}", f"CIFAR ResNet-{depth}, always run whole", HE, {"cifar": _plain(depth)})
+    System(f"resnet{depth}", f"CIFAR ResNet-{depth}, always run whole", HE, {"cifar": f"resnet{depth}"})
     for depth in (8, 14, 20, 32, 56, 110)
 )

@@ -139,6 +139,8 @@ def test_doctor_speaks_of_every_sensor(adaptbench) -> None:
         (["report", "nowhere"], ["nowhere"]),
         (["check", "nowhere", "--baseline", "base.json"], ["nowhere"]),
         (["train", "statics"], ["no model is called 'statics'", "'static'"]),
+        (["train", "softmax-threshold", "--strategy", "adalos"], ["Did you mean 'adaloss'"]),
+        (["train", "softmax-threshold", "--recipe", "full"], ["no recipe called 'full'"]),
         (["run", "/dev/null/x.yaml"], ["x.yaml"]),
     ],
 )

@@ -12,7 +12,6 @@ from adaptbench.models.exit_heads import (
     backbone_of,
     boosted,
     eenet_head,
-    multi_exit_resnet,
     paper_head,
     sdn_head,
 )
@@ -21,6 +20,10 @@ from adaptbench.policies import UniformThreshold
 from adaptbench.testing import ModelConformance
 
 SMALL = {"input_shape": (3, 8, 8)}
+
+
+def multi_exit_resnet(depth, n_classes, kind="paper", **settings):
+    return attach_exits(resnet(depth, n_classes), kind, **settings)
 
 
 class TestPaperExits(ModelConformance):

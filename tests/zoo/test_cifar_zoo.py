@@ -13,7 +13,7 @@ from adaptbench.errors import CheckpointError, UnknownNameError, UsageError
 from adaptbench.models.cifar import CIFAR_NETS, CifarNets
 from adaptbench.registry import MODELS
 from adaptbench.zoo import loading, parts, systems
-from adaptbench.zoo.loading import load_system
+from adaptbench.zoo.loading import load_system, net_on
 from adaptbench.zoo.recipes import DEPTHS, RECIPES, cifar_recipe
 from adaptbench.zoo.trainer import train_system
 from adaptbench.zoo.training import procedures
@@ -177,9 +177,9 @@ def test_every_registered_system_builds_for_cifar():
         system = MODELS.load(entry.name)
         if not isinstance(system, systems.System) or entry.name in skipped:
             continue
-        net = system.on["cifar"]
-        model = net.build(TOY)
-        for weights in net.weights(TOY):
+        net, nets = net_on(system, "cifar10"), CIFAR_NETS["cifar10"]
+        model = net.build(nets)
+        for weights in net.weights(nets):
             assert weights.into(model).state_dict(), f"{entry.name}: {weights.part}"
             assert weights.part in RECIPES["cifar10"]["short"].parts
 
