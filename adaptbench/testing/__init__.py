@@ -1,13 +1,17 @@
 """Conformance kits for plug-in authors: subclass one in a test file, give the object, and pytest runs the laws."""
 
+from adaptbench.testing.attacks import AttackConformance
 from adaptbench.testing.data import DataConformance
+from adaptbench.testing.meters import MeterConformance
 from adaptbench.testing.models import ModelConformance, check_model
 from adaptbench.testing.online import OnlineConformance, check_online
 from adaptbench.testing.planted import planted_graph, planted_split
 from adaptbench.testing.policies import PolicyConformance, check_policy
 
 __all__ = [
+    "AttackConformance",
     "DataConformance",
+    "MeterConformance",
     "ModelConformance",
     "OnlineConformance",
     "PolicyConformance",
