@@ -108,6 +108,11 @@ IN_TRAINING = {
     "seed": Seen("train static --data {data} --seed 7", "seed 7"),
     "data_root": Seen("train static --data {data} --data-root there", "root there"),
     "download": Seen("train static --data {data} --download", "download True"),
+    "device": Refused("train static --data {data} --device gpu9", "'gpu9' is no device"),
+    "strategy": Seen("train boosted-exits --data {data} --strategy uniform", "strategy uniform"),
+    "option": Seen(
+        "train boosted-exits --data {data} --strategy weighted --strategy-option values=[1]", "{{'values': [1]}}"
+    ),
 }
 TABLE: dict[tuple[str, str], dict[str, Entry]] = {
     ("run", "suite"): of_run("{suite_kept}", "data=fashion-mnist", "digits/softmax-threshold/clean clean 5"),
@@ -124,16 +129,8 @@ TABLE: dict[tuple[str, str], dict[str, Entry]] = {
     ("baseline", "study_run"): KEPT,
     ("baseline", "suite_kept"): {"out": Refused("baseline {it} --out kept.json", "it is a file, no directory")},
     ("baseline", "study_kept"): KEPT,
-    ("train", "digits"): {
-        **IN_TRAINING,
-        "recipe": Refused("train static --data digits --recipe full", "--recipe full was given"),
-        "device": Refused("train static --data digits --device cuda", "--device cuda was given"),
-    },
-    ("train", "cifar10"): {
-        **IN_TRAINING,
-        "recipe": Seen("train resnet20 --data cifar10 --recipe full", "recipe full"),
-        "device": Refused("train resnet20 --data cifar10 --device gpu9", "'gpu9' is no device"),
-    },
+    ("train", "digits"): IN_TRAINING | {"recipe": Refused("train static --data digits --recipe full", "full")},
+    ("train", "cifar10"): IN_TRAINING | {"recipe": Seen("train resnet20 --data cifar10 --recipe full", "recipe full")},
     **{
         ("list", kind.value): {"data": Refused(f"list {kind.value} --data digits", f"given to `list {kind.value}`")}
         for kind in Kind
@@ -167,9 +164,17 @@ def test_every_option_of_every_command_has_an_entry_for_every_kind_of_input():
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    """One of each kind of input, and every key that was read while they were made."""
+def folder(tmp_path_factory):
+    """A suite and a study."""
     folder = tmp_path_factory.mktemp("world")
+    for name, text in (("suite", SUITE), ("study", STUDY)):
+        (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def world(folder):
+    """One of each kind of input, and every key that was read while they were made."""
     read: set[tuple[str, str]] = set()
     look = BaseModel.__getattribute__
 
@@ -178,8 +183,6 @@ def world(tmp_path_factory):
             read.add((type(self).__name__, name))
         return look(self, name)
 
-    for name, text in (("suite", SUITE), ("study", STUDY)):
-        (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
     suite, study = load_suite(str(folder / "suite.yaml")), load_study(str(folder / "study.yaml"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(BaseModel, "__getattribute__", watched)
@@ -211,13 +214,13 @@ def trained(monkeypatch):
 
         return told
 
-    monkeypatch.setattr("adaptbench.data.load_data", tell("load_data"))
+    monkeypatch.setattr("adaptbench.commands.training.load_data", tell("load_data"))
 
     def train(model, data, out, **named):
         tell("train")(model, out=out, **named)
         return []
 
-    monkeypatch.setattr("adaptbench.zoo.loading.train_system", train)
+    monkeypatch.setattr("adaptbench.commands.training.train_system", train)
 
 
 def unreachable(*_: object, **__: object) -> None:
@@ -225,6 +228,7 @@ def unreachable(*_: object, **__: object) -> None:
     raise OSError("nothing is fetched here")
 
 
+@pytest.mark.slow
 @pytest.mark.case("own")
 @pytest.mark.parametrize(("command", "kind", "option"), CASES, ids=["-".join(case) for case in CASES])
 def test_an_option_is_seen_or_refused(world, said, adaptbench, request, tmp_path, monkeypatch, command, kind, option):
@@ -396,14 +400,15 @@ def outcome(kind: str, place: str, overrides: list[str] | None = None) -> str:
 
 @pytest.mark.case("own")
 @pytest.mark.parametrize(("kind", "key"), KEYS, ids=[f"{kind}-{key}" for kind, key in KEYS])
-def test_a_changed_key_changes_the_hash_or_is_refused(world, kind, key):
+def test_a_changed_key_changes_the_hash_or_is_refused(folder, kind, key):
     """Each key changed once: what is written is another suite or study, or it is refused with its place."""
-    places, _ = world
-    found = outcome(kind, places[kind], [CHANGED[kind][key]])
-    assert found != outcome(kind, places[kind])
+    place = str(folder / f"{kind}.yaml")
+    found = outcome(kind, place, [CHANGED[kind][key]])
+    assert found != outcome(kind, place)
     assert len(found) == 64 or f"-o {CHANGED[kind][key]}" in found
 
 
+@pytest.mark.slow
 @pytest.mark.case("own")
 def test_every_key_of_a_suite_is_read_while_it_runs(world):
     """A key that changes the hash and nothing else would be a promise: each is looked at (a study's: its own test)."""
