@@ -153,7 +153,7 @@ def train(
         typer.Option(
             "--strategy",
             help="How exits trained with their net are weighed, in place of the recipe's way: uniform, linear, "
-            "weighted, sdn, adaloss, dynexit, boosted, distilled; or backtrack.",
+            "weighted, sdn, adaloss, dynexit, boosted, distilled; or backtrack. Of heads on a frozen net: teacher.",
         ),
     ] = None,
     option: Annotated[

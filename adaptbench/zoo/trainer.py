@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,12 @@ from adaptbench.zoo.loading import filled, net_on
 from adaptbench.zoo.parts import NETS, Part, TrainingRecipe
 from adaptbench.zoo.recipes import RECIPES
 from adaptbench.zoo.systems import System
-from adaptbench.zoo.training.procedures import BACKTRACK, Exits
+from adaptbench.zoo.training.procedures import BACKTRACK, TEACHER, Exits, FrozenHeads
 from adaptbench.zoo.training.session import OnEpoch, Session
 from adaptbench.zoo.training.strategies import STRATEGIES
 
 _HALF_MIN = 256
+_OF_A_TEACHER = ("distil", "temperature")
 _HALVED = "float16 weights; statistics, biases and small tensors float32"
 
 
@@ -115,27 +116,31 @@ def _parts_of(system: System, data: str) -> list[str]:
 def _weighed(
     table: TrainingRecipe, name: str, parts: list[str], strategy: str | None, options: Mapping[str, Any] | None
 ) -> TrainingRecipe:
-    """The recipe with another strategy for those of a name's parts that train exits together with their net."""
+    """The recipe with another strategy for those of a name's parts that are trained by one."""
     if strategy is None:
         return table
-    if strategy not in (known := [*STRATEGIES, BACKTRACK]):
+    if strategy not in (known := [*STRATEGIES, BACKTRACK, TEACHER]):
         raise UsageError(
             f"no training strategy is called '{strategy}'.",
             todo=f"{did_you_mean(strategy, known)}There are: {', '.join(known)}.",
         )
-    takers = {
-        part: replace(table.parts[part], train=replace(how, strategy=strategy, options=dict(options or {})))
-        for part in parts
-        if isinstance(how := table.parts[part].train, Exits)
-    }
-    if not takers:
-        could = [part for part, row in table.parts.items() if isinstance(row.train, Exits)]
+    kind: type[Exits | FrozenHeads] = FrozenHeads if strategy == TEACHER else Exits
+    able = [part for part, row in table.parts.items() if isinstance(row.train, kind)]
+    if not (takers := [part for part in parts if part in able]):
         raise UsageError(
-            f"a strategy was given to '{name}', none of whose parts trains exits together with their net.",
-            why="A strategy weighs the exits' losses against each other.",
-            todo=f"Leave it out, or train one of: {', '.join(could)}.",
+            f"the strategy '{strategy}' was given to '{name}', none of whose parts is trained so.",
+            why="A teacher is asked of heads on a frozen net, any other strategy of exits trained with their net.",
+            todo=f"Leave it out, or train one of: {', '.join(able) or 'none here'}.",
         )
-    return replace(table, parts={**table.parts, **takers})
+    given: dict[str, Any] = {**(options or {})}
+    if strategy == TEACHER and any(k not in _OF_A_TEACHER or type(v) not in (int, float) for k, v in given.items()):
+        raise UsageError(f"a teacher cannot be had from {given}.", todo="Its options: distil, temperature; numbers.")
+    changes = {"distil": 1.0, **given} if strategy == TEACHER else {"strategy": strategy, "options": given}
+    rows = {}
+    for part in takers:
+        how: Any = table.parts[part].train
+        rows[part] = replace(table.parts[part], train=replace(how, **changes))
+    return replace(table, parts={**table.parts, **rows})
 
 
 class Trainer:
@@ -169,6 +174,7 @@ class Trainer:
     def part(self, name: str) -> nn.Module:
         """The module of a part, on the CPU and in eval mode, trained or read back."""
         part, place = self.recipe.parts[name], self.place(name)
+        how: Any = part.train
         session = Session(
             name,
             self.train,
@@ -176,7 +182,7 @@ class Trainer:
             self.folder / "progress",
             self.device,
             self.seed,
-            stated(part),
+            asdict(how),
             self.on_epoch,
         )
         net = session.fresh(lambda: part.build(self.nets))
@@ -217,8 +223,13 @@ class Trainer:
         asked = "" if scale == "short" else f" --recipe {scale}"
         asked += "" if self.seed == self.recipe.seed else f" --seed {self.seed}"
         if name in committed[scale].parts and part.train != committed[scale].parts[name].train:
-            asked += f" --strategy {session.about['strategy']}"
-            asked += "".join(f" --strategy-option '{k}={v}'" for k, v in session.about["options"].items())
+            said: dict[str, Any] = {
+                "strategy": TEACHER,
+                "options": {k: v for k, v in session.about.items() if k in _OF_A_TEACHER},
+            }
+            said |= session.about
+            asked += f" --strategy {said['strategy']}"
+            asked += "".join(f" --strategy-option '{k}={v}'" for k, v in said["options"].items())
         card = {
             "part": name,
             "data": self.data.name,
@@ -267,12 +278,6 @@ class Trainer:
         }
         checkpoints.save(place, tensors, card)
         return [place]
-
-
-def stated(part: Part) -> dict[str, Any]:
-    """A part's settings, as its card states them."""
-    how: Any = part.train
-    return asdict(how) if fields(how) else {}
 
 
 def halved(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

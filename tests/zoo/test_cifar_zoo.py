@@ -101,6 +101,17 @@ def test_every_kind_of_part_trains(tmp_path, quick, part):
     assert card["command"] == f"adaptbench train {part} --data cifar10"
 
 
+def test_frozen_heads_may_learn_from_the_last_exit(tmp_path, quick):
+    with pytest.raises(UsageError, match="Its options: distil, temperature"):
+        train_system("resnet8-paper-heads", ToyData(), tmp_path, strategy="teacher", options={"alpha": 1})
+    train_system("resnet8-paper-heads", ToyData(), tmp_path, strategy="teacher", options={"temperature": 2.0})
+    card = json.loads((tmp_path / "cifar10" / "resnet8-paper-heads.json").read_text())
+    assert card["settings"]["distil"] == 1.0
+    assert card["command"].endswith(
+        "--strategy teacher --strategy-option 'distil=1.0' --strategy-option 'temperature=2.0'"
+    )
+
+
 @pytest.mark.slow
 def test_a_plan_started_straight_through_begins_from_the_small_net_and_says_so(tmp_path, quick, monkeypatch):
     monkeypatch.setitem(RECIPES, "cifar10", {"short": toy_recipe(plan_rate=0.5)})

@@ -87,6 +87,7 @@ def test_options_reach_the_strategy(tmp_path):
         ("multi-exit", "adaloss", {"decays": 0.9}, "Its options: decay"),
         ("multi-exit", "adaloss", {"decay": "much"}, "decay"),
         ("multi-exit", "boosted", {}, "whose exits answer each for itself"),
+        ("multi-exit", "teacher", {}, "none of whose parts"),
     ],
 )
 def test_strategies_that_cannot_be_are_told(tmp_path, name, strategy, options, told):

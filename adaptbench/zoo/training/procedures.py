@@ -23,7 +23,7 @@ from adaptbench.zoo.training.phase import Phase
 from adaptbench.zoo.training.session import Session
 from adaptbench.zoo.training.strategies import strategy
 
-BACKTRACK = "backtrack"
+BACKTRACK, TEACHER = "backtrack", "teacher"
 
 
 class Procedure(Protocol):
@@ -116,15 +116,22 @@ class Exits:
 
 @dataclass(frozen=True, slots=True)
 class FrozenHeads:
-    """Exit heads bolted onto a trained net, which stays as it is."""
+    """Exit heads bolted onto a trained net, which stays as it is.
+
+    Args:
+        distil, temperature: α and T of `train_heads`: what the heads learn of the last exit's answers, not of labels.
+    """
 
     phase: Phase
     backbone: str = field(default="frozen", init=False)
+    distil: float = 0.0
+    temperature: float = 3.0
 
     def __call__(self, net: MultiExit, needed: Sequence[nn.Module], session: Session) -> None:
         """All heads at once: they share nothing."""
         backbone_of(net).load_state_dict(needed[0].state_dict())
-        session.run("", train_heads, net, self.phase, channels_last=False)
+        how = {"distil": self.distil, "temperature": self.temperature}
+        session.run("", train_heads, net, self.phase, channels_last=False, **how)
 
 
 @dataclass(frozen=True, slots=True)
