@@ -24,7 +24,7 @@ class Estimate:
 
     Args:
         evaluations: by id; attacks as if no sample reached its ceiling early, so rather too long.
-        measuring_s: all windows. total_s: everything.
+        measuring_s: all windows.
     """
 
     evaluations: dict[str, float]

@@ -59,7 +59,7 @@ class Plan:
     """Everything that a suite will do.
 
     Args:
-        suite: checked. data: name, test split, number of classes, class names.
+        suite: checked. split: the test pictures that it takes.
         models: by name, references and swept models among them. evaluations: in order.
         attacks: by condition id. surrogates: by name, for transfer attacks.
         skipped: (model, condition id, reason) that do not apply to each other.
