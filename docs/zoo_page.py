@@ -101,17 +101,19 @@ def page(folder: Path = SHIPPED) -> str:
             if not file.stem.endswith(".policy")
         }
         lines += [f"## {title}", ""]
-        if any("part" in card for card in cards.values()):
+        parts = [part(file, card) for file, card in cards.items() if "part" in card]
+        families = [family(file, card) for file, card in cards.items() if "part" not in card]
+        if parts:
             lines += [
                 "| part | MACs of all nodes | parameters | KiB | epochs | calibration % | test % | goal % |",
                 "|---|---|---|---|---|---|---|---|",
-                *(part(file, card) for file, card in cards.items()),
+                *parts,
             ]
-        else:
+        if families:
             lines += [
                 "| weights | parameters | KiB | test %, each exit | made by |",
                 "|---|---|---|---|---|",
-                *(family(file, card) for file, card in cards.items()),
+                *families,
             ]
         policies = sorted(f.name.removesuffix(".policy.json") for f in (folder / data).glob("*.policy.json"))
         lines += ["", f"Policies fitted on calibration: {', '.join(f'`{p}`' for p in policies)}.", ""]
