@@ -45,6 +45,7 @@ def test_the_terminals_energy_is_the_pages(run):
     assert all(write(record["energy_j_per_sample"]) in text for record in shown)
 
 
+@pytest.mark.slow
 @pytest.mark.case("own")
 def test_modelled_energies_are_not_said_to_be_macs_alone(run):
     """Modelled joules count bytes too, so they do say something that MACs do not."""

@@ -60,6 +60,7 @@ def test_a_complete_run_stays_readable_until_the_new_one_is(fresh, tmp_path, mon
     assert len(go(tmp_path / "d", limit=3).samples()) == 9
 
 
+@pytest.mark.slow
 @pytest.mark.case("own")
 def test_a_kill_between_two_files_leaves_one_run_or_the_other(tmp_path, monkeypatch):
     """Files of two runs could lie side by side; whichever moment it is, readers find one whole run."""

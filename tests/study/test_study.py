@@ -202,6 +202,7 @@ def test_what_is_damaged_is_computed_again(place, record, tmp_path):
     assert without_times(again["graphs"]["digits"]) == without_times(record["graphs"]["digits"])
 
 
+@pytest.mark.slow
 def test_a_point_that_cannot_be_timed_is_named_and_tried_again(place, record, tmp_path, monkeypatch):
     run, real = tmp_path / "run", timing.make_arm
     shutil.copytree(place / "run", run)

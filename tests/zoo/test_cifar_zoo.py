@@ -182,6 +182,7 @@ def test_what_a_part_needs_is_in_the_table():
             assert {name for part in recipe.parts.values() for name in part.needs} <= set(recipe.parts)
 
 
+@pytest.mark.slow
 def test_every_registered_system_builds_for_cifar():
     skipped = {"msdnet", "densenet121", "boosted-exits"}  # built in tests/models
     for entry in MODELS:
