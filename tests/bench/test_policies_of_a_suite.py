@@ -126,6 +126,7 @@ def test_mistakes_are_told_with_their_line(tmp_path, model, says) -> None:
     assert says in f"{told.value.seen} {told.value.todo}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [n for n in POLICIES.names() if n not in HOURS])
 def test_every_policy_can_be_named(name) -> None:
     """Fitted from its name on exits or on a ladder, decides on its own, and the attack's relaxation agrees with it."""
