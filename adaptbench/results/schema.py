@@ -254,7 +254,7 @@ def validate_record(record: Any, where: str) -> None:
         if reason is not None and not isinstance(reason, str):
             raise _invalid(place, f"'{name}_missing' is {_shown(reason)}, not a reason")
         interval = record.get(f"{name}_ci")
-        if interval is not None and not _is_interval(interval):
+        if interval is not None and not is_interval(interval):
             raise _invalid(place, f"'{name}_ci' is {_shown(interval)}, not [low, high]")
     if record["kind"] not in KINDS:
         raise _invalid(place, f"'kind' is {_shown(record['kind'])}, not one of {', '.join(KINDS)}")
@@ -335,7 +335,8 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:77]}…"
 
 
-def _is_interval(value: Any) -> bool:
+def is_interval(value: Any) -> bool:
+    """Whether a value is [low, high], two numbers in order."""
     return (
         isinstance(value, (list, tuple))
         and len(value) == 2

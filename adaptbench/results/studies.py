@@ -11,7 +11,7 @@ from typing import Any, Self
 from adaptbench.errors import RunError
 from adaptbench.results.files import read_json, write_text
 from adaptbench.results.store import MANIFEST, STUDY, complete_manifest, place_of
-from adaptbench.results.study_schema import fault
+from adaptbench.results.study_schema import fault, filled
 
 SCHEMA = 3
 """1 had no non-inferior points; in 2, what now stands in the manifest stood in ``study.json``."""
@@ -77,6 +77,7 @@ def checked(document: Any, place: Path, told: Mapping[str, Any] | None = None) -
     record = {**(told or {}), **document}
     if wrong := fault(record):
         raise RunError(f"{place} is damaged: {wrong}.", todo="Run the same command again.")
+    filled(record)
     return upgraded(record)
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from adaptbench.results.schema import Field, has_form
+from adaptbench.results.schema import Field, has_form, is_interval
+
+Parts = Iterator[tuple[Any, dict[str, Field], str]]
+"""A part, its fields, and where it stands."""
 
 
 def _must(form: str, meaning: str, unit: str = "", of: str = "") -> Field:
@@ -26,6 +29,19 @@ STUDY: dict[str, Field] = {
     "graphs": _must("map", "by key: what was found"),
     "failed_graphs": Field("map", meaning="graphs of which there is nothing, and why", of="text"),
 }
+TOLD: dict[str, Field] = {
+    "name": _must("text", "of the study"),
+    "title": Field("text", meaning="of the study"),
+    "text": Field("text", meaning="the file, as written"),
+    "command": Field("text", meaning="that ran it"),
+    "device": Field("map", meaning="where it ran"),
+    "versions": Field("map", meaning="of packages", of="text"),
+    "git": Field("map", meaning="revision, and whether files differed"),
+    "notes": Field("list", meaning="what else to know", of="text"),
+    "started": Field("text", meaning="ISO time"),
+    "ended": Field("text", meaning="ISO time"),
+}
+"""What the manifest beside a study tells; in a kept study it stands in the record."""
 PUBLISHED: dict[str, Field] = {
     "claim": _must("text", "in a few words"),
     "value": _must("number", "theirs; accuracy and points in percent"),
@@ -43,14 +59,14 @@ GRAPH: dict[str, Field] = {
     "data": _must("text", "data set"),
     "model": _must("text", "registry name"),
     "top": Field("count", meaning="an answer among so many largest logits counts as right"),
-    "n_test": Field("count", "samples", "that judge"),
-    "n_fitting": Field("count", "samples", "that policies are fitted on"),
+    "n_test": _must("count", "that judge", "samples"),
+    "n_fitting": _must("count", "that policies are fitted on", "samples"),
     "n_training": Field("count", "samples", "that NAME@train is fitted on; null where nothing is"),
-    "n_choosing": Field("count", "samples", "that points are chosen on"),
+    "n_choosing": _must("count", "that points are chosen on", "samples"),
     "macs_full": _must("number", "of the static reference", "MACs"),
     "reference_accuracy": _must("number", "of the static reference, on test", "1"),
     "margin": Field("number", "1", "of non-inferiority"),
-    "nodes": Field("list", meaning="name, MACs alone and in the graph, accuracy of each"),
+    "nodes": _must("list", "name, MACs alone and in the graph, accuracy of each", of="map"),
     "successors": Field("list", meaning="where each node may hand over"),
     "oracle": _must("map", "mean MACs and accuracy of looking at the label"),
     "dominance_violations": Field("number", "1", "share that an earlier node gets right and the last one wrong"),
@@ -60,22 +76,22 @@ GRAPH: dict[str, Field] = {
     "missing": Field("map", meaning="stages and timings of which there is nothing, and why", of="text"),
     "not_run": Field("map", meaning="stages that do not apply to this graph, and why", of="text"),
     "budgets": _must("list", "shares of the reference's MACs at which policies are compared", of="number"),
-    "at_budget": _must("list", "accuracy of each policy at each budget"),
+    "at_budget": _must("list", "accuracy of each policy at each budget", of="map"),
     "budget_error": _must("map", "realised against asked cost, by a mixture of corners and by the policy itself"),
     "resplits": _must("list", "how often an ε was broken"),
     "online": Field("map", meaning="policies with state over shuffles of the test stream"),
-    "gradient_noise": Field("list", meaning="variance of two estimators of the learned cascade's gradient"),
+    "gradient_noise": Field("list", meaning="variance of two estimators of the learned cascade's gradient", of="map"),
     "wall_clock": _must("list", "chosen points on the clock; windows.parquet holds the windows"),
     "made": Field("map", meaning="when, where and with what the figures were made"),
     "card": Field("map", meaning="of the weights"),
 }
 POLICY: dict[str, Field] = {
-    "fit_s": Field("number", "s", "fitting the whole family"),
-    "members": Field("count", meaning="operating points"),
-    "curve": Field("list", meaning="cost and accuracy of each member, on test and where it was chosen"),
+    "fit_s": _must("number", "fitting the whole family", "s"),
+    "members": _must("count", "operating points"),
+    "curve": _must("list", "cost and accuracy of each member, on test and where it was chosen", of="map"),
     "area": Field("number", "1", "mean accuracy over mean costs; null where the curve does not reach down"),
     "area_from": Field("number", "1", "share of the reference's MACs from which on"),
-    "cost_at_drop": Field("map", meaning="share of MACs at which the curve reaches an accuracy; null where never"),
+    "cost_at_drop": _must("map", "share of MACs at which the curve reaches an accuracy; null where never"),
     "chosen": _must("list", "the point chosen on calibration for each drop"),
     "non_inferior": Field("map", meaning="the cheapest point that calibration shows to be non-inferior"),
     "non_inferior_missing": Field("text", meaning="why there is none"),
@@ -97,16 +113,83 @@ POINT: dict[str, Field] = {
     "margin": Field("number", "1", "of non-inferiority"),
     "held": Field("flag", meaning="whether test bears the margin out"),
 }
+CHOSEN = POINT | {"drop": _must("number", "accuracy that may be lost", "1")}
+EXECUTED: dict[str, Field] = {
+    "n": _must("count", "run", "samples"),
+    "ties": _must("count", "with a decision within the margin of a tie", "samples"),
+    "differing": _must("count", "whose way, answer or MACs were not the log's", "samples"),
+    "accuracy": _must("number", "on test", "1"),
+    "macs_mean": _must("number", "executed MACs a sample, mean", "MACs"),
+}
+NODE: dict[str, Field] = {
+    "name": _must("text", "of the node"),
+    "alone_macs": _must("number", "its own stages and what they read, its own head", "MACs"),
+    "accuracy_test": _must("number", "of always leaving there", "1"),
+    "macs": Field("number", "MACs", "in the graph"),
+    "accuracy_calibration": Field("number", "1", "of always leaving there"),
+}
+CURVE: dict[str, Field] = {
+    "cost_share": _must("number", "of the reference's MACs, on test", "1"),
+    "accuracy": _must("number", "on test", "1"),
+    "corner": _must("flag", "of the hull on the choosing part"),
+    "setting": Field("number", meaning="its knob, where there is one"),
+    "choosing_cost_share": Field("number", "1", "the same where it was chosen"),
+    "choosing_accuracy": Field("number", "1", "the same where it was chosen"),
+}
+ORACLE: dict[str, Field] = {
+    "macs": _must("number", "mean", "MACs"),
+    "accuracy": _must("number", "on test", "1"),
+    "agreement_macs": Field("number", "MACs", "of the cheapest node that answers as the last one does"),
+}
+SPREAD: dict[str, Field] = {name: _must("number", "over the shuffles") for name in ("mean", "low", "high")}
+ONLINE: dict[str, Field] = {
+    "orders": _must("list", "seeds of the shuffles"),
+    "window": _must("count", "of the loop", "samples"),
+    "uee-ucb": _must("map", "the bandit"),
+    "closed-loop": _must("map", "the loop on the budget"),
+}
+BANDIT: dict[str, Field] = {
+    "mu": _must("number", "price of the dearest exit"),
+    "regret": _must("map", "spread"),
+    "dominance_violation": Field("number", "1", "share that an earlier exit gets right and the last one wrong"),
+}
+LOOP: dict[str, Field] = {
+    "budget_share": _must("number", "asked for", "1"),
+    "block": _must("count", "of one mean", "samples"),
+    "steady_error": _must("map", "spread"),
+    "overshoot": _must("map", "spread"),
+    "base": Field("text", meaning="policy whose knob is turned"),
+    "settling_samples": Field("list", meaning="a shuffle: samples until the mean stays near the budget"),
+    "flood_share": _must("number", "of the stream", "1"),
+    "flood_accuracy_lost_points": _must("number", "by honest users", "points"),
+    "flood_cost_of_budget": _must("number", "under the loop", "1"),
+    "flood_cost_of_budget_open": _must("number", "without it", "1"),
+}
+_SHARES = ("accuracy", "cost_share", "looking_share")
+FIGURES = (
+    "speedup", "cost_share", "drop_points", "accuracy", "oracle_share", "gain_points", "broken", "budgets_ahead",
+    "budgets_held", "budget_error",
+)  # fmt: skip
+OURS: dict[str, Field] = {
+    "graph": _must("text", "key of the graph"),
+    "policy": _must("text", "of the study"),
+    "figure": _must("text", "what is read"),
+    "drop": Field("number", "1", "of the chosen point"),
+    "setting": Field("number", meaning="of the knob"),
+    "non_inferior": Field("flag", meaning="the non-inferior point"),
+    "against": Field("list", meaning="policies that it is counted against", of="text"),
+}
+NOISE: dict[str, Field] = {name: _must("number", "") for name in ("price", "exact", "reinforce", "ratio", "cosine")}
 CLOCK: dict[str, Field] = {
     "point": _must("text", "policy and drop"),
     "batch_size": _must("count", "inputs handed over at once", "samples"),
     "macs_speedup": _must("number", "by MACs, of the timed inputs", "1"),
     "speedup": _estimate("1", "of whole windows, harness included"),
     "net_speedup": _estimate("1", "of the net: nodes and policy"),
-    "us_per_sample": Field("number", "µs", "of a whole window"),
+    "us_per_sample": _must("number", "of a whole window", "µs"),
     "us_per_sample_net": Field("number", "µs", "in nodes and policy"),
     "us_per_sample_executor": Field("number", "µs", "grouping rows: the harness"),
-    "us_per_sample_static": Field("number", "µs", "of the static reference"),
+    "us_per_sample_static": _must("number", "of the static reference", "µs"),
     "blocks": _must("count", "pairs of windows behind the interval"),
 }
 RESPLIT: dict[str, Field] = {
@@ -115,7 +198,9 @@ RESPLIT: dict[str, Field] = {
     "count": _must("count", "cuts that it was fitted on"),
     "broken": Field("count", meaning="of them, those that lost more"),
     "rate": _estimate("1", "broken / count"),
-    "drop_points": Field("number", "points", "realised, mean; with the 5 % and 95 % quantiles"),
+    "drop_points": Field("number", "points", "realised, mean"),
+    "drop_points_5": Field("number", "points", "its 5 % quantile"),
+    "drop_points_95": Field("number", "points", "its 95 % quantile"),
     "fidelity": Field("number", "1", "mean drop / ε; null where ε is 0"),
     "speedup": Field("number", "1", "mean"),
     "asked": Field("count", meaning="cuts, where it could not be fitted on all"),
@@ -133,10 +218,14 @@ PARTS = {
     "a published figure": PUBLISHED,
     "a graph": GRAPH,
     "a policy of a graph": POLICY,
+    "a node": NODE,
+    "a point of a curve": CURVE,
     "a chosen point": POINT,
+    "its execution": EXECUTED,
     "a row of wall_clock": CLOCK,
     "a row of resplits": RESPLIT,
     "a row of at_budget": AT_BUDGET,
+    "a row of gradient_noise": NOISE,
 }
 
 
@@ -152,24 +241,106 @@ def fault(record: Mapping[str, Any]) -> str:
                     return f"'{name}' of {place} is missing"
             elif not has_form(value, field.form, field.of):
                 return f"'{name}' of {place} is no {field.form}{f' of {field.of}s' if field.of else ''}"
-        if fields is GRAPH and not part["policies"]:
-            return f"{place} holds no policies"
+        if wrong := _beyond_form(part, fields):
+            return f"{place} {wrong}"
     return ""
 
 
-def parts(record: Mapping[str, Any]) -> Iterator[tuple[Any, dict[str, Field], str]]:
+def _beyond_form(part: Mapping[str, Any], fields: Mapping[str, Field]) -> str:
+    """What is wrong with a part whose fields have their forms."""
+    for name, value in part.items():
+        if name.endswith("_ci") and value is not None and not is_interval(value):
+            return f"has a '{name}' that is no interval"
+    if fields in (POINT, CHOSEN) and part.get("drop_points_ci") is None:
+        return "has no 'drop_points_ci'"
+    if fields is POLICY and not part["chosen"]:
+        return "has no chosen point"
+    if fields is OURS and part["figure"] not in FIGURES:
+        return f"reads '{part['figure']}', which is no figure"
+    return _of_a_graph(part) if fields is GRAPH else ""
+
+
+def filled(record: Mapping[str, Any]) -> None:
+    """Make what a sound record leaves out null: readers then find every field."""
+    for part, fields, _ in parts(record):
+        for name in fields:
+            part.setdefault(name, None)
+
+
+def _of_a_graph(graph: Mapping[str, Any]) -> str:
+    """What is wrong with the maps of a graph that are no parts of their own."""
+    if not graph["policies"]:
+        return "holds no policies"
+    for name, error in graph["budget_error"].items():
+        whole = isinstance(error, Mapping) and _numbers(error.get("mixture"))
+        own = error.get("own") or [] if whole else None
+        if not isinstance(own, list) or not all(_numbers(pair) and len(pair) == 2 and None not in pair for pair in own):
+            return f"has no budget errors of '{name}'"
+    for row in graph["at_budget"]:
+        if str(row.get("policy")) not in graph["policies"]:
+            return f"compares '{row.get('policy')}', which is none of its policies"
+    for name, policy in graph["policies"].items():
+        costs = policy.get("cost_at_drop") if isinstance(policy, Mapping) else None
+        if not isinstance(costs, Mapping) or not _numbers([*costs.values()]) or not all(map(_is_number, costs)):
+            return f"has no costs at drops of '{name}'"
+    return ""
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return float(text) >= 0
+    except ValueError:
+        return False
+
+
+def _numbers(rows: Any) -> bool:
+    return isinstance(rows, list) and all(row is None or has_form(row, "number") for row in rows)
+
+
+def parts(record: Mapping[str, Any]) -> Parts:
     """Every part with its fields and place; a part comes before what is in it, and is whole when that is asked for."""
-    yield record, STUDY, "the study"
+    yield record, TOLD | STUDY, "the study"
     for figure in record["published"]:
         yield figure, PUBLISHED, "a published figure"
+        if figure.get("ours") is not None:
+            yield figure["ours"], OURS, "the counterpart of a published figure"
     for key, graph in record["graphs"].items():
-        yield graph, GRAPH, f"the graph '{key}'"
-        for name, policy in graph["policies"].items():
-            yield policy, POLICY, f"'{name}' on '{key}'"
-            points = [*policy["chosen"], *policy["settings"], policy.get("non_inferior")]
-            for point in points:
-                if point is not None:
-                    yield point, POINT, f"a point of '{name}' on '{key}'"
-        for rows, fields in (("wall_clock", CLOCK), ("resplits", RESPLIT), ("at_budget", AT_BUDGET)):
-            for row in graph[rows]:
-                yield row, fields, f"a row of {rows} of '{key}'"
+        yield from _graph(graph, key)
+
+
+def _graph(graph: Any, key: str) -> Parts:
+    yield graph, GRAPH, f"the graph '{key}'"
+    yield graph["oracle"], ORACLE, f"the oracle of '{key}'"
+    for name, policy in graph["policies"].items():
+        yield policy, POLICY, f"'{name}' on '{key}'"
+        yield from _points(policy, f"'{name}' on '{key}'")
+    if graph.get("online") is not None:
+        yield from _online(graph["online"], f"the stream of '{key}'")
+    rows = {"nodes": NODE, "wall_clock": CLOCK, "resplits": RESPLIT, "at_budget": AT_BUDGET, "gradient_noise": NOISE}
+    for what, fields in rows.items():
+        for row in graph.get(what) or []:
+            yield row, fields, f"a row of {what} of '{key}'"
+
+
+def _points(policy: Mapping[str, Any], place: str) -> Parts:
+    for point in policy["curve"]:
+        yield point, CURVE, f"the curve of {place}"
+    for point in policy["chosen"]:
+        yield point, CHOSEN, f"a point of {place}"
+    others = [*policy["settings"], *([policy["non_inferior"]] if policy.get("non_inferior") else [])]
+    for point in others:
+        yield point, POINT, f"a point of {place}"
+    for point in [*policy["chosen"], *others]:
+        if point.get("executed") is not None:
+            yield point["executed"], EXECUTED, f"an executed point of {place}"
+
+
+def _online(online: Any, place: str) -> Parts:
+    yield online, ONLINE, place
+    shares = {name: _must("map", "spread") for name in _SHARES}
+    for name, own in (("uee-ucb", BANDIT), ("closed-loop", LOOP)):
+        fields = own | shares
+        yield online[name], fields, place
+        for spread, field in fields.items():
+            if field.form == "map":
+                yield online[name][spread], SPREAD, place

@@ -19,15 +19,20 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from synthetic_run import MODELS, Plan, write_run
 
+from adaptbench.console import study_table
 from adaptbench.errors import AdaptBenchError
 from adaptbench.report.difference import difference_page
 from adaptbench.report.page import run_page
+from adaptbench.report.study_page import study_page
 from adaptbench.results.baseline import write_baseline
 from adaptbench.results.files import write_json
 from adaptbench.results.gate import compare
 from adaptbench.results.gate_format import FORMATS, render
 from adaptbench.results.store import MANIFEST, SUMMARY, Run
+from adaptbench.results.studies import incomplete, read_study
 from adaptbench.results.writer import seal
+
+PUBLISHED = Path(__file__).resolve().parents[2] / "reports" / "published"
 
 GATE = {
     "macs_mean": "exact",
@@ -108,3 +113,23 @@ def test_a_run_of_any_content_gives_pages_or_a_message(room, changes, two):
         seal(folder, bent["manifest"] if isinstance(bent.get("manifest"), dict) else {})
         opened = Run.open(folder)
         assert difference_page(run, opened) if two else run_page(opened)
+
+
+@pytest.fixture(scope="module")
+def spoilt():
+    """A kept study with every part that there is, its first graph only; called, a copy with some places changed."""
+    kept = json.loads((PUBLISHED / "replicate-softmax-threshold.json").read_text(encoding="utf-8"))
+    kept["graphs"] = dict(list(kept["graphs"].items())[:1])
+    return lambda changes: changed(kept, changes)
+
+
+@settings(STEADY, max_examples=60)
+@given(changes=CHANGES)
+def test_a_foreign_study_has_a_page_or_one_message(spoilt, tmp_path, changes):
+    place = tmp_path / "study.json"
+    place.write_text(json.dumps(spoilt(changes)), encoding="utf-8")
+    with contextlib.suppress(AdaptBenchError):
+        record = read_study(place)
+        assert "</html>" in study_page(record)
+        assert study_table(record)
+        assert incomplete(record) is not None
