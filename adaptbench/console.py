@@ -11,6 +11,7 @@ from rich.text import Text
 
 from adaptbench.errors import AdaptBenchError
 from adaptbench.report import words
+from adaptbench.results.study_schema import filled
 
 Record = Mapping[str, Any]
 
@@ -67,7 +68,7 @@ def study_table(record: Mapping[str, Any]) -> list[Table]:
         record: ``study.json`` as read.
     """
     tables = []
-    for key, graph in record["graphs"].items():
+    for key, graph in filled(record)["graphs"].items():
         title = (
             f"{key}: {graph['model']} on {graph['data']}, reference {words.percent(graph['reference_accuracy'], 2)} "
             f"at {words.macs(graph['macs_full'])} MACs"

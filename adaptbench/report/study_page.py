@@ -28,6 +28,7 @@ from adaptbench.results.studies import (
     read_study,
     stated,
 )
+from adaptbench.results.study_schema import filled
 
 Graph = Mapping[str, Any]
 
@@ -59,6 +60,7 @@ def write_study_report(run: Path, out: Path) -> Path:
 
 def study_page(record: Mapping[str, Any]) -> str:
     """The page as text; the same study gives the same bytes."""
+    record = filled(record)
     graphs: Mapping[str, Graph] = record["graphs"]
     device = record.get("device") or {}
     return html.render(
@@ -69,7 +71,7 @@ def study_page(record: Mapping[str, Any]) -> str:
         names=SECTIONS,
         sources=f"the study “{record['name']}”",
         verdict=_sentences(record),
-        notes=[*record.get("notes", []), *_notes(record)],
+        notes=[*(record["notes"] or []), *_notes(record)],
         published=_published(record),
         panels=panels(record),
         legend=LEGEND,
@@ -197,7 +199,7 @@ def _curve_table(record: Mapping[str, Any], key: str, graph: Graph) -> Table:
         area = found["area"]
         cells = [
             Cell(words.DASH, reason="the policy never reaches this accuracy")
-            if (cost := found["cost_at_drop"][d]) is None
+            if (cost := found["cost_at_drop"].get(d)) is None
             else Cell(words.percent(cost), value=100 * cost)
             for d in drops
         ]

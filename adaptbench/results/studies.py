@@ -11,7 +11,7 @@ from typing import Any, Self
 from adaptbench.errors import RunError
 from adaptbench.results.files import read_json, write_text
 from adaptbench.results.store import MANIFEST, STUDY, complete_manifest, place_of
-from adaptbench.results.study_schema import fault, filled
+from adaptbench.results.study_schema import fault
 
 SCHEMA = 3
 """1 had no non-inferior points; in 2, what now stands in the manifest stood in ``study.json``."""
@@ -77,7 +77,6 @@ def checked(document: Any, place: Path, told: Mapping[str, Any] | None = None) -
     record = {**(told or {}), **document}
     if wrong := fault(record):
         raise RunError(f"{place} is damaged: {wrong}.", todo="Run the same command again.")
-    filled(record)
     return upgraded(record)
 
 
@@ -306,7 +305,7 @@ def _broken(graph: Mapping[str, Any], ours: Mapping[str, Any]) -> float | None:
         for row in graph["resplits"]
         if row["policy"] == ours["policy"] and row["count"] and abs(row["epsilon"] - ours["setting"]) < 1e-9
     ]
-    return 100 * rows[0]["rate"] if rows else None
+    return 100 * rows[0]["rate"] if rows and rows[0]["rate"] is not None else None
 
 
 def _budgets_held(record: Mapping[str, Any], graph: Mapping[str, Any], ours: Mapping[str, Any]) -> float | None:

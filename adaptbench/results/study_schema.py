@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -114,6 +115,8 @@ POINT: dict[str, Field] = {
     "held": Field("flag", meaning="whether test bears the margin out"),
 }
 CHOSEN = POINT | {"drop": _must("number", "accuracy that may be lost", "1")}
+AT_A_SETTING = POINT | {"setting": _must("number", "its knob")}
+WITHIN_MARGIN = POINT | {"margin": _must("number", "of non-inferiority", "1")}
 EXECUTED: dict[str, Field] = {
     "n": _must("count", "run", "samples"),
     "ties": _must("count", "with a decision within the margin of a tie", "samples"),
@@ -179,6 +182,7 @@ OURS: dict[str, Field] = {
     "non_inferior": Field("flag", meaning="the non-inferior point"),
     "against": Field("list", meaning="policies that it is counted against", of="text"),
 }
+OVER_BUDGETS = ("budgets_ahead", "budgets_held", "budget_error")
 NOISE: dict[str, Field] = {name: _must("number", "") for name in ("price", "exact", "reinforce", "ratio", "cosine")}
 CLOCK: dict[str, Field] = {
     "point": _must("text", "policy and drop"),
@@ -197,7 +201,7 @@ RESPLIT: dict[str, Field] = {
     "epsilon": _must("number", "promised", "1"),
     "count": _must("count", "cuts that it was fitted on"),
     "broken": Field("count", meaning="of them, those that lost more"),
-    "rate": _estimate("1", "broken / count"),
+    "rate": Field("number", "1", "broken / count", estimated=True),
     "drop_points": Field("number", "points", "realised, mean"),
     "drop_points_5": Field("number", "points", "its 5 % quantile"),
     "drop_points_95": Field("number", "points", "its 95 % quantile"),
@@ -251,20 +255,35 @@ def _beyond_form(part: Mapping[str, Any], fields: Mapping[str, Field]) -> str:
     for name, value in part.items():
         if name.endswith("_ci") and value is not None and not is_interval(value):
             return f"has a '{name}' that is no interval"
-    if fields in (POINT, CHOSEN) and part.get("drop_points_ci") is None:
+    if fields in (CHOSEN, AT_A_SETTING, WITHIN_MARGIN) and part.get("drop_points_ci") is None:
         return "has no 'drop_points_ci'"
     if fields is POLICY and not part["chosen"]:
         return "has no chosen point"
-    if fields is OURS and part["figure"] not in FIGURES:
-        return f"reads '{part['figure']}', which is no figure"
+    if fields is OURS:
+        return _of_a_counterpart(part)
     return _of_a_graph(part) if fields is GRAPH else ""
 
 
-def filled(record: Mapping[str, Any]) -> None:
-    """Make what a sound record leaves out null: readers then find every field."""
-    for part, fields, _ in parts(record):
+def _of_a_counterpart(ours: Mapping[str, Any]) -> str:
+    figure, at = ours["figure"], [ours.get(name) is not None for name in ("drop", "setting")]
+    if figure not in FIGURES:
+        return f"reads '{figure}', which is no figure"
+    if figure in OVER_BUDGETS:
+        return "" if figure == "budget_error" or ours.get("against") else "names no policy that it is counted against"
+    if figure == "broken" and not at[1]:
+        return "names no ε"
+    return "" if any(at) or ours.get("non_inferior") else "names no point"
+
+
+def filled(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy in which what the record leaves out is null, so that pages find every field."""
+    whole = copy.deepcopy(dict(record))
+    for part, fields, _ in parts(whole):
         for name in fields:
             part.setdefault(name, None)
+            if fields[name].estimated:
+                part.setdefault(f"{name}_ci", None)
+    return whole
 
 
 def _of_a_graph(graph: Mapping[str, Any]) -> str:
@@ -329,7 +348,8 @@ def _points(policy: Mapping[str, Any], place: str) -> Parts:
         yield point, CHOSEN, f"a point of {place}"
     others = [*policy["settings"], *([policy["non_inferior"]] if policy.get("non_inferior") else [])]
     for point in others:
-        yield point, POINT, f"a point of {place}"
+        fields = AT_A_SETTING if any(point is known for known in policy["settings"]) else WITHIN_MARGIN
+        yield point, fields, f"a point of {place}"
     for point in [*policy["chosen"], *others]:
         if point.get("executed") is not None:
             yield point["executed"], EXECUTED, f"an executed point of {place}"

@@ -89,7 +89,7 @@ def room(tmp_path_factory):
     return Room(run, parts, kept)
 
 
-@settings(STEADY, max_examples=60)
+@settings(STEADY, max_examples=40)
 @given(CHANGES)
 def test_a_baseline_of_any_content_gives_a_verdict_or_a_message(room, changes):
     run, kept = room.run, room.kept
@@ -123,7 +123,7 @@ def spoilt():
     return lambda changes: changed(kept, changes)
 
 
-@settings(STEADY, max_examples=60)
+@settings(STEADY, max_examples=40)
 @given(changes=CHANGES)
 def test_a_foreign_study_has_a_page_or_one_message(spoilt, tmp_path, changes):
     place = tmp_path / "study.json"
