@@ -8,7 +8,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -129,6 +129,8 @@ class Attack(ABC):
     requires: frozenset[str] = frozenset()
     couples_samples: bool = False
     surrogate: str | None = None
+    hashed_as: ClassVar[str] = ""
+    """What the algorithm was called when hashes of it were first published; another name of its class changes none."""
 
     def __init__(self) -> None:
         self.clock: Callable[[], float] = time.monotonic
@@ -147,7 +149,8 @@ class Attack(ABC):
     def sha256(self) -> str:
         """Hash of what it does, whatever it is called: kind, settings, and the code of classes that are not ours."""
         kind = type(self)
-        content = [f"{kind.__module__}.{kind.__qualname__}", self.kind, self.settings, foreign_sources([kind])]
+        name = self.hashed_as or f"{kind.__module__}.{kind.__qualname__}"
+        content = [name, self.kind, self.settings, foreign_sources([kind])]
         return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
     @abstractmethod

@@ -15,6 +15,8 @@ from adaptbench.attacks.searches import BestOf
 class BestOfAttack(QueriedAttack):
     """N − 1 draws an input and the clean picture; the dearest by executed MACs is kept, the first among equals."""
 
+    hashed_as = "adaptbench.attacks.best_of.BestOfN"
+
     def _craft(self, task: Task) -> Found:
         search = self.parts.search
         assert isinstance(search, BestOf)

@@ -71,12 +71,16 @@ class RecipeAttack(Attack):
 class ComposedAttack(RecipeAttack):
     """White-box: gradients of the target, its own hard pass as the judge."""
 
+    hashed_as = "adaptbench.attacks.composed.ComposedAttack"
+
     def _craft(self, task: Task) -> Found:
         return self._optimise(task, task.model)
 
 
 class TransferAttack(RecipeAttack):
     """White-box on a surrogate; the target is only evaluated, by whoever asked for the craft."""
+
+    hashed_as = "adaptbench.attacks.composed.TransferAttack"
 
     def __init__(self, parts: Parts, via: Transfer) -> None:
         super().__init__(parts)
@@ -141,6 +145,8 @@ class QueriedAttack(RecipeAttack):
 
 class RandomAttack(RecipeAttack):
     """One random draw on the ball: what an attack of equal norm must beat."""
+
+    hashed_as = "adaptbench.attacks.composed.Noise"
 
     def _craft(self, task: Task) -> Found:
         search, constraint = self.parts.search, self.parts.constraint

@@ -21,6 +21,7 @@ CHUNK = 512
 class EstimatedAttack(QueriedAttack):
     """The loop of EREBA under a query budget; the target's gradient is never taken."""
 
+    hashed_as = "adaptbench.attacks.ereba.QueryAttack"
     couples_samples = True
 
     def _craft(self, task: Task) -> Found:

@@ -1,15 +1,20 @@
+import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adaptbench.attacks import ILFO, list_attacks, load_attack
+from adaptbench.attacks import EREBA, ILFO, BestOfN, Noise, list_attacks, load_attack
 from adaptbench.attacks.catalogue import recipe_files
 from adaptbench.attacks.fractions import parse_fraction
 from adaptbench.attacks.registry import ATTACKS
+from adaptbench.bench.suite import load_suite
 from adaptbench.errors import RecipeError, UnknownNameError
+
+ROOT = Path(__file__).resolve().parents[2]
 
 GOOD = """
 title: mine
@@ -152,3 +157,19 @@ def test_fractions(a, b):
 @pytest.mark.parametrize("text", ["a/b", "1/0", "1/2/3", "", "eight"])
 def test_what_is_no_fraction_stays_text(text):
     assert parse_fraction(text) == text
+
+
+def test_attacks_of_the_committed_baseline_are_these_attacks() -> None:
+    """A class that is called otherwise is no other attack: runs stay comparable with what was published."""
+    kept = json.loads((ROOT / "reports" / "baselines" / "bench.json").read_text(encoding="utf-8"))
+    hashes = {
+        case["condition"]: case["attack_sha256"] for case in kept["cases"] if case["kind"] in ("control", "attack")
+    }
+    conditions = {c.id: c for c in load_suite("bench").suite.conditions}
+    assert len(hashes) >= 6
+    assert {name: load_attack(conditions[name].ref, conditions[name].settings).sha256 for name in hashes} == hashes
+
+
+@pytest.mark.parametrize(("name", "kind"), [("ilfo", ILFO), ("ereba", EREBA), ("noise", Noise), ("best-of-n", BestOfN)])
+def test_python_and_recipe_make_one_attack(name, kind) -> None:
+    assert kind(eps=0.25).sha256 == load_attack(name, {"eps": 0.25}).sha256
