@@ -180,7 +180,7 @@ class Runner:
         self.progress.begin(f"{verb}  {words}", n)
         for start, key in zip(range(0, n, size), self.plan.chunk_keys(evaluation), strict=True):
             stop = min(start + size, n)
-            if not self._committed(key):
+            if not self.writer.has_whole(key):
                 chunk = evaluate_chunk(
                     evaluation,
                     start,
@@ -204,17 +204,10 @@ class Runner:
             return False
         keys = self.plan.chunk_keys(evaluation)
         parts = [self.writer.has(key) for key in keys]  # each is looked at, so that each that is damaged is named
-        if self._committed(evaluation.key) and all(parts):
+        if self.writer.has_whole(evaluation.key) and all(parts):
             return True
         self.writer.discard([evaluation.key, *keys])  # the chunks' own pictures are gone: they went into one file
         return False
-
-    def _committed(self, key: str) -> bool:
-        """True where a cell is whole, and the pictures that it names are too."""
-        if not self.writer.has(key):
-            return False
-        crafted = self.writer.record(key)["crafted"]
-        return crafted is None or self.writer.has_crafted(crafted)
 
     def _bar(self, start: int, stop: int) -> Callable[[int, int], None]:
         """Progress inside a chunk as progress of the evaluation."""

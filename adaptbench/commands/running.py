@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -47,6 +48,7 @@ def run(wishes: Wishes) -> int:
     Returns:
         The exit code; the gate's, where there is a baseline.
     """
+    asked = time.perf_counter()
     from adaptbench.experiment.environment import check_device
     from adaptbench.study.spec import is_study
 
@@ -59,10 +61,10 @@ def run(wishes: Wishes) -> int:
         )
     study = is_study(wishes.suite)
     check_device(wishes.options.device)
-    return _study(wishes) if study else _suite(wishes)
+    return _study(wishes) if study else _suite(wishes, asked)
 
 
-def _suite(wishes: Wishes) -> int:
+def _suite(wishes: Wishes, asked: float) -> int:
     from adaptbench.bench.runner import run_suite
     from adaptbench.bench.suite import load_suite
     from adaptbench.console import headline, result_table, show_notes
@@ -73,7 +75,7 @@ def _suite(wishes: Wishes) -> int:
     given = _baseline(wishes, wishes.options.place(loaded.name))
     kept = None if given is None else Baseline.load(given)  # read before the run can overwrite it
     if wishes.dry_run:
-        _show_plan(wishes, loaded)
+        _show_plan(wishes, loaded, asked)
         return 0
     began = datetime.now(UTC).replace(microsecond=0)
     with watcher(console(stderr=True)) as progress:
@@ -124,7 +126,7 @@ def _after(done: Run, name: str, page: Path | None) -> None:
     shown.print(f"compare  {to}", soft_wrap=True)
 
 
-def _show_plan(wishes: Wishes, loaded: LoadedSuite) -> None:
+def _show_plan(wishes: Wishes, loaded: LoadedSuite, asked: float) -> None:
     from rich.table import Table
 
     from adaptbench.bench.estimate import estimate
@@ -132,21 +134,25 @@ def _show_plan(wishes: Wishes, loaded: LoadedSuite) -> None:
     from adaptbench.report import words
 
     plan = make_plan(loaded, wishes.options)
-    guess = estimate(plan, wishes.options.device)
+    guess = estimate(plan, wishes.options, loaded.name, time.perf_counter() - asked)
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("evaluation", no_wrap=True)
     for title in ("kind", "inputs", "about"):
         table.add_column(title, justify="right")
     for evaluation in plan.evaluations:
-        seconds = guess.evaluations[evaluation.id]
-        table.add_row(evaluation.id, evaluation.kind, words.count(len(evaluation.split)), words.seconds(seconds))
+        told = "kept" if evaluation.id in guess.kept else words.seconds(guess.evaluations[evaluation.id])
+        table.add_row(evaluation.id, evaluation.kind, words.count(len(evaluation.split)), told)
     shown = console()
     shown.print(table)
     for model, condition, reason in plan.skipped:
         shown.print(f"not run: {condition} on {model}: {reason}", soft_wrap=True)
+    for case, doubt in guess.doubts.items():
+        shown.print(f"no good guess: {case}: {doubt}", soft_wrap=True)
     total = f"{words.plural(len(plan.evaluations), 'evaluation')}, {len(plan.timed)} of them timed"
-    time = f"about {words.seconds(guess.total_s)} here, measuring {words.seconds(guess.measuring_s)} of it"
-    shown.print(f"\n{total}; {time}. Nothing was run.", soft_wrap=True)
+    if guess.kept:
+        total += f", {len(guess.kept)} kept"
+    time_ = f"about {words.seconds(guess.total_s)} here, measuring {words.seconds(guess.measuring_s)} of it"
+    shown.print(f"\n{total}; {time_}. Nothing was run.", soft_wrap=True)
     _show_places(wishes, loaded.name)
 
 

@@ -77,7 +77,7 @@ class Sessions:
         left = {case: _guarded(arm) for case, arm in arms.items()}
         try:
             while left:
-                key = self._key(size, list(left), keys)
+                key = session_key(self.spec, size, list(left), keys, self.meters, self.device)
                 try:
                     if not self.writer.has(key):
                         self._measure(key, list(left.values()), size)
@@ -96,18 +96,6 @@ class Sessions:
         finally:
             self.progress.end()
 
-    def _key(self, size: int, cases: list[str], keys: Mapping[str, str]) -> str:
-        return digest_of(
-            {
-                "timed": [keys[case] for case in cases if case in keys],
-                "arms": cases,
-                "measure": self.spec.model_dump(mode="json"),
-                "size": size,
-                "meters": [[m.name, foreign_sources([type(m)])] for m in self.meters],
-                "device": describe_device(self.device)["fingerprint"],
-            }
-        )
-
     def _measure(self, key: str, arms: Sequence[Arm], size: int) -> None:
         blocks = self.spec.blocks
         self.progress.begin(f"measuring  batch {size}, {len(arms)} arms interleaved", blocks)
@@ -121,7 +109,7 @@ class Sessions:
                 arms,
                 self.meters,
                 blocks=blocks,
-                window_s=max([self.spec.window_s, *(m.min_window_s for m in self.meters)]),
+                window_s=window_length(self.spec, self.meters),
                 warmup_s=self.spec.warmup_s,
                 rng=np.random.default_rng(size),
                 idle=any(m.quantity == "energy" for m in self.meters),
@@ -139,6 +127,31 @@ class Sessions:
                 assert kept is not None
                 rows += [WindowRow(**_plain(row)) for row in kept.to_dict("records")]
         return rows
+
+
+def session_key(
+    spec: Windows, size: int, cases: Sequence[str], keys: Mapping[str, str], meters: Sequence[Meter], device: str
+) -> str:
+    """The content key of a session's windows; those of block b lie under ``KEY-b``.
+
+    Args:
+        spec, size, keys, device: as of `Sessions`. cases: the arms, in order. meters: that read the windows.
+    """
+    return digest_of(
+        {
+            "timed": [keys[case] for case in cases if case in keys],
+            "arms": list(cases),
+            "measure": spec.model_dump(mode="json"),
+            "size": size,
+            "meters": [[m.name, foreign_sources([type(m)])] for m in meters],
+            "device": describe_device(device)["fingerprint"],
+        }
+    )
+
+
+def window_length(spec: Windows, meters: Sequence[Meter]) -> float:
+    """Seconds of a window: what is asked for, or the most that a meter needs, once it is open."""
+    return max([spec.window_s, *(m.min_window_s for m in meters)])
 
 
 class _ArmFailedError(Exception):

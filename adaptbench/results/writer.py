@@ -96,6 +96,17 @@ class RunWriter:
                 (self.path / folder).mkdir(exist_ok=True)
             self._settle()
 
+    @classmethod
+    def look(cls, path: str | Path) -> RunWriter | None:
+        """The cells that lie in a directory, for `has` and `record` alone: nothing is made, moved or removed.
+
+        Returns:
+            None where there are none.
+        """
+        found = cls.__new__(cls)
+        found.path, found.kind, found.damaged = Path(path), "suite", []
+        return found if (found.path / CELLS).is_dir() else None
+
     def _refuse_another_kind(self) -> None:
         manifest = self._manifest()
         there = manifest.get("kind") if manifest else None
@@ -238,6 +249,13 @@ class RunWriter:
         if not whole and isinstance(name, str) and (self.path / CRAFTED / name).is_file():
             self._note(f"{CRAFTED}/{name}")
         return whole
+
+    def has_whole(self, key: str) -> bool:
+        """True where a cell is whole, and the pictures that it names are too."""
+        if not self.has(key):
+            return False
+        crafted = self.record(key)["crafted"]
+        return crafted is None or self.has_crafted(crafted)
 
     def crafted(self, name: str) -> dict[str, NDArray[Any]]:
         """Crafted inputs that were kept.

@@ -1,0 +1,124 @@
+"""What an attack costs, from two short runs of its own engine; nothing of what it finds is kept."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from adaptbench.adaptive import AdaptiveModel
+from adaptbench.attacks import load_attack
+from adaptbench.attacks.torchattack import TorchAttack
+from adaptbench.bench.evaluate import as_input
+from adaptbench.bench.plan import Evaluation
+from adaptbench.errors import AdaptBenchError
+from adaptbench.meters.clock import synchroniser
+
+LENGTHS = ("queries", "steps", "n_queries", "nb_iter", "max_iterations")
+"""Settings that an attack's time grows with in proportion; the first that it has counts."""
+_SHORT, _LONGER = 2, 6
+_BATCH = 128  # inputs that engines move at once: more cost in proportion, fewer do not
+_LEAST, _PASS_S = 8, 0.1  # a slow model is probed on as few inputs as it passes in so long
+_DEADLINE_S = 2.0  # of a class of torchattacks that cannot be shortened
+
+Run = Callable[[dict[str, Any]], float]
+"""Settings → seconds of a craft."""
+
+
+@dataclass(frozen=True, slots=True)
+class Craft:
+    """Seconds of an evaluation. doubt: why they may be far off, or ""."""
+
+    total_s: float
+    doubt: str = ""
+
+
+def probe_craft(
+    evaluation: Evaluation, device: str, surrogate: Callable[[str], AdaptiveModel], most: int, input_s: float
+) -> Craft:
+    """Time an attack on a few inputs.
+
+    Args:
+        evaluation: with an attack. device: where. surrogate: name → model. most: inputs of one craft.
+        input_s: a hard pass of one input.
+
+    Returns:
+        Seconds of the whole craft; 0 with a doubt where the attack fails.
+    """
+    attack, condition = evaluation.attack, evaluation.condition
+    assert attack is not None
+    n = max(min(most, _BATCH, max(_LEAST, int(_PASS_S / max(input_s, 1e-9)))), 1)
+    split = evaluation.split
+    cut = False
+
+    def seconds(settings: dict[str, Any]) -> float:
+        nonlocal cut
+        short = load_attack(condition.ref, {**condition.settings, **settings}) if settings else attack
+        x, y = as_input(split.x[:n], device), split.y[:n].to(device)
+        began = time.perf_counter()
+        made = short.craft(evaluation.model, x, y, ids=split.ids[:n], seed=evaluation.seed, surrogate=surrogate)
+        synchroniser(device)()
+        cut = bool(made.details.get("unfinished"))
+        return time.perf_counter() - began
+
+    try:
+        total = extrapolate(attack.settings, seconds, limited=isinstance(attack, TorchAttack))
+    except Exception as error:  # whatever it is, the run says it of the case that it is
+        return Craft(0.0, f"its attack cannot be tried: {error}")
+    scaled = total * len(split) / n
+    return Craft(scaled, f"it did not end within {_DEADLINE_S:g} s on {n} inputs" if cut else "")
+
+
+def extrapolate(settings: dict[str, Any], seconds: Run, *, limited: bool = False) -> float:
+    """Seconds at full length from seconds at two small ones.
+
+    Args:
+        settings: of the attack. seconds: of a craft with some of them replaced.
+        limited: it takes a deadline.
+    """
+    if "rounds" in settings and "fit_steps" in settings:
+        return _rounds(settings, seconds)
+    key = next((k for k in LENGTHS if _is_count(settings.get(k))), None)
+    if key is not None and settings[key] >= 2 * _LONGER:
+        try:
+            seconds({key: _SHORT})  # the first call of anything is slow
+            return line((_SHORT, seconds({key: _SHORT})), (_LONGER, seconds({key: _LONGER})), settings[key])
+        except AdaptBenchError:  # the length has a least value, or is no setting of the user's
+            pass
+    whole = {"deadline_s": min(_DEADLINE_S, settings["deadline_s"])} if limited else {}
+    first = seconds(whole)
+    return seconds(whole) if first < _PASS_S else first
+
+
+def line(short: tuple[int, float], longer: tuple[int, float], at: int) -> float:
+    """A straight line through (length, seconds) twice, of no negative slope."""
+    slope = max((longer[1] - short[1]) / (longer[0] - short[0]), 0.0)
+    return max(short[1] - slope * short[0], 0.0) + slope * at
+
+
+def _rounds(settings: dict[str, Any], seconds: Run) -> float:
+    """An attack that fits a stand-in each round, and once more at the end: one round, at two lengths of the fits."""
+    rounds, fit = settings["rounds"], settings["fit_steps"]
+    share = {"rounds": 1, "queries": max(settings["queries"] // rounds, settings.get("probes", 0) + 2)}
+    short, longer = max(fit // 20, 1), max(fit // 10, 2)
+    seconds({**share, "fit_steps": 1})
+    one = line((short, seconds({**share, "fit_steps": short})), (longer, seconds({**share, "fit_steps": longer})), fit)
+    return one * rounds
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def seconds_of(call: Callable[[], object], device: str, times: int = 1) -> float:
+    """Seconds of a call on the device, the middle one of some; a first one is not counted."""
+    wait = synchroniser(device)
+    found = []
+    for _ in range(times + 1):
+        wait()
+        began = time.perf_counter()
+        call()
+        wait()
+        found.append(time.perf_counter() - began)
+    return sorted(found[1:])[times // 2]
