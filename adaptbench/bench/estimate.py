@@ -22,6 +22,7 @@ from adaptbench.bench.records import cost_bounds
 from adaptbench.experiment.measuring import Windows, session_key, window_length
 from adaptbench.experiment.options import Options
 from adaptbench.experiment.timed import make_arm, make_static_arm
+from adaptbench.meters.clock import ClockMeter
 from adaptbench.meters.reading import Work
 from adaptbench.meters.windows import IDLE, Arm, measure
 from adaptbench.results.identity import static_id, timed_id
@@ -177,25 +178,25 @@ class _Costs:
         return ArmCost(cost.make_s, cost.warm_s, cost.call_s * (1 + dearest) / 2)
 
     def _time_arm(self, evaluation: Evaluation, size: int, static: bool) -> tuple[ArmCost, float]:
-        """And how many times as dear as the clean inputs the dearest path is."""
+        """And how many times as long as the clean inputs' own the longest path takes."""
         measured = self.plan.suite.suite.measure
         assert measured is not None
         samples = min(measured.samples, len(evaluation.split))
         some = min(samples, size * _BATCHES)
         x = as_input(evaluation.split.x[:some], self.device)
         model = evaluation.model
-        dearest = 1.0
         began = time.perf_counter()
         if static:
             arm = make_static_arm("static", model, x, size)
         else:
-            arm, timed = make_arm("timed", model, x, evaluation.split.ids[:some], size)
-            dearest = model.max_macs / max(timed.macs_mean, 1.0)
+            arm, _ = make_arm("timed", model, x, evaluation.split.ids[:some], size)
         made = time.perf_counter() - began
-        more = max(samples // size, 1) / max(some // size, 1)
+        batches = max(some // size, 1)
+        more = max(samples // size, 1) / batches
         with torch.no_grad(), arm.ready():
             call = seconds_of(arm.run, self.device, times=3) * more
             warm = [seconds_of(way, self.device) for way in arm.warm[:-1]]
+        dearest = max([1.0, *(way * batches / made for way in warm)])
         return ArmCost(made * more, (*warm, call), call), dearest
 
     def record_s(self) -> float:
@@ -265,12 +266,14 @@ def lay_out(arms: Mapping[str, ArmCost], spec: Windows, window_s: float, *, idle
         now += seconds
 
     began = time.perf_counter()
+    clock = ClockMeter(clock=lambda: now)
+    clock.open()
     measure(
         [
             Arm(case, partial(spend, arm.call_s), Work(0, 0, 1), [partial(spend, s) for s in arm.warm_s])
             for case, arm in arms.items()
         ],
-        [],
+        [clock],
         blocks=2,
         window_s=window_s,
         warmup_s=spec.warmup_s,

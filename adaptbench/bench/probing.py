@@ -9,7 +9,8 @@ from typing import Any
 
 from adaptbench.adaptive import AdaptiveModel
 from adaptbench.attacks import load_attack
-from adaptbench.attacks.torchattack import TorchAttack
+from adaptbench.attacks.engine import POOL
+from adaptbench.attacks.torchattack import CHUNK, TorchAttack
 from adaptbench.bench.evaluate import as_input
 from adaptbench.bench.plan import Evaluation
 from adaptbench.errors import AdaptBenchError
@@ -18,7 +19,6 @@ from adaptbench.meters.clock import synchroniser
 LENGTHS = ("queries", "steps", "n_queries", "nb_iter", "max_iterations")
 """Settings that an attack's time grows with in proportion; the first that it has counts."""
 _SHORT, _LONGER = 2, 6
-_BATCH = 128  # inputs that engines move at once: more cost in proportion, fewer do not
 _LEAST, _PASS_S = 8, 0.1  # a slow model is probed on as few inputs as it passes in so long
 _DEADLINE_S = 2.0  # of a class of torchattacks that cannot be shortened
 
@@ -48,7 +48,8 @@ def probe_craft(
     """
     attack, condition = evaluation.attack, evaluation.condition
     assert attack is not None
-    n = max(min(most, _BATCH, max(_LEAST, int(_PASS_S / max(input_s, 1e-9)))), 1)
+    at_once = CHUNK if isinstance(attack, TorchAttack) else POOL  # more cost in proportion, fewer do not
+    n = max(min(most, at_once, max(_LEAST, int(_PASS_S / max(input_s, 1e-9)))), 1)
     split = evaluation.split
     cut = False
 
@@ -99,12 +100,13 @@ def line(short: tuple[int, float], longer: tuple[int, float], at: int) -> float:
 
 def _rounds(settings: dict[str, Any], seconds: Run) -> float:
     """An attack that fits a stand-in each round, and once more at the end: one round, at two lengths of the fits."""
-    rounds, fit = settings["rounds"], settings["fit_steps"]
+    rounds, fit = int(settings["rounds"]), int(settings["fit_steps"])
     share = {"rounds": 1, "queries": max(settings["queries"] // rounds, settings.get("probes", 0) + 2)}
     short, longer = max(fit // 20, 1), max(fit // 10, 2)
     seconds({**share, "fit_steps": 1})
-    one = line((short, seconds({**share, "fit_steps": short})), (longer, seconds({**share, "fit_steps": longer})), fit)
-    return one * rounds
+    few, more = (seconds({**share, "fit_steps": steps}) for steps in (short, longer))
+    fits = max((more - few) / (longer - short), 0.0) * fit / 2  # one round fits twice
+    return (rounds + 1) * fits + rounds * line((short, few), (longer, more), 0)
 
 
 def _is_count(value: Any) -> bool:
