@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
+import pandas as pd
 import torch
 
 from adaptbench.bench.evaluate import as_input, evaluate_chunk
@@ -29,8 +30,10 @@ from adaptbench.results.identity import static_id, timed_id
 from adaptbench.results.metrics import summarise
 from adaptbench.results.writer import RunWriter
 
+_INPUTS = 128  # that are passed
 _BATCHES = 8  # of an arm that are timed
 _COMMIT_S = 0.004  # of a cell: two small files, synced
+_LAID_OUT = 2  # blocks: the second tells what one takes
 _CLOSING_S = 0.5  # notes, tables, and what is written last
 
 
@@ -162,10 +165,13 @@ class _Costs:
 
     def _pass(self, evaluation: Evaluation) -> float:
         """Seconds an input of a hard pass with its rows, on as many as there are up to one chunk."""
-        some = min(len(evaluation.split), self.plan.suite.suite.chunk, 128)
-        clean = _as_clean(evaluation)
-        call = partial(evaluate_chunk, clean, 0, some, device=self.device, surrogate=self.plan.surrogates.__getitem__)
-        return seconds_of(call, self.device) / some
+        some = min(len(evaluation.split), self.plan.suite.suite.chunk, _INPUTS)
+        return seconds_of(partial(self._chunk, evaluation, some), self.device) / some
+
+    def _chunk(self, evaluation: Evaluation, some: int) -> pd.DataFrame:
+        clean = replace(evaluation, attack=None)
+        find = self.plan.surrogates.__getitem__
+        return evaluate_chunk(clean, 0, some, device=self.device, surrogate=find).samples
 
     def arm(self, evaluation: Evaluation, size: int, *, static: bool) -> ArmCost:
         """A timed case, or the static reference of its net; attacked inputs run longer paths than clean ones."""
@@ -200,19 +206,14 @@ class _Costs:
         return ArmCost(made * more, (*warm, call), call), dearest
 
     def record_s(self) -> float:
-        """Seconds that the record of one case takes."""
+        """Seconds that the record of one case takes: rows of a few inputs, as many times as there are inputs."""
         evaluation = self.plan.evaluations[0]
-        some = len(_as_clean(evaluation).split)
-        rows = evaluate_chunk(
-            _as_clean(evaluation), 0, some, device=self.device, surrogate=self.plan.surrogates.__getitem__
-        ).samples
+        n = len(evaluation.split)
+        few = self._chunk(evaluation, min(n, _INPUTS))
+        rows = few.iloc[np.arange(n) % len(few)].assign(sample_id=np.arange(n)).reset_index(drop=True)
         began = time.perf_counter()
         summarise(rows, rows, cost_bounds(evaluation.model), seed=evaluation.seed)
         return time.perf_counter() - began
-
-
-def _as_clean(evaluation: Evaluation) -> Evaluation:
-    return replace(evaluation, attack=None)
 
 
 def _sessions(plan: Plan, device: str, cells: RunWriter | None, costs: _Costs) -> tuple[Session, ...]:
@@ -240,9 +241,11 @@ def _sessions(plan: Plan, device: str, cells: RunWriter | None, costs: _Costs) -
             if blocks:
                 arms = {case: costs.arm(e, size, static=False) for case, e in timed.items()}
                 arms |= {case: costs.arm(e, size, static=True) for case, e in static.items()}
+            began = time.perf_counter()
             ready_s, block_s = lay_out(arms, spec, window_length(spec, meters), idle=idle) if arms else (0.0, 0.0)
+            beside = (time.perf_counter() - began) / _LAID_OUT  # collecting garbage before a window takes real time
             cases = (*names, IDLE) if idle else tuple(names)
-            sessions.append(Session(size, cases, tuple(blocks), ready_s, block_s + _COMMIT_S))
+            sessions.append(Session(size, cases, tuple(blocks), ready_s, block_s + beside + _COMMIT_S))
         return tuple(sessions)
     finally:
         for meter in [*meters, *whole.meters]:
@@ -265,7 +268,6 @@ def lay_out(arms: Mapping[str, ArmCost], spec: Windows, window_s: float, *, idle
         nonlocal now
         now += seconds
 
-    began = time.perf_counter()
     clock = ClockMeter(clock=lambda: now)
     clock.open()
     measure(
@@ -274,7 +276,7 @@ def lay_out(arms: Mapping[str, ArmCost], spec: Windows, window_s: float, *, idle
             for case, arm in arms.items()
         ],
         [clock],
-        blocks=2,
+        blocks=_LAID_OUT,
         window_s=window_s,
         warmup_s=spec.warmup_s,
         rng=np.random.default_rng(0),
@@ -283,6 +285,5 @@ def lay_out(arms: Mapping[str, ArmCost], spec: Windows, window_s: float, *, idle
         pause=spend,
         on_block=lambda block, rows: ends.append(now),
     )
-    beside = (time.perf_counter() - began) / 2  # collecting garbage before each window takes real time
     block_s = ends[1] - ends[0]
-    return ends[0] - block_s, block_s + beside
+    return ends[0] - block_s, block_s

@@ -98,6 +98,13 @@ def test_dry_run_runs_nothing(tmp_path: Path, adaptbench) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_dry_run_says_what_is_kept(room: Path, adaptbench) -> None:
+    before = {f: f.stat().st_mtime_ns for f in room.rglob("*")}
+    assert "6 of them timed, 10 kept; about " in adaptbench("run", SMALL, "--out", "runs/small", "--dry-run").out
+    assert " kept" not in adaptbench("run", SMALL, "--out", "runs/small", "--dry-run", "--fresh").out
+    assert {f: f.stat().st_mtime_ns for f in room.rglob("*")} == before
+
+
 @pytest.mark.parametrize(
     ("kind", "listed"),
     [
