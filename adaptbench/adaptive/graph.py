@@ -19,12 +19,13 @@ from adaptbench.adaptive.node_counting import NodeCosts, count_nodes
 from adaptbench.adaptive.outcome import Inference, Relaxation, Signals, seeds_from_content, tie_margin
 from adaptbench.adaptive.parts import EXECUTOR, NODES, POLICY, Decided, Lap, no_lap
 from adaptbench.adaptive.policy import NeverStop, Policy, as_policy, edge_margins
+from adaptbench.adaptive.relaxed import relaxed
 from adaptbench.adaptive.rows import gathered, hand_over, written
 from adaptbench.adaptive.splits import Split
-from adaptbench.adaptive.structure import Structure
-from adaptbench.adaptive.topology import check_topology, extreme_costs, simple_paths
+from adaptbench.adaptive.structure import Structure, checked_force
+from adaptbench.adaptive.topology import check_topology, extreme_costs, reference_nodes, simple_paths
 from adaptbench.adaptive.writes import apart
-from adaptbench.errors import CapabilityError, GraphError
+from adaptbench.errors import CapabilityError
 
 INPUT = "input"
 
@@ -86,7 +87,7 @@ class DecisionGraph(AdaptiveModel):
         self._last_reader = [
             max([w for w, r in enumerate(self.reads) if r == v], default=-1) for v in range(len(nodes))
         ]
-        self.reference = self._reference_nodes(reference)
+        self.reference = reference_nodes(self.node_names, self.reads, reference)
         self.policy = policy if policy is not None else NeverStop()
         _ = self._table  # nodes that do not fit together are refused here
 
@@ -116,26 +117,6 @@ class DecisionGraph(AdaptiveModel):
         twin = copy.deepcopy(self, {**shared, id(self.policy): own})
         twin.policy = own
         return twin
-
-    def _reference_nodes(self, names: Sequence[str] | None) -> tuple[int, ...]:
-        if names is None:
-            chain = [len(self.node_names) - 1]
-            while (source := self.reads[chain[0]]) >= 0:
-                chain.insert(0, source)
-            return tuple(chain)
-        unknown = [n for n in names if n not in self.node_names]
-        if unknown:
-            raise GraphError(
-                f"the static reference names '{unknown[0]}', which is no node.",
-                todo=f"Nodes: {', '.join(self.node_names)}.",
-            )
-        chain = [self.node_names.index(n) for n in names]
-        if [self.reads[v] for v in chain] != [-1, *chain[:-1]]:
-            raise GraphError(
-                f"the static reference {' → '.join(names)} does not run from the input on its own.",
-                todo="Name a node and, before it, those whose features it continues.",
-            )
-        return tuple(chain)
 
     # ------------------------------------------------------------------ the hard pass
 
@@ -251,25 +232,7 @@ class DecisionGraph(AdaptiveModel):
             force = self.policy.choose(  # type: ignore[operator]
                 self._dense(x)[1], labels, self.structure, self._cost_table(x).node
             )
-        return None if force is None else self._check_force(force.to(x.device), len(x))
-
-    def _check_force(self, force: Tensor, n: int) -> Tensor:
-        if force.ndim == 1:
-            force = force.expand(n, -1)
-        if tuple(force.shape) != (n, len(self.node_names)) or not force[:, 0].all():
-            raise CapabilityError(
-                f"a forced path of shape {tuple(force.shape)} was given to a graph of {len(self.node_names)} nodes.",
-                todo="Give (V,) or (N, V) bool with the entry node set; model.paths() lists some.",
-            )
-        for way in set(map(tuple, force.tolist())):
-            nodes = [v for v, on in enumerate(way) if on]
-            for v, w in pairwise(nodes):
-                if w not in self.structure.successors[v]:
-                    raise CapabilityError(
-                        f"a forced path goes from '{self.node_names[v]}' to '{self.node_names[w]}': no hand-over.",
-                        todo="model.paths() lists those that exist.",
-                    )
-        return force
+        return None if force is None else checked_force(force.to(x.device), len(x), self.structure)
 
     # ------------------------------------------------------------------ the dense pass
 
@@ -294,45 +257,9 @@ class DecisionGraph(AdaptiveModel):
     def _relax(self, x: Tensor, *, temperature: float, seeds: Tensor | None) -> Relaxation:
         costs = self._cost_table(x)
         logits = self.dense_logits(x).to(costs.decides_in)
-        n, size, _ = logits.shape
-        real = x.new_zeros((), dtype=torch.promote_types(logits.dtype, torch.float32))  # MACs are beyond half's range
         if self.policy.draws and seeds is None:
             seeds = seeds_from_content(x)
-        successors = self.structure.successors
-        # arrival at each node: probability, hard yes/no, and the way a sample came (hard way first, then the likeliest)
-        reach: list[Tensor] = [real.new_ones(n)] + [real.new_zeros(n) for _ in range(size - 1)]
-        rank = real.new_full((n, size), -1.0)
-        rank[:, 0] = 2.0
-        visited = torch.zeros(n, size, size, dtype=torch.bool, device=x.device)
-        visited[:, 0, 0] = True
-        stopping: list[Tensor] = []
-        margins: list[Tensor] = []
-        for v, ways in enumerate(successors):
-            if not ways:
-                stopping.append(reach[v])
-                continue
-            came = visited[:, v].clone()  # backward needs it as it is now; the table is filled on in place
-            history = torch.where(came[..., None], logits, 0.0) if self.policy.uses_history else None
-            signals = Signals(logits[:, v], ways=ways, history=history, visited=came, seeds=seeds)
-            scores = self.policy.scores(v, signals).to(real)
-            share = (scores / temperature).softmax(1)
-            edge = edge_margins(scores)
-            margins.append(edge)
-            stopping.append(reach[v] * share[:, 0])
-            for a, w in enumerate(ways):
-                arriving = reach[v] * share[:, a + 1]
-                reach[w] = reach[w] + arriving
-                certain = (rank[:, v] >= 2.0) & (edge[:, a] > 0)
-                order = torch.where(certain, 2.0, arriving.detach().clamp(max=1.0))
-                better = order > rank[:, w]
-                rank[:, w] = torch.where(better, order, rank[:, w])
-                visited[:, w] = torch.where(better[:, None], visited[:, v], visited[:, w])
-                visited[:, w, w] = True
-        per_node = real.new_tensor([a + b for a, b in zip(costs.node, costs.policy, strict=True)])
-        arrived = torch.stack(reach, 1)
-        expected = arrived @ per_node + torch.stack(stopping, 1) @ real.new_tensor(costs.predict)
-        flat = torch.cat(margins, 1) if margins else real.new_zeros(n, 0)
-        return Relaxation(expected, flat, logits, arrived)
+        return relaxed(self.policy, self.structure, logits, costs, temperature=temperature, seeds=seeds)
 
     # ------------------------------------------------------------------ costs
 

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
+
+from torch import Tensor
+
+from adaptbench.errors import CapabilityError
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,3 +53,27 @@ class Structure:
         """Every node hands over to the next one only."""
         last = len(self.names) - 1
         return all(ways == ((v + 1,) if v < last else ()) for v, ways in enumerate(self.successors))
+
+
+def checked_force(force: Tensor, n: int, structure: Structure) -> Tensor:
+    """(N, V) bool of the paths forced on n samples, given as (V,) or (N, V).
+
+    Raises:
+        CapabilityError: another shape, or a hand-over that does not exist.
+    """
+    if force.ndim == 1:
+        force = force.expand(n, -1)
+    if tuple(force.shape) != (n, len(structure.names)) or not force[:, 0].all():
+        raise CapabilityError(
+            f"a forced path of shape {tuple(force.shape)} was given to a graph of {len(structure.names)} nodes.",
+            todo="Give (V,) or (N, V) bool with the entry node set; model.paths() lists some.",
+        )
+    for way in set(map(tuple, force.tolist())):
+        nodes = [v for v, on in enumerate(way) if on]
+        for v, w in pairwise(nodes):
+            if w not in structure.successors[v]:
+                raise CapabilityError(
+                    f"a forced path goes from '{structure.names[v]}' to '{structure.names[w]}': no hand-over.",
+                    todo="model.paths() lists those that exist.",
+                )
+    return force

@@ -79,6 +79,32 @@ def dominators(successors: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
     return [tuple(sorted(before or ())) for before in certain]
 
 
+def reference_nodes(names: Sequence[str], reads: Sequence[int], wanted: Sequence[str] | None) -> tuple[int, ...]:
+    """The nodes that make the static reference, in order; without a wish, the last and what it reads.
+
+    Raises:
+        GraphError: an unknown name, or nodes that do not run from the input on their own.
+    """
+    if wanted is None:
+        chain = [len(names) - 1]
+        while (source := reads[chain[0]]) >= 0:
+            chain.insert(0, source)
+        return tuple(chain)
+    unknown = [n for n in wanted if n not in names]
+    if unknown:
+        raise GraphError(
+            f"the static reference names '{unknown[0]}', which is no node.",
+            todo=f"Nodes: {', '.join(names)}.",
+        )
+    chain = [names.index(n) for n in wanted]
+    if [reads[v] for v in chain] != [-1, *chain[:-1]]:
+        raise GraphError(
+            f"the static reference {' → '.join(wanted)} does not run from the input on its own.",
+            todo="Name a node and, before it, those whose features it continues.",
+        )
+    return tuple(chain)
+
+
 def extreme_costs(successors: Sequence[tuple[int, ...]], visit: Sequence[int], leave: Sequence[int]) -> tuple[int, int]:
     """(cheapest, dearest) total over all ways from node 0 to any stop.
 

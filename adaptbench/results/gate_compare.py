@@ -14,19 +14,12 @@ from adaptbench.results.energy import DECLARED
 from adaptbench.results.gate_rows import GateRow, RowVerdict, amount, judge, of_intervals
 from adaptbench.results.gate_rules import METRICS, Rule, Source
 from adaptbench.results.gate_side import EQUAL, Side
+from adaptbench.results.gate_ties import TIE_SHIFT, Ties, named_ids
 from adaptbench.results.identity import static_of
 from adaptbench.results.schema import Record
 from adaptbench.results.statistics import Estimate, Floats
 from adaptbench.results.verdicts import VERDICT_LEVEL
 
-NAMED = 5
-"""Sample ids named in a reason."""
-TIE_SHARE = 0.01
-"""Share of an evaluation's samples that may differ at a tie; one sample always may."""
-TIE_SHIFT = 0.01
-"""How far ties together may move a mean: relative for costs, a difference for shares; one sample always may."""
-TIE_CHANCE = 0.05
-"""Level at which ties that fell one way are no coin flips."""
 _OF_THE_MODEL = ("macs_min", "macs_max", "macs_full")
 
 # means (B, 4) of correct, macs, clean correct, clean macs; max MACs → (B,)
@@ -108,44 +101,6 @@ def _row_fault(meeting: Meeting) -> str:
     return ""
 
 
-@dataclass(frozen=True, slots=True)
-class _Ties:
-    """Samples that differ on the same inputs, at a tie.
-
-    Args:
-        ids: (k,) sample ids. moved: (k,) by how much, in the unit of the per-sample value. of: samples compared.
-        mean: of the baseline's per-sample values.
-    """
-
-    ids: NDArray[np.int64]
-    moved: Floats
-    of: int
-    mean: float
-
-    @property
-    def text(self) -> str:
-        """How many, which share, which."""
-        share = f"{100 * len(self.ids) / self.of:.3g} %"
-        return f"{len(self.ids)} of {self.of} samples ({share}) differ at a tie ({_named(self.ids)})"
-
-    def beyond(self, ratio: bool) -> tuple[RowVerdict, str] | None:
-        """Why ties do not explain what they are said to explain; None where they do.
-
-        A tie may fall either way: that is a coin for one sample. Many of them, or all in one direction, are a change.
-        """
-        up, down = int(np.count_nonzero(self.moved > 0)), int(np.count_nonzero(self.moved < 0))
-        chance = statistics.sign_test(up, down)
-        if len(self.ids) > 1 and chance < TIE_CHANCE:
-            sense = "up" if up > down else "down"
-            return RowVerdict.REGRESSION, f"{max(up, down)} of them went {sense}, which is no chance (p = {chance:.2g})"
-        if len(self.ids) > max(1.0, TIE_SHARE * self.of):
-            return RowVerdict.INCONCLUSIVE, f"more than {100 * TIE_SHARE:g} % of the samples hang on ties"
-        shift = abs(float(self.moved.sum())) / self.of
-        if len(self.ids) > 1 and shift > TIE_SHIFT * (self.mean if ratio else 1.0):
-            return RowVerdict.INCONCLUSIVE, "together they move the mean too far to be waived"
-        return None
-
-
 def _exact(meeting: Meeting) -> GateRow:
     metric = meeting.rule.metric
     differing, tied = _differing(meeting)
@@ -156,7 +111,7 @@ def _exact(meeting: Meeting) -> GateRow:
         todo = "" if worse else "; if it is meant, write a new baseline"
         return meeting.row(
             RowVerdict.REGRESSION,
-            f"{len(differing)} samples changed on the same inputs ({_named(differing)}), {sense}{todo}",
+            f"{len(differing)} samples changed on the same inputs ({named_ids(differing)}), {sense}{todo}",
         )
     named = "; ".join(ties.text for ties in tied)
     costs = not metric.startswith("accuracy")
@@ -172,14 +127,14 @@ def _exact(meeting: Meeting) -> GateRow:
     return meeting.row(RowVerdict.PASS, f"only {named}")
 
 
-def _differing(meeting: Meeting) -> tuple[NDArray[np.int64], list[_Ties]]:
+def _differing(meeting: Meeting) -> tuple[NDArray[np.int64], list[Ties]]:
     """Sample ids that differ with no tie to explain it, and those at a tie, of the case and of its clean case."""
     metric = meeting.rule.metric
     pairs = [(meeting.run.outcomes(meeting.seen["evaluation"]), meeting.base.outcomes(meeting.kept["evaluation"]))]
     if metric in AGAINST_CLEAN:
         pairs.append((meeting.run.clean(meeting.seen), meeting.base.clean(meeting.kept)))
     differ: list[NDArray[np.int64]] = [np.empty(0, dtype=np.int64)]
-    tied: list[_Ties] = []
+    tied: list[Ties] = []
     for own, other in pairs:
         if metric in _OF_THE_MODEL or own is None or other is None:
             continue
@@ -189,7 +144,7 @@ def _differing(meeting: Meeting) -> tuple[NDArray[np.int64], list[_Ties]]:
         differ.append(own.sample_id[(moved != 0) & ~at_tie])
         waived = (moved != 0) & at_tie
         if waived.any():
-            tied.append(_Ties(own.sample_id[waived], moved[waived], len(own), float(before.mean())))
+            tied.append(Ties(own.sample_id[waived], moved[waived], len(own), float(before.mean())))
     return np.unique(np.concatenate(differ)), tied
 
 
@@ -401,8 +356,3 @@ def _foreign(meeting: Meeting, meter: str, *, with_static: bool = False) -> Gate
         if fault := side.window_fault(record, meter, with_static=with_static):
             return meeting.row(RowVerdict.NOT_COMPARABLE, f"{name}{fault}")
     return None
-
-
-def _named(ids: NDArray[np.int64]) -> str:
-    shown = ", ".join(str(number) for number in ids[:NAMED])
-    return f"id {shown}{' …' if len(ids) > NAMED else ''}"

@@ -147,3 +147,8 @@ def oracle_share(macs: float, reference_macs: float, oracle: float) -> float | N
     """Share of the oracle's saving that was realised; None where the oracle saves nothing."""
     room = reference_macs - oracle
     return (reference_macs - macs) / room if room > 0 else None
+
+
+def overthinking(correct: np.ndarray) -> float:
+    """Share of samples that an earlier node gets right and the last one wrong: strong dominance is violated."""
+    return float((correct[:, :-1].any(1) & ~correct[:, -1]).mean())

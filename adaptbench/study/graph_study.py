@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -28,7 +27,7 @@ from adaptbench.study.execute import execute
 from adaptbench.study.fits import key_of, study_code
 from adaptbench.study.gradient_noise import gradient_noise
 from adaptbench.study.logs import TestLog, calibration_log, log_key, test_log
-from adaptbench.study.members import Choice, Family, Member, Outcome, blame, fit_family, outcome
+from adaptbench.study.members import Choice, Family, Member, Outcome, blame, digest_of_choices, fit_family, outcome
 from adaptbench.study.plan import PlannedGraph
 from adaptbench.study.records import Sheet
 from adaptbench.study.resplits import resplit
@@ -148,7 +147,7 @@ class GraphStudy:
         test = test_log(
             self.model, self.test, self.writer, top=self.graph.top, device=self.device, progress=self.progress
         )
-        test.labels.unseal(_digest(families, chosen))
+        test.labels.unseal(digest_of_choices(families, chosen))
         outcomes = self._outcomes(families, test)
         correct = self._node_correct(test)
         reference = np.asarray(correct[:, self.model.reference[-1]])
@@ -194,7 +193,7 @@ class GraphStudy:
             ],
             "successors": [list(w) for w in self.model.structure.successors],
             "oracle": {"macs": oracle, "accuracy": oracle_accuracy, "agreement_macs": agreement},
-            "dominance_violations": _overthinking(correct),
+            "dominance_violations": compare.overthinking(correct),
             "choices_sha256": test.labels.choices,
             "policies": records,
             "failed": self._failed,
@@ -385,20 +384,3 @@ class GraphStudy:
             options=self.options,
             failures=self.failures,
         )
-
-
-def _digest(families: dict[str, Family], chosen: dict[str, Choice]) -> str:
-    """Hash of every fitted policy and every choice."""
-    found = hashlib.sha256()
-    for name, family in sorted(families.items()):
-        found.update(name.encode())
-        for member in [*family.members, *family.settings.values()]:
-            found.update(member.digest.encode())
-        choice = chosen[name]
-        found.update(json.dumps([sorted(choice.drops.items()), choice.non_inferior, family.corners]).encode())
-    return found.hexdigest()
-
-
-def _overthinking(correct: np.ndarray) -> float:
-    """Share of samples that an earlier node gets right and the last one wrong: strong dominance is violated."""
-    return float((correct[:, :-1].any(1) & ~correct[:, -1]).mean())

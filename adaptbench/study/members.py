@@ -225,3 +225,15 @@ def outcome(member: Member, log: TestLog) -> Outcome:
     macs = (found.path * (log.node_macs + decide)).sum(1) + predict[found.exit]
     right = is_correct(found.logits, log.labels.values, log.top)
     return Outcome(right.numpy(), macs.numpy(), found)
+
+
+def digest_of_choices(families: dict[str, Family], chosen: dict[str, Choice]) -> str:
+    """Hash of every fitted policy and every choice."""
+    found = hashlib.sha256()
+    for name, family in sorted(families.items()):
+        found.update(name.encode())
+        for member in [*family.members, *family.settings.values()]:
+            found.update(member.digest.encode())
+        choice = chosen[name]
+        found.update(json.dumps([sorted(choice.drops.items()), choice.non_inferior, family.corners]).encode())
+    return found.hexdigest()

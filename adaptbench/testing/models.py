@@ -18,14 +18,16 @@ import torch
 from torch import Tensor
 
 from adaptbench.adaptive.counting import counting
-from adaptbench.adaptive.graph import DecisionGraph
 from adaptbench.adaptive.model import AdaptiveModel, frozen
-from adaptbench.adaptive.outcome import Inference, tie_margin
+from adaptbench.adaptive.outcome import Inference
 from adaptbench.adaptive.splits import Split
-from adaptbench.errors import CapabilityError, DomainError, LeakageError
+from adaptbench.errors import CapabilityError, LeakageError
 from adaptbench.testing import views
-from adaptbench.testing.compare import agree, close, refuses, rows_of, rows_seen, same, state_of
+from adaptbench.testing.compare import agree, close, refuses, rows_of, rows_seen, same
+from adaptbench.testing.refusals import outside_is_refused
+from adaptbench.testing.relaxation import expected_macs_settle, gradients_reach, margins_follow_decisions
 from adaptbench.testing.serving import served_as_inferred
+from adaptbench.testing.side_effects import nobody_writes, nothing_left_changed
 
 
 class ModelConformance:
@@ -104,44 +106,7 @@ class ModelConformance:
     def test_nobody_writes_into_what_others_read(self) -> None:
         """Law 1: an in-place operation reaches neither the caller's pictures nor what another part of the net reads."""
         model, x, _ = self._given()
-        kept = x.clone()
-        calls: dict[str, Any] = {
-            "infer": lambda: self._infer(),
-            "a forced path": lambda: self._infer(force=_mixed_paths(model, len(x))),
-            "per_sample": lambda: self._infer(per_sample=True),
-            "dense_logits": lambda: model.dense_logits(x),
-            "run_reference": lambda: model.run_reference(x),
-        }
-        if self._relaxes():
-            calls["relax"] = lambda: model.relax(x)
-        if not model.needs_labels:
-            calls["calling the model"] = lambda: model(x)
-        with frozen(model), torch.no_grad():
-            for what, call in calls.items():
-                call()
-                assert torch.equal(x, kept), f"{what} wrote into the caller's pictures"
-        if (node := views.deciding_writes(model, x)) is not None:
-            raise AssertionError(f"at node '{model.node_names[node]}' the policy writes into the signals it is shown")
-        if (own := views.everything_run_apart(model, x)) is None:
-            return
-        with frozen(model), torch.no_grad():
-            dense = model.dense_logits(x)
-        scale = max(1.0, float(own.abs().max()))
-        gap = (dense - own).abs().amax((0, 2))
-        for k, name in enumerate(model.exit_names):
-            assert float(gap[k]) <= 1e-4 * scale, (
-                f"'{name}' answers otherwise, by {float(gap[k]):.3g}, when every part works on copies: "
-                "something writes into features that others read"
-            )
-        if not model.needs_labels and (chosen := views.chosen_afterwards(model, x)) is not None:
-            path, logits, tie = chosen
-            found = self._infer()
-            sure = ~(found.tie | tie)
-            same(found.path, path, sure, "the path", "the hard pass", "its parts on copies")
-            close(found.logits, logits, sure, "the hard pass", "its parts on copies")
-        if isinstance(model, DecisionGraph):
-            every = torch.ones(len(x), dtype=torch.bool, device=x.device)
-            close(model.run_reference(x), own[:, model.reference[-1]], every, "the reference", "its parts on copies")
+        nobody_writes(model, x, self._infer, relaxes=self._relaxes())
 
     def test_no_sample_touches_another(self) -> None:
         """Law 1: batch 1, odd batches and the whole batch agree, ties aside."""
@@ -174,7 +139,7 @@ class ModelConformance:
         """Law 2: a node's module sees exactly the samples whose path it is on, and none other."""
         model, x, _labels = self._given()
         modules = views.node_modules(model)
-        force = _mixed_paths(model, len(x))
+        force = views.mixed_paths(model, len(x))
         if model.needs_labels:  # an oracle runs everything to choose
             calls: list[dict[str, Any]] = [{"force": force}]
         else:
@@ -194,7 +159,7 @@ class ModelConformance:
     def test_macs_are_the_sum_over_the_path(self) -> None:
         """Law 3: nodes on the path, policy, prediction and gates are all that is counted."""
         model, x, _ = self._given()
-        for found in (self._infer(), self._infer(force=_mixed_paths(model, len(x)))):
+        for found in (self._infer(), self._infer(force=views.mixed_paths(model, len(x)))):
             extra = views.overhead_macs(model, found)
             if extra is None:
                 return
@@ -211,7 +176,7 @@ class ModelConformance:
     def test_macs_are_what_the_dispatcher_saw(self) -> None:
         """Law 3: on a mixed batch the records add up to the count of what really ran."""
         model, x, _ = self._given()
-        calls: list[dict[str, Any]] = [{"force": _mixed_paths(model, len(x))}]
+        calls: list[dict[str, Any]] = [{"force": views.mixed_paths(model, len(x))}]
         if not model.needs_labels:
             calls.append({})
         _ = model.min_macs
@@ -235,49 +200,14 @@ class ModelConformance:
     def test_margins_have_the_sign_of_the_decisions(self) -> None:
         """Law 4: along the path taken, a margin is > 0 exactly where the sample went on spending."""
         model, x, _ = self._given()
-        if not self._relaxes():
-            return
-        found = self._infer()
-        with torch.no_grad():
-            relaxed = model.relax(x)
-        decisions = len(model.dearest_decisions)
-        assert relaxed.margins.shape == (len(x), decisions), f"margins are (N, D) with D = {decisions}"
-        assert relaxed.exit_logits.shape == (len(x), len(model.exit_names), model.n_classes), "exit_logits is (N, K, C)"
-        assert relaxed.reach.shape == (len(x), len(model.node_names)), "reach is (N, V)"
-        if (decided := views.hard_decisions(model, found)) is None:
-            return
-        taken, asked = decided
-        margins, tie = relaxed.margins.cpu(), found.tie[:, None].cpu()
-        wrong = asked & ~tie & ((margins > 0) != taken) & (margins.abs() > tie_margin(model.taken(x).dtype))
-        if wrong.any():
-            i, d = wrong.nonzero()[0].tolist()
-            raise AssertionError(
-                f"sample {i}, decision {d}: the margin is {margins[i, d]:.3g}, but the hard pass "
-                f"{'went on' if taken[i, d] else 'did not go on'}"
-            )
+        if self._relaxes():
+            margins_follow_decisions(model, x, self._infer())
 
     def test_expected_macs_become_the_executed_ones(self) -> None:
         """Law 4: as the temperature falls; and at no temperature do they leave [min, max]."""
         model, x, _ = self._given()
-        if not self._relaxes():
-            return
-        found = self._infer()
-        slack = 1e-5 * model.max_macs
-        with torch.no_grad():
-            for temperature in (10.0, 1.0, 0.1, 0.01, 1e-7):
-                expected = model.relax(x, temperature=temperature).expected_macs.double()
-                assert torch.isfinite(expected).all(), f"expected_macs is not finite at temperature {temperature:g}"
-                low, high = float(expected.min()), float(expected.max())
-                assert model.min_macs - slack <= low <= high <= model.max_macs + slack, (
-                    f"expected_macs spans [{low:.6g}, {high:.6g}] at temperature {temperature:g}; "
-                    f"no path costs less than {model.min_macs} or more than {model.max_macs}"
-                )
-        off = ((expected - found.macs).abs() > max(slack, 0.5)) & ~found.tie
-        if off.any():
-            i = int(off.nonzero()[0])
-            raise AssertionError(
-                f"sample {i}: expected_macs is {expected[i]:.6g} at temperature 1e-7, executed are {int(found.macs[i])}"
-            )
+        if self._relaxes():
+            expected_macs_settle(model, x, self._infer())
 
     def test_costs_stay_between_the_extremes_and_reach_them(self) -> None:
         """Law 5: min_macs and max_macs are costs of real paths, the first two of paths()."""
@@ -313,47 +243,13 @@ class ModelConformance:
     def test_nothing_is_left_changed(self) -> None:
         """Law 6: flags, weights, buffers, gradients, random state and the input are as before."""
         model, x, _ = self._given()
-        was = [module.training for module in model.modules()]
-        try:
-            for i, module in enumerate(model.modules()):
-                module.training = i % 2 == 0
-            kept = x.clone()
-            before = state_of(model)
-            self._infer()
-            self._infer(per_sample=True)
-            model.run_reference(x)
-            _ = model.min_macs, model.max_macs, model.macs_full, model.paths()
-            if self._relaxes():
-                leaf = x.clone().requires_grad_()
-                expected = model.relax(leaf).expected_macs
-                if expected.requires_grad:
-                    torch.autograd.grad(expected.sum(), leaf, allow_unused=True)
-            after = state_of(model)
-        finally:
-            for module, flag in zip(model.modules(), was, strict=True):
-                module.training = flag
-        for what, value in before.items():
-            assert after[what] == value, f"{what} changed during inference or relaxation"
-        assert torch.equal(x, kept), "the input was changed in place"
+        nothing_left_changed(model, x, self._infer, relaxes=self._relaxes())
 
     def test_gradients_reach_the_input(self) -> None:
         """White-box attacks need them: of expected MACs, margins and exit logits, finite, not all zero."""
         model, x, _ = self._given()
-        if not self._relaxes():
-            return
-        leaf = x.clone().requires_grad_()
-        relaxed = model.relax(leaf, temperature=1.0)
-        targets = {"exit_logits": relaxed.exit_logits}
-        if self.follows_input and relaxed.margins.shape[1] and views.decides_from_input(model):
-            targets |= {"expected_macs": relaxed.expected_macs, "margins": relaxed.margins}
-        for what, value in targets.items():
-            assert value.requires_grad, f"{what} has no gradient: was something detached or rounded?"
-            (gradient,) = torch.autograd.grad(value.sum(), leaf, retain_graph=True, allow_unused=True)
-            assert gradient is not None, f"{what} does not depend on the input"
-            assert torch.isfinite(gradient).all(), f"the gradient of {what} is not finite"
-            weights = torch.linspace(-1, 1, value.numel(), device=value.device).view_as(value)  # sums may cancel
-            (weighted,) = torch.autograd.grad((value * weights).sum(), leaf, retain_graph=True)
-            assert (gradient != 0).any() or (weighted != 0).any(), f"the gradient of {what} is zero everywhere"
+        if self._relaxes():
+            gradients_reach(model, x, follows_input=self.follows_input)
 
     def test_calling_the_model_is_inference(self) -> None:
         """Forward returns the same logits, with gradients, so that any torch tool can use the model."""
@@ -371,31 +267,7 @@ class ModelConformance:
     def test_inputs_outside_the_domain_are_refused(self) -> None:
         """A wrong shape, type or value is an error that names it, never a wrong figure."""
         model, x, labels = self._given()
-        low, high = float(x.amin()), float(x.amax())
-        one = x[:2].clone()
-        bad: dict[str, Tensor] = {
-            "a single picture without a batch": x[0],
-            "an empty batch": x[:0],
-            "whole numbers": torch.zeros_like(one, dtype=torch.uint8),
-            "another width": torch.cat([one, one], -1),
-            "another number of channels": torch.cat([one, one], 1),
-        }
-        for name, value in (
-            ("NaN", torch.nan),
-            ("infinity", torch.inf),
-            ("too large", high + 1e3),
-            ("too small", low - 1e3),
-        ):
-            bad[name] = one.clone().index_fill_(0, torch.tensor([1], device=one.device), value)
-        for what, given in bad.items():
-            refuses(lambda given=given: self._infer(given, labels=labels[:2]), DomainError, what)  # type: ignore[misc]
-            if self._relaxes():
-                refuses(lambda given=given: model.relax(given), DomainError, f"relax: {what}")  # type: ignore[misc]
-        few = torch.zeros(1, dtype=torch.int64)
-        refuses(lambda: self._infer(one, seeds=few, labels=labels[:2]), DomainError, "seeds for fewer samples")
-        refuses(lambda: self._infer(one, labels=few), DomainError, "labels for fewer samples")
-        short = torch.ones(len(model.node_names) + 1, dtype=torch.bool)
-        refuses(lambda: self._infer(one, force=short), CapabilityError, "a forced path of another length")
+        outside_is_refused(model, x, labels, self._infer, relaxes=self._relaxes())
 
     def test_chance_follows_the_sample(self) -> None:
         """A policy that draws does so from each sample's seed alone: no batch, order or global state changes a draw."""
@@ -488,12 +360,6 @@ def _prepare(model: AdaptiveModel, x: Tensor | None, n: int) -> tuple[AdaptiveMo
     labels = torch.randint(model.n_classes, (len(x),), generator=generator)
     kind = next((p.dtype for p in model.parameters()), x.dtype)
     return model, x.detach().to(device, kind), labels.to(device)
-
-
-def _mixed_paths(model: AdaptiveModel, n: int) -> Tensor:
-    """(N, V): every path that the model lists, in turn."""
-    paths = torch.stack(model.paths())
-    return paths[torch.arange(n) % len(paths)]
 
 
 def _names(model: AdaptiveModel, path: Tensor) -> str:

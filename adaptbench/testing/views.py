@@ -136,3 +136,9 @@ def decides_from_input(model: AdaptiveModel) -> bool:
 def batch_of(value: Any) -> int:
     """How many samples a module was called with."""
     return next((len(leaf) for leaf in tree_leaves(value) if isinstance(leaf, Tensor) and leaf.ndim), 0)
+
+
+def mixed_paths(model: AdaptiveModel, n: int) -> Tensor:
+    """(N, V): every path that the model lists, in turn."""
+    paths = torch.stack(model.paths())
+    return paths[torch.arange(n) % len(paths)]

@@ -1,0 +1,59 @@
+"""The relaxed pass of a graph: every hand-over a share of the samples, so that costs have gradients."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from adaptbench.adaptive.node_counting import NodeCosts
+from adaptbench.adaptive.outcome import Relaxation, Signals
+from adaptbench.adaptive.policy import Policy, edge_margins
+from adaptbench.adaptive.structure import Structure
+
+
+def relaxed(
+    policy: Policy, structure: Structure, logits: Tensor, costs: NodeCosts, *, temperature: float, seeds: Tensor | None
+) -> Relaxation:
+    """What a policy makes of every node's logits when its decisions are softened.
+
+    Args:
+        logits: (N, V, C). costs: of the nodes, the policy and its answers.
+        temperature: of the softmax over actions. seeds: (N,) where the policy draws.
+    """
+    n, size, _ = logits.shape
+    real = logits.new_zeros((), dtype=torch.promote_types(logits.dtype, torch.float32))  # MACs are beyond half's range
+    successors = structure.successors
+    # arrival at each node: probability, hard yes/no, and the way a sample came (hard way first, then the likeliest)
+    reach: list[Tensor] = [real.new_ones(n)] + [real.new_zeros(n) for _ in range(size - 1)]
+    rank = real.new_full((n, size), -1.0)
+    rank[:, 0] = 2.0
+    visited = torch.zeros(n, size, size, dtype=torch.bool, device=logits.device)
+    visited[:, 0, 0] = True
+    stopping: list[Tensor] = []
+    margins: list[Tensor] = []
+    for v, ways in enumerate(successors):
+        if not ways:
+            stopping.append(reach[v])
+            continue
+        came = visited[:, v].clone()  # backward needs it as it is now; the table is filled on in place
+        history = torch.where(came[..., None], logits, 0.0) if policy.uses_history else None
+        signals = Signals(logits[:, v], ways=ways, history=history, visited=came, seeds=seeds)
+        scores = policy.scores(v, signals).to(real)
+        share = (scores / temperature).softmax(1)
+        edge = edge_margins(scores)
+        margins.append(edge)
+        stopping.append(reach[v] * share[:, 0])
+        for a, w in enumerate(ways):
+            arriving = reach[v] * share[:, a + 1]
+            reach[w] = reach[w] + arriving
+            certain = (rank[:, v] >= 2.0) & (edge[:, a] > 0)
+            order = torch.where(certain, 2.0, arriving.detach().clamp(max=1.0))
+            better = order > rank[:, w]
+            rank[:, w] = torch.where(better, order, rank[:, w])
+            visited[:, w] = torch.where(better[:, None], visited[:, v], visited[:, w])
+            visited[:, w, w] = True
+    per_node = real.new_tensor([a + b for a, b in zip(costs.node, costs.policy, strict=True)])
+    arrived = torch.stack(reach, 1)
+    expected = arrived @ per_node + torch.stack(stopping, 1) @ real.new_tensor(costs.predict)
+    flat = torch.cat(margins, 1) if margins else real.new_zeros(n, 0)
+    return Relaxation(expected, flat, logits, arrived)
