@@ -92,11 +92,6 @@ class AdaptiveModel(nn.Module):
         """(D,) bool: the margins that must be > 0 on the dearest path; what an attacker pushes."""
 
     @property
-    def n_decisions(self) -> int:
-        """D, one an edge or gate."""
-        return len(self.dearest_decisions)
-
-    @property
     @abstractmethod
     def node_macs(self) -> tuple[int, ...]:
         """V increments: stage and head, or block, of each node."""

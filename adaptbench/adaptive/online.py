@@ -186,10 +186,6 @@ class OnlineRecord:
         """(T,) bool. labels: (N,) of the samples, in their own order."""
         return is_correct(self.logits, labels[self.order], top)
 
-    def window_costs(self) -> Tensor:
-        """(⌈T / window⌉,) float64, mean cost of each window: what a meter beside the deployment would show."""
-        return torch.stack([part.mean() for part in torch.split(self.cost, self.window)])
-
 
 def shuffled(n: int, seed: int) -> Tensor:
     """(n,) int64, an order of n samples that only the seed decides."""

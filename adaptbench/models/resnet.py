@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adaptbench.adaptive import Normalise
-from adaptbench.adaptive.model import frozen
 from adaptbench.errors import UsageError
 from adaptbench.models.blocks import classifier, conv_bn, residual_body
 
@@ -135,39 +134,3 @@ def grow(shallow: nn.Sequential, deep: nn.Sequential) -> None:
             last = module.body[-1][-1]  # type: ignore[index]
             last.weight.zero_()  # type: ignore[union-attr]
             last.bias.zero_()  # type: ignore[union-attr]
-
-
-@torch.no_grad()
-def sheet_macs(part: nn.Module, shape: tuple[int, int, int] = (3, 32, 32)) -> int:
-    """Cost of a net, a stage or a head by the spreadsheet of Berestizshevsky & Even 2018, to compare with their table.
-
-    Convolution: k²·Cin·Cout·H·W and Cout for the bias, inside a block Cout·H·W more; linear: in·out + out; average
-    pooling: the elements it reads, and one division a channel where it is global. Records never use it: they count
-    multiply–accumulates alone.
-
-    Args:
-        part: of a net of this module, or an exit head.
-        shape: (C, H, W) of what it reads.
-    """
-    inside = {id(m) for block in part.modules() if isinstance(block, BasicBlock) for m in block.modules()}
-    total = 0
-
-    def add(module: nn.Module, given: tuple[Tensor, ...], out: Tensor) -> None:
-        nonlocal total
-        if isinstance(module, nn.Conv2d):
-            elements = out[0].numel() if id(module) in inside else 0
-            total += out[0].numel() * module.weight[0].numel() + module.out_channels + elements
-        elif isinstance(module, nn.Linear):
-            total += module.weight.numel() + module.out_features
-        else:
-            total += given[0][0].numel() + (len(out[0]) if out[0, 0].numel() == 1 else 0)
-
-    kinds = (nn.Conv2d, nn.Linear, nn.AdaptiveAvgPool2d)
-    hooks = [m.register_forward_hook(add) for m in part.modules() if isinstance(m, kinds)]
-    try:
-        with frozen(part):
-            part(torch.zeros(1, *shape))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return total

@@ -176,11 +176,6 @@ class Difference:
         return table.build() if table.rows else None
 
 
-def difference_page(a: RunLike, b: RunLike) -> str:
-    """The page of two runs as text."""
-    return Difference.of(a, b).page()
-
-
 def _moved(a: View, b: View) -> list[str]:
     """The details of the device that differ; the number of threads in any case."""
     found = [name for name, _, _ in differing(a.manifest.get("device") or {}, b.manifest.get("device") or {})]

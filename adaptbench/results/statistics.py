@@ -169,17 +169,6 @@ def shift(values: ArrayLike, level: float = 0.95, *, seed: int = 0) -> Estimate:
     return signed_rank_interval(d, level) if len(d) < 10 else bca_interval(d, level, seed=seed)
 
 
-def t_interval(values: ArrayLike, level: float = 0.95) -> Estimate:
-    """Mean of paired differences with Student's interval; needs n ≥ 2."""
-    from scipy.special import stdtrit
-
-    d = _vector(values)
-    n = len(d)
-    half = float(stdtrit(n - 1, (1 + level) / 2) * d.std(ddof=1) / np.sqrt(n)) if n > 1 else np.inf
-    mean = float(d.mean())
-    return Estimate(mean, mean - half, mean + half, level, n, "Student's t")
-
-
 def paired_ratio(before: ArrayLike, after: ArrayLike, level: float = 0.95, *, seed: int = 0) -> Estimate:
     """Ratio after / before from block measurements that belong together, one pair a block.
 

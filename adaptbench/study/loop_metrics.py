@@ -129,11 +129,6 @@ class Overload:
         """What the flood took from honest users under the loop; with the knob left alone they lose nothing."""
         return self.honest_accuracy[0] - self.honest_accuracy[1]
 
-    @property
-    def cost_avoided(self) -> float:
-        """Mean cost a sample that the loop kept the attacker from taking."""
-        return self.cost[2] - self.cost[1]
-
 
 def overload(
     loop: ClosedLoop,

@@ -13,7 +13,6 @@ from torch._ops import OpOverload
 from adaptbench.adaptive import MacCounter
 from adaptbench.adaptive.counting import counting
 from adaptbench.adaptive.formulas import _OURS, macs_of
-from adaptbench.errors import UncountedError
 
 N, L, E, H, FF = 2, 5, 8, 2, 16  # batch, tokens, width, heads, feed-forward width
 ENCODER = N * L * (4 * E * E + 2 * E * FF) + N * L * L * 2 * E
@@ -130,7 +129,7 @@ def test_closed_form(case, mode):
     with mode(), MacCounter() as counter:
         run()
     assert counter.macs == want
-    counter.require_all_counted()
+    assert not counter.uncounted
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
@@ -245,12 +244,10 @@ def test_what_is_free_by_convention_is_known_to_be_free(layer):
         (lambda: torch.linalg.eigvalsh(torch.eye(3)), "aten::_linalg_eigh"),
     ],
 )
-def test_compute_without_a_formula_is_named_and_refused(run, name):
+def test_compute_without_a_formula_is_named(run, name):
     with counting() as counter:
         run()
     assert list(counter.uncounted) == [name]
-    with pytest.raises(UncountedError, match=name):
-        counter.require_all_counted()
 
 
 def test_a_planted_custom_operator_is_named():

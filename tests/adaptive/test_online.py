@@ -356,8 +356,6 @@ def test_over_orders_shows_what_order_does(planted):
     records = over_orders(Looker, log.logits, log.structure, log.node_costs, orders=range(4), window=5)
     assert len({tuple(r.order.tolist()) for r in records}) == 4
     assert len({float(r.cost.mean()) for r in records}) > 1
-    for record in records:
-        assert torch.equal(record.window_costs()[:3], torch.stack([record.cost[i : i + 5].mean() for i in (0, 5, 10)]))
 
 
 def test_mistakes_are_named(planted):

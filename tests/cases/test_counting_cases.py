@@ -9,7 +9,6 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from adaptbench.adaptive.counting import counting
-from adaptbench.errors import UncountedError
 
 X = torch.rand(1, 4, 16, 16)
 FREE = {
@@ -56,12 +55,10 @@ def test_a_normalised_weight_counts_as_its_layer() -> None:
 
 @pytest.mark.case("https://github.com/facebookresearch/fvcore/issues/143")
 def test_a_product_written_as_multiply_and_sum_is_named() -> None:
-    """10 240 multiply-adds ran, 0 were counted and nothing was said; a strict count refuses them."""
+    """10 240 multiply-adds ran, 0 were counted and nothing was said; now the count names them."""
     with counting() as counter:
         (X.flatten(1)[:, None] * torch.rand(10, 1024)).sum(-1)
     assert dict(counter.uncounted) == {"aten::mul + aten::sum": 1}
-    with pytest.raises(UncountedError, match="Write products as matrix products"):
-        counter.require_all_counted()
 
 
 @pytest.mark.case("https://github.com/facebookresearch/fvcore/issues/143")

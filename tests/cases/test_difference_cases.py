@@ -16,7 +16,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from synthetic_run import MODELS, Plan, write_run
 
-from adaptbench.report.difference import Difference, _told_apart, difference_page
+from adaptbench.report.difference import Difference, _told_apart
 from adaptbench.report.page import page_of, write_report
 
 MODEL = MODELS[0]
@@ -73,7 +73,7 @@ def figures(text):
 def test_runs_of_360_and_64_inputs_are_compared_over_the_64_that_both_have(runs):
     """The cost "differs in 66 of them" between 360 and 64 inputs; common ids are paired, and their number said."""
     long, short = runs
-    found = figures(difference_page(long, short))
+    found = figures(Difference.of(long, short).page())
     sides = [run.samples().set_index(["case", "sample_id"]) for run in runs]
     ids = sides[0].loc[CLEAN].index.intersection(sides[1].loc[CLEAN].index)
     assert len(ids) == 64

@@ -8,7 +8,7 @@ import torch
 from synthetic_logs import log_of
 
 from adaptbench.adaptive import Structure
-from adaptbench.adaptive.replay import replay
+from adaptbench.adaptive.replay import evaluate_on, replay
 from adaptbench.errors import CalibrationError, PolicyError, UsageError
 from adaptbench.policies import DagSelection, Myopic, Oracle
 from adaptbench.policies.gates.learned_cascade import seed_weights
@@ -122,7 +122,8 @@ def test_a_low_price_always_leaves():
 
 def test_a_higher_price_of_mistakes_loses_fewer_answers():
     log, _ = discrete_log()
-    points = DagSelection.fit(log, prices=(0.2, 2.0, 20.0), steps=100).path_points(log)
+    policy = DagSelection.fit(log, prices=(0.2, 2.0, 20.0), steps=100)
+    points = [evaluate_on(policy.at(price), log) for price in policy.prices]
     accuracy, macs = [p.accuracy for p in points], [p.macs_mean for p in points]
     assert accuracy[0] < accuracy[-1]
     assert macs == sorted(macs)

@@ -156,17 +156,17 @@ def test_the_promise_is_kept():
         policy = ExactBudget.fit(everything.part(rows[:500]), budget=24.0, beta=0.02, deployed=1000, folds=2)
         new = everything.part(rows[500:])
         kept += evaluate_on(policy, new).cost_mean <= 24.0
-        without += evaluate_on(policy.holding_back(0.0), new).cost_mean <= 24.0
+        without += evaluate_on(policy._with(margin=0.0), new).cost_mean <= 24.0
     assert kept >= 95
     assert 35 <= without <= 65
 
 
 def test_the_margin_is_the_normal_bound(fitted):
-    free = fitted.holding_back(None)
+    free = fitted._with(margin=None)
     assert free.target < 60.0 == fitted.target
     spread = float(np.interp(free.target, fitted.costs.flip(0).numpy(), fitted.spreads.flip(0).numpy()))
     assert free.target + 1.6448536 * spread * (1 / 4000 + 1 / 10_000) ** 0.5 == pytest.approx(60.0, rel=1e-6)
-    assert fitted.holding_back(0.1).target == pytest.approx(54.0)
+    assert fitted._with(margin=0.1).target == pytest.approx(54.0)
 
 
 def test_the_tables_spread_is_that_of_costs_on_new_samples(fitted, fresh):

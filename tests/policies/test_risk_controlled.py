@@ -12,7 +12,7 @@ from adaptbench.errors import CalibrationError, UsageError
 from adaptbench.policies.thresholds.joint_threshold import NEVER, JointThreshold, ascend, first_exit, threshold_path
 from adaptbench.policies.thresholds.risk_bounds import upper_bound
 from adaptbench.policies.thresholds.risk_controlled import RiskControlled, paired_losses
-from adaptbench.policies.thresholds.temperature import expected_calibration_error, fit_temperatures
+from adaptbench.policies.thresholds.temperature import fit_temperatures
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -129,6 +129,15 @@ def test_mistakes_are_named():
         upper_bound(np.zeros((5, 1)), 1.0)
     with pytest.raises(UsageError, match="no bound"):
         upper_bound(np.zeros((5, 1)), 0.1, "hoping")
+
+
+def expected_calibration_error(logits, labels, bins=15):
+    """Σ_b |B_b|/N · |accuracy − confidence| over equal-width bins of the top probability; logits (N, C)."""
+    confidence, predicted = logits.double().softmax(1).max(1)
+    right = (predicted == labels).double()
+    which = (confidence * bins).long().clamp_max(bins - 1)
+    gap = torch.zeros(bins, dtype=torch.float64).index_add_(0, which, right - confidence)
+    return float(gap.abs().sum() / len(labels))
 
 
 def test_temperature_undoes_a_planted_scale():

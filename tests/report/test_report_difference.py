@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from adaptbench.report.difference import SECTIONS, difference_page
+from adaptbench.report.difference import SECTIONS, Difference
 
 
 def table(text, key):
@@ -28,7 +28,7 @@ def test_a_run_does_not_differ_from_itself(sensor_run, page_of):
 
 
 def test_a_slower_run_shows_by_how_much(two):
-    text = table(difference_page(*two(slower=1.2)), "table-sensed")
+    text = table(Difference.of(*two(slower=1.2)).page(), "table-sensed")
     rows = [re.findall(r"<td.*?</td>", row, re.S) for row in re.findall(r"<tr.*?</tr>", text, re.S)]
     found = [row for row in rows if row and "latency/sample" in row[0]]
     assert len(found) == 6
@@ -41,7 +41,7 @@ def test_a_slower_run_shows_by_how_much(two):
 
 def test_the_exit_shift_is_of_shares(two):
     old, new = two(seed=3)
-    text = table(difference_page(old, new), "table-exit-shift")
+    text = table(Difference.of(old, new).page(), "table-exit-shift")
     shifts = [float(value) for value in re.findall(r'data-v="([^"]+)"[^>]*>[^<]*points', text)]
     assert shifts
     assert sum(shifts) == pytest.approx(0, abs=1e-6)
@@ -60,8 +60,8 @@ def test_other_sensors_are_not_compared(two):
     for record in new.cases:
         if record["energy_provenance"]:
             record["energy_provenance"] = "measured: RAPL"
-    text = table(difference_page(old, new), "table-sensed")
-    assert "modelled: 0.29 nJ a MAC against measured: RAPL" in difference_page(old, new)
+    text = table(Difference.of(old, new).page(), "table-sensed")
+    assert "modelled: 0.29 nJ a MAC against measured: RAPL" in Difference.of(old, new).page()
     rows = re.findall(r"<tr class=\"silent\">.*?</tr>", text, re.S)
     assert len(rows) == 6
     assert all("energy/sample" in row for row in rows)

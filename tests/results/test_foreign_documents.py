@@ -21,7 +21,7 @@ from synthetic_run import MODELS, Plan, write_run
 
 from adaptbench.console import study_table
 from adaptbench.errors import AdaptBenchError
-from adaptbench.report.difference import difference_page
+from adaptbench.report.difference import Difference
 from adaptbench.report.page import run_page
 from adaptbench.report.study_page import study_page
 from adaptbench.results.baseline import write_baseline
@@ -112,7 +112,7 @@ def test_a_run_of_any_content_gives_pages_or_a_message(room, changes, two):
     with contextlib.suppress(AdaptBenchError):
         seal(folder, bent["manifest"] if isinstance(bent.get("manifest"), dict) else {})
         opened = Run.open(folder)
-        assert difference_page(run, opened) if two else run_page(opened)
+        assert Difference.of(run, opened).page() if two else run_page(opened)
 
 
 @pytest.fixture(scope="module")

@@ -186,10 +186,6 @@ class ExactBudget(ChainPolicy):
         """
         return self._with(budget=value)
 
-    def holding_back(self, margin: float | None) -> Self:
-        """The same budget with another margin: 0 meets it on the calibration samples, None keeps to β."""
-        return self._with(margin=margin)
-
     def _with(self, tables: tuple[Tensor, ...] | None = None, **changed: Any) -> Self:
         settings = {
             "budget": self.budget,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from adaptbench.adaptive.log import CalibrationLog
 from adaptbench.adaptive.outcome import Signals
 from adaptbench.adaptive.policy import Policy, edge_margins
-from adaptbench.adaptive.replay import Point, cheapest_within, evaluate_on
+from adaptbench.adaptive.replay import cheapest_within, evaluate_on
 from adaptbench.adaptive.structure import Structure
 from adaptbench.adaptive.topology import dominators
 from adaptbench.errors import PolicyError, UsageError
@@ -220,10 +220,6 @@ class DagSelection(Policy):
             "history": self.uses_history,
             **self.structure.as_settings(),
         }
-
-    def path_points(self, log: CalibrationLog) -> list[Point]:
-        """Accuracy and cost of every λ on a log."""
-        return [evaluate_on(self.at(price), log, price) for price in self.prices]
 
 
 class Myopic(DagSelection):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, Self
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from adaptbench.adaptive.log import CalibrationLog
@@ -126,8 +125,3 @@ def paired_losses(log: CalibrationLog, thresholds: np.ndarray) -> np.ndarray:
     correct = log.correct.numpy().astype(np.int8)
     taken = np.take_along_axis(correct, _exits(log, thresholds), axis=1)
     return np.asarray(correct[:, -1:] - taken, dtype=np.float64)
-
-
-def violations(drops: Tensor, epsilon: float) -> float:
-    """Share of re-splits whose realised drop exceeds ε."""
-    return torch.as_tensor(drops > epsilon).double().mean().item()

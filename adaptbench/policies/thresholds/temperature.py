@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from adaptbench.adaptive.log import CalibrationLog
@@ -30,12 +29,3 @@ def fit_temperatures(log: CalibrationLog) -> Tensor:
             low, high = (middle, high) if slope > 0 else (low, middle)
         logs.append((low + high) / 2)
     return torch.tensor(logs).exp().float()
-
-
-def expected_calibration_error(logits: Tensor, labels: Tensor, bins: int = 15) -> float:
-    """Σ_b |B_b|/N · |accuracy − confidence| over equal-width bins of the top probability; logits (N, C)."""
-    confidence, predicted = F.softmax(logits.double(), dim=1).max(1)
-    right = (predicted == labels).double()
-    which = (confidence * bins).long().clamp_max(bins - 1)
-    gap = torch.zeros(bins, dtype=torch.float64).index_add_(0, which, right - confidence)
-    return float(gap.abs().sum() / len(labels))
