@@ -32,21 +32,21 @@ from adaptbench.results.gate_terms import (
 from adaptbench.results.identity import case_key, evaluation_key
 from adaptbench.results.schema import Record
 from adaptbench.results.store import Run
-from adaptbench.results.studies import kind_of
+from adaptbench.results.studies import StudyRun, kind_of
 
 
 def compare(
-    run: str | Path | Run | Baseline,
-    baseline: str | Path | Run | Baseline | StudySide | None,
+    run: str | Path | Run | Baseline | StudySide | StudyRun,
+    baseline: str | Path | Run | Baseline | StudySide | StudyRun | None,
     gate: Mapping[str, Any] | Sequence[Rule] | None = None,
 ) -> GateReport:
     """Compare a run with a baseline.
 
     Args:
-        run: the run, open or by path; or a study's directory, which is compared with another study.
+        run: the run, open or by path; or a study's, which is compared with another study.
         baseline: a run or a baseline file, open or by path; None leaves ``max`` rules only.
-        gate: rules, parsed or as the suite has them. None takes the baseline's, and the run's where they ask for
-            more: what a run's suite loosens or drops is no pass.
+        gate: rules, parsed or as the suite or study has them. None takes the baseline's, and the run's where they ask
+            for more: what a run's file loosens or drops is no pass.
 
     Returns:
         A report; ``exit_code`` 0, 1 or 3.
@@ -57,14 +57,14 @@ def compare(
         SuiteError: a rule that does not exist.
     """
     _refuse_itself(run, baseline)
-    if isinstance(run, str | Path) and kind_of(Path(run)) == "study":
-        if gate is not None or baseline is None or isinstance(baseline, Run | Baseline):
+    if isinstance(run, StudySide | StudyRun) or (isinstance(run, str | Path) and kind_of(Path(run)) == "study"):
+        if isinstance(baseline, Run | Baseline):
             raise BaselineError(
-                f"{run}: it holds a study, which is compared with another study, and by no rules of a suite.",
+                f"{baseline.path}: it holds a suite's figures, and the other side a study's.",
                 todo="Name a study's directory or kept file.",
             )
-        return compare_studies(run, baseline)
-    if isinstance(baseline, StudySide):
+        return compare_studies(run, baseline, gate)
+    if isinstance(baseline, StudySide | StudyRun):
         raise BaselineError(f"{baseline.path}: it holds a study, the other side no study.", todo="Name a suite's run.")
     here = Side(_side(run))
     there = None if baseline is None else Side(_side(baseline))

@@ -1,4 +1,4 @@
-"""What a suite's ``gate`` section may say, and which way each metric is better."""
+"""What the ``gate`` section of a suite or study may say, and which way each metric is better."""
 
 from __future__ import annotations
 
@@ -62,15 +62,21 @@ METRICS: dict[str, Metric] = {
     "realised_saving_energy": Metric(True, Source.TIMED, ratio=False),
 }
 
-OF_STUDIES = {
+OF_STUDIES = {name: METRICS[name] for name in ("accuracy", "macs_mean", "macs_full")} | {
     "broken": Metric(False, Source.RECORD, ratio=False),
     "differing": Metric(False, Source.RECORD, ratio=False),
     "net_speedup": Metric(True, Source.TIMED, ratio=True),
 }
-"""Metrics that studies have beside accuracy and MACs; no suite can watch them."""
+"""Metrics that the gate of a study can watch; points of a count are hundredths of what it is counted among."""
 EVERY = METRICS | OF_STUDIES
 
-NEVER_EXACT = frozenset({"latency_s_per_sample", "realised_saving_time", "realised_saving_energy"})
+_MARGIN = {
+    "latency_s_per_sample": "{increase: 3 %}",
+    "realised_saving_time": "{drop: 3 points}",
+    "realised_saving_energy": "{drop: 3 points}",
+    "net_speedup": "{drop: 10 %}",
+}
+NEVER_EXACT = frozenset(_MARGIN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +89,7 @@ class Rule:
         margin: 0 for exact; a fraction for percent (0.03), a difference for points (0.005), a value for max.
         relative: True where the margin is a percentage.
         on: patterns; a case is watched where one matches its kind, condition, model, net, policy, evaluation or
-            case id.
+            case id; of a study: its kind, graph, model, policy or case id.
         anew: relative change allowed by "exact" where inputs were crafted anew.
     """
 
@@ -134,7 +140,7 @@ class Rule:
         return f"{self.kind} of at most {amount}"
 
 
-_TOLD_BY = ("kind", "condition", "model", "net", "policy", "evaluation", "case")
+_TOLD_BY = ("kind", "condition", "graph", "model", "net", "policy", "evaluation", "case")
 
 
 def _among(pattern: str, names: Collection[str]) -> bool:
@@ -146,11 +152,12 @@ _KINDS = ("exact", "drop", "increase", "max")
 _HOW = "Rules are: exact · {drop: 0.5 points} · {increase: 3 %} · {max: 0.2}; with cases: [clean] for some cases only."
 
 
-def parse_gate(gate: Mapping[str, Any] | None) -> list[Rule]:
+def parse_gate(gate: Mapping[str, Any] | None, metrics: Mapping[str, Metric] = METRICS) -> list[Rule]:
     """The rules of a gate section.
 
     Args:
         gate: metric → rule, as YAML gives it; None is an empty gate.
+        metrics: that it can watch, a suite's or a study's.
 
     Raises:
         SuiteError: a metric or a rule that does not exist, or one that the metric's direction rules out.
@@ -160,23 +167,23 @@ def parse_gate(gate: Mapping[str, Any] | None) -> list[Rule]:
     if not isinstance(gate, Mapping):
         raise SuiteError(f"gate: {gate!r} is not a table of metric: rule.", todo=_HOW)
     return [
-        parse_rule(str(metric), rule)
+        parse_rule(str(metric), rule, metrics)
         for metric, given in gate.items()
         for rule in (given if isinstance(given, list) else [given])
     ]
 
 
-def parse_rule(metric: str, given: Any) -> Rule:
+def parse_rule(metric: str, given: Any, metrics: Mapping[str, Metric] = METRICS) -> Rule:
     """One rule of a gate section.
 
     Raises:
         SuiteError: as `parse_gate`.
     """
-    if metric not in METRICS:
+    if metric not in metrics:
         raise SuiteError(
             f"gate: no metric is called '{metric}'.",
             why="A gate on a name that nothing has would stay green for ever.",
-            todo=f"{did_you_mean(metric, METRICS)}Metrics are: {', '.join(METRICS)}.",
+            todo=f"{did_you_mean(metric, metrics)}Metrics are: {', '.join(metrics)}.",
         )
     options = {given: True} if isinstance(given, str) else dict(given) if isinstance(given, Mapping) else {}
     on = options.pop("cases", "*")
@@ -187,6 +194,8 @@ def parse_rule(metric: str, given: Any) -> Rule:
     patterns = tuple(str(pattern) for pattern in (on if isinstance(on, list) else [on]))
     if anew is not None and kind != "exact":
         raise SuiteError(f"gate.{metric}: 'anew' goes with 'exact' only.", todo=_HOW)
+    if anew is not None and metrics is OF_STUDIES:
+        raise SuiteError(f"gate.{metric}: a study crafts no inputs, and none anew.", todo="Leave 'anew' out.")
     allowed = CRAFTED_ANEW_MARGIN if anew is None else _amount(metric, "anew", anew, relative_only=True)[0]
     if kind == "exact":
         if amount is not True:
@@ -195,7 +204,7 @@ def parse_rule(metric: str, given: Any) -> Rule:
             raise SuiteError(
                 f"gate.{metric}: a clock never shows the same twice.",
                 why="The gate would be red for ever.",
-                todo="Write a margin, e.g. {increase: 3 %}.",
+                todo=f"Write a margin, e.g. {_MARGIN[metric]}.",
             )
         return Rule(metric, kind, on=patterns, anew=allowed)
     if kind == "max":
@@ -221,13 +230,13 @@ def _amount(metric: str, kind: str, amount: Any, *, relative_only: bool = False)
             why="Every interval is wider than nothing.",
             todo="Write 'exact', or a margin above zero.",
         )
-    if relative and not METRICS[metric].ratio and not relative_only:
+    if relative and not EVERY[metric].ratio and not relative_only:
         raise SuiteError(
             f"gate.{metric}.{kind}: percent of a share is ambiguous.",
             why=f"{metric} is a share already: 3 % of 2 % is not what one means.",
             todo=f"Write points, e.g. {{{kind}: {match['number']} points}}.",
         )
-    if not relative and (METRICS[metric].ratio or relative_only):
+    if not relative and (EVERY[metric].ratio or relative_only):
         raise SuiteError(
             f"gate.{metric}.{kind}: {metric} has no points.",
             why="Points are hundredths of a share; this is a cost.",
@@ -239,7 +248,7 @@ def _amount(metric: str, kind: str, amount: Any, *, relative_only: bool = False)
 def _ceiling(metric: str, amount: Any) -> float:
     if isinstance(amount, bool) or not isinstance(amount, (int, float)):
         raise SuiteError(f"gate.{metric}.max: {amount!r} is not a number.", todo="Write e.g. {max: 0.2}.")
-    if METRICS[metric].higher_is_better:
+    if EVERY[metric].higher_is_better:
         raise SuiteError(
             f"gate.{metric}.max: more {metric} is better.",
             why="A ceiling would fail good results.",
@@ -249,7 +258,7 @@ def _ceiling(metric: str, amount: Any) -> float:
 
 
 def _check_direction(metric: str, kind: str) -> None:
-    higher_is_better = METRICS[metric].higher_is_better
+    higher_is_better = EVERY[metric].higher_is_better
     if (kind == "drop") != higher_is_better:
         better, other = ("more", "drop") if higher_is_better else ("less", "increase")
         raise SuiteError(

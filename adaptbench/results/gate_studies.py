@@ -1,6 +1,7 @@
 """The gate over studies: is what one found worse than another study, or than the file that was kept of one?
 
-No clock makes accuracy and MACs of a point, broken re-splits and executed samples that differ: they are compared as
+Rules come from the study's ``gate`` section, the baseline's first; a study without one is held to `EVERY_STUDY`.
+Accuracy and MACs of a point, broken re-splits and executed samples that differ hang on no clock: they are compared as
 they stand. Speed-ups are told by their intervals alone. What cannot be compared is said, and is never green.
 """
 
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -16,14 +17,19 @@ from typing import Any, Self
 from adaptbench.errors import BaselineError
 from adaptbench.results import devices
 from adaptbench.results.gate_rows import GateReport, GateRow, RowVerdict, corrected, judge, of_intervals
-from adaptbench.results.gate_rules import EVERY, Rule
-from adaptbench.results.gate_terms import note_surroundings, suite_obstacle
-from adaptbench.results.studies import chosen_points, incomplete, kind_of, read_study
+from adaptbench.results.gate_rules import EVERY, OF_STUDIES, Rule, parse_gate
+from adaptbench.results.gate_terms import idle_patterns, in_force, note_surroundings, rules_of, suite_obstacle
+from adaptbench.results.studies import StudyRun, incomplete, kind_of, read_study
+from adaptbench.results.study_cases import CASE_KINDS, StudyCase, cases_of, value_of
 
 DIGITS = 1e-6
 """Relative difference that a kept file's seven digits explain."""
-SLOWER = Rule("net_speedup", "drop", 0.1, relative=True)
-"""What a speed-up may lose."""
+EVERY_STUDY = {
+    **dict.fromkeys(("accuracy", "macs_mean", "macs_full", "differing", "broken"), "exact"),
+    "net_speedup": {"drop": "10 %"},
+}
+"""What a study is held to whose file has no ``gate`` section."""
+LOOSENED = "the study's file loosened or dropped this rule of the baseline, for {}: write a new baseline if it is meant"
 
 Record = Mapping[str, Any]
 
@@ -57,14 +63,38 @@ class StudySide:
     def manifest(self) -> dict[str, Any]:
         """What the terms of a comparison are read from."""
         suite = {name: self.record.get(name) for name in ("name", "limit", "overrides", "sha256", "text")}
-        return {"suite": suite, "versions": self.record.get("versions"), "data": self.record.get("data") or {}}
+        told = {name: self.record.get(name) for name in ("versions", "gate")}
+        return {"suite": suite, "data": self.record.get("data") or {}, **told}
+
+    @property
+    def rules(self) -> list[Rule]:
+        """What its file asks for, or what every study is held to.
+
+        Raises:
+            BaselineError: its gate section is none.
+        """
+        return rules_of({"gate": self.record.get("gate") or EVERY_STUDY}, self.path, OF_STUDIES)
+
+    @property
+    def states_rules(self) -> bool:
+        """Whether its file has a gate section."""
+        return bool(self.record.get("gate"))
+
+    def cases(self) -> list[StudyCase]:
+        """Of every graph."""
+        return [case for key, graph in self.record["graphs"].items() for case in cases_of(key, graph)]
 
 
-def compare_studies(run: str | Path | StudySide, baseline: str | Path | StudySide) -> GateReport:
+def compare_studies(
+    run: str | Path | StudySide | StudyRun,
+    baseline: str | Path | StudySide | StudyRun | None,
+    gate: Mapping[str, Any] | Sequence[Rule] | None = None,
+) -> GateReport:
     """Compare a study with a baseline.
 
     Args:
-        run, baseline: a study's directory, a kept file, or either, read.
+        run, baseline: a study's directory, a kept file, or either, read; without a baseline ``max`` rules are left.
+        gate: rules, parsed or as a study has them. None takes the baseline's, and the run's where they ask for more.
 
     Returns:
         A report; ``exit_code`` 0, 1 or 3.
@@ -72,121 +102,90 @@ def compare_studies(run: str | Path | StudySide, baseline: str | Path | StudySid
     Raises:
         BaselineError: one of them is no study.
         RunError: it is damaged or incomplete.
+        SuiteError: a rule that does not exist.
     """
-    here, there = (side if isinstance(side, StudySide) else StudySide.load(side) for side in (run, baseline))
+    here = _side(run)
+    there = None if baseline is None else _side(baseline)
     notes: list[str] = []
+    rules, rows = _rules(here, there, gate)
+    obstacle = None if there is None else _obstacle(here, there, notes, same=run is baseline)
+    if there is not None and obstacle is not None:
+        rows.append(GateRow("*", "study", "the same study", RowVerdict.NOT_COMPARABLE, obstacle))
+    else:
+        told = [case.name.told for side in (here, there) if side is not None for case in side.cases()]
+        rows += idle_patterns(rules, told, [], notes, CASE_KINDS)
+        stated = gate is not None or any(side.states_rules for side in (here, there) if side is not None)
+        made = [*_absent(here, there), *(row for rule in rules for row in _under(rule, here, there, stated))]
+        rows += made
+    known = [] if there is None else incomplete(there.record)
+    rows += [_unknown("*", said) for said in incomplete(here.record) if said not in known]
+    where = "" if there is None else str(there.path)
+    return GateReport(str(here.path), where, tuple(corrected(rows)), tuple(dict.fromkeys(notes)))
+
+
+def _side(given: str | Path | StudySide | StudyRun) -> StudySide:
+    if isinstance(given, StudyRun):
+        return StudySide(given.path, given.record)
+    return given if isinstance(given, StudySide) else StudySide.load(given)
+
+
+def _rules(
+    here: StudySide, there: StudySide | None, gate: Mapping[str, Any] | Sequence[Rule] | None
+) -> tuple[list[Rule], list[GateRow]]:
+    """The rules in force, and a row for each that the run's file loosened or dropped."""
+    if gate is not None:
+        return (parse_gate(gate, OF_STUDIES) if isinstance(gate, Mapping) else list(gate)), []
+    if there is None:
+        return here.rules, []
+    told = [case.name.told for side in (there, here) for case in side.cases()]
+    rules, loosened = in_force(there.rules, here.rules, told)
+    return rules, [
+        GateRow("*", rule.metric, rule.text, RowVerdict.NOT_COMPARABLE, LOOSENED.format(case))
+        for rule, case in loosened
+    ]
+
+
+def _obstacle(here: StudySide, there: StudySide, notes: list[str], *, same: bool) -> str | None:
+    """Why nothing of two studies can be compared; None where it can."""
     own, kept = here.manifest, there.manifest
     if not (own["data"] and kept["data"]):
         notes.append("one side does not say which samples it was made on: they are taken to be the same")
         own, kept = own | {"data": {}}, kept | {"data": {}}
     obstacle = suite_obstacle(own, kept, notes)
     identity = here.record.get("id")
-    if run is not baseline and identity and identity == there.record.get("id"):
+    if not same and identity and identity == there.record.get("id"):
         obstacle = "the baseline was kept of this very study: nothing can differ"
     note_surroundings(own, kept, notes)
-    if obstacle is not None:
-        rows = [GateRow("*", "study", "the same study", RowVerdict.NOT_COMPARABLE, obstacle)]
-    else:
-        rows = [row for key in there.record["graphs"] for row in _graph(key, here.record, there.record)]
-    known = incomplete(there.record)
-    rows += [_unknown("*", said) for said in incomplete(here.record) if said not in known]
-    return GateReport(str(here.path), str(there.path), tuple(corrected(rows)), tuple(dict.fromkeys(notes)))
+    return obstacle
 
 
-def _graph(key: str, here: Record, there: Record) -> Iterator[GateRow]:
-    kept, seen = there["graphs"][key], here["graphs"].get(key)
-    if seen is None:
-        why = (here.get("failed_graphs") or {}).get(key)
-        yield _unknown(key, why) if why else _gone(key, "graph")
-        return
-    ceiling = kept["macs_full"]
-    for metric, name in (("accuracy", "reference_accuracy"), ("macs_full", "macs_full")):
-        yield _exact(f"{key}/reference", metric, seen[name], kept[name])
-    for name, policy in kept["policies"].items():
-        found = seen["policies"].get(name)
-        if found is None:
+# ---------------------------------------------------------------------- what one side lacks
+
+
+def _absent(here: StudySide, there: StudySide | None) -> Iterator[GateRow]:
+    """What the baseline has and the run has not, whatever the rules watch: graphs, policies, points, re-splits."""
+    own = {case.id for case in here.cases()}
+    for key, kept in ({} if there is None else there.record["graphs"]).items():
+        seen = here.record["graphs"].get(key)
+        if seen is None:
+            why = (here.record.get("failed_graphs") or {}).get(key)
+            yield _unknown(key, why) if why else _gone(key, "graph")
+            continue
+        lost = [name for name in kept["policies"] if name not in seen["policies"]]
+        for name in lost:
             why = seen["failed"].get(name)
             yield _unknown(f"{key}/{name}", why) if why else _gone(f"{key}/{name}", "policy")
-            continue
-        points = dict(chosen_points(found))
-        for label, point in chosen_points(policy):
-            case = f"{key}/{name}/{label}"
-            if label not in points:
-                yield _gone(case, "point", str(found.get("non_inferior_missing") or ""))
-            else:
-                yield from _point(case, points[label], point, ceiling)
-    yield from _resplits(key, seen["resplits"], kept["resplits"])
-    yield from _clock(key, seen, kept, here, there)
-
-
-def _point(case: str, seen: Record, kept: Record, ceiling: float) -> Iterator[GateRow]:
-    ran, before = seen.get("executed"), kept.get("executed")
-    ties = max(((side or {}).get("ties") or 0) / ((side or {}).get("n") or 1) for side in (ran, before))
-    other = "" if seen.get("setting") == kept.get("setting") else "another point was chosen: "
-    if other and seen.get("setting") is not None and kept.get("setting") is not None:
-        other = f"another point was chosen (setting {seen['setting']:.6g}, baseline {kept['setting']:.6g}): "
-        other = "" if math.isclose(seen["setting"], kept["setting"], rel_tol=DIGITS, abs_tol=1e-12) else other
-    yield _exact(case, "accuracy", seen["accuracy"], kept["accuracy"], ties, other)
-    yield _exact(case, "macs_mean", seen["macs_mean"], kept["macs_mean"], ties * ceiling, other)
-    if before is None:
-        return
-    if ran is None:
-        yield _unknown(case, "the baseline executed this point, the run did not")
-        return
-    yield _exact(case, "differing", ran["differing"], before["differing"])
-    yield _exact(f"{case}, executed", "accuracy", ran["accuracy"], before["accuracy"], ties, other)
-    yield _exact(f"{case}, executed", "macs_mean", ran["macs_mean"], before["macs_mean"], ties * ceiling, other)
-
-
-def _exact(case: str, metric: str, seen: float, kept: float, slack: float = 0.0, why: str = "") -> GateRow:
-    """Equal to seven digits; where ties could have moved it, nobody can tell."""
-    change = (seen / kept - 1 if kept else None) if EVERY[metric].ratio else None
-
-    def row(verdict: RowVerdict, reason: str) -> GateRow:
-        return GateRow(case, metric, "exact", verdict, reason, seen, kept, change)
-
-    moved = abs(seen - kept)
-    if moved <= DIGITS * max(abs(kept), DIGITS):
-        return row(RowVerdict.PASS, "equal")
-    worse = (seen < kept) if EVERY[metric].higher_is_better else (seen > kept)
-    if moved <= slack * (1 + DIGITS):
-        return row(RowVerdict.INCONCLUSIVE, f"{why}decisions within 1e-5 of a threshold could explain it")
-    sense = "for the worse" if worse else "for the better; if it is meant, write a new baseline"
-    return row(RowVerdict.REGRESSION, f"{why}it changed {sense}")
-
-
-def _resplits(key: str, seen: list[Record], kept: list[Record]) -> Iterator[GateRow]:
-    found = {(row["policy"], row["epsilon"]): row for row in seen}
-    for row in kept:
-        case, own = f"{key}/{row['policy']}/ε = {row['epsilon']:g}", found.get((row["policy"], row["epsilon"]))
-        if not row["count"]:
-            continue
-        if own is None:
-            yield _gone(case, "re-splits")
-        elif own["count"] != row["count"]:
-            yield _unknown(case, f"{own['count']} re-splits, in the baseline {row['count']}")
-        else:
-            yield _exact(case, "broken", own["broken"], row["broken"])
-
-
-def _clock(key: str, seen: Record, kept: Record, here: Record, there: Record) -> Iterator[GateRow]:
-    found = {(row["point"], row["batch_size"]): row for row in seen["wall_clock"]}
-    elsewhere = devices.obstacle(here.get("device") or {}, there.get("device") or {}, ("here", "baseline"))
-    for row in kept["wall_clock"]:
-        case, own = f"{key}/{row['point']}/b{row['batch_size']}", found.get((row["point"], row["batch_size"]))
-        ends = [side.get("net_speedup_ci") for side in (own or {}, row)]
-        if own is None:
-            yield _unknown(case, "the baseline timed this point, the run did not")
-        elif elsewhere:
-            yield _unknown(case, elsewhere)
-        elif row.get("net_speedup") is None:
-            yield _unknown(case, "the baseline timed net and harness as one: run it again")
-        elif ends[0] is None or ends[1] is None:
-            yield _unknown(case, "there is no interval to compare by")
-        else:
-            values = own["net_speedup"], row["net_speedup"]
-            change = of_intervals(*values, ends[0], ends[1], int(row["blocks"]), ratio=True)
-            yield judge(case, SLOWER, *values, change, SLOWER.margin)
+        for case in cases_of(key, kept):
+            if case.id in own or case.name.policy in lost:
+                continue
+            if case.name.kind == "point":
+                found = seen["policies"][case.name.policy]
+                why = str(found.get("non_inferior_missing") or "") if "margin" in case.row else ""
+                yield _gone(case.id, "point", why)
+            elif case.name.kind == "executed" and case.id.removesuffix(", executed") in own:
+                yield _unknown(case.id, "the baseline executed this point, the run did not")
+            elif case.name.kind == "re-splits" and case.figures:
+                yield _gone(case.id, "re-splits")
 
 
 def _gone(case: str, what: str, why: str = "") -> GateRow:
@@ -198,55 +197,180 @@ def _unknown(case: str, why: str) -> GateRow:
     return GateRow(case, "study", "comparable", RowVerdict.NOT_COMPARABLE, why)
 
 
+# ---------------------------------------------------------------------- what both have
+
+
+def _under(rule: Rule, here: StudySide, there: StudySide | None, stated: bool) -> list[GateRow]:
+    """Every case under one rule; a rule that was written and meets no figure says so in a row."""
+    own = {case.id: case for case in here.cases()}
+    rows: list[GateRow] = []
+    if rule.kind == "max":
+        rows = [_ceiling(rule, case) for case in own.values() if _watched(rule, case)]
+    elif there is not None:
+        machines = [side.record.get("device") or {} for side in (here, there)]
+        elsewhere = devices.obstacle(machines[0], machines[1], ("here", "baseline"))
+        for case in there.cases():
+            seen = own.get(case.id)
+            if not _watched(rule, case) or (seen is None and case.name.kind != "timed"):
+                continue  # what is absent has a row of its own
+            if case.name.kind == "timed":
+                rows.append(_timed(rule, seen, case, elsewhere))
+            elif seen is not None:
+                rows.append(_meet(rule, seen, case))
+    if not rows and stated:
+        reason = f"no case that the rule watches has {rule.metric}: it compared nothing"
+        rows.append(GateRow("*", rule.metric, rule.text, RowVerdict.NOT_COMPARABLE, reason))
+    return rows
+
+
+def _watched(rule: Rule, case: StudyCase) -> bool:
+    return rule.metric in case.figures and rule.watches(case.name.told)
+
+
+def _ceiling(rule: Rule, case: StudyCase) -> GateRow:
+    value = value_of(case, rule.metric)
+    over = value is not None and value > rule.margin
+    verdict = RowVerdict.REGRESSION if over else RowVerdict.PASS
+    return GateRow(
+        case.id,
+        rule.metric,
+        rule.text,
+        verdict,
+        f"{'above' if over else 'below'} the ceiling",
+        value,
+        margin=rule.margin,
+    )
+
+
+def _meet(rule: Rule, seen: StudyCase, kept: StudyCase) -> GateRow:
+    """One figure that no clock made: exactly, or against the margin as it stands."""
+    own, base = value_of(seen, rule.metric), value_of(kept, rule.metric)
+    if own is None or base is None or seen.among != kept.among:
+        counted = "re-splits" if kept.name.kind == "re-splits" else "samples"
+        why = f"{seen.among} {counted}, in the baseline {kept.among}"
+        return GateRow(kept.id, rule.metric, rule.text, RowVerdict.NOT_COMPARABLE, why, own, base)
+    return _judged(rule, kept, own, base, _slack(rule.metric, seen, kept), _other_point(seen, kept))
+
+
+def _slack(metric: str, seen: StudyCase, kept: StudyCase) -> float:
+    """How far decisions at a tie could have moved a figure."""
+    ties = max(seen.ties, kept.ties)
+    return ties * {"accuracy": 1.0, "macs_mean": kept.full}.get(metric, 0.0)
+
+
+def _other_point(seen: StudyCase, kept: StudyCase) -> str:
+    """That another point of the family was chosen, to explain a difference; "" where it is the same."""
+    own, other = seen.row.get("setting"), kept.row.get("setting")
+    if own == other:
+        return ""
+    if own is None or other is None:
+        return "another point was chosen: "
+    said = f"another point was chosen (setting {own:.6g}, baseline {other:.6g}): "
+    return "" if math.isclose(own, other, rel_tol=DIGITS, abs_tol=1e-12) else said
+
+
+def _judged(rule: Rule, case: StudyCase, seen: float, kept: float, slack: float, why: str) -> GateRow:
+    """Equal to seven digits, or within the margin; where ties could have moved it, nobody can tell."""
+    metric = EVERY[rule.metric]
+    counted = rule.metric in ("broken", "differing")
+    change = (seen / kept - 1 if kept else None) if metric.ratio else (seen - kept) / (case.among if counted else 1)
+
+    def row(verdict: RowVerdict, reason: str) -> GateRow:
+        shown = change if metric.ratio or rule.kind != "exact" else None
+        return GateRow(case.id, rule.metric, rule.text, verdict, reason, seen, kept, shown, margin=rule.margin or None)
+
+    moved = abs(seen - kept)
+    exact = rule.kind == "exact"
+    if moved <= DIGITS * max(abs(kept), DIGITS):
+        return row(RowVerdict.PASS, "equal" if exact else "within the margin (deterministic: compared as they stand)")
+    worse = (seen < kept) if metric.higher_is_better else (seen > kept)
+    if not exact:
+        if change is None:
+            return row(RowVerdict.NOT_COMPARABLE, f"the baseline's {rule.metric} is 0")
+        beyond = (abs(math.log1p(change)) - math.log1p(rule.margin)) if metric.ratio else abs(change) - rule.margin
+        if beyond <= DIGITS:
+            return row(RowVerdict.PASS, "within the margin (deterministic: compared as they stand)")
+        if not worse:
+            return row(RowVerdict.IMPROVEMENT, f"{why}better by more than the margin")
+    if moved <= slack * (1 + DIGITS):
+        return row(RowVerdict.INCONCLUSIVE, f"{why}decisions within 1e-5 of a threshold could explain it")
+    sense = "for the worse" if worse else "for the better; if it is meant, write a new baseline"
+    return row(RowVerdict.REGRESSION, f"{why}it changed {sense}" if exact else f"{why}beyond the margin")
+
+
+def _timed(rule: Rule, seen: StudyCase | None, kept: StudyCase, elsewhere: str | None) -> GateRow:
+    rows = [None if case is None else case.row for case in (seen, kept)]
+    ends = [(row or {}).get("net_speedup_ci") for row in rows]
+    values = [None if case is None else value_of(case, rule.metric) for case in (seen, kept)]
+    if seen is None:
+        why = "the baseline timed this point, the run did not"
+    elif elsewhere:
+        why = elsewhere
+    elif values[1] is None:
+        why = "the baseline timed net and harness as one: run it again"
+    elif values[0] is None or ends[0] is None or ends[1] is None:
+        why = "there is no interval to compare by"
+    else:
+        change = of_intervals(values[0], values[1], ends[0], ends[1], int(kept.row["blocks"]), ratio=True)
+        return judge(kept.id, rule, values[0], values[1], change, rule.margin)
+    return GateRow(kept.id, rule.metric, rule.text, RowVerdict.NOT_COMPARABLE, why, *values)
+
+
+# ---------------------------------------------------------------------- the self-test
+
+
 def planted_faults(side: StudySide) -> Iterator[tuple[str, bool | None, str]]:
     """Proof that the gate can fire: what was planted in a copy of a study, whether the gate said so, and its reason.
 
-    The control comes first: the study against itself gives no alarm. None where there is nothing to plant in.
+    The control comes first: the study against itself gives no alarm, ceilings apart. None where there is nothing to
+    plant in, or no rule watches it.
     """
     control = compare_studies(side, side)
     alarms = [row for row in control.rows if row.verdict in (RowVerdict.REGRESSION, RowVerdict.MISSING)]
-    quiet = "the study against itself: no alarm"
-    yield "none (control)", not alarms, alarms[0].reason if alarms else quiet
-    for fault, plant in _FAULTS.items():
-        record = copy.deepcopy(dict(side.record))
-        graph = next(iter(record["graphs"].values()))
-        if plant(graph):
-            report = compare_studies(StudySide(side.path, record | {"id": None}), side)
-            reason = next((row.reason for row in report.rows if row.verdict is not RowVerdict.PASS), "it is green")
-            yield fault, report.exit_code == 1, reason
+    alarms = [row for row in alarms if not row.rule.startswith("at most")]
+    yield "none (control)", not alarms, alarms[0].reason if alarms else "the study against itself: no alarm"
+    for fault, metric in _FAULTS.items():
+        record = copy.deepcopy(dict(side.record)) | {"id": None}
+        where = _plant(StudySide(side.path, record), side.rules, metric)
+        if where:
+            report = compare_studies(StudySide(side.path, record), side)
+            found = [row for row in report.rows if row.case == where and row.verdict is not RowVerdict.PASS]
+            caught = any(row.verdict in (RowVerdict.REGRESSION, RowVerdict.MISSING) for row in found)
+            yield fault, caught, found[0].reason if found else "it is green"
         else:
-            yield fault, None, "there is nothing to plant in"
+            yield fault, None, "no rule watches such a figure, or there is none: nothing to plant in"
 
 
-def _first_point(graph: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = next(iter(graph["policies"].values()))["chosen"][0]
-    return found
+def _plant(side: StudySide, rules: Sequence[Rule], metric: str) -> str:
+    """Make one figure worse than a rule allows, in place; the case that has it, or ""."""
+    if metric == "policy":
+        key, graph = next(iter(side.record["graphs"].items()))
+        name = next(iter(graph["policies"]))
+        del graph["policies"][name]
+        return f"{key}/{name}"
+    for rule in rules:
+        for case in side.cases():
+            value = value_of(case, metric)
+            if rule.metric != metric or rule.kind == "max" or not _watched(rule, case) or value is None:
+                continue
+            if case.name.kind not in ("point", "re-splits"):
+                continue
+            allowed = rule.margin
+            worse = {
+                "accuracy": value - 0.05 - allowed,
+                "macs_mean": max(value, case.full) * 1.5 * (1 + allowed),
+                "broken": value + 1 + math.ceil(allowed * case.among),
+            }[metric]
+            assert isinstance(case.row, dict)
+            case.row[metric] = worse
+            return case.id
+    return ""
 
 
-def _less_accurate(graph: dict[str, Any]) -> bool:
-    _first_point(graph)["accuracy"] -= 0.05
-    return True
-
-
-def _dearer(graph: dict[str, Any]) -> bool:
-    _first_point(graph)["macs_mean"] = graph["macs_full"] * 1.5
-    return True
-
-
-def _broken(graph: dict[str, Any]) -> bool:
-    rows = [row for row in graph["resplits"] if row["count"]]
-    for row in rows[:1]:
-        row["broken"] += 1
-    return bool(rows)
-
-
-def _dropped(graph: dict[str, Any]) -> bool:
-    return graph["policies"].pop(next(iter(graph["policies"]))) is not None
-
-
-_FAULTS: dict[str, Callable[[dict[str, Any]], bool]] = {
-    "five points of accuracy lost": _less_accurate,
-    "one and a half times the MACs": _dearer,
-    "one more re-split broken": _broken,
-    "a policy left out": _dropped,
+_FAULTS = {
+    "five points of accuracy lost": "accuracy",
+    "one and a half times the MACs": "macs_mean",
+    "one more re-split broken": "broken",
+    "a policy left out": "policy",
 }
+"""What is planted, beyond what a rule allows → the metric that shows it."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from adaptbench.errors import AdaptBenchError, BaselineError
 from adaptbench.results.gate_rows import GateRow, RowVerdict
-from adaptbench.results.gate_rules import METRICS, Rule, Source, parse_gate
+from adaptbench.results.gate_rules import METRICS, Metric, Rule, Source, parse_gate
 from adaptbench.results.schema import KINDS, Record
 
 NEUTRAL_SECTIONS = ("measure", "gate", "title", "description", "cite", "published", "notes")
@@ -43,7 +43,8 @@ def suite_obstacle(here: Mapping[str, Any], there: Mapping[str, Any], notes: lis
     if own.get("sha256") != kept.get("sha256") or changed:
         if _substance(own.get("text")) != _substance(kept.get("text")):
             return f"the suite '{own.get('name')}' says something else than when the baseline was written"
-        notes.append(f"the suites differ in {', '.join(NEUTRAL_SECTIONS)} only: compared")
+        if changed or own.get("text") != kept.get("text"):
+            notes.append(f"the suites differ in {', '.join(NEUTRAL_SECTIONS)} only: compared")
     return _data_obstacle(here.get("data") or {}, there.get("data") or {})
 
 
@@ -129,15 +130,19 @@ def note_surroundings(here: Mapping[str, Any], there: Mapping[str, Any], notes: 
 
 
 def idle_patterns(
-    rules: Iterable[Rule], records: Sequence[Record], manifests: Sequence[Mapping[str, Any]], notes: list[str]
+    rules: Iterable[Rule],
+    records: Sequence[Record],
+    manifests: Sequence[Mapping[str, Any]],
+    notes: list[str],
+    kinds: Iterable[str] = KINDS,
 ) -> list[GateRow]:
     """A row for each rule whose ``cases:`` name nothing: a misspelt one would watch nobody, and be green.
 
     Args:
         rules: in force. records: of both sides. manifests: of both; a kind, a model or a condition that they know and
-            no case has is a note. notes: what is to be said is added.
+            no case has is a note. notes: what is to be said is added. kinds: that cases may be of.
     """
-    known = {*KINDS, *(name for side in manifests for part in _NAMES for name in side.get(part) or {})}
+    known = {*kinds, *(name for side in manifests for part in _NAMES for name in side.get(part) or {})}
     rows = []
     for rule in rules:
         unknown = rule.idle(records, known)
@@ -149,14 +154,17 @@ def idle_patterns(
     return rows
 
 
-def rules_of(manifest: Mapping[str, Any], place: object) -> list[Rule]:
+def rules_of(manifest: Mapping[str, Any], place: object, metrics: Mapping[str, Metric] = METRICS) -> list[Rule]:
     """The rules that a side was written with.
+
+    Args:
+        manifest: of the side. place: where it was read. metrics: that its kind can watch.
 
     Raises:
         BaselineError: its gate section is none.
     """
     try:
-        return parse_gate(manifest.get("gate"))
+        return parse_gate(manifest.get("gate"), metrics)
     except AdaptBenchError as error:
         raise BaselineError(f"{place}: {error.seen}", why=error.why, todo=error.todo) from None
 

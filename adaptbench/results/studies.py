@@ -16,7 +16,7 @@ from adaptbench.results.study_schema import fault
 SCHEMA = 3
 """1 had no non-inferior points; in 2, what now stands in the manifest stood in ``study.json``."""
 _OF_THE_SUITE = ("name", "title", "text", "sha256", "overrides", "limit")
-_OF_THE_RUN = ("id", "command", "device", "versions", "git", "data", "notes", "started", "ended")
+_OF_THE_RUN = ("id", "command", "device", "versions", "git", "data", "gate", "notes", "started", "ended")
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,10 +157,25 @@ def incomplete(record: Mapping[str, Any]) -> list[str]:
 
 def chosen_points(found: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
     """A policy's points that were chosen on calibration, each with what it was chosen for."""
-    points = [(f"−{100 * point['drop']:g} points", point) for point in found["chosen"]]
+    points = [(for_drop(point["drop"]), point) for point in found["chosen"]]
     if point := found.get("non_inferior"):
-        points.append((f"non-inferior within {100 * point['margin']:g}", point))
-    return points + [(f"setting {point['setting']:g}", point) for point in found["settings"]]
+        points.append((for_margin(point["margin"]), point))
+    return points + [(at_setting(point["setting"]), point) for point in found["settings"]]
+
+
+def for_drop(drop: float) -> str:
+    """What a point was chosen for: accuracy that may be lost."""
+    return f"−{100 * drop:g} points"
+
+
+def for_margin(margin: float) -> str:
+    """What a point was chosen for: being shown to be non-inferior."""
+    return f"non-inferior within {100 * margin:g}"
+
+
+def at_setting(value: float) -> str:
+    """What a point was asked for by."""
+    return f"setting {value:g}"
 
 
 def executed_points(graph: Mapping[str, Any]) -> list[Mapping[str, Any]]:

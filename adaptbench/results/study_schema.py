@@ -38,6 +38,7 @@ TOLD: dict[str, Field] = {
     "device": Field("map", meaning="where it ran"),
     "versions": Field("map", meaning="of packages", of="text"),
     "git": Field("map", meaning="revision, and whether files differed"),
+    "gate": Field("map", meaning="rules that the study states for `adaptbench check`"),
     "notes": Field("list", meaning="what else to know", of="text"),
     "started": Field("text", meaning="ISO time"),
     "ended": Field("text", meaning="ISO time"),

@@ -21,6 +21,7 @@ from adaptbench.experiment.failures import Failures
 from adaptbench.experiment.keys import split_hash
 from adaptbench.experiment.options import Options
 from adaptbench.registry import POLICIES
+from adaptbench.results.study_cases import timed_point
 from adaptbench.results.writer import RunWriter
 from adaptbench.study import compare
 from adaptbench.study.execute import execute
@@ -35,7 +36,7 @@ from adaptbench.study.schema import ON_TRAINING, Study, registry_name
 from adaptbench.study.stateful import stateful
 from adaptbench.study.timing import wall_clock
 
-_TOLD_ONLY = {"title", "cite", "published", "notes", "graphs", "measure", "limit"}
+_TOLD_ONLY = {"title", "cite", "published", "notes", "graphs", "measure", "limit", "gate"}
 """Keys of a study that no figure of a graph hangs on; its own graph, its clock and its samples are added one by one."""
 
 
@@ -361,7 +362,7 @@ class GraphStudy:
         for name in dict.fromkeys([self.spec.paper, self.spec.ours]):
             for drop, index in chosen[name].drops.items() if name in families else ():
                 if drop in (self.spec.drops[0], self.spec.drops[-1]):
-                    points[f"{name} at {100 * drop:g} points"] = families[name].members[index]
+                    points[timed_point(name, drop)] = families[name].members[index]
         before = set(self.failures.found)
         rows, windows = self._try("wall_clock", partial(self._wall_clock, points)) or ([], [])
         for case, failure in self.failures.found.items():

@@ -11,6 +11,7 @@ from adaptbench.errors import SuiteError
 from adaptbench.experiment.options import Options
 from adaptbench.study.schema import Graph, Study
 from adaptbench.study.spec import LoadedStudy
+from adaptbench.study.watched import check_watched
 from adaptbench.zoo.loading import load_system
 
 
@@ -84,7 +85,7 @@ def make_plan(loaded: LoadedStudy, options: Options) -> StudyPlan:
     """Load data and nets.
 
     Raises:
-        SuiteError: a net without exits, with file and line.
+        SuiteError: a net without exits, or a rule of the gate that watches nothing, with file and line.
         DataMissingError, CheckpointError: what the study needs is not there.
     """
     spec, limit = loaded.study, options.at_most(loaded.study.limit)
@@ -111,4 +112,5 @@ def make_plan(loaded: LoadedStudy, options: Options) -> StudyPlan:
                 training,
             )
         )
+    check_watched(loaded, graphs)
     return StudyPlan(loaded, tuple(graphs), tuple(notes), limit)

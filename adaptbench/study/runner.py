@@ -151,6 +151,7 @@ class Runner:
                 for graph in self.plan.graphs
                 for role, split in graph.splits.items()
             },
+            "gate": self.plan.spec.gate,
             "notes": [*self.plan.spec.notes, *self.plan.notes],
             "failures": [failure.as_dict() for failure in self.failures.found.values()],
         }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -142,6 +142,7 @@ class Study(_Strict):
             are compared.
         measure: chosen points of the main policies against the static reference, on the clock.
         execute: policies whose chosen points are run for real and compared with the log (default: paper and ours).
+        gate: figures that `adaptbench check` watches and what they may lose, as a suite has it; see `OF_STUDIES`.
     """
 
     title: str = ""
@@ -160,6 +161,7 @@ class Study(_Strict):
     gradient_noise: list[float] = []
     published: list[Published] = []
     measure: Windows | None = None
+    gate: dict[str, Any] = {}
     choosing: Annotated[float, Field(gt=0, lt=1)] = 0.4
     training_samples: Annotated[int, Field(ge=1)] = 10_000
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0

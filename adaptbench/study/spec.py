@@ -11,6 +11,7 @@ from adaptbench.experiment.finding import find_suite
 from adaptbench.experiment.source import Loaded, Source
 from adaptbench.located_yaml import Place, read
 from adaptbench.registry import DATA, MODELS, POLICIES, Registry, did_you_mean
+from adaptbench.results.gate_rules import OF_STUDIES, parse_gate
 from adaptbench.study.schema import (
     COMPARED,
     OF_ALL_POINTS,
@@ -62,6 +63,8 @@ def _check(study: Study, source: Source) -> None:
     _check_names(study, source)
     _check_repeats(study, source)
     _check_policies(study, source)
+    with source.placed(("gate",)):
+        parse_gate(study.gate, OF_STUDIES)
     for i, figure in enumerate(study.published):
         _check_published(study, figure, source, ("published", i))
 

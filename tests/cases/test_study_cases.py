@@ -26,7 +26,7 @@ from adaptbench.study.compare import loss_bound
 from adaptbench.study.fits import fit_key
 from adaptbench.study.graph_study import GraphStudy
 from adaptbench.study.logs import SealedLabels, TestLog, log_key
-from adaptbench.study.plan import PlannedGraph
+from adaptbench.study.plan import PlannedGraph, make_plan
 from adaptbench.study.resplits import _redrawn, pooled
 from adaptbench.testing import planted_graph, planted_split
 
@@ -123,6 +123,8 @@ def study(tmp_path, old="", new=""):
         ("against: [uniform]", "against: []", "`against` belongs to"),
         ("{orders: [0, 1],", "{orders: [0, 1], base: nosuch,", "online.base"),
         ("value: 60\n", "value: 60\n    points_lost: 1\n", "belongs to a speedup"),
+        ("drops: [0, 0.02]", "gate: {acuracy: exact}", "Did you mean 'accuracy'"),
+        ("drops: [0, 0.02]", "gate: {net_speedup: {max: 2}}", "more net_speedup is better"),
     ],
 )
 def test_no_key_is_accepted_and_ignored(tmp_path, old, new, said):
@@ -151,6 +153,36 @@ def test_a_policy_that_cannot_do_what_is_asked_is_refused_when_the_study_is_read
         load_study(str(study(tmp_path, old, new)))
     assert said in str(caught.value)
     assert "s.yaml, line" in str(caught.value)
+
+
+@pytest.mark.case("own")
+@pytest.mark.parametrize(
+    ("gate", "said"),
+    [
+        ("{accuracy: {exact: true, cases: [unifrom]}}", "Did you mean 'uniform'"),
+        ("{accuracy: {exact: true, cases: [timed]}}", "is timed and has accuracy"),
+        ("{broken: {max: 3, cases: [random]}}", "is random and has broken"),
+    ],
+)
+def test_a_rule_that_would_watch_nothing_is_refused_when_the_study_is_planned(tmp_path, gate, said):
+    loaded = load_study(str(study(tmp_path, "margin: 0.05", f"margin: 0.05\ngate: {gate}")))
+    with pytest.raises(SuiteError) as caught:
+        make_plan(loaded, Options())
+    assert said in str(caught.value)
+    assert "s.yaml, line" in str(caught.value)
+
+
+@pytest.mark.case("own")
+@pytest.mark.parametrize(
+    "gate",
+    [
+        "{accuracy: {drop: 1 points, cases: [digits, joint-threshold]}}",
+        "{net_speedup: {drop: 10 %, cases: ['*/b8']}, differing: exact}",
+        "{broken: [{max: 3}, {increase: 1 points, cases: ['digits/joint-threshold/*']}], macs_full: exact}",
+    ],
+)
+def test_a_gate_that_watches_something_is_taken(tmp_path, gate):
+    make_plan(load_study(str(study(tmp_path, "margin: 0.05", f"margin: 0.05\ngate: {gate}"))), Options())
 
 
 @pytest.mark.slow

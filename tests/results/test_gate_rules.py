@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adaptbench.errors import SuiteError
-from adaptbench.results.gate_rules import CRAFTED_ANEW_MARGIN, METRICS, Rule, parse_gate
+from adaptbench.results.gate_rules import CRAFTED_ANEW_MARGIN, METRICS, OF_STUDIES, Rule, parse_gate
 from adaptbench.results.schema import FIELDS
 
 
@@ -71,6 +71,24 @@ def test_no_gate():
 def test_wrong_words(gate, said):
     with pytest.raises(SuiteError) as caught:
         parse_gate(gate)
+    assert said in str(caught.value)
+    assert caught.value.todo
+
+
+@pytest.mark.parametrize(
+    ("gate", "said"),
+    [
+        ({"recovery": "exact"}, "no metric is called 'recovery'"),
+        ({"net_speed": {"drop": "3 %"}}, "Did you mean 'net_speedup'"),
+        ({"net_speedup": "exact"}, "{drop: 10 %}"),
+        ({"net_speedup": {"increase": "3 %"}}, "more net_speedup is better"),
+        ({"broken": {"increase": "3 %"}}, "increase: 3 points"),
+        ({"accuracy": {"exact": True, "anew": "3 %"}}, "crafts no inputs"),
+    ],
+)
+def test_wrong_words_of_a_study(gate, said):
+    with pytest.raises(SuiteError) as caught:
+        parse_gate(gate, OF_STUDIES)
     assert said in str(caught.value)
     assert caught.value.todo
 

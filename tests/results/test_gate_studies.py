@@ -112,6 +112,89 @@ def test_the_gate_can_fire(record):
     assert all(caught for _, caught, _ in found)
 
 
+def stating(gate):
+    return {"gate": gate}
+
+
+def test_a_stated_gate_watches_what_it_names(changed, record):
+    """A point that got dearer is nobody's business where accuracy alone is watched."""
+    only = {"accuracy": {"exact": True, "cases": ["point"]}}
+    dearer = compare_studies(StudySide(FILE, record), StudySide(FILE, record), only)
+    assert {row.metric for row in dearer.rows} == {"accuracy"}
+    graphs = copy.deepcopy(record["graphs"])
+    point(next(iter(graphs.values())))["macs_mean"] *= 1.5
+    assert compare_studies(StudySide(FILE, record | {"graphs": graphs}), StudySide(FILE, record), only).exit_code == 0
+    assert changed(lambda g: point(g).update(macs_mean=point(g)["macs_mean"] * 1.5)).exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("rule", "by", "code"),
+    [
+        ({"accuracy": {"drop": "1 points"}}, {"accuracy": -0.009}, 0),
+        ({"accuracy": {"drop": "1 points"}}, {"accuracy": -0.02}, 1),
+        ({"accuracy": {"drop": "1 points"}}, {"accuracy": 0.02}, 0),
+        ({"macs_mean": {"increase": "5 %"}}, {"share": 1.04}, 0),
+        ({"macs_mean": {"increase": "5 %"}}, {"share": 1.06}, 1),
+        ({"macs_mean": {"max": 1e15}}, {"share": 1.5}, 0),
+        ({"macs_mean": {"max": 1.0}}, {}, 1),
+        ({"broken": {"increase": "3 points", "cases": ["re-splits"]}}, {"broken": 3}, 0),
+        ({"broken": {"increase": "3 points"}}, {"broken": 4}, 1),
+        ({"broken": {"max": 100}}, {"broken": 4}, 0),
+        ({"accuracy": {"drop": "1 points", "cases": ["joint-threshold"]}}, {"accuracy": -0.5}, 0),
+        ({"accuracy": {"drop": "1 points", "cases": ["nosuch"]}}, {}, 3),
+        ({"net_speedup": {"drop": "10 %"}}, {}, 3),
+    ],
+)
+def test_tolerances_mean_what_a_suites_do(record, rule, by, code):
+    graphs = copy.deepcopy(record["graphs"])
+    first = next(iter(graphs.values()))
+    found = first["policies"]["softmax-threshold"]["chosen"][0]
+    found["executed"] = None
+    kept = copy.deepcopy(graphs)
+    found["accuracy"] += by.get("accuracy", 0)
+    found["macs_mean"] *= by.get("share", 1)
+    row = next(row for row in first["resplits"] if row["count"] == 100)
+    row["broken"] += by.get("broken", 0)
+    for side in (graphs, kept):
+        for graph in side.values():
+            graph["wall_clock"] = []
+    sides = [StudySide(FILE, record | {"graphs": side} | stating(rule)) for side in (graphs, kept)]
+    report = compare_studies(*sides)
+    assert report.exit_code == code, [row for row in report.rows if row.verdict is not RowVerdict.PASS]
+
+
+def test_the_judged_study_does_not_loosen_the_rules(record):
+    lax, strict = {"accuracy": {"drop": "5 points"}}, {"accuracy": {"drop": "1 points"}}
+
+    def judge(own, kept):
+        return compare_studies(StudySide(FILE, record | stating(own)), StudySide(FILE, record | stating(kept)))
+
+    assert judge(lax, strict).exit_code == 3
+    assert any("loosened or dropped" in row.reason for row in judge(lax, strict).rows)
+    assert judge(lax, {}).exit_code == 3, "a baseline that states none was held to those of every study"
+    assert judge(strict, lax).exit_code == 0
+    assert {row.rule for row in judge(strict, lax).rows} == {"drop of at most 5 points", "drop of at most 1 points"}
+
+
+def test_the_same_file_with_another_rule_is_compared(record):
+    gate = {"accuracy": {"drop": "5 points"}}
+    here = record | stating(gate) | {"text": record["text"] + "\ngate: {accuracy: {drop: 5 points}}\n", "sha256": "x"}
+    report = compare_studies(StudySide(FILE, here), StudySide(FILE, record | stating(gate)))
+    assert report.exit_code == 0
+
+
+def test_a_fault_is_planted_beyond_what_a_rule_allows(record):
+    lax = {"accuracy": {"drop": "30 points"}, "macs_mean": {"max": 1e15}}
+    found = {fault: caught for fault, caught, _ in planted_faults(StudySide(FILE, record | stating(lax)))}
+    assert found == {
+        "none (control)": True,
+        "five points of accuracy lost": True,
+        "one and a half times the MACs": None,
+        "one more re-split broken": None,
+        "a policy left out": True,
+    }
+
+
 def test_a_study_is_compared_with_a_study_only(record, tmp_path):
     with pytest.raises(AdaptBenchError, match="suite's figures"):
         compare(FILE, PUBLISHED / "replicate-gates.json")
