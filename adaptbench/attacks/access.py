@@ -76,5 +76,5 @@ class QueriedModel:
                 todo="Plan within queried.left(rows), or give more: {queries: …}.",
             )
         self.used += asked
-        found = [self._model.infer(part.float() / 255.0).macs for part in torch.split(pictures, CHUNK)]
-        return torch.cat(found) if found else torch.zeros(0, dtype=torch.int64)
+        costs = [self._model.infer(part.float() / 255.0).macs for part in torch.split(pictures, CHUNK)]
+        return torch.cat(costs) if costs else torch.zeros(0, dtype=torch.int64)

@@ -70,14 +70,14 @@ def join_details(parts: list[dict[str, Any]], sizes: list[int]) -> dict[str, Any
     """Details of chunks as one. Integers add up, floats average by size, lists keep each entry once, else the first."""
     joined: dict[str, Any] = {}
     for key in dict.fromkeys(k for part in parts for k in part):
-        found = [(part[key], size) for part, size in zip(parts, sizes, strict=True) if part.get(key) is not None]
-        values = [value for value, _ in found]
+        weighted = [(part[key], size) for part, size in zip(parts, sizes, strict=True) if part.get(key) is not None]
+        values = [value for value, _ in weighted]
         if not values:
             joined[key] = None
         elif all(isinstance(v, int) and not isinstance(v, bool) for v in values):
             joined[key] = sum(values)
         elif all(isinstance(v, float) for v in values):
-            joined[key] = sum(v * size for v, size in found) / sum(size for _, size in found)
+            joined[key] = sum(v * size for v, size in weighted) / sum(size for _, size in weighted)
         elif all(isinstance(v, list) for v in values):
             joined[key] = list(dict.fromkeys(entry for value in values for entry in value))
         else:
@@ -99,8 +99,8 @@ class Task:
 
 
 @dataclass(slots=True)
-class Found:
-    """What an algorithm hands to the audit."""
+class Unaudited:
+    """What an algorithm hands to the audit, which makes `Crafted` of it: fields as there, on any device."""
 
     x_adv: Tensor
     queries: Tensor | None = None
@@ -154,7 +154,7 @@ class Attack(ABC):
         return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
     @abstractmethod
-    def _craft(self, task: Task) -> Found:
+    def _craft(self, task: Task) -> Unaudited:
         """The algorithm; runs under `untouched`, with gradients enabled."""
 
     def _why_not(self, model: AdaptiveModel) -> str | None:
@@ -224,14 +224,14 @@ class Attack(ABC):
                 surrogate,
                 on_progress or (lambda done, total: None),
             )
-            found = self._craft(task)
-        change = (found.x_adv.cpu().double() - clean.cpu().double()).flatten(1) / 255.0
+            unaudited = self._craft(task)
+        change = (unaudited.x_adv.cpu().double() - clean.cpu().double()).flatten(1) / 255.0
         linf, l2 = change.abs().amax(1), change.norm(dim=1)
-        details = {"n": len(x), **found.details}
+        details = {"n": len(x), **unaudited.details}
         if outside := int(self._outside(linf, l2).sum()):
             details["outside_constraint"] = outside
-        queries = None if found.queries is None else found.queries.cpu()
-        return Crafted(found.x_adv.cpu(), linf, l2, queries, self.clock() - started, details)
+        queries = None if unaudited.queries is None else unaudited.queries.cpu()
+        return Crafted(unaudited.x_adv.cpu(), linf, l2, queries, self.clock() - started, details)
 
     @staticmethod
     def _check_labels(model: AdaptiveModel, y: Tensor) -> None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from adaptbench.attacks.access import QueriedModel
-from adaptbench.attacks.base import Found, Task, to_bytes
+from adaptbench.attacks.base import Task, Unaudited, to_bytes
 from adaptbench.attacks.composed import QueriedAttack
 from adaptbench.attacks.randomness import uniform_pixels
 from adaptbench.attacks.searches import BestOf
@@ -17,7 +17,7 @@ class BestOfAttack(QueriedAttack):
 
     hashed_as = "adaptbench.attacks.best_of.BestOfN"
 
-    def _craft(self, task: Task) -> Found:
+    def _craft(self, task: Task) -> Unaudited:
         search = self.parts.search
         assert isinstance(search, BestOf)
         queried = QueriedModel(task.model, len(task.x), self.via.queries)
@@ -26,12 +26,12 @@ class BestOfAttack(QueriedAttack):
         clean = cost = queried.query(everyone, best).to(best.device)
         for draw in range(1, self.via.queries):
             pictures = self._draw(task, search, draw)
-            found = queried.query(everyone, pictures).to(best.device)
-            dearer = found > cost
-            best[dearer], cost = pictures[dearer], torch.where(dearer, found, cost)
+            drawn = queried.query(everyone, pictures).to(best.device)
+            dearer = drawn > cost
+            best[dearer], cost = pictures[dearer], torch.where(dearer, drawn, cost)
             task.progress(len(task.x) * (draw + 1) // self.via.queries, len(task.x))
         details = {"queries_total": int(queried.used.sum()), "dearer_than_clean": int((cost > clean).sum())}
-        return Found(best, queried.used.clone(), details)
+        return Unaudited(best, queried.used.clone(), details)
 
     def _draw(self, task: Task, search: BestOf, draw: int) -> Tensor:
         c, h, w = task.x.shape[1:]

@@ -40,12 +40,12 @@ def recipe_folders() -> list[Path]:
 
 def recipe_files() -> dict[str, Path]:
     """Name → file; a recipe here hides a shipped one of the same name."""
-    found: dict[str, Path] = {}
+    recipes: dict[str, Path] = {}
     for folder in recipe_folders():
         if folder.is_dir():
             for place in sorted(folder.glob("*.yaml")):
-                found.setdefault(place.stem, place)
-    return found
+                recipes.setdefault(place.stem, place)
+    return recipes
 
 
 def find_recipe(ref: str) -> tuple[str, Path]:
@@ -62,10 +62,10 @@ def find_recipe(ref: str) -> tuple[str, Path]:
             f"there is no recipe file '{ref}'.",
             todo="Check the path, or give a name that `adaptbench list attacks` shows.",
         )
-    found = recipe_files()
-    if ref in found:
-        return ref, found[ref]
-    known = [*found, *ATTACKS.names()]
+    recipes = recipe_files()
+    if ref in recipes:
+        return ref, recipes[ref]
+    known = [*recipes, *ATTACKS.names()]
     raise UnknownNameError(
         f"no attack is called '{ref}'.",
         todo=f"{did_you_mean(ref, known)}`adaptbench list attacks` shows all {len(known)}; "

@@ -9,7 +9,7 @@ import torch
 
 from adaptbench.adaptive import AdaptiveModel
 from adaptbench.attacks.access import BlackBox, Transfer
-from adaptbench.attacks.base import Attack, Found, Task, one_path
+from adaptbench.attacks.base import Attack, Task, Unaudited, one_path
 from adaptbench.attacks.constraints import Constraint
 from adaptbench.attacks.engine import Optimiser
 from adaptbench.attacks.objectives import GradientObjective, Objective
@@ -61,7 +61,7 @@ class RecipeAttack(Attack):
     def _outside(self, linf: torch.Tensor, l2: torch.Tensor) -> torch.Tensor:
         return self.parts.constraint.outside(linf, l2)
 
-    def _optimise(self, task: Task, model: AdaptiveModel) -> Found:
+    def _optimise(self, task: Task, model: AdaptiveModel) -> Unaudited:
         objective, search = self.parts.objective, self.parts.search
         assert isinstance(objective, GradientObjective)
         assert isinstance(search, GradientSearch)
@@ -73,7 +73,7 @@ class ComposedAttack(RecipeAttack):
 
     hashed_as = "adaptbench.attacks.composed.ComposedAttack"
 
-    def _craft(self, task: Task) -> Found:
+    def _craft(self, task: Task) -> Unaudited:
         return self._optimise(task, task.model)
 
 
@@ -95,7 +95,7 @@ class TransferAttack(RecipeAttack):
     def _why_not(self, model: AdaptiveModel) -> str | None:
         return one_path(model)
 
-    def _craft(self, task: Task) -> Found:
+    def _craft(self, task: Task) -> Unaudited:
         if task.surrogate is None:
             raise CapabilityError(
                 f"'{self.name}' needs the surrogate '{self.via.surrogate}', and nothing was given that finds it.",
@@ -117,13 +117,13 @@ class TransferAttack(RecipeAttack):
                 todo="Name another one: {surrogate: …}.",
             )
         with untouched(other):
-            found = self._optimise(task, other)
+            unaudited = self._optimise(task, other)
         if same_weights(other, task.model):
-            found.details["notes"] = [
-                *found.details.get("notes", []),
+            unaudited.details["notes"] = [
+                *unaudited.details.get("notes", []),
                 "the surrogate has the target's weights: this is a white-box attack, not a transfer",
             ]
-        return found
+        return unaudited
 
 
 class QueriedAttack(RecipeAttack):
@@ -148,10 +148,10 @@ class RandomAttack(RecipeAttack):
 
     hashed_as = "adaptbench.attacks.composed.Noise"
 
-    def _craft(self, task: Task) -> Found:
+    def _craft(self, task: Task) -> Unaudited:
         search, constraint = self.parts.search, self.parts.constraint
         assert isinstance(search, RandomDraw)
         noise = uniform_pixels(task.ids, tuple(task.x.shape[1:]), task.seed)
         x = search.draw(task.x, constraint, noise)
         task.progress(len(x), len(x))
-        return Found(constraint.quantise(x, task.x))
+        return Unaudited(constraint.quantise(x, task.x))

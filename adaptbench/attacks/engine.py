@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from adaptbench.adaptive import AdaptiveModel
-from adaptbench.attacks.base import MASKED_SHARE, Found, Task, to_bytes
+from adaptbench.attacks.base import MASKED_SHARE, Task, Unaudited, to_bytes
 from adaptbench.attacks.constraints import Constraint
 from adaptbench.attacks.objectives import Context, Goal, GradientObjective
 from adaptbench.attacks.randomness import uniform_pixels
@@ -120,7 +120,7 @@ class Optimiser:
         self.best = _Best(model, task.x, keep)
         self.flat = self.moved = self.steps = 0
 
-    def run(self) -> Found:
+    def run(self) -> Unaudited:
         """Until every sample has retired."""
         everyone = torch.arange(len(self.task.x), device=self.task.x.device)
         entering = everyone[~self.best.done(everyone)]
@@ -136,7 +136,7 @@ class Optimiser:
             pool = None if not staying.any() else pool if staying.all() else pool.select(staying)
             running = 0 if pool is None else len(pool.rows)
             self.task.progress(len(everyone) - running - sum(len(w) for w in waiting), len(everyone))
-        return Found(self.best.pictures, details=self._details())
+        return Unaudited(self.best.pictures, details=self._details())
 
     def _enter(self, rows: Tensor) -> _Pool:
         task = self.task

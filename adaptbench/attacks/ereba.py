@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from adaptbench.attacks.access import QueriedModel
-from adaptbench.attacks.base import Found, Task, to_bytes
+from adaptbench.attacks.base import Task, Unaudited, to_bytes
 from adaptbench.attacks.composed import Parts, QueriedAttack
 from adaptbench.attacks.estimator import Estimator, EstimatorEnergy, rank_correlation
 from adaptbench.attacks.randomness import sample_keys, uniform_pixels
@@ -24,7 +24,7 @@ class EstimatedAttack(QueriedAttack):
     hashed_as = "adaptbench.attacks.ereba.QueryAttack"
     couples_samples = True
 
-    def _craft(self, task: Task) -> Found:
+    def _craft(self, task: Task) -> Unaudited:
         queried = QueriedModel(task.model, len(task.x), self.via.queries)
         return _Campaign(self.parts, task, queried).run()
 
@@ -49,7 +49,7 @@ class _Campaign:
         self.owners: list[Tensor] = []
         self.draws = 0
 
-    def run(self) -> Found:
+    def run(self) -> Unaudited:
         """Probe, then rounds until the budget or the plan ends."""
         self._ask(self.everyone, self.best.clone())
         clean = self.cost.clone()
@@ -76,7 +76,7 @@ class _Campaign:
             **self._judged(),
         }
         details["notes"] = self._notes(details)
-        return Found(self.best, self.queried.used.clone(), details)
+        return Unaudited(self.best, self.queried.used.clone(), details)
 
     def _at_dearest(self) -> int:
         """Inputs that stopped asking because none was seen that cost more."""
@@ -92,7 +92,7 @@ class _Campaign:
         costs, owners = torch.cat(self.costs), torch.cat(self.owners)
         pooled = self._fit()
         held = self._split()[1].to(costs.device)
-        found: dict[str, Any] = {
+        ranks: dict[str, Any] = {
             "held_out": len(held),
             "never_moved": int((self._extreme("amin") == self._extreme("amax")).sum()),
             "estimator_spearman": pooled,
@@ -100,7 +100,7 @@ class _Campaign:
             "input_mean_spearman": None,
         }
         if pooled is None:
-            return found
+            return ranks
         predicted = self.estimator.predict(torch.cat(self.pictures)[held])
         fitting = self._split()[0].to(costs.device)
         means = torch.stack([costs[fitting][owners[fitting] == row].float().mean() for row in self.everyone])
@@ -109,9 +109,9 @@ class _Campaign:
             for row in self.everyone
             if (rho := rank_correlation(predicted[owners[held] == row], costs[held][owners[held] == row])) is not None
         ]
-        found["estimator_spearman_within"] = sum(within) / len(within) if within else None
-        found["input_mean_spearman"] = rank_correlation(means[owners[held]].nan_to_num(), costs[held])
-        return found
+        ranks["estimator_spearman_within"] = sum(within) / len(within) if within else None
+        ranks["input_mean_spearman"] = rank_correlation(means[owners[held]].nan_to_num(), costs[held])
+        return ranks
 
     def _notes(self, details: dict[str, Any]) -> list[str]:
         notes = []

@@ -16,12 +16,12 @@ _NO_FIGURE = ("report", "study", "testing", "cli.py", "console.py", "__main__.py
 
 def foreign_sources(kinds: Iterable[type]) -> dict[str, str]:
     """Class → SHA-256 of the file that defines it, for classes of other packages (a plug-in's, yours)."""
-    found: dict[str, str] = {}
+    hashes: dict[str, str] = {}
     for kind in kinds:
         for base in kind.__mro__:
             if base.__module__.partition(".")[0] not in OWN:
-                found[f"{base.__module__}.{base.__qualname__}"] = _file_hash(base.__module__)
-    return dict(sorted(found.items()))
+                hashes[f"{base.__module__}.{base.__qualname__}"] = _file_hash(base.__module__)
+    return dict(sorted(hashes.items()))
 
 
 def _file_hash(module: str) -> str:

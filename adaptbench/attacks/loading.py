@@ -173,11 +173,11 @@ def _class_of(field: str, name: str, where: str) -> type | None:
         return _ACCESS[name]
     registry: Registry = _REGISTRIES[field]
     try:
-        found: type = registry.load(name)
+        kind: type = registry.load(name)
     except UnknownNameError as error:
         todo = f"{did_you_mean(name, registry.names())}There are: {', '.join(registry.names())}."
         raise RecipeError(f"{where}, {field}: {error.seen}", todo=todo) from None
-    return found
+    return kind
 
 
 def _make(field: str, name: str, settings: dict[str, Any], where: str) -> Any:

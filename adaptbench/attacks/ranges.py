@@ -26,11 +26,11 @@ def number(value: Any) -> float:
     Raises:
         ValueError: anything else, true and false among it.
     """
-    found = parse_fraction(value)
-    if isinstance(found, bool) or not isinstance(found, int | float):
+    parsed = parse_fraction(value)
+    if isinstance(parsed, bool) or not isinstance(parsed, int | float):
         raise ValueError("a number, or a fraction such as 8/255")
     try:
-        given = float(found)
+        given = float(parsed)
     except OverflowError:
         given = math.inf
     if not math.isfinite(given):

@@ -64,13 +64,13 @@ class Recipe(BaseModel):
 
     def parts(self) -> dict[str, Part]:
         """The parts that are there, by field."""
-        found = {
+        by_field = {
             "access": self.access,
             "objective": self.objective,
             "constraint": self.constraint,
             "search": self.search,
         }
-        return {field: part for field, part in found.items() if part is not None}
+        return {field: part for field, part in by_field.items() if part is not None}
 
 
 def read_recipe(place: Path) -> Recipe:

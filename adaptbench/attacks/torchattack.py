@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from adaptbench.adaptive import AdaptiveModel
 from adaptbench.attacks import torchattack_limits as limits
-from adaptbench.attacks.base import Access, Attack, Found, Task, to_bytes
+from adaptbench.attacks.base import Access, Attack, Task, Unaudited, to_bytes
 from adaptbench.attacks.constraints import L2, Constraint, Linf
 from adaptbench.attacks.engine import chunks
 from adaptbench.attacks.randomness import sample_keys
@@ -126,7 +126,7 @@ class TorchAttack(Attack):
         known = {"seed": seed, "n_classes": model.n_classes}
         return {k: v for k, v in known.items() if k in self.keywords and k not in self.given}
 
-    def _craft(self, task: Task) -> Found:
+    def _craft(self, task: Task) -> Unaudited:
         timed = _Timed(task.model, self.clock, self.clock() + self.deadline_s)
         result = to_bytes(task.x)
         done = beyond = 0
@@ -152,7 +152,7 @@ class TorchAttack(Attack):
         }
         if notes:
             details["notes"] = notes
-        return Found(result, details=details)
+        return Unaudited(result, details=details)
 
     def _broke_off(self, error: Exception) -> CapabilityError:
         said = next(iter(str(error).splitlines()), "")[:200].rstrip(".")

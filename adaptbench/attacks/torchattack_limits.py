@@ -69,13 +69,13 @@ def checked(name: str, defaults: dict[str, Any], given: dict[str, Any]) -> dict[
         ValueError: (keyword, what it may be) of the first that is out of range or of another type.
     """
     norm = norm_of(name, {**defaults, **given})
-    found = {}
+    taken = {}
     for key, value in given.items():
         try:
-            found[key] = _check(name, key, norm, defaults[key])(value)
+            taken[key] = _check(name, key, norm, defaults[key])(value)
         except ValueError as error:
             raise ValueError(key, str(error)) from None
-    return found
+    return taken
 
 
 def norm_of(name: str, keywords: dict[str, Any]) -> str:

@@ -44,6 +44,6 @@ def test_no_plan_overspends(queries, rounds, climbs, probes):
     attack = load_attack(
         "ereba", {"queries": queries, "rounds": rounds, "climbs": climbs, "probes": probes, "fit_steps": 2}
     )
-    found = attack.craft(model, x, torch.zeros(5, dtype=torch.int64))
-    assert int(found.queries.min()) >= 1
-    assert int(found.queries.max()) <= queries
+    crafted = attack.craft(model, x, torch.zeros(5, dtype=torch.int64))
+    assert int(crafted.queries.min()) >= 1
+    assert int(crafted.queries.max()) <= queries

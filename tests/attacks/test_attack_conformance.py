@@ -2,7 +2,7 @@ import torch
 from attack_toys import random_model
 
 from adaptbench.attacks import load_attack
-from adaptbench.attacks.base import Attack, Crafted, Found
+from adaptbench.attacks.base import Attack, Crafted, Unaudited
 from adaptbench.testing.attacks import AttackConformance
 
 
@@ -95,7 +95,7 @@ class _Leaky(Attack):
         return {}
 
     def _craft(self, task):
-        return Found((task.x * 255).round().byte())
+        return Unaudited((task.x * 255).round().byte())
 
     def craft(self, model, x, y, **more):
         model.train()
@@ -120,7 +120,7 @@ class _Batchy(_Leaky):
 
     def _craft(self, task):
         shift = torch.arange(len(task.x)).view(-1, 1, 1, 1) % 7
-        return Found(((task.x * 255).round() + shift).clamp(0, 255).byte())
+        return Unaudited(((task.x * 255).round() + shift).clamp(0, 255).byte())
 
 
 class _Thrifty(_Leaky):
@@ -134,7 +134,7 @@ class _Thrifty(_Leaky):
         return Attack.craft(self, model, x, y, **more)
 
     def _craft(self, task):
-        return Found((task.x * 255).round().byte(), torch.ones(len(task.x), dtype=torch.int64))
+        return Unaudited((task.x * 255).round().byte(), torch.ones(len(task.x), dtype=torch.int64))
 
 
 def _kit(attack):

@@ -74,7 +74,7 @@ def test_what_is_returned_is_the_best_that_was_visited(saver, pictures):
     x, y = pictures[0][:16], pictures[1][:16]
     ball, objective, search = Linf(24 / 255), HingeMargins(), AdamTanh(steps=25)
     with untouched(saver):
-        found = Optimiser(task(saver, x, y), saver, objective, ball, search, "first").run()
+        unaudited = Optimiser(task(saver, x, y), saver, objective, ball, search, "first").run()
         best = saver.infer(x).macs
         context = objective.prepare(saver, x)
         state = search.begin(x, ball, torch.zeros_like(x))
@@ -85,8 +85,8 @@ def test_what_is_returned_is_the_best_that_was_visited(saver, pictures):
             (gradient,) = torch.autograd.grad(objective.measure(saver, point, x, context, y).loss.sum(), variable)
             search.advance(state, gradient, torch.full((16,), step), ball)
         best = torch.maximum(best, saver.infer(ball.quantise(ball.squash(state["variable"], x), x).float() / 255).macs)
-    assert torch.equal(saver.infer(found.x_adv.float() / 255).macs, best)
-    assert found.details["hard_checks"] < 26 * 16, "the hard pass ran on every iterate"
+    assert torch.equal(saver.infer(unaudited.x_adv.float() / 255).macs, best)
+    assert unaudited.details["hard_checks"] < 26 * 16, "the hard pass ran on every iterate"
 
 
 def test_a_sample_at_the_ceiling_costs_no_more_steps(saver, pictures):
@@ -120,9 +120,9 @@ def test_a_masked_gradient_is_named(pictures):
     model = random_model("multi-exit")
     model.policy = _Blind()
     x, y = pictures[0][:10], pictures[1][:10]
-    found = load_attack("ilfo", {"steps": 3, "unmask": 0}).craft(model, x, y)
-    assert found.details["zero_gradient"] == found.details["started"] == 10
-    assert "masked" in found.details["notes"][0]
+    crafted = load_attack("ilfo", {"steps": 3, "unmask": 0}).craft(model, x, y)
+    assert crafted.details["zero_gradient"] == crafted.details["started"] == 10
+    assert "masked" in crafted.details["notes"][0]
     assert "notes" not in load_attack("ilfo", {"steps": 3}).craft(model, x, y).details
 
 

@@ -36,11 +36,11 @@ def test_each_recipe_on_each_shape(name, shape, pictures):
             attack.craft(model, x, y)
         assert reason
         return
-    found = attack.craft(model, x, y, surrogate=lambda _: random_model(shape))
-    assert not found.details.get("outside_constraint")
+    crafted = attack.craft(model, x, y, surrogate=lambda _: random_model(shape))
+    assert not crafted.details.get("outside_constraint")
     if attack.kind == "attack":
-        assert recovery(model, x, found) >= 0
-        assert (model.infer(found.images()).macs >= model.infer(x).macs).all()
+        assert recovery(model, x, crafted) >= 0
+        assert (model.infer(crafted.images()).macs >= model.infer(x).macs).all()
 
 
 def test_ilfo_takes_the_saving_back_and_noise_of_equal_norm_does_not(saver, pictures):
@@ -66,8 +66,8 @@ def test_min_distance_opens_the_dearest_path_and_comes_nearer_than_the_bounded_o
 
 def test_deepsloth_slows_and_stays_in_the_papers_ball(saver, pictures):
     x, y = pictures
-    found = DeepSloth(eps=EPS, step=0.01).craft(saver, x, y)
-    assert recovery(saver, x, found) > 0.4
+    crafted = DeepSloth(eps=EPS, step=0.01).craft(saver, x, y)
+    assert recovery(saver, x, crafted) > 0.4
     assert float(DeepSloth().craft(saver, x, y).linf.max()) <= 0.03125
 
 
@@ -75,13 +75,13 @@ def test_ereba_beats_noise_without_gradients_and_says_how_well_it_estimates(save
     x, y = pictures[0][:30], pictures[1][:30]
     saver.capabilities = frozenset({"queries"})
     try:
-        found = EREBA(eps=EPS, queries=120, rounds=4, fit_steps=40).craft(saver, x, y)
+        crafted = EREBA(eps=EPS, queries=120, rounds=4, fit_steps=40).craft(saver, x, y)
     finally:
         del saver.capabilities
-    assert recovery(saver, x, found) > recovery(saver, x, Noise(eps=EPS).craft(saver, x, y)) + 0.1
-    assert -1 <= found.details["estimator_spearman"] <= 1
-    assert found.queries.max() <= 120
-    assert found.details["queries_total"] == int(found.queries.sum())
+    assert recovery(saver, x, crafted) > recovery(saver, x, Noise(eps=EPS).craft(saver, x, y)) + 0.1
+    assert -1 <= crafted.details["estimator_spearman"] <= 1
+    assert crafted.queries.max() <= 120
+    assert crafted.details["queries_total"] == int(crafted.queries.sum())
 
 
 def test_ereba_never_asks_for_a_gradient(saver, pictures, monkeypatch):
@@ -104,16 +104,16 @@ def test_transfer_never_touches_the_target(saver, pictures, monkeypatch):
     monkeypatch.setattr(target, "relax", refuse)
     asked = []
     attack = load_attack("transfer", {"surrogate": "saver", "eps": EPS, "steps": 30})
-    found = attack.craft(target, x, y, surrogate=lambda name: asked.append(name) or saver)
+    crafted = attack.craft(target, x, y, surrogate=lambda name: asked.append(name) or saver)
     assert asked == ["saver"]
-    assert "notes" not in found.details
-    assert recovery(saver, x, found) > 0.3
+    assert "notes" not in crafted.details
+    assert recovery(saver, x, crafted) > 0.3
 
 
 def test_a_surrogate_that_is_the_target_is_named(saver, pictures):
     attack = load_attack("transfer", {"steps": 2})
-    found = attack.craft(saver, pictures[0][:4], pictures[1][:4], surrogate=lambda _: saver)
-    assert any("white-box" in note for note in found.details["notes"])
+    crafted = attack.craft(saver, pictures[0][:4], pictures[1][:4], surrogate=lambda _: saver)
+    assert any("white-box" in note for note in crafted.details["notes"])
 
 
 def test_transfer_without_a_way_to_find_models_says_what_to_give(saver, pictures):

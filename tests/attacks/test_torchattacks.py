@@ -23,11 +23,11 @@ FAST = {
 def test_classes_run_by_name_and_are_audited(name, saver, pictures, capsys):
     x, y = pictures[0][:6], pictures[1][:6]
     attack = load_attack(f"torchattacks/{name}", FAST[name])
-    found = attack.craft(saver, x, y, seed=3)
-    assert found.x_adv.shape == x.shape
-    assert not found.details.get("outside_constraint")
+    crafted = attack.craft(saver, x, y, seed=3)
+    assert crafted.x_adv.shape == x.shape
+    assert not crafted.details.get("outside_constraint")
     if "eps" in attack.settings and attack.ball is not None:
-        assert float((found.l2 if name == "PGDL2" else found.linf).max()) <= attack.settings["eps"] + 1e-6
+        assert float((crafted.l2 if name == "PGDL2" else crafted.linf).max()) <= attack.settings["eps"] + 1e-6
     assert json.dumps(attack.settings)
     assert capsys.readouterr().out == ""
 
@@ -65,19 +65,19 @@ def test_a_deadline_stops_the_loop_and_keeps_what_is_finished(saver, pictures, m
     x, y = pictures
     attack = load_attack("torchattacks/PGD", {"steps": 10, "deadline_s": 25})
     attack.clock = _Clock()
-    found = attack.craft(saver, x, y)
-    assert found.details["unfinished"] == 20
-    assert "deadline of 25 s" in found.details["notes"][0]
-    assert (found.linf[:40] > 0).all()
-    assert (found.linf[40:] == 0).all()
+    crafted = attack.craft(saver, x, y)
+    assert crafted.details["unfinished"] == 20
+    assert "deadline of 25 s" in crafted.details["notes"][0]
+    assert (crafted.linf[:40] > 0).all()
+    assert (crafted.linf[40:] == 0).all()
 
 
 def test_a_deadline_that_leaves_nothing_gives_clean_pictures(saver, pictures):
     attack = load_attack("torchattacks/SparseFool", {"deadline_s": 2})
     attack.clock = _Clock()
-    found = attack.craft(saver, *pictures)
-    assert found.details["unfinished"] == len(found.x_adv)
-    assert float(found.linf.max()) == 0
+    crafted = attack.craft(saver, *pictures)
+    assert crafted.details["unfinished"] == len(crafted.x_adv)
+    assert float(crafted.linf.max()) == 0
 
 
 def test_every_listed_class_can_be_made():
