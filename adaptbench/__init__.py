@@ -12,7 +12,7 @@ A model that decides how much to compute, and an attack that takes the saving ba
 >>> bool(model.infer(attacked.images()).macs.sum() > clean.macs.sum())
 True
 
-A suite, its directory, and the gate between two runs of it:
+A suite or a study, its directory, and the gate between two runs of it:
 
 >>> quick = {"limit": 4, "overrides": ["models=[softmax-threshold]", "conditions=[clean]"]}
 >>> before, after = (ab.run("ci", out=name, **quick) for name in ("before", "after"))
@@ -47,12 +47,13 @@ if TYPE_CHECKING:
         Static,
         from_logits_list,
     )
-    from adaptbench.bench.runner import run_suite as run
     from adaptbench.data import load_data
     from adaptbench.errors import AdaptBenchError
+    from adaptbench.kinds import run
     from adaptbench.report.page import write_report
     from adaptbench.results.gate import compare as check
     from adaptbench.results.store import Run
+    from adaptbench.results.studies import StudyRun
     from adaptbench.zoo.loading import load_model
 
 
@@ -75,10 +76,11 @@ _ADAPTIVE = (
 _HOMES = {name: ("adaptbench.adaptive", name) for name in _ADAPTIVE} | {
     "AdaptBenchError": ("adaptbench.errors", "AdaptBenchError"),
     "Run": ("adaptbench.results.store", "Run"),
+    "StudyRun": ("adaptbench.results.studies", "StudyRun"),
     "check": ("adaptbench.results.gate", "compare"),
     "load_data": ("adaptbench.data", "load_data"),
     "load_model": ("adaptbench.zoo.loading", "load_model"),
-    "run": ("adaptbench.bench.runner", "run_suite"),
+    "run": ("adaptbench.kinds", "run"),
     "write_report": ("adaptbench.report.page", "write_report"),
 }
 _MODULES = ("attacks", "policies")
@@ -99,6 +101,7 @@ __all__ = [
     "Run",
     "Split",
     "Static",
+    "StudyRun",
     "attacks",
     "check",
     "from_logits_list",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -98,15 +99,9 @@ def report(
 ) -> None:
     """One HTML file, opens offline."""
     from adaptbench.report.page import page_of, write_report
-    from adaptbench.results.studies import kind_of
 
-    place = out or page_of(runs)
-    if len(runs) == 1 and kind_of(runs[0]) == "study":
-        from adaptbench.report.study_page import write_study_report
-
-        page = write_study_report(runs[0], place)
-    else:
-        page = write_report(runs, place, lambda said: terminal.console().print(said, markup=False, soft_wrap=True))
+    say = partial(terminal.console().print, markup=False, soft_wrap=True)
+    page = write_report(runs, out or page_of(runs), say)
     terminal.console().print(f"report   {page}", soft_wrap=True)
 
 

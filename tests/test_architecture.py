@@ -33,6 +33,7 @@ ROOM = {
     "console": 7,
     "study": 7,
     "diagnosis": 7,
+    "kinds": 8,
     "terminal": 8,
     "watching": 8,
     "commands": 9,

@@ -28,10 +28,10 @@ SECTIONS = {
 
 
 def write_report(runs: Sequence[Path], out: Path, say: Callable[[str], None] | None = None) -> Path:
-    """Write the report of one run, or the difference page of two.
+    """Write the report of one run or study, or the difference page of two runs.
 
     Args:
-        runs: one run directory, or two: A, then B.
+        runs: one directory (of a study, the file that was kept of it will do), or two runs: A, then B.
         out: the HTML file; folders above it are made.
         say: told what differs between two runs, a sentence at a time.
 
@@ -44,6 +44,7 @@ def write_report(runs: Sequence[Path], out: Path, say: Callable[[str], None] | N
         OutputError: ``out`` cannot be written.
     """
     from adaptbench.results.store import Run
+    from adaptbench.results.studies import kind_of
 
     if len(runs) not in (1, 2):
         raise UsageError(
@@ -51,6 +52,10 @@ def write_report(runs: Sequence[Path], out: Path, say: Callable[[str], None] | N
             why="A page shows one run, or how two differ.",
             todo="Name one run directory, or two.",
         )
+    if len(runs) == 1 and kind_of(Path(runs[0])) == "study":
+        from adaptbench.report.study_page import write_study_report
+
+        return write_study_report(Path(runs[0]), Path(out))
     opened = [Run.open(Path(path)) for path in runs]
     for run in opened:
         run.verify()

@@ -175,6 +175,21 @@ def test_a_finished_study_that_is_run_again_changes_nothing(place, record, monke
     assert {f: f.stat().st_mtime_ns for f in (place / "run").rglob("*") if f.is_file()} == before
 
 
+def test_python_opens_a_study_by_name_or_path(place, record, tmp_path, monkeypatch):
+    """`ab.run` opened suites only."""
+    done = ab.run(str(place / "thresholds.yaml"), out=place / "run")
+    assert isinstance(done, ab.StudyRun)
+    assert done.record == record
+    (tmp_path / "suites").mkdir()
+    shutil.copy(place / "thresholds.yaml", tmp_path / "suites")
+    monkeypatch.chdir(tmp_path)
+    assert ab.run("thresholds", out=place / "run").path == place / "run"
+    assert ab.run(load_study("thresholds"), out=place / "run").record == record
+    kept = keep_study(place / "run", tmp_path / "kept.json")
+    assert ab.check(done, kept).exit_code == 3, "the baseline was kept of this very study"
+    assert ab.write_report([done.path], tmp_path / "page.html").read_text(encoding="utf-8").startswith("<!")
+
+
 def test_a_killed_study_goes_on_from_logs_and_fits_and_finds_the_same(place, record, tmp_path, monkeypatch):
     run = tmp_path / "run"
     shutil.copytree(place / "run", run)
