@@ -127,14 +127,14 @@ def _cut(traced: fx.GraphModule, leaves: Sequence[fx.Node]) -> tuple[list[nn.Mod
 
 
 def _named(graph: fx.Graph, exits: Sequence[str], inside: str, name: str) -> list[fx.Node]:
-    found = {str(n.target): n for n in graph.nodes if n.op == "call_module"}
-    if missing := [e for e in exits if e not in found]:
-        calls = ", ".join(target.removeprefix(inside) for target in list(found)[:12])
+    called = {str(n.target): n for n in graph.nodes if n.op == "call_module"}
+    if missing := [e for e in exits if e not in called]:
+        calls = ", ".join(target.removeprefix(inside) for target in list(called)[:12])
         raise GraphError(
             f"'{missing[0].removeprefix(inside)}' is no sub-module that {name}.forward calls.",
             todo=f"It calls: {calls} …",
         )
-    return [found[e] for e in exits]
+    return [called[e] for e in exits]
 
 
 def _returned(graph: fx.Graph, steps: Replayed, output: int | str | None, name: str) -> list[fx.Node]:
@@ -175,10 +175,10 @@ def _is_sampleless(node: fx.Node) -> bool:
 
 def _sources(node: fx.Node) -> set[fx.Node]:
     """The carried values that a node needs, looked at through sizes and parameters."""
-    found: set[fx.Node] = set()
+    sources: set[fx.Node] = set()
     for n in node.all_input_nodes:
-        found |= _sources(n) if _is_sampleless(n) else {n}
-    return found
+        sources |= _sources(n) if _is_sampleless(n) else {n}
+    return sources
 
 
 def _is_used(node: fx.Node, own: list[fx.Node], later: set[fx.Node], leaf: fx.Node) -> bool:

@@ -217,7 +217,7 @@ class AdaptiveModel(nn.Module):
         with frozen(self), torch.no_grad():
             self._costs.check(self)
             if per_sample and len(x) > 1:
-                found = Inference.join([
+                inference = Inference.join([
                     self._run(
                         x[i : i + 1],
                         seeds=None if seeds is None else seeds[i : i + 1],
@@ -227,14 +227,14 @@ class AdaptiveModel(nn.Module):
                     for i in range(len(x))
                 ])  # fmt: skip
             else:
-                found = self._run(x, seeds=seeds, labels=labels, force=force)
-        if not torch.isfinite(found.logits).all():
+                inference = self._run(x, seeds=seeds, labels=labels, force=force)
+        if not torch.isfinite(inference.logits).all():
             raise NonFiniteError(
                 "the model returned NaN or infinite logits.",
                 why="Confidence, exits and cost mean nothing after that.",
                 todo="Check the checkpoint's weights; `adaptbench train` stops at the first NaN loss.",
             )
-        return found
+        return inference
 
     def relax(self, x: Tensor, *, temperature: float = 0.1, seeds: Tensor | None = None) -> Relaxation:
         """The differentiable pass: every node on every sample, in eval mode.
@@ -282,10 +282,10 @@ def reaches_pictures(model: AdaptiveModel, logits: Callable[[Tensor], Tensor]) -
         try:
             answers = logits(leaf)
             weights = torch.linspace(1, 2, answers.shape[2]).to(answers)
-            found = [torch.autograd.grad(z @ weights, leaf, retain_graph=True)[0] for z in answers[0]]
+            slopes = [torch.autograd.grad(z @ weights, leaf, retain_graph=True)[0] for z in answers[0]]
         except RuntimeError:  # cut off, or an operator without a derivative
             return False
-    return all(bool(f.any()) for f in found)
+    return all(bool(slope.any()) for slope in slopes)
 
 
 @contextmanager
@@ -322,12 +322,12 @@ def frozen(model: nn.Module) -> Iterator[None]:
 
 def _in_training(model: nn.Module) -> list[nn.Module]:
     """Sub-modules in train mode; `Module.modules()` alone would take a third of a small net's time at batch 1."""
-    found: list[nn.Module] = []
+    training: list[nn.Module] = []
     stack: list[nn.Module | None] = [model]
     while stack:
         module = stack.pop()
         if module is not None:
             if getattr(module, "training", False):  # frozen TorchScript has no mode
-                found.append(module)
+                training.append(module)
             stack.extend(module._modules.values())
-    return found
+    return training

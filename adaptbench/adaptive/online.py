@@ -291,9 +291,9 @@ def run_online_on_model(
         prices = torch.tensor(model.predict_macs)  # the nodes are counted here, before anything is written down
         rows = rows.to(x.device)
         with watch.writing():
-            found = model.infer(x[rows], seeds=torch.arange(len(rows), device=x.device))
+            inference = model.infer(x[rows], seeds=torch.arange(len(rows), device=x.device))
         # infer prices the answer where the pass ended; it was made at the exit
-        return found.macs.cpu() + prices[watch.exit.cpu()] - prices[found.exit.cpu()]
+        return inference.macs.cpu() + prices[watch.exit.cpu()] - prices[inference.exit.cpu()]
 
     own = model.policy
     try:

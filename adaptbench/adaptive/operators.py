@@ -168,8 +168,8 @@ def _overloads(name: str) -> list[OpOverload]:
     packet = getattr(torch.ops.aten, name, None)
     if packet is None:
         return []
-    found = [getattr(packet, one, None) for one in packet.overloads() if _runs(name, one)]
-    return [one for one in found if one is not None]
+    overloads = [getattr(packet, one, None) for one in packet.overloads() if _runs(name, one)]
+    return [one for one in overloads if one is not None]
 
 
 def _runs(name: str, overload: str) -> bool:

@@ -97,12 +97,12 @@ class Point:
 def evaluate_on(policy: Policy, log: LoggedSamples, setting: float = float("nan")) -> Point:
     """Accuracy and mean cost of a policy on a log, without what the policy itself costs."""
     policy.bind(log.structure)
-    found = replay(policy, log.structure, log.logits, seeds=torch.arange(len(log)))
+    replayed = replay(policy, log.structure, log.logits, seeds=torch.arange(len(log)))
     return Point(
         setting,
-        found.correct(log.labels, log.top).float().mean().item(),
-        found.macs(log.node_macs).float().mean().item(),
-        found.cost(log.node_costs).mean().item(),
+        replayed.correct(log.labels, log.top).float().mean().item(),
+        replayed.macs(log.node_macs).float().mean().item(),
+        replayed.cost(log.node_costs).mean().item(),
     )
 
 

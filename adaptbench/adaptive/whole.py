@@ -31,19 +31,19 @@ class Whole:
 
     def logits(self, x: Tensor, seed: int = 0) -> Tensor:
         """(n, K, C) of each exit, in eval mode; the random state is left alone."""
-        found: dict[str, Tensor] = {}
+        outputs: dict[str, Tensor] = {}
         with ExitStack() as held, torch.no_grad():
             held.enter_context(frozen(self.module))
             held.enter_context(torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []))
             for exit_name in self.exits or ():
                 hook = self.module.get_submodule(exit_name).register_forward_hook(
-                    lambda _m, _given, out, exit_name=exit_name: found.update({exit_name: out})
+                    lambda _m, _given, out, exit_name=exit_name: outputs.update({exit_name: out})
                 )
                 held.callback(hook.remove)
             torch.manual_seed(seed)
             with runs(f"{self.name}.forward"):
                 returned = self.module(x.clone())
-        given = part_of(returned, self.output, self.name) if self.exits is None else [found[e] for e in self.exits]
+        given = part_of(returned, self.output, self.name) if self.exits is None else [outputs[e] for e in self.exits]
         return torch.stack(list(given), 1)
 
     def check(self, x: Tensor) -> None:

@@ -62,10 +62,10 @@ def test_samples_that_leave_are_compacted_away():
     x = torch.rand(9, *SHAPE)
     exits = torch.arange(9) % 3
     force = torch.arange(3) <= exits[:, None]
-    found = net.infer(x, force=force)
+    inference = net.infer(x, force=force)
     with torch.no_grad():
         want = torch.stack(module(x), 1)[torch.arange(9), exits]
-    torch.testing.assert_close(found.logits, want)
+    torch.testing.assert_close(inference.logits, want)
 
 
 def test_the_later_part_is_not_run():

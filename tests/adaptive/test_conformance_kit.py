@@ -31,8 +31,8 @@ class RunsEverything(Fine):
 
 class ForgetsThePolicy(Fine):
     def _run(self, x, **how):
-        found = super()._run(x, **how)
-        return dataclasses.replace(found, macs=(found.path * torch.tensor(self.node_macs)).sum(1))
+        inference = super()._run(x, **how)
+        return dataclasses.replace(inference, macs=(inference.path * torch.tensor(self.node_macs)).sum(1))
 
 
 class LooksAtTheBatch(Fine):
@@ -47,14 +47,14 @@ class ReturnsAnotherExit(Fine):
 
 class TurnsMarginsRound(Fine):
     def _relax(self, x, **how):
-        found = super()._relax(x, **how)
-        return dataclasses.replace(found, margins=-found.margins)
+        relaxed = super()._relax(x, **how)
+        return dataclasses.replace(relaxed, margins=-relaxed.margins)
 
 
 class ForgetsCostsInExpectation(Fine):
     def _relax(self, x, **how):
-        found = super()._relax(x, **how)
-        return dataclasses.replace(found, expected_macs=found.reach @ torch.tensor(self.node_macs).float())
+        relaxed = super()._relax(x, **how)
+        return dataclasses.replace(relaxed, expected_macs=relaxed.reach @ torch.tensor(self.node_macs).float())
 
 
 class Detaches(RandomScores):

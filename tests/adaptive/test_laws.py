@@ -145,8 +145,8 @@ def test_an_aggregating_prediction_is_paid_by_those_who_leave():
     net = Cascade(nets(), input_shape=SHAPE, policy=RandomScores(1, history=False, chance=False, committee=True))
     assert net.predict_macs == (9, 9, 9)
     assert net.policy_macs == (3 * 2, 3 * 2, 0)
-    found = net.infer(torch.rand(20, *SHAPE), force=torch.tensor([True, True, False]))
-    assert (found.macs == net.node_macs[0] + net.node_macs[1] + 12 + 9).all()
+    inference = net.infer(torch.rand(20, *SHAPE), force=torch.tensor([True, True, False]))
+    assert (inference.macs == net.node_macs[0] + net.node_macs[1] + 12 + 9).all()
 
 
 def test_exchanging_the_policy_recounts():
@@ -174,10 +174,10 @@ def test_a_net_under_another_policy_shares_its_weights_and_leaves_it_alone():
 def test_replay_equals_inference_for_policies_that_draw():
     net = Cascade(nets(), input_shape=SHAPE, policy=RandomMix(0.6))
     x = torch.rand(50, *SHAPE)
-    found = net.infer(x)
+    inference = net.infer(x)
     again = replay(net.policy, net.structure, net.dense_logits(x).detach(), seeds=seeds_from_content(x))
-    assert torch.equal(found.path, again.path)
-    assert len(found.exit.unique()) == 3
+    assert torch.equal(inference.path, again.path)
+    assert len(inference.exit.unique()) == 3
 
 
 def test_a_decision_at_its_threshold_is_named_a_tie():

@@ -278,11 +278,11 @@ def test_counted_macs_are_those_that_ran(make, planted):
 
     class Counted(make):
         def policy(self):
-            found = super().policy()
-            net.policy = found
+            policy = super().policy()
+            net.policy = policy
             nodes, deciding, predicting = net.node_macs, net.policy_macs, net.predict_macs
             self.prices = torch.tensor(nodes) + torch.tensor(deciding), torch.tensor(predicting)
-            return found
+            return policy
 
         def observe(self, window):
             per_node, predict = self.prices
@@ -303,9 +303,9 @@ def test_a_counter_sees_the_same_macs(planted, monkeypatch):
 
     def counted(self, *args, **kwargs):
         with counting() as counter:
-            found = infer(self, *args, **kwargs)
+            inference = infer(self, *args, **kwargs)
         total.append(counter.macs)
-        return found
+        return inference
 
     monkeypatch.setattr(type(net), "infer", counted)
     record = run_online_on_model(LooksAndAverages(), net, x, window=10)

@@ -36,11 +36,11 @@ def test_every_operator_of_aten_stands_in_one_list():
     """Composites are taken apart; a new operator of a newer torch shows up here, and is named until it is looked at."""
     lost, torn = [], []
     for name, func in overloads():
-        found = lists_of(name, func)
-        if not found and not is_composite(func):
+        lists = lists_of(name, func)
+        if not lists and not is_composite(func):
             lost.append(str(func))
-        if "unknown" in found and len(found) > 1:
-            torn.append((str(func), found))
+        if "unknown" in lists and len(lists) > 1:
+            torn.append((str(func), lists))
     assert not lost
     assert not torn
 
@@ -60,15 +60,15 @@ def test_torchs_own_samples_leave_nothing_unlisted():
         [sys.executable, str(HERE / "every_operator.py")], capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    found = json.loads(done.stdout.splitlines()[-1])
-    assert found["ran"] > 1000
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["ran"] > 1000
     beyond = {
         name: by
-        for name, by in found["uncounted"].items()
+        for name, by in told["uncounted"].items()
         if name.startswith("aten::") and name.removeprefix("aten::") not in UNKNOWN
     }
     assert not beyond, "free, or a formula is lacking"
-    assert "aten::linalg_inv_ex" in found["uncounted"], "what is unknown is named"
+    assert "aten::linalg_inv_ex" in told["uncounted"], "what is unknown is named"
 
 
 @pytest.mark.parametrize("name", ["abs_", "mul", "relu_", "gt_"])

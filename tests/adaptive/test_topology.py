@@ -51,9 +51,9 @@ def test_indices_are_those_of_the_names(topology):
         (f"n{v}", "input" if reads[v] < 0 else f"n{reads[v]}", tuple(f"n{w}" for w in ways))
         for v, ways in enumerate(successors)
     ]
-    found = check_topology(rows)
-    assert found.successors == tuple(successors)
-    assert found.reads == tuple(reads)
+    checked = check_topology(rows)
+    assert checked.successors == tuple(successors)
+    assert checked.reads == tuple(reads)
 
 
 @pytest.mark.parametrize(
