@@ -22,6 +22,8 @@ _CARDINALS = (
     "No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine", "Ten", "Eleven", "Twelve",
 )  # fmt: skip
 _DECADES = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"), (1e-12, "p"))
+_OF_SECONDS = _DECADES[3:]  # nobody reads kiloseconds
+_IN_MINUTES, _IN_HOURS = 120, 7200
 
 
 def exists(value: object) -> TypeGuard[float]:
@@ -80,13 +82,13 @@ def watts(value: float | None) -> str:
 
 
 def seconds(value: float | None) -> str:
-    """Time in s: ``0.31 ms``; from two minutes on ``4 min 05 s``, from two hours on ``3 h 20 min``."""
-    if value is not None and math.isfinite(value) and value >= 120:
-        total = round(value)
-        if total >= 7200:
-            return f"{total // 3600} h {total % 3600 // 60:02d} min"
-        return f"{total // 60} min {total % 60:02d} s"
-    return _scaled(value, "s")
+    """Time in s: ``0.31 ms``, ``105 s``; from two minutes on ``4 min 05 s``, from two hours on ``3 h 20 min``."""
+    if value is None or not math.isfinite(value) or (total := round(abs(value))) < _IN_MINUTES:
+        return _scaled(value, "s", decades=_OF_SECONDS)
+    sign, minutes = _MINUS if value < 0 else "", round(total / 60)
+    if total < _IN_HOURS:
+        return f"{sign}{total // 60} min {total % 60:02d} s"
+    return f"{sign}{number(minutes // 60, 0)} h {minutes % 60:02d} min"
 
 
 def one_scale(values: Iterable[float | None], unit: str) -> Callable[[float | None], str]:
@@ -98,7 +100,8 @@ def one_scale(values: Iterable[float | None], unit: str) -> Callable[[float | No
     """
     sizes = [abs(value) for value in values if value is not None and math.isfinite(value) and value != 0]
     largest, smallest = max(sizes, default=1.0), min(sizes, default=1.0)
-    factor, prefix = next((pair for pair in _DECADES if largest >= 0.1 * pair[0]), _DECADES[-1])
+    decades = _OF_SECONDS if unit == "s" else _DECADES
+    factor, prefix = next((pair for pair in decades if largest >= 0.1 * pair[0]), decades[-1])
     digits = min(max(1 - math.floor(math.log10(smallest / factor)), 0), 4)
 
     def write(value: float | None) -> str:
@@ -161,18 +164,24 @@ def printable(text: str) -> str:
     return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
 
 
-def _scaled(value: float | None, unit: str, *, floor: float = 0.1, smallest: float = 0.0) -> str:
-    """The largest prefix that leaves at least ``floor`` before the unit."""
+def _scaled(
+    value: float | None,
+    unit: str,
+    *,
+    floor: float = 0.1,
+    smallest: float = 0.0,
+    decades: Sequence[tuple[float, str]] = _DECADES,
+) -> str:
+    """The largest prefix that leaves at least ``floor`` before the unit; two significant digits at least."""
     if value is None or not math.isfinite(value):
         return DASH
     size = abs(value)
-    if size == 0 or (smallest and size < 1000):
-        return f"{number(value, 0 if smallest and size == round(size) else 1 if size else 0)} {unit}"
-    for factor, prefix in _DECADES:
+    if size == 0 or (smallest and 1 <= size < 1000):
+        return f"{number(value, 0 if size == round(size) else 1)} {unit}"
+    for factor, prefix in decades:
         if factor >= smallest and size >= floor * factor:
             return f"{number(value / factor, _decimals(size / factor))} {prefix}{unit}"
-    factor, prefix = _DECADES[-1]
-    return f"{number(value / factor, 2)} {prefix}{unit}"
+    return f"{_MINUS if value < 0 else ''}{size:.1e} {unit}".replace("e-", f"e{_MINUS}")
 
 
 def _decimals(size: float) -> int:

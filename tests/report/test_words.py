@@ -1,4 +1,5 @@
 import math
+import re
 import subprocess
 import sys
 
@@ -23,6 +24,11 @@ from adaptbench.report import words
         (words.seconds(3.1e-4), "0.31 ms"),
         (words.seconds(271), "4 min 31 s"),
         (words.seconds(12_000), "3 h 20 min"),
+        (words.seconds(100), "100 s"),
+        (words.seconds(105.2), "105 s"),
+        (words.seconds(119.6), "2 min 00 s"),
+        (words.seconds(-130), "−2 min 10 s"),
+        (words.joules(2e-15), "2.0e−15 J"),
         (words.watts(41.5), "41.5 W"),
         (words.percent(0.978), "97.8 %"),
         (words.percent(-0.002), "−0.2 %"),
@@ -57,6 +63,54 @@ def test_a_scaled_figure_reads_back_within_its_rounding(value):
     number, unit = text.split(" ")
     factor = {"GJ": 1e9, "MJ": 1e6, "kJ": 1e3, "J": 1, "mJ": 1e-3, "µJ": 1e-6, "nJ": 1e-9, "pJ": 1e-12}[unit]
     assert float(number.replace("\u2009", "")) * factor == pytest.approx(value, rel=0.06)
+
+
+_FACTORS = {"G": 1e9, "M": 1e6, "k": 1e3, "": 1, "m": 1e-3, "µ": 1e-6, "n": 1e-9, "p": 1e-12}
+_CLOCK = re.compile(r"(?:(?P<h>[\d\u2009]+) h )?(?P<min>\d+) min(?: (?P<s>\d\d) s)?")
+
+
+def read_back(text, unit):
+    """(value, how many significant digits it shows)."""
+    if told := _CLOCK.fullmatch(text):
+        h, minutes, s = (float((told[part] or "0").replace("\u2009", "")) for part in ("h", "min", "s"))
+        assert h or minutes >= 2
+        return 3600 * h + 60 * minutes + s, 3
+    number, _, scaled = text.partition(" ")
+    shown = number.partition("e")[0].replace("\u2009", "").replace(".", "").lstrip("0")
+    prefix = scaled.removesuffix(unit)
+    assert unit != "s" or prefix not in ("k", "M", "G")
+    return float(number.replace("\u2009", "").replace("−", "-")) * _FACTORS[prefix], len(shown)
+
+
+SIZES = st.floats(-20, 12).map(lambda power: 10**power) | st.floats(90, 130) | st.floats(7000, 7400)
+
+
+@pytest.mark.parametrize(("write", "unit"), [(words.seconds, "s"), (words.joules, "J"), (words.watts, "W")])
+@given(SIZES, SIZES)
+def test_more_never_reads_as_less_and_two_digits_are_shown(write, unit, one, other):
+    less, more = sorted((one, other))
+    (low, digits), (high, _) = read_back(write(less), unit), read_back(write(more), unit)
+    assert low <= high * (1 + 1e-12)
+    assert digits >= 2
+    assert low == pytest.approx(less, rel=0.06)
+
+
+@given(st.floats(-3, 12).map(lambda power: 10**power) | st.integers(1, 10**12), st.integers(1, 10**12))
+def test_macs_grow_in_words_as_they_do(one, other):
+    less, more = sorted((one, other))
+    (low, digits), (high, _) = read_back(words.macs(less), ""), read_back(words.macs(more), "")
+    assert low <= high * (1 + 1e-12)
+    assert digits >= 2 or low == less
+    assert low == pytest.approx(less, rel=0.06)
+
+
+@given(SIZES)
+def test_a_loss_of_time_reads_as_the_gain_with_a_minus(value):
+    assert words.seconds(-value) == "−" + words.seconds(value)
+
+
+def test_a_column_of_seconds_has_no_kiloseconds():
+    assert words.one_scale([105.0, 3.2], "s")(105.0) == "105.0 s"
 
 
 @given(st.lists(st.floats(1e-6, 1e3), min_size=1, max_size=8))
