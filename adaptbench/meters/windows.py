@@ -79,7 +79,7 @@ def measure(
 
     Args:
         arms: at least one; case ids all different.
-        meters: open; those for whole runs are left out.
+        meters: open, at least one for windows; those for whole runs are left out.
         blocks: ≥ 1; six are the least that can show a difference at the 5 % level (Wilcoxon).
         window_s: length to aim at, seconds.
         warmup_s: how long each arm runs before the first window; ≥ 1 s for averaging power sensors.
@@ -96,9 +96,9 @@ def measure(
         rows of all blocks, by block and order.
 
     Raises:
-        MeterError: no arms, doubled case ids, a length that cannot be, or calls too short to be timed.
+        MeterError: no arms, no meter, doubled case ids, a length that cannot be, or calls too short to be timed.
     """
-    _check(arms, blocks, window_s, warmup_s)
+    _check(arms, meters, blocks, window_s, warmup_s)
     clocks = {meter.name for meter in meters if meter.quantity == "time"}
     used = sorted((meter for meter in meters if not meter.whole_run), key=lambda meter: not meter.waits)
     plan = _orders([arm.case for arm in arms] + ([IDLE] if idle else []), blocks, rng)
@@ -129,10 +129,21 @@ def measure(
     return flag_unsteady(rows, steadiness, clocks=clocks)
 
 
-def _check(arms: Sequence[Arm], blocks: int, window_s: float, warmup_s: float) -> None:
+def _check(arms: Sequence[Arm], meters: Sequence[Meter], blocks: int, window_s: float, warmup_s: float) -> None:
     cases = [arm.case for arm in arms]
     if not cases:
         raise MeterError("there is nothing to measure.", todo="Give at least one arm.")
+    if all(meter.whole_run for meter in meters):
+        whole = (
+            f"only whole runs are read by {', '.join(meter.name for meter in meters)}"
+            if meters
+            else "no meter was given"
+        )
+        raise MeterError(
+            f"there is nothing to measure with: {whole}.",
+            why="Windows without a reading would say nothing.",
+            todo="Give a meter for windows, such as adaptbench.meters.clock.ClockMeter, open.",
+        )
     if len(set(cases)) != len(cases) or IDLE in cases:
         raise MeterError(
             f"the case ids of the arms must differ, and none may be '{IDLE}': {', '.join(cases)}.",

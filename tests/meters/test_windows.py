@@ -345,6 +345,17 @@ def test_what_cannot_be_measured_is_refused(arms, options):
         run(world, [world.arm(case) for case in arms], **options)
 
 
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("idle", [False, True])
+def test_measuring_with_nothing_is_refused(whole, idle):
+    """Without a meter every block was taken for whole already, and the first was a KeyError."""
+    world = World()
+    meter = WorldMeter(world, name="carbon")
+    meter.whole_run = True
+    with pytest.raises(MeterError, match="only whole runs are read by carbon" if whole else "no meter was given"):
+        run(world, [world.arm("a")], [meter] if whole else [], idle=idle)
+
+
 def test_a_call_that_answers_nothing_is_refused():
     world = World()
     with pytest.raises(MeterError, match="no sample"):
