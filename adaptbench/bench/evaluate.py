@@ -69,12 +69,12 @@ def evaluate_chunk(
         seconds, details, queries = time.perf_counter() - began, dict(made.details), made.queries
         inputs = made.x_adv.cpu()
         crafted = {"x_adv": inputs.numpy(), "sample_id": ids.numpy(), "gallery_clean": clean[:GALLERY].numpy()}
-    found = evaluation.model.infer(
+    inference = evaluation.model.infer(
         as_input(inputs, device),
         seeds=(ids + evaluation.seed * 1_000_003).to(device),
         labels=labels.to(device) if evaluation.model.needs_labels else None,
     )
-    return Chunk(_rows(evaluation.id, found, labels, ids, clean, inputs, queries), crafted, seconds, details)
+    return Chunk(_rows(evaluation.id, inference, labels, ids, clean, inputs, queries), crafted, seconds, details)
 
 
 def as_input(x: Tensor, device: str) -> Tensor:
@@ -83,25 +83,25 @@ def as_input(x: Tensor, device: str) -> Tensor:
 
 
 def _rows(
-    case: str, found: Inference, labels: Tensor, ids: Tensor, clean: Tensor, inputs: Tensor, queries: Tensor | None
+    case: str, inference: Inference, labels: Tensor, ids: Tensor, clean: Tensor, inputs: Tensor, queries: Tensor | None
 ) -> pd.DataFrame:
     change = (inputs.float() - clean.float()).div_(255.0).flatten(1)
-    predictions = found.predictions.cpu()
+    predictions = inference.predictions.cpu()
     return pd.DataFrame(
         {
             "case": pd.Series([case] * len(ids), dtype="string"),
             "sample_id": ids.numpy(),
             "label": labels.numpy(),
             "prediction": predictions.numpy(),
-            "exit": found.exit.cpu().numpy(),
-            "depth": found.path.sum(1).cpu().numpy(),
-            "macs": found.macs.cpu().numpy(),
+            "exit": inference.exit.cpu().numpy(),
+            "depth": inference.path.sum(1).cpu().numpy(),
+            "macs": inference.macs.cpu().numpy(),
             "correct": (predictions == labels).numpy(),
             "linf": change.abs().amax(1).double().numpy(),
             "l2": change.double().norm(dim=1).numpy(),
             "queries": pd.array([None] * len(ids) if queries is None else queries.cpu().tolist(), dtype="Int64"),
-            "tie": found.tie.cpu().numpy(),
-            "confidence": found.logits.softmax(1).amax(1).double().cpu().numpy(),
+            "tie": inference.tie.cpu().numpy(),
+            "confidence": inference.logits.softmax(1).amax(1).double().cpu().numpy(),
         }
     )
 

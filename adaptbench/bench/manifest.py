@@ -61,11 +61,11 @@ def _policy_macs(model: object) -> list[int]:
 
 def describe_conditions(plan: Plan) -> dict[str, Any]:
     """Threat model, settings and deviations, by condition id."""
-    found: dict[str, Any] = {}
+    described: dict[str, Any] = {}
     for condition in plan.suite.suite.conditions:
         attack = plan.attacks.get(condition.id)
         if attack is None:
-            found[condition.id] = {
+            described[condition.id] = {
                 "title": "clean",
                 "summary": "inputs as they are",
                 "kind": "clean",
@@ -77,7 +77,7 @@ def describe_conditions(plan: Plan) -> dict[str, Any]:
                 "deviates": [],
             }
         else:
-            found[condition.id] = {
+            described[condition.id] = {
                 "title": condition.id,
                 "summary": attack.title,
                 "kind": attack.kind,
@@ -88,7 +88,7 @@ def describe_conditions(plan: Plan) -> dict[str, Any]:
                 "versions": attack.versions,
                 "deviates": list(attack.deviates),
             }
-    return found
+    return described
 
 
 def attack_hash(plan: Plan, condition: str) -> str | None:

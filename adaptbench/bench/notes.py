@@ -88,8 +88,8 @@ def _realised(cases: Sequence[Record]) -> list[str]:
     if not by_batch:
         return []
     parts = []
-    for size, found in sorted(by_batch.items()):
-        macs, time, harness = (words.percent(fmean(case[name] for case in found), 0) for name in told)
+    for size, timed in sorted(by_batch.items()):
+        macs, time, harness = (words.percent(fmean(case[name] for case in timed), 0) for name in told)
         parts.append(f"batch {size}: {time} of the time for {macs} of the MACs (harness: {harness} of the window)")
     return [
         f"saved by the nets, nodes and policy, against their static nets, mean over models: {'; '.join(parts)}; "

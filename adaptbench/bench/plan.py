@@ -179,13 +179,13 @@ def _models(suite: LoadedSuite, data: DataSet, options: Options) -> dict[str, Lo
     """Every net that the suite names, under its policy, by label."""
     fitting = Fitting(lambda: data.split("calibration"), suite.suite.seeds[0], {})
     nets: dict[str, Loaded] = {}
-    found: dict[str, Loaded] = {}
+    by_label: dict[str, Loaded] = {}
     for label, entry in suite.suite.entries.items():
         if entry.net not in nets:
             nets[entry.net] = load_system(entry.net, data.name, zoo=options.zoo, device=options.device)
         with suite.located.placed(_place(suite.suite, label)):
-            found[label] = fitting.apply(entry, nets[entry.net])
-    return found
+            by_label[label] = fitting.apply(entry, nets[entry.net])
+    return by_label
 
 
 def _place(spec: Suite, label: str) -> Place:
@@ -215,7 +215,7 @@ def _sweep(
             todo="Leave it out of sweeps.",
         )
     clean = Condition(id="clean", ref="clean")
-    found = []
+    evaluations = []
     for i, value in enumerate(values):
         try:
             policy = model.policy.at(value)
@@ -225,12 +225,12 @@ def _sweep(
             ) from None
         turned = replace(loaded, model=model.under(policy))
         kind = "sweep" if name in spec.labels else "reference"  # a baseline's curve is a reference for all
-        found.append(
+        evaluations.append(
             _evaluation(
                 kind, entry, turned, clean, None, spec.seeds[0], split, device, spec.chunk, None, policy.knob, value
             )
         )
-    return found
+    return evaluations
 
 
 def _evaluation(

@@ -116,11 +116,11 @@ def _is_count(value: Any) -> bool:
 def seconds_of(call: Callable[[], object], device: str, times: int = 1) -> float:
     """Seconds of a call on the device, the middle one of some; a first one is not counted."""
     wait = synchroniser(device)
-    found = []
+    laps = []
     for _ in range(times + 1):
         wait()
         began = time.perf_counter()
         call()
         wait()
-        found.append(time.perf_counter() - began)
-    return sorted(found[1:])[times // 2]
+        laps.append(time.perf_counter() - began)
+    return sorted(laps[1:])[times // 2]

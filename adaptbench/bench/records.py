@@ -71,11 +71,11 @@ def case_records(
             return [
                 {**base, "case": evaluation.id, "batch_size": None, **not_timed("this case is not timed by the suite")}
             ]
-        found = []
+        by_size = []
         for size, case, static in timed:
             if case in failures:
                 reason = _failed(failures, case)
-                found.append({**base, "case": case, "batch_size": size, **not_timed(reason), "failed": reason})
+                by_size.append({**base, "case": case, "batch_size": size, **not_timed(reason), "failed": reason})
                 continue
             seconds = summarise_windows(
                 windows,
@@ -87,16 +87,16 @@ def case_records(
                 energy_meters=timing.energy_meters,
                 no_energy=_no_energy(plan),
             )
-            found.append({**base, "case": case, "batch_size": size, **seconds})
-        return found
+            by_size.append({**base, "case": case, "batch_size": size, **seconds})
+        return by_size
 
     records: list[dict[str, Any]] = []
     for i, evaluation in enumerate(plan.evaluations):
-        found: list[dict[str, Any]] = []
+        own: list[dict[str, Any]] = []
         if evaluation.id not in failures:
             with failures.instead(evaluation.id):
-                found = of(evaluation)
-        records += found or _nothing(evaluation, device, timing, failures)
+                own = of(evaluation)
+        records += own or _nothing(evaluation, device, timing, failures)
         progress.advance(i + 1)
     return records
 

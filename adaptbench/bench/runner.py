@@ -97,17 +97,17 @@ class Runner:
     def _already(self) -> Run | None:
         """The run that lies here, if it is this very one, whole in every file, and nothing in it failed."""
         try:
-            found = Run.open(self.writer.path)
+            run = Run.open(self.writer.path)
         except AdaptBenchError:
             return None
-        self._kept = {str(case.get("crafted")) for case in found.cases}  # stay until the new run is complete
-        cells = found.manifest.get("cells")
-        if found.manifest.get("content") != self._content() or found.manifest.get("failures") or not cells:
+        self._kept = {str(case.get("crafted")) for case in run.cases}  # stay until the new run is complete
+        cells = run.manifest.get("cells")
+        if run.manifest.get("content") != self._content() or run.manifest.get("failures") or not cells:
             return None
         whole = all(self._is_whole(e) for e in self.plan.evaluations) and all(
             self.writer.has(str(key)) for key in cells
         )
-        return found if whole else None
+        return run if whole else None
 
     def _content(self) -> str:
         """Hash of all that the figures hang on."""

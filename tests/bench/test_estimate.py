@@ -61,10 +61,10 @@ def test_no_energy_meter_no_idle_window() -> None:
 
 def test_what_is_kept_costs_nothing_and_nothing_is_touched(finished: Run) -> None:
     before = contents(finished.path)
-    found = guess(out=finished.path)
-    assert found.kept == set(found.evaluations)
-    assert found.measuring_s == 0
-    assert found.total_s == 5.0
+    guessed = guess(out=finished.path)
+    assert guessed.kept == set(guessed.evaluations)
+    assert guessed.measuring_s == 0
+    assert guessed.total_s == 5.0
     anew = guess(out=finished.path, fresh=True)
     assert not anew.kept
     assert anew.total_s > 2 * CRAFT_S
@@ -93,24 +93,24 @@ def test_what_a_killed_run_left_is_counted_by_chunk_and_by_block(finished: Run, 
     key = [key for key in run.manifest["cells"] if not key.startswith("suite-")][-1]  # the second batch size's
     for gone in (key, f"{key}-1"):
         (run.path / "cells" / f"{gone}.json").unlink()
-    found = guess(out=tmp_path)
-    assert found.evaluations[clean.id] == pytest.approx(whole * 14 / 30)  # chunks of 16 and 14
-    assert [session.blocks for session in found.sessions] == [(), (1,)]
+    guessed = guess(out=tmp_path)
+    assert guessed.evaluations[clean.id] == pytest.approx(whole * 14 / 30)  # chunks of 16 and 14
+    assert [session.blocks for session in guessed.sessions] == [(), (1,)]
 
 
 def test_an_attack_costs_its_craft_more_than_a_clean_case() -> None:
-    found = guess().evaluations
+    seconds = guess().evaluations
     chunks = 2
     more = CRAFT_S + 2 * chunks * module._COMMIT_S
-    assert found["digits/skipnet/ilfo"] - found["digits/skipnet/clean"] == pytest.approx(more)
-    assert found["digits/skipnet/clean"] == pytest.approx(0.1 / 16 * 30 + (chunks + 1) * module._COMMIT_S)
+    assert seconds["digits/skipnet/ilfo"] - seconds["digits/skipnet/clean"] == pytest.approx(more)
+    assert seconds["digits/skipnet/clean"] == pytest.approx(0.1 / 16 * 30 + (chunks + 1) * module._COMMIT_S)
 
 
 def test_the_total_is_the_sum_of_its_parts() -> None:
     session = Session(1, ("a", IDLE), (0, 1, 2), ready_s=10.0, block_s=2.0)
-    found = Estimate({"x": 100.0}, (session,), preparing_s=0.5, closing_s=0.25)
-    assert found.measuring_s == 16.0
-    assert found.total_s == 116.75
+    guessed = Estimate({"x": 100.0}, (session,), preparing_s=0.5, closing_s=0.25)
+    assert guessed.measuring_s == 16.0
+    assert guessed.total_s == 116.75
 
 
 def test_each_part_of_a_session_moves_it_by_what_it_costs() -> None:
