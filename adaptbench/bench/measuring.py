@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from adaptbench.bench.evaluate import as_input
+from adaptbench.bench.evaluate import as_input, sample_seeds
 from adaptbench.bench.plan import Evaluation, Plan
 from adaptbench.bench.suite import Measure
 from adaptbench.bench.whole_run import WholeRun
@@ -86,7 +86,7 @@ class Measuring:
             timing.cases.setdefault(evaluation.id, []).append((size, case, static))
             if evaluation.id in self.failures:
                 continue
-            seeds = evaluation.split.ids[: spec.samples] + evaluation.seed * 1_000_003
+            seeds = sample_seeds(evaluation.split.ids[: spec.samples], evaluation.seed)
             with self.failures.instead(case):
                 inputs = self._inputs(evaluation, spec.samples)
                 arms[case], timing.inputs[case] = make_arm(case, evaluation.model, inputs, seeds, size)
