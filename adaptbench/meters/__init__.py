@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from adaptbench.meters.base import Meter
-from adaptbench.meters.reading import Found, Missing, Reading, Work
+from adaptbench.meters.reading import Missing, Reading, Sensor, Work
 from adaptbench.meters.rows import WindowRow
 from adaptbench.meters.windows import Arm, measure
 
-__all__ = ["Arm", "Found", "Meter", "Missing", "Reading", "WindowRow", "Work", "measure"]
+__all__ = ["Arm", "Meter", "Missing", "Reading", "Sensor", "WindowRow", "Work", "measure"]

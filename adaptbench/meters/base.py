@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Literal, Self
 
 from adaptbench.errors import MeterError
-from adaptbench.meters.reading import NO_WORK, Found, Missing, Reading, Work
+from adaptbench.meters.reading import NO_WORK, Missing, Reading, Sensor, Work
 
 Clock = Callable[[], float]
 """Seconds on a clock that never goes back."""
@@ -63,7 +63,7 @@ class Meter(ABC):
         return 0.0
 
     @abstractmethod
-    def probe(self) -> Found | Missing:
+    def probe(self) -> Sensor | Missing:
         """Look for the sensor without opening it; never raises. Doctor shows the result."""
 
     @abstractmethod

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
 from adaptbench.meters.base import Clock, Mark, Meter
-from adaptbench.meters.reading import Found, Missing, Reading, Work
+from adaptbench.meters.reading import Missing, Reading, Sensor, Work
 
 _NO_ENERGY = Missing("the clock measures time")
 
@@ -51,9 +51,9 @@ class ClockMeter(Meter):
         """0.1 s: what one time slice of another process (some ms) adds stays below 5 %."""
         return 0.1
 
-    def probe(self) -> Found:
+    def probe(self) -> Sensor:
         """There is always a clock."""
-        return Found(self._details())
+        return Sensor(self._details())
 
     def describe(self) -> dict[str, Any]:
         """Which clock, and its resolution."""

@@ -20,7 +20,7 @@ from adaptbench.errors import UsageError
 from adaptbench.meters import rapl
 from adaptbench.meters.base import Clock, Mark, Meter
 from adaptbench.meters.grid import given_factor, known_factor
-from adaptbench.meters.reading import Found, Missing, Reading, Work, add, possible
+from adaptbench.meters.reading import Missing, Reading, Sensor, Work, add, possible
 
 _J_PER_KWH = 3.6e6
 _COMPONENTS = ("cpu", "gpu", "ram")
@@ -81,17 +81,17 @@ class CodeCarbonMeter(Meter):
         """30 s: two of CodeCarbon's own intervals."""
         return 30.0
 
-    def probe(self) -> Found | Missing:
+    def probe(self) -> Sensor | Missing:
         """The installed version, and what the CPU figure will rest on."""
         installed = _installed()
         if isinstance(installed, Missing):
             return installed
-        found = rapl.domains()
-        denied = [domain for domain in found if not domain.readable]
-        if found and not denied:
-            return Found({"version": installed, "cpu": "measured: RAPL"})
+        domains = rapl.domains()
+        denied = [domain for domain in domains if not domain.readable]
+        if domains and not denied:
+            return Sensor({"version": installed, "cpu": "measured: RAPL"})
         advice = rapl.unlock_command(denied) if denied else ""
-        return Found({"version": installed, "cpu": "modelled: CPU load × TDP"}, advice)
+        return Sensor({"version": installed, "cpu": "modelled: CPU load × TDP"}, advice)
 
     def describe(self) -> dict[str, Any]:
         """Version, country, sources by component, carbon of the last window, and what CodeCarbon had to say."""
@@ -289,20 +289,20 @@ def _reading(part: str, kwh: float, duration_s: float, sources: dict[str, str]) 
 
 def _sources(tracker: Any) -> dict[str, str]:
     """Component → provenance, from the hardware objects that CodeCarbon chose."""
-    found: dict[str, str] = {}
+    sources: dict[str, str] = {}
     for hardware in getattr(tracker, "_hardware", []):
         kind = type(hardware).__name__
         if kind == "CPU":
-            found["cpu"] = _cpu_source(hardware)
+            sources["cpu"] = _cpu_source(hardware)
         elif kind == "GPU":
-            found["gpu"] = _gpu_source(hardware)
+            sources["gpu"] = _gpu_source(hardware)
         elif kind == "RAM":
             watts = hardware.total_power().W
-            found["ram"] = f"modelled: CodeCarbon, constant RAM power of {watts:.3g} W"
+            sources["ram"] = f"modelled: CodeCarbon, constant RAM power of {watts:.3g} W"
         elif kind in ("AppleSiliconChip", "Raspberry"):
             sensor = "powermetrics" if kind == "AppleSiliconChip" else "Raspberry Pi PMIC"
-            found[str(hardware.chip_part).lower()] = f"measured: {sensor}"
-    return found
+            sources[str(hardware.chip_part).lower()] = f"measured: {sensor}"
+    return sources
 
 
 def _cpu_source(hardware: Any) -> str:

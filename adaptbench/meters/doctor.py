@@ -32,14 +32,14 @@ class Finding:
 
     Args:
         name: of the thing.
-        found: whether it is there and usable.
+        usable: whether it is there and works.
         what: what was seen.
         why: what it is for, or what its absence costs.
         command: what to run or change; empty where nothing is to be done.
     """
 
     name: str
-    found: bool
+    usable: bool
     what: str
     why: str = ""
     command: str = ""
@@ -69,8 +69,8 @@ def lines(findings: Sequence[Finding]) -> list[str]:
     width = max((len(one.name) for one in findings), default=0)
     text = []
     for one in findings:
-        reason = f" ({one.why})" if one.why and not one.found else ""
-        text.append(f"{'found  ' if one.found else 'missing'}  {one.name:<{width}}  {one.what}{reason}")
+        reason = f" ({one.why})" if one.why and not one.usable else ""
+        text.append(f"{'found  ' if one.usable else 'missing'}  {one.name:<{width}}  {one.what}{reason}")
         if one.command:
             text.append(f"{'':<{width + 11}}→ {one.command}")
     return text
@@ -127,17 +127,17 @@ def _in_words(details: Any) -> str:
 
 
 def _rapl() -> list[Finding]:
-    found = rapl.domains()
+    domains = rapl.domains()
     why = "CodeCarbon models the CPU's energy from its load"
-    if not found:
+    if not domains:
         system = "this kernel shows no RAPL counters" if sys.platform == "linux" else "RAPL is read on Linux only"
         command = "sudo modprobe intel_rapl_msr  (not in a virtual machine)" if sys.platform == "linux" else ""
         return [Finding("rapl", False, f"{rapl.POWERCAP}: {system}", why, command)]
-    denied = [domain for domain in found if not domain.readable]
+    denied = [domain for domain in domains if not domain.readable]
     if denied:
         files = ", ".join(f"{domain.path} ({domain.name}) {domain.mode}" for domain in denied)
         return [Finding("rapl", False, f"not readable: {files}", why, rapl.unlock_command(denied))]
-    return [Finding("rapl", True, ", ".join(f"{domain.name} at {domain.path}" for domain in found))]
+    return [Finding("rapl", True, ", ".join(f"{domain.name} at {domain.path}" for domain in domains))]
 
 
 def _cpu() -> list[Finding]:
@@ -167,13 +167,13 @@ def _cpu_model() -> str:
 
 def _governors() -> list[str]:
     files = Path("/sys/devices/system/cpu").glob("cpu[0-9]*/cpufreq/scaling_governor")
-    found = set()
+    governors = set()
     for file in files:
         try:
-            found.add(file.read_text().strip())
+            governors.add(file.read_text().strip())
         except OSError:
             continue
-    return sorted(found)
+    return sorted(governors)
 
 
 def _cuda() -> list[Finding]:

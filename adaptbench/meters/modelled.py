@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 
 from adaptbench.errors import UnknownNameError, UsageError
 from adaptbench.meters.base import Clock, Mark, Meter
-from adaptbench.meters.reading import Found, Missing, Reading, Work
+from adaptbench.meters.reading import Missing, Reading, Sensor, Work
 from adaptbench.registry import did_you_mean
 
 _PICO = 1e-12
@@ -133,9 +133,9 @@ class ModelledMeter(Meter):
             )
         self.coefficients = table
 
-    def probe(self) -> Found:
+    def probe(self) -> Sensor:
         """A formula is always there."""
-        return Found(self._details())
+        return Sensor(self._details())
 
     def describe(self) -> dict[str, Any]:
         """The coefficients and their source."""

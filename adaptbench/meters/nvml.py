@@ -12,7 +12,7 @@ from adaptbench.meters.base import Clock, Mark, Meter
 from adaptbench.meters.nvml_counter import Counter, joules
 from adaptbench.meters.nvml_device import Driver, Gpu, throttle_reasons
 from adaptbench.meters.nvml_poll import Poller, ProcessPoller, Sample, integrate
-from adaptbench.meters.reading import Found, Missing, Reading, Work, possible
+from adaptbench.meters.reading import Missing, Reading, Sensor, Work, possible
 
 COUNTER = "measured: NVML total-energy counter"
 INSTANT = "measured: NVML instant power, integrated"
@@ -106,7 +106,7 @@ class NvmlMeter(Meter):
             return _LEAST_AVERAGED_S
         return max(_LEAST_WINDOW_S, _LEAST_TICKS * (self._tick_s or self._poller.period_s))
 
-    def probe(self) -> Found | Missing:
+    def probe(self) -> Sensor | Missing:
         """The driver and its boards, and which of them have a counter."""
         driver = Driver.connect()
         if isinstance(driver, Missing):
@@ -125,7 +125,7 @@ class NvmlMeter(Meter):
                 }
                 for board in boards
             ]
-            return Found({"driver": driver.version(), "gpus": listed})
+            return Sensor({"driver": driver.version(), "gpus": listed})
         finally:
             driver.close()
 

@@ -120,7 +120,7 @@ class Driver:
         count = self.ask("nvmlDeviceGetCount")
         if isinstance(count, Missing):
             return count
-        found, failure = [], Missing("absent: the driver sees no GPU", "nvidia-smi -L", "absent")
+        boards, failure = [], Missing("absent: the driver sees no GPU", "nvidia-smi -L", "absent")
         for index in range(count):
             handle = self.ask("nvmlDeviceGetHandleByIndex", index)
             uuid = handle if isinstance(handle, Missing) else self.ask("nvmlDeviceGetUUID", handle)
@@ -129,8 +129,8 @@ class Driver:
                 continue
             name, mig = self.ask("nvmlDeviceGetName", handle), self.ask("nvmlDeviceGetMigMode", handle)
             cut = not isinstance(mig, Missing) and mig[0] == 1
-            found.append(Gpu(handle, index, uuid, "GPU" if isinstance(name, Missing) else str(name), cut))
-        return found or failure
+            boards.append(Gpu(handle, index, uuid, "GPU" if isinstance(name, Missing) else str(name), cut))
+        return boards or failure
 
     def find(self, uuid: str) -> Gpu | Missing:
         """The board of a UUID, or the board that a MIG instance of that UUID is part of."""

@@ -29,7 +29,7 @@ class Domain:
 
 def domains(root: Path = POWERCAP) -> list[Domain]:
     """All RAPL counters, packages before their parts; empty where the kernel shows none."""
-    found = []
+    counters = []
     for file in sorted(root.glob("intel-rapl*/energy_uj")):
         try:
             mode = stat.filemode(file.stat().st_mode)
@@ -39,8 +39,8 @@ def domains(root: Path = POWERCAP) -> list[Domain]:
             name = (file.parent / "name").read_text().strip()
         except OSError:
             name = file.parent.name
-        found.append(Domain(file, name, mode, os.access(file, os.R_OK)))
-    return found
+        counters.append(Domain(file, name, mode, os.access(file, os.R_OK)))
+    return counters
 
 
 def unlock_command(denied: list[Domain]) -> str:

@@ -32,7 +32,7 @@ class Missing:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Sensor:
     """A sensor that answers.
 
     Args:

@@ -53,8 +53,8 @@ def flag_unsteady(
                 values.setdefault(_key(row), []).append(amount / row.n_samples)
     bad = {
         key
-        for key, found in values.items()
-        if len(found) >= limits.blocks and _cv(found) > (limits.time if key[1] in clocks else limits.energy)
+        for key, amounts in values.items()
+        if len(amounts) >= limits.blocks and _cv(amounts) > (limits.time if key[1] in clocks else limits.energy)
     }
     return [_marked(row, _key(row) in bad) for row in rows]
 

@@ -172,13 +172,13 @@ def _orders(cases: Sequence[str], blocks: int, rng: np.random.Generator) -> list
 def _whole_blocks(
     rows: Sequence[WindowRow], plan: Sequence[Sequence[str]], meters: set[str]
 ) -> dict[int, list[WindowRow]]:
-    found: dict[int, list[WindowRow]] = {}
+    by_block: dict[int, list[WindowRow]] = {}
     for row in rows:
-        found.setdefault(row.block, []).append(row)
+        by_block.setdefault(row.block, []).append(row)
     return {
-        block: sorted(found[block], key=lambda row: row.order)
+        block: sorted(by_block[block], key=lambda row: row.order)
         for block, order in enumerate(plan)
-        if {(row.case, row.meter) for row in found.get(block, [])}
+        if {(row.case, row.meter) for row in by_block.get(block, [])}
         == {(case, name) for case in order for name in meters}
     }
 
@@ -250,9 +250,7 @@ def _window(
         body()
         readings = [(meter, _asked(meter, meter.end, mark, work)) for meter, mark in reversed(marks)]
     _log.debug("block %d, window %d, %s", block, place, case)
-    rows = [
-        row for meter, found in reversed(readings) for row in to_rows(case, block, place, meter, found, work.samples)
-    ]
+    rows = [row for meter, told in reversed(readings) for row in to_rows(case, block, place, meter, told, work.samples)]
     if watch is not None:
         rows += [part for row in rows if row.meter == ClockMeter.name for part in part_rows(row, watch.stop())]
     return rows

@@ -22,7 +22,7 @@ from typing import ClassVar
 from adaptbench.errors import MeterError
 from adaptbench.experiment.meters import SETTINGS
 from adaptbench.meters.base import Meter
-from adaptbench.meters.reading import NO_WORK, Found, Missing, Reading, Work
+from adaptbench.meters.reading import NO_WORK, Missing, Reading, Sensor, Work
 from adaptbench.meters.rows import to_rows
 from adaptbench.results.timing import summarise_windows
 
@@ -80,8 +80,8 @@ class MeterConformance:
     def test_probing_answers(self) -> None:
         """`probe` answers without opening, in words and JSON."""
         seen = self.make().probe()
-        assert isinstance(seen, Found | Missing)
-        if isinstance(seen, Found):
+        assert isinstance(seen, Sensor | Missing)
+        if isinstance(seen, Sensor):
             json.dumps(dict(seen.details), allow_nan=False)
 
     def test_readings_say_where_they_come_from(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from adaptbench.meters.base import Meter
-from adaptbench.meters.reading import Found, Reading
+from adaptbench.meters.reading import Reading, Sensor
 from adaptbench.registry import METERS, Entry
 
 
@@ -16,7 +16,7 @@ class Wattmeter(Meter):
     scope = "machine"
 
     def probe(self):
-        return Found({"sensor": "socket"})
+        return Sensor({"sensor": "socket"})
 
     def describe(self):
         return {"found": True, "reason": None, "sensor": "socket"}

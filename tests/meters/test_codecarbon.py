@@ -11,7 +11,7 @@ import urllib3  # noqa: F401  # its import tries IPv6 on the loopback: before so
 from adaptbench.errors import UsageError
 from adaptbench.meters import codecarbon, rapl
 from adaptbench.meters.codecarbon import CodeCarbonMeter
-from adaptbench.meters.reading import NO_WORK, Found, Missing
+from adaptbench.meters.reading import NO_WORK, Missing, Sensor
 from adaptbench.meters.rows import to_rows
 from adaptbench.testing.meters import MeterConformance
 
@@ -215,6 +215,6 @@ def test_probing_says_what_the_cpu_rests_on(monkeypatch):
     assert CodeCarbonMeter().probe().details["cpu"] == "measured: RAPL"
     monkeypatch.setattr(rapl, "domains", lambda: [domain(False)])
     seen = CodeCarbonMeter().probe()
-    assert isinstance(seen, Found)
+    assert isinstance(seen, Sensor)
     assert seen.details["cpu"].startswith("modelled")
     assert seen.advice == "sudo chmod a+r /sys/class/powercap/intel-rapl:0/energy_uj"

@@ -17,21 +17,21 @@ def by_name(findings):
 
 
 def test_this_machine():
-    found = by_name(diagnose())
-    assert {entry.name for entry in METERS.shipped} <= set(found)
-    assert {"rapl", "cpu", "cuda", "versions", "torchattacks", "ray"} <= set(found)
-    assert found["clock"].found
-    assert found["modelled"].found
-    assert "horowitz" in found["modelled"].what
-    assert "torch " in found["versions"].what
-    assert not any("the check failed" in one.what for one in found.values())
+    findings = by_name(diagnose())
+    assert {entry.name for entry in METERS.shipped} <= set(findings)
+    assert {"rapl", "cpu", "cuda", "versions", "torchattacks", "ray"} <= set(findings)
+    assert findings["clock"].usable
+    assert findings["modelled"].usable
+    assert "horowitz" in findings["modelled"].what
+    assert "torch " in findings["versions"].what
+    assert not any("the check failed" in one.what for one in findings.values())
 
 
 def test_what_is_missing_says_why_and_what_to_do(monkeypatch):
     absent = Missing("absent: there is no NVIDIA driver library", "install the NVIDIA driver", "absent")
     monkeypatch.setattr(Driver, "connect", classmethod(lambda cls: absent))
     nvml = by_name(diagnose())["nvml"]
-    assert (nvml.found, nvml.what, nvml.command) == (
+    assert (nvml.usable, nvml.what, nvml.command) == (
         False,
         "there is no NVIDIA driver library",
         "install the NVIDIA driver",
@@ -40,7 +40,7 @@ def test_what_is_missing_says_why_and_what_to_do(monkeypatch):
 
 def test_a_board_is_shown(fake):
     nvml = by_name(diagnose())["nvml"]
-    assert nvml.found
+    assert nvml.usable
     assert "GPU-00AA-bb" in nvml.what
     assert fake.state.inits == 0
 
@@ -51,10 +51,10 @@ def test_a_check_that_breaks_does_not_break_the_report(monkeypatch):
 
     monkeypatch.setattr(doctor, "_cpu_model", explode)
     monkeypatch.setattr(doctor, "_rapl", explode)
-    found = by_name(diagnose(data=explode))
-    assert found["cpu"].what == "the check failed: OSError: no /proc here"
-    assert found["data"].found is False
-    assert found["clock"].found
+    findings = by_name(diagnose(data=explode))
+    assert findings["cpu"].what == "the check failed: OSError: no /proc here"
+    assert findings["data"].usable is False
+    assert findings["clock"].usable
 
 
 def test_a_plug_in_that_cannot_be_loaded_is_one_finding(monkeypatch):
@@ -85,7 +85,7 @@ real_domains = rapl.domains
 
 def test_counters_that_may_be_read(powercap):
     (finding,) = doctor._rapl()
-    assert finding.found
+    assert finding.usable
     assert "package-0" in finding.what
     assert "dram" in finding.what
 
@@ -95,7 +95,7 @@ def test_counters_that_may_not_be_read_name_file_mode_and_command(powercap, monk
     denied.chmod(0o400)
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != denied)
     (finding,) = doctor._rapl()
-    assert not finding.found
+    assert not finding.usable
     assert f"{denied} (package-0) -r--------" in finding.what
     assert finding.command == f"sudo chmod a+r {denied}"
 
@@ -103,7 +103,7 @@ def test_counters_that_may_not_be_read_name_file_mode_and_command(powercap, monk
 def test_no_counters(tmp_path, monkeypatch):
     monkeypatch.setattr(doctor.rapl, "domains", lambda: real_domains(tmp_path / "nowhere"))
     (finding,) = doctor._rapl()
-    assert not finding.found
+    assert not finding.usable
 
 
 def test_a_governor_that_saves_power_gets_a_command(monkeypatch):
@@ -118,7 +118,7 @@ def test_a_governor_that_saves_power_gets_a_command(monkeypatch):
 def test_an_extra_that_is_not_installed(monkeypatch):
     monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: None)
     (finding,) = doctor._extra_check("ray")()
-    assert (finding.found, finding.command) == (False, "pip install 'adaptbench[ray]'")
+    assert (finding.usable, finding.command) == (False, "pip install 'adaptbench[ray]'")
 
 
 def test_plain_lines():

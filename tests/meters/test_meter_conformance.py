@@ -4,7 +4,7 @@ import pytest
 
 from adaptbench.errors import MeterError
 from adaptbench.meters.base import Meter
-from adaptbench.meters.reading import Found, Missing, Reading
+from adaptbench.meters.reading import Missing, Reading, Sensor
 from adaptbench.registry import METERS
 from adaptbench.testing.meters import MeterConformance
 
@@ -17,7 +17,7 @@ class Honest(Meter):
     total = 0.0
 
     def probe(self):
-        return Found({"sensor": "counter"})
+        return Sensor({"sensor": "counter"})
 
     def describe(self):
         return {"found": True, "reason": None}

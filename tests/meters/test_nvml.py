@@ -15,7 +15,7 @@ from adaptbench.meters import nvml_device
 from adaptbench.meters.nvml import AVERAGED, COUNTER, INSTANT, NvmlMeter
 from adaptbench.meters.nvml_device import Driver, throttle_reasons
 from adaptbench.meters.nvml_errors import translate
-from adaptbench.meters.reading import NO_WORK, Found, Missing, Work
+from adaptbench.meters.reading import NO_WORK, Missing, Sensor, Work
 from adaptbench.meters.windows import Arm, measure
 from adaptbench.testing.meters import MeterConformance
 
@@ -403,7 +403,7 @@ def test_the_library_is_shut_down_as_often_as_it_was_started(fake, board):
 def test_probing_lists_the_boards(fake, board):
     board.counter_error = UNSUPPORTED
     seen = meter_on(fake).probe()
-    assert isinstance(seen, Found)
+    assert isinstance(seen, Sensor)
     assert [(one["uuid"], one["counter"], one["power"]) for one in seen.details["gpus"]] == [
         ("GPU-00AA-bb", True, True),
         ("GPU-11AA-bb", False, True),

@@ -13,7 +13,7 @@ from adaptbench.errors import MeterError
 from adaptbench.meters.base import Meter
 from adaptbench.meters.clock import ClockMeter
 from adaptbench.meters.modelled import ModelledMeter
-from adaptbench.meters.reading import Found, Missing, Reading, Work
+from adaptbench.meters.reading import Missing, Reading, Sensor, Work
 from adaptbench.meters.rows import WindowRow
 from adaptbench.meters.steadiness import Steadiness, flag_unsteady
 from adaptbench.meters.windows import IDLE, Arm, measure
@@ -63,7 +63,7 @@ class WorldMeter(Meter):
         return self.least
 
     def probe(self):
-        return Found({})
+        return Sensor({})
 
     def describe(self):
         return {"found": True, "reason": None}
