@@ -14,8 +14,8 @@ HEAD = """# Fields
 
 Written by `python docs/fields_page.py` from `adaptbench/results/schema.py` and `study_schema.py`; do not edit.
 
-An estimated figure `X` has `X_ci = [low, high]` (95 %). A figure of a case that does not exist is null with the reason
-in `X_missing`. A unit of 1 is a share or a ratio.
+An estimated figure `X` has `X_ci = [low, high]` (95 %). A figure that does not exist is null with the reason in
+`X_missing`; so is one in a list or a map of figures. A unit of 1 is a share or a ratio.
 """
 
 

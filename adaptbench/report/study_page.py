@@ -17,6 +17,7 @@ from adaptbench.report.study_tables import (
     stateful_table,
 )
 from adaptbench.report.tables import Builder, Cell, Column, Table
+from adaptbench.report.view import missing
 from adaptbench.results.studies import (
     NOT_RECOVERED,
     chosen_points,
@@ -198,14 +199,16 @@ def _curve_table(record: Mapping[str, Any], key: str, graph: Graph) -> Table:
         kind = "clean" if name == record["ours"] else "attack" if name == record["paper"] else ""
         area = found["area"]
         cells = [
-            Cell(words.DASH, reason="the policy never reaches this accuracy")
+            Cell(words.DASH, reason=missing(found, "cost_at_drop"))
             if (cost := found["cost_at_drop"].get(d)) is None
             else Cell(words.percent(cost), value=100 * cost)
             for d in drops
         ]
         table.add(
             name,
-            Cell(words.percent(area, 2), value=None if area is None else 100 * area),
+            Cell(words.DASH, reason=missing(found, "area"))
+            if area is None
+            else Cell(words.percent(area, 2), value=100 * area),
             *cells,
             Cell(words.count(found["members"]), value=found["members"]),
             Cell(words.seconds(found["fit_s"]), value=found["fit_s"]),
@@ -244,7 +247,9 @@ def _chosen_table(key: str, graph: Graph) -> Table:
                 ),
                 Cell(words.percent(point["cost_share"]), value=100 * point["cost_share"]),
                 Cell(words.number(point["speedup"]), value=point["speedup"]),
-                Cell(words.percent(share, 0), value=None if share is None else 100 * share),
+                Cell(words.DASH, reason=missing(point, "oracle_share"))
+                if share is None
+                else Cell(words.percent(share, 0), value=100 * share),
                 "" if ran is None else "as logged" if not ran["differing"] else f"{ran['differing']} differ",
             )
     return table.build(drop_empty=(6,))
@@ -267,15 +272,18 @@ def _budget_table(record: Mapping[str, Any], key: str, graph: Graph) -> Table:
         for budget in budgets:
             row = found[budget]
             if row["accuracy"] is None:
-                cells.append(Cell(words.DASH, reason="cheaper than this policy's cheapest corner"))
+                cells.append(Cell(words.DASH, reason=missing(row, "accuracy")))
                 continue
             ahead, interval = row["ours_ahead_points"], row["ours_ahead_points_ci"]
-            under = (
-                ""
-                if ahead is None or name == record["ours"]
-                else f"{words.number(ahead, signed=True)} {words.interval(interval, 2, scale=1)}"
-            )
-            cells.append(Cell(words.percent(row["accuracy"], 2), value=100 * row["accuracy"], under=under))
+            under = why = ""
+            if name != record["ours"] and ahead is None:
+                under, why = (
+                    words.DASH,
+                    f"not told how far {record['ours']} is ahead: {missing(row, 'ours_ahead_points')}",
+                )
+            elif name != record["ours"]:
+                under = f"{words.number(ahead, signed=True)} {words.interval(interval, 2, scale=1)}"
+            cells.append(Cell(words.percent(row["accuracy"], 2), value=100 * row["accuracy"], under=under, reason=why))
         table.add(name, *cells, kind=kind)
     return table.build()
 

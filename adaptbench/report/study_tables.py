@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from adaptbench.report import words
-from adaptbench.report.tables import Builder, Cell, Column, Table
+from adaptbench.report.tables import Builder, Cell, Column, Table, figure
+from adaptbench.report.view import missing
 
 Graph = Mapping[str, Any]
 
@@ -20,7 +21,7 @@ def resplit_table(key: str, graph: Graph) -> Table:
     """How often each rule broke its ε."""
     table = Builder(
         f"resplit-{key}",
-        f"{graph_title(key, graph)}: ε over {graph['resplits'][0]['count']} re-splits",
+        f"{graph_title(key, graph)}: ε over {max(row['asked'] or row['count'] for row in graph['resplits'])} re-splits",
         (
             Column("rule", numeric=False),
             Column("ε", unit="points"),
@@ -31,20 +32,14 @@ def resplit_table(key: str, graph: Graph) -> Table:
         ),
     )
     for row in graph["resplits"]:
-        if not row["count"]:
-            continue
-        fidelity = row["fidelity"]
+        spread = f"5–95 %: {words.number(row['drop_points_5'])} to {words.number(row['drop_points_95'])}"
         table.add(
             row["policy"],
             Cell(words.number(100 * row["epsilon"], 1), value=100 * row["epsilon"]),
-            Cell(f"{row['broken']} of {row['count']}", value=row["rate"], under=words.interval(row["rate_ci"], 0)),
-            Cell(
-                words.number(row["drop_points"]),
-                value=row["drop_points"],
-                under=f"5–95 %: {words.number(row['drop_points_5'])} to {words.number(row['drop_points_95'])}",
-            ),
-            Cell(words.number(fidelity), value=fidelity),
-            Cell(words.number(row["speedup"]), value=row["speedup"]),
+            figure(row, "rate", f"{row['broken']} of {row['count']}", under=words.interval(row["rate_ci"], 0)),
+            figure(row, "drop_points", words.number(row["drop_points"]), under=spread),
+            figure(row, "fidelity", words.number(row["fidelity"])),
+            figure(row, "speedup", words.number(row["speedup"])),
         )
     return table.build()
 
@@ -69,7 +64,12 @@ def clock_table(key: str, graph: Graph) -> Table:
         table.add(
             row["point"],
             Cell(words.count(row["batch_size"]), value=row["batch_size"]),
-            _net_speedup(row),
+            figure(
+                row,
+                "net_speedup",
+                words.number(row["net_speedup"]),
+                under=words.interval(row["net_speedup_ci"], 2, scale=1),
+            ),
             Cell(
                 words.number(row["speedup"]),
                 value=row["speedup"],
@@ -80,13 +80,6 @@ def clock_table(key: str, graph: Graph) -> Table:
             Cell(words.seconds(row["us_per_sample_static"] / 1e6), value=row["us_per_sample_static"]),
         )
     return table.build()
-
-
-def _net_speedup(row: Mapping[str, Any]) -> Cell:
-    if row.get("net_speedup") is None:
-        return Cell(words.DASH, reason="recorded before net and harness were timed apart")
-    under = words.interval(row.get("net_speedup_ci"), 2, scale=1)
-    return Cell(words.number(row["net_speedup"]), value=row["net_speedup"], under=under)
 
 
 def budget_error_table(key: str, graph: Graph) -> Table:
@@ -100,7 +93,7 @@ def budget_error_table(key: str, graph: Graph) -> Table:
     )
     for name, found in graph["budget_error"].items():
         cells = [
-            Cell(words.DASH, reason="outside of what the policy's corners cost")
+            Cell(words.DASH, reason=missing(found, "mixture"))
             if error is None
             else Cell(words.percent(error, 1, signed=True), value=100 * error)
             for error in found["mixture"]
@@ -108,7 +101,7 @@ def budget_error_table(key: str, graph: Graph) -> Table:
         own = found["own"]
         worst = max((error for _, error in own), key=abs) if own else None
         last = (
-            Cell(words.DASH, reason="no budget is asked of this policy")
+            Cell(words.DASH, reason=missing(found, "own"))
             if worst is None
             else Cell(words.percent(worst, 1, signed=True), value=100 * worst)
         )

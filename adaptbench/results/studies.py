@@ -11,10 +11,12 @@ from typing import Any, Self
 from adaptbench.errors import RunError
 from adaptbench.results.files import read_json, write_text
 from adaptbench.results.store import MANIFEST, STUDY, complete_manifest, place_of
+from adaptbench.results.study_reasons import with_reasons
 from adaptbench.results.study_schema import fault
 
-SCHEMA = 3
-"""1 had no non-inferior points; in 2, what now stands in the manifest stood in ``study.json``."""
+SCHEMA = 4
+"""1 had no non-inferior points; in 2, what now stands in the manifest stood in ``study.json``; up to 3, a figure could
+be null without its reason."""
 _OF_THE_SUITE = ("name", "title", "text", "sha256", "overrides", "limit")
 _OF_THE_RUN = ("id", "command", "device", "versions", "git", "data", "gate", "notes", "started", "ended")
 
@@ -70,7 +72,7 @@ def checked(document: Any, place: Path, told: Mapping[str, Any] | None = None) -
         RunError: it is no study, of another version, or damaged.
     """
     version = document.get("schema") if isinstance(document, dict) else None
-    if version not in (1, 2, SCHEMA) or isinstance(version, bool) or "graphs" not in document:
+    if version not in range(1, SCHEMA + 1) or isinstance(version, bool) or "graphs" not in document:
         raise RunError(
             f"{place} is not a study of schema {SCHEMA}.", todo="Run the study again with this version of adaptbench."
         )
@@ -103,7 +105,7 @@ def upgraded(record: dict[str, Any]) -> dict[str, Any]:
     record = {"overrides": [], "data": {}} | record | {"kind": "study"}
     if record["schema"] == 1:
         record = _without_non_inferior(record)
-    return record | {"schema": SCHEMA}
+    return with_reasons(record) | {"schema": SCHEMA}
 
 
 def _without_non_inferior(record: dict[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,11 @@ def _estimate(unit: str, meaning: str) -> Field:
     return Field("number", unit, meaning, estimated=True)
 
 
+def _figure(form: str, unit: str, meaning: str, *, required: bool = False, estimated: bool = False) -> Field:
+    """One that, where it is null or holds a null, has its reason in ``<name>_missing``."""
+    return Field(form, unit, meaning, figure=True, required=required, estimated=estimated)
+
+
 STUDY: dict[str, Field] = {
     "schema": _must("count", "raised with every change that an older reader would misread"),
     "kind": Field("text", meaning="study"),
@@ -63,7 +68,7 @@ GRAPH: dict[str, Field] = {
     "top": Field("count", meaning="an answer among so many largest logits counts as right"),
     "n_test": _must("count", "that judge", "samples"),
     "n_fitting": _must("count", "that policies are fitted on", "samples"),
-    "n_training": Field("count", "samples", "that NAME@train is fitted on; null where nothing is"),
+    "n_training": _figure("count", "samples", "that NAME@train is fitted on"),
     "n_choosing": _must("count", "that points are chosen on", "samples"),
     "macs_full": _must("number", "of the static reference", "MACs"),
     "reference_accuracy": _must("number", "of the static reference, on test", "1"),
@@ -81,7 +86,7 @@ GRAPH: dict[str, Field] = {
     "at_budget": _must("list", "accuracy of each policy at each budget", of="map"),
     "budget_error": _must("map", "realised against asked cost, by a mixture of corners and by the policy itself"),
     "resplits": _must("list", "how often an ε was broken"),
-    "online": Field("map", meaning="policies with state over shuffles of the test stream"),
+    "online": _figure("map", "", "policies with state over shuffles of the test stream"),
     "gradient_noise": Field("list", meaning="variance of two estimators of the learned cascade's gradient", of="map"),
     "wall_clock": _must("list", "chosen points on the clock; windows.parquet holds the windows"),
     "made": Field("map", meaning="when, where and with what the figures were made"),
@@ -91,12 +96,11 @@ POLICY: dict[str, Field] = {
     "fit_s": _must("number", "fitting the whole family", "s"),
     "members": _must("count", "operating points"),
     "curve": _must("list", "cost and accuracy of each member, on test and where it was chosen", of="map"),
-    "area": Field("number", "1", "mean accuracy over mean costs; null where the curve does not reach down"),
+    "area": _figure("number", "1", "mean accuracy over mean costs"),
     "area_from": Field("number", "1", "share of the reference's MACs from which on"),
-    "cost_at_drop": _must("map", "share of MACs at which the curve reaches an accuracy; null where never"),
+    "cost_at_drop": _figure("map", "1", "share of MACs at which the curve reaches an accuracy", required=True),
     "chosen": _must("list", "the point chosen on calibration for each drop"),
-    "non_inferior": Field("map", meaning="the cheapest point that calibration shows to be non-inferior"),
-    "non_inferior_missing": Field("text", meaning="why there is none"),
+    "non_inferior": _figure("map", "", "the cheapest point that calibration shows to be non-inferior"),
     "settings": _must("list", "points of knob values that were asked for one by one"),
 }
 POINT: dict[str, Field] = {
@@ -108,7 +112,7 @@ POINT: dict[str, Field] = {
     "speedup": _must("number", "the reference's MACs over these", "1"),
     "accuracy": _must("number", "on test", "1"),
     "drop_points": _must("number", "accuracy lost against the reference, paired, with drop_points_ci", "points"),
-    "oracle_share": Field("number", "1", "of the oracle's saving; null where the oracle saves nothing"),
+    "oracle_share": _figure("number", "1", "of the oracle's saving"),
     "exits": Field("list", "samples", "samples that left at each node", of="count"),
     "executed": Field("map", meaning="n, ties, differing, accuracy and macs_mean of running it for real"),
     "choosing_loss_bound": Field("number", "1", "upper 95 % bound of the loss where it was chosen"),
@@ -163,7 +167,7 @@ LOOP: dict[str, Field] = {
     "steady_error": _must("map", "spread"),
     "overshoot": _must("map", "spread"),
     "base": Field("text", meaning="policy whose knob is turned"),
-    "settling_samples": Field("list", meaning="a shuffle: samples until the mean stays near the budget"),
+    "settling_samples": _figure("list", "samples", "a shuffle: until the mean stays near the budget"),
     "flood_share": _must("number", "of the stream", "1"),
     "flood_accuracy_lost_points": _must("number", "by honest users", "points"),
     "flood_cost_of_budget": _must("number", "under the loop", "1"),
@@ -190,10 +194,10 @@ CLOCK: dict[str, Field] = {
     "batch_size": _must("count", "inputs handed over at once", "samples"),
     "macs_speedup": _must("number", "by MACs, of the timed inputs", "1"),
     "speedup": _estimate("1", "of whole windows, harness included"),
-    "net_speedup": _estimate("1", "of the net: nodes and policy"),
+    "net_speedup": _figure("number", "1", "of the net: nodes and policy", estimated=True),
     "us_per_sample": _must("number", "of a whole window", "µs"),
-    "us_per_sample_net": Field("number", "µs", "in nodes and policy"),
-    "us_per_sample_executor": Field("number", "µs", "grouping rows: the harness"),
+    "us_per_sample_net": _figure("number", "µs", "in nodes and policy"),
+    "us_per_sample_executor": _figure("number", "µs", "grouping rows: the harness"),
     "us_per_sample_static": _must("number", "of the static reference", "µs"),
     "blocks": _must("count", "pairs of windows behind the interval"),
 }
@@ -201,22 +205,26 @@ RESPLIT: dict[str, Field] = {
     "policy": _must("text", "the rule"),
     "epsilon": _must("number", "promised", "1"),
     "count": _must("count", "cuts that it was fitted on"),
-    "broken": Field("count", meaning="of them, those that lost more"),
-    "rate": Field("number", "1", "broken / count", estimated=True),
-    "drop_points": Field("number", "points", "realised, mean"),
-    "drop_points_5": Field("number", "points", "its 5 % quantile"),
-    "drop_points_95": Field("number", "points", "its 95 % quantile"),
-    "fidelity": Field("number", "1", "mean drop / ε; null where ε is 0"),
-    "speedup": Field("number", "1", "mean"),
+    "broken": _figure("count", "", "of them, those that lost more"),
+    "rate": _figure("number", "1", "broken / count", estimated=True),
+    "drop_points": _figure("number", "points", "realised, mean"),
+    "drop_points_5": _figure("number", "points", "its 5 % quantile"),
+    "drop_points_95": _figure("number", "points", "its 95 % quantile"),
+    "fidelity": _figure("number", "1", "mean drop / ε"),
+    "speedup": _figure("number", "1", "mean"),
     "asked": Field("count", meaning="cuts, where it could not be fitted on all"),
     "missing": Field("text", meaning="why not"),
 }
 AT_BUDGET: dict[str, Field] = {
     "policy": _must("text", "registry name"),
     "budget": _must("number", "mean cost on test, share of the reference's", "1"),
-    "accuracy": Field("number", "1", "null where the curve does not reach down to the budget"),
-    "ours_ahead_points": _estimate("points", "of ours, paired; null where either stops"),
-    "over_paper_points": _estimate("points", "of this policy over the paper's, paired"),
+    "accuracy": _figure("number", "1", "of the curve, at that very cost"),
+    "ours_ahead_points": _figure("number", "points", "of ours, paired", estimated=True),
+    "over_paper_points": _figure("number", "points", "of this policy over the paper's, paired", estimated=True),
+}
+BUDGET_ERROR: dict[str, Field] = {
+    "mixture": _figure("list", "1", "a budget: realised mean cost over the one asked, minus one", required=True),
+    "own": _figure("list", "1", "[budget, the same] of each that the policy was asked for itself"),
 }
 PARTS = {
     "the study": STUDY,
@@ -230,21 +238,34 @@ PARTS = {
     "a row of wall_clock": CLOCK,
     "a row of resplits": RESPLIT,
     "a row of at_budget": AT_BUDGET,
+    "a policy's budget_error": BUDGET_ERROR,
     "a row of gradient_noise": NOISE,
 }
 
 
+_WITHOUT_REASONS = (1, 2, 3)
+"""Schemas in which a figure could be null without its reason."""
+
+
+def lacks(value: Any) -> bool:
+    """Whether a figure is null, or a list or a map of figures holds a null."""
+    held = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    return value is None or any(inner is None for inner in held)
+
+
 def fault(record: Mapping[str, Any]) -> str:
     """The first thing that makes a record no study; "" where it is one."""
+    reasoned = record.get("schema") not in _WITHOUT_REASONS
     for part, fields, place in parts(record):
         if not isinstance(part, Mapping):
             return f"{place} is no object"
         for name, field in fields.items():
             value = part.get(name)
-            if value is None:
-                if field.required:
-                    return f"'{name}' of {place} is missing"
-            elif not has_form(value, field.form, field.of):
+            if value is None and field.required:
+                return f"'{name}' of {place} is missing"
+            if reasoned and field.figure and lacks(value) and not part.get(f"{name}_missing"):
+                return f"'{name}' of {place} is null, and '{name}_missing' gives no reason"
+            if value is not None and not has_form(value, field.form, field.of):
                 return f"'{name}' of {place} is no {field.form}{f' of {field.of}s' if field.of else ''}"
         if wrong := _beyond_form(part, fields):
             return f"{place} {wrong}"
@@ -256,6 +277,8 @@ def _beyond_form(part: Mapping[str, Any], fields: Mapping[str, Field]) -> str:
     for name, value in part.items():
         if name.endswith("_ci") and value is not None and not is_interval(value):
             return f"has a '{name}' that is no interval"
+        if name.endswith("_missing") and value is not None and not isinstance(value, str):
+            return f"has a '{name}' that is no reason"
     if fields in (CHOSEN, AT_A_SETTING, WITHIN_MARGIN) and part.get("drop_points_ci") is None:
         return "has no 'drop_points_ci'"
     if fields is POLICY and not part["chosen"]:
@@ -336,6 +359,8 @@ def _graph(graph: Any, key: str) -> Parts:
         yield from _points(policy, f"'{name}' on '{key}'")
     if graph.get("online") is not None:
         yield from _online(graph["online"], f"the stream of '{key}'")
+    for name, error in graph["budget_error"].items():
+        yield error, BUDGET_ERROR, f"the budget errors of '{name}' on '{key}'"
     rows = {"nodes": NODE, "wall_clock": CLOCK, "resplits": RESPLIT, "at_budget": AT_BUDGET, "gradient_noise": NOISE}
     for what, fields in rows.items():
         for row in graph.get(what) or []:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from adaptbench.results.statistics import Estimate
 from adaptbench.study import compare
 from adaptbench.study.members import Choice, Family, Outcome
 from adaptbench.study.schema import Study
@@ -124,10 +125,19 @@ class Sheet:
                         "policy": name,
                         "budget": budget,
                         "accuracy": None if here is None else float(here.mean()),
-                        "ours_ahead_points": None if behind is None else 100 * behind.value,
-                        "ours_ahead_points_ci": None if behind is None else [100 * behind.low, 100 * behind.high],
-                        "over_paper_points": None if ahead is None else 100 * ahead.value,
-                        "over_paper_points_ci": None if ahead is None else [100 * ahead.low, 100 * ahead.high],
+                        **_ahead("ours_ahead_points", behind, self.spec.ours, name, curves),
+                        **_ahead("over_paper_points", ahead, self.spec.paper, name, curves),
                     }
                 )
         return rows
+
+
+def _ahead(
+    figure: str, gained: Estimate | None, other: str, name: str, curves: Mapping[str, compare.Curve]
+) -> dict[str, Any]:
+    """Points that one curve is ahead of another at one cost, or why there are none."""
+    if gained is not None:
+        return {figure: 100 * gained.value, f"{figure}_ci": [100 * gained.low, 100 * gained.high]}
+    either = f"{name} or {other}" if name != other else name
+    why = f"the curve of {either} does not reach down to this budget" if other in curves else f"{other} is left out"
+    return {figure: None, f"{figure}_ci": None, f"{figure}_missing": why}

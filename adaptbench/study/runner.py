@@ -14,6 +14,7 @@ from adaptbench.experiment.keys import digest_of
 from adaptbench.experiment.options import Asked, Options, options_of
 from adaptbench.results.lock import DirectoryLock
 from adaptbench.results.studies import SCHEMA, StudyRun, incomplete
+from adaptbench.results.study_reasons import with_reasons
 from adaptbench.results.writer import RunWriter
 from adaptbench.study.graph_study import GraphStudy
 from adaptbench.study.members import blame
@@ -112,7 +113,7 @@ class Runner:
         manifest = self._manifest() | {"content": self._content(), "cells": [*kept, *done.windows], "ended": now()}
         if self.writer.damaged:
             _log.warning("%s: damaged, and computed again: %s", self.writer.path, ", ".join(self.writer.damaged))
-        self.writer.finish_study(manifest, done.windows, figures)
+        self.writer.finish_study(manifest, done.windows, with_reasons(figures))
         return StudyRun.open(self.writer.path)
 
     def _graphs(self) -> _Done:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from adaptbench.results.studies import SCHEMA, keep_study, kind_of, read_study
-from adaptbench.results.study_schema import fault, parts
+from adaptbench.results.study_reasons import with_reasons
+from adaptbench.results.study_schema import fault, lacks, parts
 
 PUBLISHED = Path(__file__).resolve().parents[2] / "reports" / "published"
 STUDIES = sorted(file for file in PUBLISHED.glob("*.json") if kind_of(file) == "study")
@@ -33,10 +34,39 @@ def test_every_field_stands_in_the_tables(file):
             )
 
 
+def without_reasons(value, written):
+    """A part as it was written: without the reasons, and nulls beside them, that reading added."""
+    if isinstance(value, dict):
+        return {
+            name: without_reasons(inner, written.get(name) if isinstance(written, dict) else None)
+            for name, inner in value.items()
+            if name in written or not (name.endswith("_missing") or f"{name}_missing" in value)
+        }
+    if isinstance(value, list):
+        return [without_reasons(inner, before) for inner, before in zip(value, written, strict=True)]
+    return value
+
+
+@pytest.mark.parametrize("file", STUDIES, ids=lambda file: file.stem)
+def test_each_null_figure_has_its_reason(file):
+    record = read_study(file)
+    null = [
+        (name, part[f"{name}_missing"])
+        for part, fields, _ in parts(record)
+        for name, field in fields.items()
+        if field.figure and lacks(part.get(name))
+    ]
+    assert all(reason for _, reason in null)
+    assert {"mixture", "own"} <= {name for name, _ in null}
+    assert with_reasons(record) == record
+
+
 @pytest.mark.parametrize("file", STUDIES, ids=lambda file: file.stem)
 def test_every_figure_is_the_one_that_was_written(file, tmp_path):
-    written, read = json.loads(file.read_text(encoding="utf-8")), read_study(file)
-    assert (read["schema"], read["kind"]) == (SCHEMA, "study")
+    written, whole = json.loads(file.read_text(encoding="utf-8")), read_study(file)
+    assert (whole["schema"], whole["kind"]) == (SCHEMA, "study")
+    graphs = {key: without_reasons(whole["graphs"][key], graph) for key, graph in written["graphs"].items()}
+    read = whole | {"graphs": graphs}
     for key, graph in written["graphs"].items():
         found = read["graphs"][key]
         assert all(found[name] == value for name, value in graph.items() if name != "policies")
@@ -46,4 +76,4 @@ def test_every_figure_is_the_one_that_was_written(file, tmp_path):
         name: value for name, value in written.items() if name not in ("schema", "graphs")
     }
     again = keep_study(file, tmp_path / "again.json")
-    assert read_study(again) == read, "kept once more, nothing is lost"
+    assert read_study(again) == whole, "kept once more, nothing is lost"

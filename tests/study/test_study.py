@@ -25,6 +25,7 @@ from adaptbench.report.study_page import study_page
 from adaptbench.results import tables
 from adaptbench.results.statistics import paired_ratio
 from adaptbench.results.studies import incomplete, judged, keep_study, read_study, reading, stated, upgraded, verdict
+from adaptbench.results.study_schema import fault
 from adaptbench.results.timing import NET, part_blocks
 from adaptbench.results.writer import RunWriter
 from adaptbench.study import graph_study, load_study, members, run_study, timing
@@ -441,6 +442,44 @@ def test_what_cannot_be_studied(tmp_path):
     (tmp_path / "study.json").write_text(json.dumps({"schema": 99}))
     with pytest.raises(RunError, match="schema"):
         read_study(tmp_path)
+
+
+def test_a_figure_that_is_null_has_its_reason_beside_it(tmp_path, record):
+    graph = record["graphs"]["digits"]
+    assert not fault(record)
+    assert "no budget is asked" in graph["budget_error"]["uniform"]["own_missing"]
+    for row in graph["at_budget"]:
+        for name in ("accuracy", "ours_ahead_points", "over_paper_points"):
+            assert (row[name] is None) == (f"{name}_missing" in row)
+    bare = copy.deepcopy(record)
+    del bare["graphs"]["digits"]["budget_error"]["uniform"]["own_missing"]
+    assert "'own_missing' gives no reason" in fault(bare)
+    assert not fault(bare | {"schema": 3})
+    bare["graphs"]["digits"]["budget_error"]["uniform"]["own_missing"] = 3
+    assert "no reason" in fault(bare)
+
+
+def test_the_page_says_why_a_figure_is_missing(record):
+    lost = copy.deepcopy(record) | {"schema": 3}
+    graph = lost["graphs"]["digits"]
+    kept = {name: graph["resplits"][0][name] for name in ("policy", "epsilon")}
+    graph["resplits"][0] = kept | {"count": 0, "asked": 3, "missing": "the planted reason of a rule"}
+    graph["at_budget"][0]["accuracy"] = None
+    graph["at_budget"][1] |= {"ours_ahead_points": None, "ours_ahead_points_missing": "the planted one of a budget"}
+    graph["policies"]["random"]["area"] = None
+    graph["policies"]["random"]["chosen"][0]["oracle_share"] = None
+    for row in graph["wall_clock"]:
+        row |= {"net_speedup": None, "net_speedup_ci": None}
+    page = study_page(upgraded(lost))
+    for why in (
+        "the planted reason of a rule",
+        "the planted one of a budget",
+        "cheaper than this policy",
+        "does not reach down to the cost where all begin",
+        "the oracle saves nothing",
+        "before net and harness were timed apart",
+    ):
+        assert why in page, why
 
 
 def test_a_record_of_before_is_read_with_what_it_lacks_named(tmp_path, record):
