@@ -34,14 +34,14 @@ class _Cifar(StoredData):
         Raises:
             DataMissingError: nowhere.
         """
-        found = self._find()
-        if found is None and self.download:
+        source = self._find()
+        if source is None and self.download:
             self.remote.fetch(download_root(self.root))
-            found = self._find()
-        if found is None:
+            source = self._find()
+        if source is None:
             wanted = f"{self.files.binary_folder}, {self.files.npz} or {self.files.python_folder}"
             raise missing(self.name, self._places(), files=wanted, remotes=(self.remote,), size="170 MB")
-        return found
+        return source
 
     def _places(self) -> list[Path]:
         roots = [*search_roots(self.root), *([download_root(self.root)] if self.download else [])]

@@ -56,16 +56,16 @@ class FashionMnist(StoredData):
         Raises:
             DataMissingError: nowhere.
         """
-        found = self._find()
-        if found is None and self.download:
+        folder = self._find()
+        if folder is None and self.download:
             for remote in REMOTES:
                 remote.fetch(download_root(self.root))
-            found = self._find()
-        if found is None:
+            folder = self._find()
+        if folder is None:
             raise missing(
                 self.name, self._places(), files="train-images-idx3-ubyte.gz …", remotes=REMOTES, size="30 MB"
             )
-        return found
+        return folder
 
     def _places(self) -> list[Path]:
         roots = [*search_roots(self.root), *([download_root(self.root)] if self.download else [])]

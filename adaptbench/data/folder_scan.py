@@ -100,12 +100,12 @@ def pictures_below(folder: Path, left_out: LeftOut) -> list[Path]:
     Raises:
         DataFormatError: a link leads to a folder that it lies in, or a folder cannot be listed.
     """
-    found: list[Path] = []
+    below: list[Path] = []
     waiting = [(folder, frozenset({_identity(folder)}))]
     while waiting:
         here, above = waiting.pop()
         folders, pictures = entries(here, left_out)
-        found += pictures
+        below += pictures
         for inner in folders:
             identity = _identity(inner)
             if identity in above:
@@ -115,21 +115,21 @@ def pictures_below(folder: Path, left_out: LeftOut) -> list[Path]:
                     todo="Remove the link.",
                 )
             waiting.append((inner, above | {identity}))
-    return found
+    return below
 
 
-def once(found: dict[tuple[str, str], list[Path]], left_out: LeftOut) -> dict[tuple[str, str], list[Path]]:
+def once(pictures: dict[tuple[str, str], list[Path]], left_out: LeftOut) -> dict[tuple[str, str], list[Path]]:
     """The same pictures, those that links reach twice within one class of one part only once.
 
     Args:
-        found: (part, class) → its pictures.
+        pictures: (part, class) → its pictures.
 
     Raises:
         DataFormatError: one file lies in two parts or in two classes.
     """
     seen: dict[tuple[int, int], tuple[tuple[str, str], Path]] = {}
     kept: dict[tuple[str, str], list[Path]] = {}
-    for place, files in found.items():
+    for place, files in pictures.items():
         kept[place] = []
         for file in sorted(files):
             first, other = seen.setdefault(_identity(file), (place, file))

@@ -80,12 +80,12 @@ class ImageFolder(StoredData):
         parts = _parts(self.path, self._left_out)
         pictures, self.class_names = _classes(self.path, parts, self._left_out)
         self._parts = tuple(parts)
-        found = (
+        labelled = (
             _Picture(part, file, self.class_names.index(name))
             for (part, name), files in pictures.items()
             for file in files
         )
-        self._files = sorted(found, key=lambda picture: picture.file.relative_to(self.path).as_posix())
+        self._files = sorted(labelled, key=lambda picture: picture.file.relative_to(self.path).as_posix())
         if said := self._left_out.sentence():
             self._note(said)
 
@@ -179,25 +179,25 @@ def _classes(
 ) -> tuple[dict[tuple[str, str], list[Path]], tuple[str, ...]]:
     """(part, class) → its pictures, and the classes in order of their labels."""
     folders: dict[str, list[Path]] = {}
-    found: dict[tuple[str, str], list[Path]] = {}
+    pictures: dict[tuple[str, str], list[Path]] = {}
     for part, folder in parts.items():
         # The top of a folder without parts was looked at already.
         folders[part], loose = entries(folder, LeftOut(path) if folder == path else left_out)
         for file in loose if folder != path else ():
             left_out.add("pictures outside the class folders", file)
-        found |= {(part, inner.name): pictures_below(inner, left_out) for inner in folders[part]}
+        pictures |= {(part, inner.name): pictures_below(inner, left_out) for inner in folders[part]}
     only = [inner for inside in folders.values() for inner in inside]
-    if len(only) == 1 and not entries(only[0], LeftOut(path))[1] and any(found.values()):
+    if len(only) == 1 and not entries(only[0], LeftOut(path))[1] and any(pictures.values()):
         raise DataFormatError(
             f"{shown(path)} holds one class, {shown(only[0].name)}/, and that only folders.",
             why="With one class every answer is right.",
             todo=f"Name the folder with the classes in it: imagefolder:{shown(only[0])}.",
         )
-    found = once(found, left_out)
-    classes = tuple(sorted({name for (_, name), files in found.items() if files}))
+    pictures = once(pictures, left_out)
+    classes = tuple(sorted({name for (_, name), files in pictures.items() if files}))
     _check_classes(path, parts, folders, classes)
     first = next(iter(parts))
-    for (part, name), files in found.items():
+    for (part, name), files in pictures.items():
         if not files and part == first and name in classes:
             raise DataFormatError(
                 f"{shown(parts[part] / name)} holds no pictures, {shown(name)}/ of another part does.",
@@ -206,7 +206,7 @@ def _classes(
             )
         if not files:
             left_out.add("class folders without pictures", parts[part] / name)
-    return found, classes
+    return pictures, classes
 
 
 def _check_classes(
