@@ -102,7 +102,7 @@ def case_records(
 
 
 def _failed(failures: Failures, case: str) -> str:
-    return f"this case failed: {failures.found[case].reason}"
+    return f"this case failed: {failures.by_case[case].reason}"
 
 
 def _nothing(evaluation: Evaluation, device: str, timing: Timing, failures: Failures) -> list[dict[str, Any]]:

@@ -152,7 +152,7 @@ class Runner:
                 models=models,
                 conditions=conditions,
                 skipped=plan.skipped,
-                failures=self.failures.found.values(),
+                failures=self.failures.by_case.values(),
                 data=plan.data_notes,
             )
             if cases
@@ -168,7 +168,7 @@ class Runner:
             "conditions": conditions,
             "data": describe_data(plan),
             "notes": notes,
-            "failures": [failure.as_dict() for failure in self.failures.found.values()],
+            "failures": [failure.as_dict() for failure in self.failures.by_case.values()],
         }
 
     def _evaluate(self, evaluation: Evaluation) -> None:

@@ -92,13 +92,13 @@ def cpu_name() -> str:
 
 def versions() -> dict[str, str]:
     """Versions of what decides figures; absent packages are left out."""
-    found = {"adaptbench": __version__, "python": platform.python_version()}
+    installed = {"adaptbench": __version__, "python": platform.python_version()}
     for package in _PACKAGES:
         try:
-            found[package] = importlib.metadata.version(package)
+            installed[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def git_state(folder: Path | None = None) -> dict[str, Any] | None:
@@ -108,8 +108,8 @@ def git_state(folder: Path | None = None) -> dict[str, Any] | None:
     from anybody.
     """
     try:
-        found = _git(folder, *_drivers(folder))
-        return {"revision": found("rev-parse", "HEAD"), "dirty": bool(found(*_STATUS))}
+        git = _git(folder, *_drivers(folder))
+        return {"revision": git("rev-parse", "HEAD"), "dirty": bool(git(*_STATUS))}
     except (OSError, ValueError, subprocess.SubprocessError):
         return None
 

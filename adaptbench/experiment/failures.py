@@ -41,14 +41,14 @@ class Failures:
 
     Args:
         path: the run directory.
-        found: by case, in order.
+        by_case: what failed, in order.
     """
 
     path: Path
-    found: dict[str, Failure] = field(default_factory=dict)
+    by_case: dict[str, Failure] = field(default_factory=dict)
 
     def __contains__(self, case: object) -> bool:
-        return case in self.found
+        return case in self.by_case
 
     @contextmanager
     def instead(self, case: str) -> Iterator[None]:
@@ -66,11 +66,11 @@ class Failures:
 
     def add(self, case: str, error: BaseException) -> None:
         """Keep an error; the traceback of one that is not ours goes into a file."""
-        self.found[case] = Failure(case, reason_of(error), None if _speaks(error) else self._keep(case, error))
+        self.by_case[case] = Failure(case, reason_of(error), None if _speaks(error) else self._keep(case, error))
 
     def sweep(self) -> None:
         """Remove tracebacks of cases that run by now."""
-        kept = {failure.traceback for failure in self.found.values()}
+        kept = {failure.traceback for failure in self.by_case.values()}
         for file in (self.path / FOLDER).glob("*.txt"):
             if f"{FOLDER}/{file.name}" not in kept:
                 file.unlink(missing_ok=True)

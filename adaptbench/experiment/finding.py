@@ -59,11 +59,11 @@ def suite_title(name: str) -> str:
 
 def list_suites() -> tuple[list[tuple[str, str]], list[str]]:
     """Names with their titles, and a line for each file that cannot be read."""
-    found: list[tuple[str, str]] = []
+    titles: list[tuple[str, str]] = []
     broken: list[str] = []
     for name in suite_names():
         try:
-            found.append((name, suite_title(name)))
+            titles.append((name, suite_title(name)))
         except SuiteError as error:
             broken.append(error.seen)
-    return found, broken
+    return titles, broken

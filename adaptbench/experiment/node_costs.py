@@ -66,7 +66,7 @@ def node_costs(
     )
     timed = meter.quantity == "time"
     windows = pd.DataFrame([asdict(row) for row in rows])
-    found = []
+    medians = []
     for arm in arms:
         values = timing.blocks(windows, arm.case, meter.name, seconds=timed)
         if values is None:
@@ -75,8 +75,8 @@ def node_costs(
                 f"{timing.missing_reason(windows, arm.case, meter.name)}.",
                 todo="Use a meter that `adaptbench doctor` finds working, or fit on MACs.",
             )
-        found.append(float(np.median(values.per_sample)))
-    return torch.tensor(found, dtype=torch.float64), "s" if timed else "J"
+        medians.append(float(np.median(values.per_sample)))
+    return torch.tensor(medians, dtype=torch.float64), "s" if timed else "J"
 
 
 def _run(model: DecisionGraph, node: int, given: Any) -> Callable[[], None]:

@@ -81,11 +81,11 @@ class Source:
             SuiteError: file, line, field; what is wrong and what would be right.
         """
         try:
-            found = model.model_validate(self.value)
+            contents = model.model_validate(self.value)
         except ValidationError as error:
             raise self._explained(error, model) from None
-        canonical = yaml.safe_dump(found.model_dump(mode="json"), sort_keys=True, allow_unicode=True)
-        return found, hashlib.sha256(canonical.encode()).hexdigest()
+        canonical = yaml.safe_dump(contents.model_dump(mode="json"), sort_keys=True, allow_unicode=True)
+        return contents, hashlib.sha256(canonical.encode()).hexdigest()
 
     def _explained(self, error: ValidationError, model: type[BaseModel]) -> SuiteError:
         first, others = error.errors()[0], len(error.errors()) - 1
@@ -159,4 +159,4 @@ def model_inside(kind: Any) -> type[BaseModel] | None:
     """The model that an annotation (a list, a mapping, perhaps none) holds."""
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         return kind
-    return next((found for inner in get_args(kind) if (found := model_inside(inner))), None)
+    return next((held for inner in get_args(kind) if (held := model_inside(inner))), None)

@@ -50,9 +50,9 @@ def make_arm(case: str, model: AdaptiveModel, x: Tensor, seeds: Tensor, batch_si
         The arm, and the inputs it runs: the first that fill whole batches, all where they fill none.
     """
     batches = _batches(x, seeds, batch_size)
-    found = [model.infer(part, seeds=seed) for part, seed in batches]
-    macs = torch.cat([f.macs for f in found]).cpu().numpy()
-    traffic = sum(_traffic(model, f, part) for f, (part, _) in zip(found, batches, strict=True))
+    inferences = [model.infer(part, seeds=seed) for part, seed in batches]
+    macs = torch.cat([inference.macs for inference in inferences]).cpu().numpy()
+    traffic = sum(_traffic(model, inference, part) for inference, (part, _) in zip(inferences, batches, strict=True))
     watch = stopwatch(str(x.device))
     draws = isinstance(model, DecisionGraph) and model.policy.draws
     own = not isinstance(model, DecisionGraph | GatedNetwork)  # a kind of model of its own may draw
@@ -105,12 +105,12 @@ def _weight_bytes(*modules: nn.Module) -> int:
     return sum(_bytes(t) for m in modules for t in [*m.parameters(), *m.buffers()])
 
 
-def _traffic(model: AdaptiveModel, found: Inference, x: Tensor) -> int:
+def _traffic(model: AdaptiveModel, inference: Inference, x: Tensor) -> int:
     """Bytes that one batch must move at least: its inputs, and once the weights of each node that any sample ran.
 
     Activations are taken to stay in cache: a lower bound, which the modelled meter's provenance says.
     """
-    ran = found.path.any(0).tolist()
+    ran = inference.path.any(0).tolist()
     total = _bytes(x)
     if isinstance(model, DecisionGraph):
         total += sum(_weight_bytes(model.stages[v], model.heads[v]) for v, yes in enumerate(ran) if yes)

@@ -363,13 +363,13 @@ class GraphStudy:
             for drop, index in chosen[name].drops.items() if name in families else ():
                 if drop in (self.spec.drops[0], self.spec.drops[-1]):
                     points[timed_point(name, drop)] = families[name].members[index]
-        before = set(self.failures.found)
+        before = set(self.failures.by_case)
         rows, windows = self._try("wall_clock", partial(self._wall_clock, points)) or ([], [])
-        for case, failure in self.failures.found.items():
+        for case, failure in self.failures.by_case.items():
             if case not in before and case != f"{self.key}: wall_clock":
                 self._missing[f"timing of {case}"] = failure.reason
         timed: dict[str, Any] = {"rows": rows, "windows": windows}
-        if self.failures.found.keys() <= before:
+        if self.failures.by_case.keys() <= before:
             self.writer.commit(self.clock_key, timed)
         return timed
 

@@ -154,5 +154,5 @@ class Runner:
             },
             "gate": self.plan.spec.gate,
             "notes": [*self.plan.spec.notes, *self.plan.notes],
-            "failures": [failure.as_dict() for failure in self.failures.found.values()],
+            "failures": [failure.as_dict() for failure in self.failures.by_case.values()],
         }

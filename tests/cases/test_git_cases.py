@@ -49,10 +49,10 @@ def test_no_program_of_a_foreign_repository_is_started(key, repository):
         value = str(hooks)
     subprocess.run(["git", "config", key, value], check=True)
     os.utime(repository / "file", (1, 1))
-    found = git_state()
+    state = git_state()
     assert not started.exists()
-    assert found is not None
-    assert found["dirty"] is False
+    assert state is not None
+    assert state["dirty"] is False
     (repository / "file").write_text("b\n", encoding="utf-8")
     assert git_state()["dirty"] is True
     assert not started.exists()

@@ -71,8 +71,8 @@ def test_a_plug_in_s_joules_reach_the_summary(plugged: Run) -> None:
     timed = [case for case in plugged.cases if case["batch_size"]]
     assert timed
     for case in timed:
-        found = (case["energy_meter"], case["energy_provenance"], case["energy_scope"])
-        assert found == ("wattmeter", "measured: socket", "machine")
+        origin = (case["energy_meter"], case["energy_provenance"], case["energy_scope"])
+        assert origin == ("wattmeter", "measured: socket", "machine")
         rows = plugged.windows([case["case"]]).query("meter == 'wattmeter' and block == 0")
         assert case["energy_j_per_sample"] == pytest.approx(rows["energy_j"].sum() / rows["n_samples"].iloc[0], rel=0.3)
         assert case["realised_saving_energy"] is not None
@@ -262,8 +262,8 @@ def test_impossible_joules_of_codecarbon_are_missing(kwh: float, says: str) -> N
 @pytest.mark.case("own")
 def test_a_formula_that_overflows_or_costs_nothing_has_no_joules() -> None:
     """Coefficients of 1e308 ended the run in its first window, and 0 gave figures of 0 J; both are said."""
-    found = ModelledMeter(pj_per_mac=1e308, source="x").energy_j(Work(10**9, 0, 1))
-    assert isinstance(found, Missing)
+    joules = ModelledMeter(pj_per_mac=1e308, source="x").energy_j(Work(10**9, 0, 1))
+    assert isinstance(joules, Missing)
     with pytest.raises(UsageError, match="cost nothing"):
         ModelledMeter(pj_per_mac=0.0, pj_per_byte=0.0, source="x")
 
