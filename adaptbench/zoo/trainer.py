@@ -292,7 +292,7 @@ def halved(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def exit_accuracy(model: AdaptiveModel, split: Split) -> dict[str, float]:
     """Accuracy of each exit on every sample (gated nets: of the ungated backbone and of the gated net)."""
     logits = torch.cat([model.dense_logits(x) for x, _, _ in split.chunks(1000)])
-    found = {
+    accuracy = {
         (name if model.shape != "gated" else "ungated"): round(
             (logits[:, k].argmax(1) == split.y).float().mean().item(), 5
         )
@@ -300,5 +300,5 @@ def exit_accuracy(model: AdaptiveModel, split: Split) -> dict[str, float]:
     }
     if model.shape == "gated":
         right = torch.cat([model.infer(x).predictions == y for x, y, _ in split.chunks(1000)])
-        found["gated"] = round(right.float().mean().item(), 5)
-    return found
+        accuracy["gated"] = round(right.float().mean().item(), 5)
+    return accuracy

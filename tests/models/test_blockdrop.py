@@ -39,10 +39,10 @@ def test_the_picture_is_looked_at_once():
     _ = model.min_macs  # a hook may compute, so that a hooked net is counted anew
     calls.clear()
     x = torch.rand(9, 3, 8, 8)
-    found = model.infer(x)
+    inference = model.infer(x)
     assert calls == [9]
     with torch.no_grad():
-        assert torch.equal(found.path[:, 1:-1], model.gates.planner(x) > 0)
+        assert torch.equal(inference.path[:, 1:-1], model.gates.planner(x) > 0)
 
 
 def test_weights_are_the_nets_own():

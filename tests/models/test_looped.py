@@ -61,8 +61,8 @@ def test_the_loop_costs_its_forward_and_backward_passes(steps):
     assert model.node_macs[1] == trunk + steps * 2 * (tail + backward) + tail
     x = torch.rand(3, 3, 8, 8)
     with counting() as counter:
-        found = model.infer(x)
-    assert counter.macs == int(found.macs.sum()) == 3 * model.max_macs
+        inference = model.infer(x)
+    assert counter.macs == int(inference.macs.sum()) == 3 * model.max_macs
     assert model.max_macs > 2 * model.macs_full
 
 
@@ -87,7 +87,7 @@ def test_the_answer_is_that_of_a_net_calibrated_on_the_sample_alone():
     """Against a copy of the net and torch's own SGD on the entropy among the sample's top three classes."""
     net = confident()
     x = torch.rand(5, 3, 8, 8)
-    found = loop(net, lr=0.3, steps=2).infer(x).logits
+    answers = loop(net, lr=0.3, steps=2).infer(x).logits
     for i in range(len(x)):
         copy, one = deepcopy(net), x[i : i + 1]
         top = copy(one)[0].topk(3).indices
@@ -98,7 +98,7 @@ def test_the_answer_is_that_of_a_net_calibrated_on_the_sample_alone():
             entropy(copy, one, top).backward()
             optimiser.step()
         assert entropy(copy, one, top) < before
-        assert torch.allclose(found[i], copy(one)[0], atol=1e-4)
+        assert torch.allclose(answers[i], copy(one)[0], atol=1e-4)
 
 
 def test_a_step_of_nothing_changes_nothing():

@@ -65,8 +65,8 @@ def test_a_cascade_is_trained_read_back_and_runs(tmp_path, quick):
     loaded = load_system("dag-selection", "cifar10", zoo=tmp_path)
     assert loaded.model.node_names == ("resnet8", "resnet20")
     assert loaded.card["weights"]["resnet20"]["settings"]["grown_from"] == 8
-    found = loaded.model.infer(ToyData().split("test").images())
-    assert len(found) == 20
+    inference = loaded.model.infer(ToyData().split("test").images())
+    assert len(inference) == 20
     card = json.loads((tmp_path / "cifar10" / "resnet20.json").read_text())
     assert set(card["accuracy_test"]) == {"resnet20"}
     assert [h["epoch"] for h in card["history"]] == [1]

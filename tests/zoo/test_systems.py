@@ -72,8 +72,8 @@ def test_a_system_that_is_not_built_for_a_data_set_has_no_files() -> None:
 @pytest.mark.parametrize("name", DEPLOYABLE)
 def test_digits_are_read_decently(name: str) -> None:
     test = load_data("digits").split("test")
-    found = ab.load_model(name, "digits").infer(test.images())
-    assert (found.predictions == test.y).float().mean() > 0.95
+    inference = ab.load_model(name, "digits").infer(test.images())
+    assert (inference.predictions == test.y).float().mean() > 0.95
 
 
 def test_the_oracle_is_the_bound() -> None:
@@ -82,9 +82,9 @@ def test_the_oracle_is_the_bound() -> None:
     oracle = ab.load_model("oracle", "digits").infer(x, labels=y)
     right = (oracle.predictions == y).float().mean()
     for name in ("dag-selection", "myopic", "uniform"):
-        found = ab.load_model(name, "digits").infer(x)
-        assert right >= (found.predictions == y).float().mean()
-        assert oracle.macs.sum() <= found.macs.sum()
+        inference = ab.load_model(name, "digits").infer(x)
+        assert right >= (inference.predictions == y).float().mean()
+        assert oracle.macs.sum() <= inference.macs.sum()
 
 
 @pytest.mark.parametrize("data", SMALL_PICTURES)

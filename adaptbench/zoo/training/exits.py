@@ -149,13 +149,13 @@ class _Heads(nn.Module):
         """What each head reads, and the last exit's logits where they teach."""
         (model,) = self._model
         last = len(model.stages) - 1 if self.distil else self.chosen[-1]
-        found: dict[int, Any] = {}
+        pooled: dict[int, Any] = {}
         features: Any = x
         for k in range(last + 1):
             features = model.stages[k](features)
             if k in self.chosen:
-                found[k] = self.pools[self.chosen.index(k)](features)
-        out = [found[k] for k in self.chosen]
+                pooled[k] = self.pools[self.chosen.index(k)](features)
+        out = [pooled[k] for k in self.chosen]
         return [*out, _in_eval(model.heads[-1], features)] if self.distil else out
 
     def bytes_a_sample(self) -> int:

@@ -118,7 +118,7 @@ def _last_maps(gates: Gates) -> list[nn.Linear]:
     """The linear maps that margins come out of."""
     each = gates.gates if isinstance(gates, FeedForwardGates) else [gates]
     lasts = [[m for m in gate.modules() if isinstance(m, nn.Linear)][-1:] for gate in each]
-    return [last for found in lasts for last in found]
+    return [last for of_gate in lasts for last in of_gate]
 
 
 @torch.no_grad()

@@ -228,8 +228,8 @@ class Distilled(Linear):
 def divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """(K,) T²·KL(softmax(teacher/T) ‖ softmax(student/T)), the mean over samples. (N, K, C) and (N, 1 or K, C)."""
     target = F.log_softmax(teacher.float() / temperature, -1)
-    found = F.log_softmax(student.float() / temperature, -1)
-    return temperature**2 * (target.exp() * (target - found)).sum(-1).mean(0)
+    own = F.log_softmax(student.float() / temperature, -1)
+    return temperature**2 * (target.exp() * (target - own)).sum(-1).mean(0)
 
 
 STRATEGIES: dict[str, type[Strategy]] = {

@@ -102,10 +102,10 @@ def test_one_shift_of_all_margins_gives_the_rate_asked_for(build, rate):
     model = build().eval()
     x = torch.rand(64, 3, 8, 8)
     with torch.no_grad():
-        found = set_rate(model, x, rate)
+        opened = set_rate(model, x, rate)
         margins = model.gated_forward(x)[1]
-    assert found == pytest.approx(float((margins > 0).float().mean()), abs=1e-6)
-    assert found == pytest.approx(rate, abs=0.06)
+    assert opened == pytest.approx(float((margins > 0).float().mean()), abs=1e-6)
+    assert opened == pytest.approx(rate, abs=0.06)
 
 
 def test_gates_that_cannot_be_shifted_are_refused():
@@ -191,8 +191,8 @@ def test_supervised_is_cross_entropy_and_a_price():
     plain, opening = F.cross_entropy(logits, Y).item(), (margins > 0).float().mean().item()
     assert skipnet_supervised()(model, X, Y).item() == pytest.approx(plain)
     assert skipnet_supervised(price=0.3)(model, X, Y).item() == pytest.approx(plain + 0.3 * opening)
-    found = skipnet_supervised(price=2.0, rate=0.25)(model, X, Y).item()
-    assert found == pytest.approx(plain + 2 * (opening - 0.25) ** 2)
+    priced = skipnet_supervised(price=2.0, rate=0.25)(model, X, Y).item()
+    assert priced == pytest.approx(plain + 2 * (opening - 0.25) ** 2)
 
 
 def test_a_rate_is_what_the_hard_pass_opens():
@@ -250,8 +250,8 @@ def test_self_critical_reinforce_by_the_exact_sum():
             reward = plan_reward(masked_forward(model, X, lambda b, h, a=a: a[:, b]), y, a, 2.0)
         value = value - (torch.where(a > 0, chance, 1 - chance).prod(1) * reward).mean()
     expected = torch.autograd.grad(value, weight)[0]
-    found = torch.autograd.grad(objective(X.repeat(8000, 1, 1, 1), y.repeat(8000)), weight)[0]
-    assert found.tolist() == pytest.approx(expected.tolist(), abs=0.01)
+    estimated = torch.autograd.grad(objective(X.repeat(8000, 1, 1, 1), y.repeat(8000)), weight)[0]
+    assert estimated.tolist() == pytest.approx(expected.tolist(), abs=0.01)
     assert expected.abs().max() > 0.03, "larger than what the draws leave open"
 
 
