@@ -74,20 +74,20 @@ class AttackConformance:
     def test_results_are_pictures(self) -> None:
         """8-bit pictures of the inputs' shape, one distance each, details in JSON."""
         _, x, _, _ = self.subject()
-        found = self._craft()
-        assert found.x_adv.dtype == torch.uint8
-        assert found.x_adv.shape == x.shape
-        assert found.linf.shape == found.l2.shape == (len(x),)
-        assert found.seconds >= 0
-        json.dumps(found.details)
+        crafted = self._craft()
+        assert crafted.x_adv.dtype == torch.uint8
+        assert crafted.x_adv.shape == x.shape
+        assert crafted.linf.shape == crafted.l2.shape == (len(x),)
+        assert crafted.seconds >= 0
+        json.dumps(crafted.details)
 
     def test_distances_are_true(self) -> None:
         """Norms are of the rounded pictures."""
         _, x, _, _ = self.subject()
-        found = self._craft()
-        change = (found.images().double() - x.double()).flatten(1)
-        torch.testing.assert_close(found.linf, change.abs().amax(1), atol=1e-6, rtol=0)
-        torch.testing.assert_close(found.l2, change.square().sum(1).sqrt(), atol=1e-5, rtol=0)
+        crafted = self._craft()
+        change = (crafted.images().double() - x.double()).flatten(1)
+        torch.testing.assert_close(crafted.linf, change.abs().amax(1), atol=1e-6, rtol=0)
+        torch.testing.assert_close(crafted.l2, change.square().sum(1).sqrt(), atol=1e-5, rtol=0)
 
     def test_it_stays_inside_its_own_constraint(self) -> None:
         """After rounding to 8 bits."""
@@ -97,8 +97,8 @@ class AttackConformance:
         """The clean picture is the first candidate."""
         if self.never_cheaper:
             model, x, _, _ = self.subject()
-            found = self._craft()
-            assert (model.infer(found.images()).macs >= model.infer(x).macs).all()
+            crafted = self._craft()
+            assert (model.infer(crafted.images()).macs >= model.infer(x).macs).all()
 
     def test_the_model_is_left_as_it_was(self) -> None:
         """Weights, buffers, gradients, each module's mode, requires_grad and the random states."""
@@ -147,18 +147,18 @@ class AttackConformance:
     def test_queries_are_counted_and_kept_within_budget(self) -> None:
         """One count an input where the access has a budget."""
         budget = self.make().settings.get("queries")
-        found = self._craft()
+        crafted = self._craft()
         if budget is not None:
-            assert found.queries is not None
-            assert (found.queries <= budget).all(), "the budget is spent more than once"
+            assert crafted.queries is not None
+            assert (crafted.queries <= budget).all(), "the budget is spent more than once"
 
     def test_a_budget_is_spent_or_the_reason_is_said(self) -> None:
         """Fewer queries than were granted need a note, else the report states a budget that was never used."""
         budget = self.make().settings.get("queries")
-        found = self._craft()
-        if budget is not None and found.queries is not None and (found.queries < budget).any():
-            assert found.details.get("notes"), (
-                f"{int(found.queries.max())} of {budget} queries were made, and no note says why"
+        crafted = self._craft()
+        if budget is not None and crafted.queries is not None and (crafted.queries < budget).any():
+            assert crafted.details.get("notes"), (
+                f"{int(crafted.queries.max())} of {budget} queries were made, and no note says why"
             )
 
     def test_a_model_without_the_means_is_refused(self) -> None:

@@ -16,9 +16,15 @@ from adaptbench.errors import AdaptBenchError
 from adaptbench.testing import views
 
 
-def rows_of(found: Inference, order: Tensor) -> Inference:
+def rows_of(inference: Inference, order: Tensor) -> Inference:
     """The results of some samples, in another order."""
-    return Inference(found.logits[order], found.macs[order], found.exit[order], found.path[order], found.tie[order])
+    return Inference(
+        inference.logits[order],
+        inference.macs[order],
+        inference.exit[order],
+        inference.path[order],
+        inference.tie[order],
+    )
 
 
 def same(a: Tensor, b: Tensor, sure: Tensor, what: str, one: str, other: str) -> None:

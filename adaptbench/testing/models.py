@@ -75,17 +75,19 @@ class ModelConformance:
     def test_it_describes_itself(self) -> None:
         """Names, sizes and costs that records and attacks rely on."""
         model, x, _ = self._given()
-        found = self._infer()
+        inference = self._infer()
         n, nodes = len(x), len(model.node_names)
         assert len(set(model.node_names)) == nodes > 0, "node names are column names: they must differ"
         assert len(set(model.exit_names)) == len(model.exit_names) > 0, "exit names must differ"
         assert model.capabilities <= {"gradients", "exit_logits", "queries"}, "an unknown capability"
         assert len(model.node_macs) == nodes, "node_macs has one entry a node"
-        assert found.logits.shape == (n, model.n_classes), f"logits {tuple(found.logits.shape)}, not (N, C)"
-        assert (found.path.shape, found.path.dtype) == ((n, nodes), torch.bool), "path is (N, V) bool"
-        for name, column in (("macs", found.macs), ("exit", found.exit)):
+        assert inference.logits.shape == (n, model.n_classes), f"logits {tuple(inference.logits.shape)}, not (N, C)"
+        assert (inference.path.shape, inference.path.dtype) == ((n, nodes), torch.bool), "path is (N, V) bool"
+        for name, column in (("macs", inference.macs), ("exit", inference.exit)):
             assert (column.shape, column.dtype) == ((n,), torch.int64), f"{name} is (N,) int64"
-        assert 0 <= int(found.exit.min()) <= int(found.exit.max()) < len(model.exit_names), "exit indexes exit_names"
+        assert 0 <= int(inference.exit.min()) <= int(inference.exit.max()) < len(model.exit_names), (
+            "exit indexes exit_names"
+        )
         if not model.needs_labels:
             assert isinstance(model.uncounted, tuple)
             assert isinstance(model.policy_name, str)
@@ -95,13 +97,13 @@ class ModelConformance:
         model, x, _ = self._given()
         if model.needs_labels:
             return
-        found = self._infer()
+        inference = self._infer()
         if (dense := views.chosen_afterwards(model, x)) is None:
             return
         path, logits, tie = dense
-        sure = ~(found.tie | tie)
-        same(found.path, path, sure, "the path", "the hard pass", "choosing afterwards")
-        close(found.logits, logits, sure, "the hard pass", "choosing afterwards")
+        sure = ~(inference.tie | tie)
+        same(inference.path, path, sure, "the path", "the hard pass", "choosing afterwards")
+        close(inference.logits, logits, sure, "the hard pass", "choosing afterwards")
 
     def test_nobody_writes_into_what_others_read(self) -> None:
         """Law 1: an in-place operation reaches neither the caller's pictures nor what another part of the net reads."""
@@ -148,9 +150,9 @@ class ModelConformance:
             with rows_seen(modules) as seen:
                 _ = model.min_macs  # hooks have nodes counted anew; that is not what is looked at
                 seen.update(dict.fromkeys(seen, 0))
-                found = self._infer(**how)
+                inference = self._infer(**how)
             for v, rows in seen.items():
-                want = int(found.path[:, v].sum())
+                want = int(inference.path[:, v].sum())
                 assert rows == want, (
                     f"node '{model.node_names[v]}' is on the path of {want} samples and ran on {rows}: "
                     "what is skipped must not run"
@@ -159,13 +161,13 @@ class ModelConformance:
     def test_macs_are_the_sum_over_the_path(self) -> None:
         """Law 3: nodes on the path, policy, prediction and gates are all that is counted."""
         model, x, _ = self._given()
-        for found in (self._infer(), self._infer(force=views.mixed_paths(model, len(x)))):
-            extra = views.overhead_macs(model, found)
+        for inference in (self._infer(), self._infer(force=views.mixed_paths(model, len(x)))):
+            extra = views.overhead_macs(model, inference)
             if extra is None:
                 return
-            total = (found.path.cpu() * torch.tensor(model.node_macs)).sum(1) + extra
+            total = (inference.path.cpu() * torch.tensor(model.node_macs)).sum(1) + extra
             same(
-                found.macs.cpu(),
+                inference.macs.cpu(),
                 total,
                 torch.ones(len(x), dtype=torch.bool),
                 "MACs",
@@ -182,8 +184,8 @@ class ModelConformance:
         _ = model.min_macs
         for how in calls:
             with counting() as counter:
-                found = self._infer(**how)
-            claimed = int(found.macs.sum())
+                inference = self._infer(**how)
+            claimed = int(inference.macs.sum())
             assert counter.macs == claimed, (
                 f"the records claim {claimed} MACs, the dispatcher saw {counter.macs} ({dict(counter.by_operator)}): "
                 "something runs unrecorded, or is recorded and does not run"
@@ -212,10 +214,14 @@ class ModelConformance:
     def test_costs_stay_between_the_extremes_and_reach_them(self) -> None:
         """Law 5: min_macs and max_macs are costs of real paths, the first two of paths()."""
         model, _x, _ = self._given()
-        found = self._infer()
+        inference = self._infer()
         paths = model.paths()
-        assert model.min_macs <= int(found.macs.min()), f"a sample cost {int(found.macs.min())}, less than min_macs"
-        assert int(found.macs.max()) <= model.max_macs, f"a sample cost {int(found.macs.max())}, more than max_macs"
+        assert model.min_macs <= int(inference.macs.min()), (
+            f"a sample cost {int(inference.macs.min())}, less than min_macs"
+        )
+        assert int(inference.macs.max()) <= model.max_macs, (
+            f"a sample cost {int(inference.macs.max())}, more than max_macs"
+        )
         for what, path, want in (
             ("cheapest", paths[0], model.min_macs),
             ("dearest", paths[min(1, len(paths) - 1)], model.max_macs),
@@ -256,11 +262,11 @@ class ModelConformance:
         model, x, _ = self._given()
         if model.needs_labels:
             return
-        found = self._infer()
+        inference = self._infer()
         leaf = x.clone().requires_grad_("gradients" in model.capabilities)
         with frozen(model):
             logits = model(leaf)
-        close(found.logits, logits.detach(), ~found.tie, "infer", "calling the model")
+        close(inference.logits, logits.detach(), ~inference.tie, "infer", "calling the model")
         if "gradients" in model.capabilities:
             assert logits.requires_grad, "model(x) has no gradient"
 

@@ -165,7 +165,7 @@ class OnlineConformance:
         x = planted_split("test").images()
         order = shuffled(len(x), 5)
         own = net.policy
-        found = run_online_on_model(self.make(log), net, x, order=order, window=_WINDOW)
+        executed = run_online_on_model(self.make(log), net, x, order=order, window=_WINDOW)
         assert net.policy is own, "the model's own policy is not back"
         again = run_online(
             self.make(log),
@@ -176,14 +176,14 @@ class OnlineConformance:
             window=_WINDOW,
             seeds=seeds_from_content(x),
         )
-        ties = (found.tie | again.tie).nonzero().flatten()
+        ties = (executed.tie | again.tie).nonzero().flatten()
         until = len(order) if not len(ties) else int(ties[0]) // _WINDOW * _WINDOW
         assert until > 0, "the first window holds a tie: nothing can be compared"
         for part in ("exit", "path", "cost", "looking", "prediction"):
-            a, b = getattr(found, part)[:until], getattr(again, part)[:until]
+            a, b = getattr(executed, part)[:until], getattr(again, part)[:until]
             assert torch.equal(a, b), f"'{part}' differs between replay and the model"
         windows = until // _WINDOW
-        assert found.knob[:windows] == again.knob[:windows], "the knob differs between replay and the model"
+        assert executed.knob[:windows] == again.knob[:windows], "the knob differs between replay and the model"
 
     def test_any_window_works(self) -> None:
         """One sample at a time, a ragged last window, everything at once."""

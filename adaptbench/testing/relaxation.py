@@ -10,7 +10,7 @@ from adaptbench.adaptive.outcome import Inference, tie_margin
 from adaptbench.testing import views
 
 
-def margins_follow_decisions(model: AdaptiveModel, x: Tensor, found: Inference) -> None:
+def margins_follow_decisions(model: AdaptiveModel, x: Tensor, inference: Inference) -> None:
     """A margin is > 0 exactly where the hard pass went on spending.
 
     Raises:
@@ -22,10 +22,10 @@ def margins_follow_decisions(model: AdaptiveModel, x: Tensor, found: Inference) 
     assert relaxed.margins.shape == (len(x), decisions), f"margins are (N, D) with D = {decisions}"
     assert relaxed.exit_logits.shape == (len(x), len(model.exit_names), model.n_classes), "exit_logits is (N, K, C)"
     assert relaxed.reach.shape == (len(x), len(model.node_names)), "reach is (N, V)"
-    if (decided := views.hard_decisions(model, found)) is None:
+    if (decided := views.hard_decisions(model, inference)) is None:
         return
     taken, asked = decided
-    margins, tie = relaxed.margins.cpu(), found.tie[:, None].cpu()
+    margins, tie = relaxed.margins.cpu(), inference.tie[:, None].cpu()
     wrong = asked & ~tie & ((margins > 0) != taken) & (margins.abs() > tie_margin(model.taken(x).dtype))
     if wrong.any():
         i, d = wrong.nonzero()[0].tolist()
@@ -35,7 +35,7 @@ def margins_follow_decisions(model: AdaptiveModel, x: Tensor, found: Inference) 
         )
 
 
-def expected_macs_settle(model: AdaptiveModel, x: Tensor, found: Inference) -> None:
+def expected_macs_settle(model: AdaptiveModel, x: Tensor, inference: Inference) -> None:
     """Expected MACs stay between the extremes and become the executed ones as the temperature falls.
 
     Raises:
@@ -51,11 +51,11 @@ def expected_macs_settle(model: AdaptiveModel, x: Tensor, found: Inference) -> N
                 f"expected_macs spans [{low:.6g}, {high:.6g}] at temperature {temperature:g}; "
                 f"no path costs less than {model.min_macs} or more than {model.max_macs}"
             )
-    off = ((expected - found.macs).abs() > max(slack, 0.5)) & ~found.tie
+    off = ((expected - inference.macs).abs() > max(slack, 0.5)) & ~inference.tie
     if off.any():
         i = int(off.nonzero()[0])
         raise AssertionError(
-            f"sample {i}: expected_macs is {expected[i]:.6g} at temperature 1e-7, executed are {int(found.macs[i])}"
+            f"sample {i}: expected_macs is {expected[i]:.6g} at temperature 1e-7, executed are {int(inference.macs[i])}"
         )
 
 

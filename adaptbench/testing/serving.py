@@ -17,15 +17,15 @@ def served_as_inferred(model: AdaptiveModel, x: Tensor) -> None:
         AssertionError: another pass would be timed than is recorded.
     """
     seeds = torch.arange(len(x), device=x.device)
-    found = model.infer(x, seeds=seeds)
+    inference = model.infer(x, seeds=seeds)
     parts: list[str] = []
     with model.serving():
         with counting() as counter:
             logits = model.serve(x, seeds=seeds, lap=parts.append)
         reference = model.serve_reference(x)
-    assert torch.equal(logits, found.logits), "serve answers otherwise than infer"
-    assert counter.macs == int(found.macs.sum()), (
-        f"serve ran {counter.macs} MACs, infer records {int(found.macs.sum())}: another pass would be timed"
+    assert torch.equal(logits, inference.logits), "serve answers otherwise than infer"
+    assert counter.macs == int(inference.macs.sum()), (
+        f"serve ran {counter.macs} MACs, infer records {int(inference.macs.sum())}: another pass would be timed"
     )
     assert torch.equal(reference, model.run_reference(x)), "serve_reference answers otherwise than run_reference"
     assert set(parts) <= set(PARTS), f"a stretch of the pass is called {sorted(set(parts) - set(PARTS))}"

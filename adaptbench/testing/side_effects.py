@@ -52,10 +52,10 @@ def nobody_writes(model: AdaptiveModel, x: Tensor, infer: Callable[..., Inferenc
         )
     if not model.needs_labels and (chosen := views.chosen_afterwards(model, x)) is not None:
         path, logits, tie = chosen
-        found = infer()
-        sure = ~(found.tie | tie)
-        same(found.path, path, sure, "the path", "the hard pass", "its parts on copies")
-        close(found.logits, logits, sure, "the hard pass", "its parts on copies")
+        inference = infer()
+        sure = ~(inference.tie | tie)
+        same(inference.path, path, sure, "the path", "the hard pass", "its parts on copies")
+        close(inference.logits, logits, sure, "the hard pass", "its parts on copies")
     if isinstance(model, DecisionGraph):
         every = torch.ones(len(x), dtype=torch.bool, device=x.device)
         close(model.run_reference(x), own[:, model.reference[-1]], every, "the reference", "its parts on copies")

@@ -26,19 +26,19 @@ def node_modules(model: AdaptiveModel) -> list[nn.Module | None]:
     return [None] * len(model.node_names)
 
 
-def overhead_macs(model: AdaptiveModel, found: Inference) -> Tensor | None:
+def overhead_macs(model: AdaptiveModel, inference: Inference) -> Tensor | None:
     """(N,) MACs beside the nodes': policy, prediction, gates. None for a kind of model that does not tell."""
     if isinstance(model, DecisionGraph):
-        deciding = (found.path.cpu() * torch.tensor(model.policy_macs)).sum(1)
-        return deciding + torch.tensor(model.predict_macs)[found.exit.cpu()]
+        deciding = (inference.path.cpu() * torch.tensor(model.policy_macs)).sum(1)
+        return deciding + torch.tensor(model.predict_macs)[inference.exit.cpu()]
     if isinstance(model, GatedNetwork):
-        return torch.full((len(found),), model.gate_macs)
+        return torch.full((len(inference),), model.gate_macs)
     return None
 
 
-def hard_decisions(model: AdaptiveModel, found: Inference) -> tuple[Tensor, Tensor] | None:
+def hard_decisions(model: AdaptiveModel, inference: Inference) -> tuple[Tensor, Tensor] | None:
     """(N, D) bool each: where the hard pass went on spending, and which decisions it came to at all."""
-    path = found.path.cpu()
+    path = inference.path.cpu()
     if isinstance(model, DecisionGraph):
         taken, asked = [], []
         for v, w in model.structure.edges:
@@ -58,8 +58,8 @@ def chosen_afterwards(model: AdaptiveModel, x: Tensor) -> tuple[Tensor, Tensor, 
     with frozen(model), torch.no_grad():
         if isinstance(model, DecisionGraph):
             logits = logits_apart(model, x)
-            found = replay(model.policy, model.structure, logits, seeds=seeds_from_content(x))
-            return found.path, found.logits, found.tie
+            replayed = replay(model.policy, model.structure, logits, seeds=seeds_from_content(x))
+            return replayed.path, replayed.logits, replayed.tie
         if isinstance(model, GatedNetwork):
             path, logits = _blocks_apart(model, x)
             return path, logits, torch.zeros(len(x), dtype=torch.bool)

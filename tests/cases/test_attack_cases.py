@@ -232,13 +232,15 @@ def test_a_larger_budget_of_queries_is_spent() -> None:
     _halve(model, x)
     plan = {"rounds": 2, "climbs": 1, "probes": 2, "steps": 3, "fit_steps": 2, "eps": "8/255"}
     for queries in (9, 40):
-        found = load_attack("ereba", {**plan, "queries": queries}).craft(model, x, torch.zeros(6, dtype=torch.int64))
-        assert found.queries is not None
-        assert int(found.queries.max()) == queries
-        spared = int((found.queries < queries).sum())
-        assert spared <= found.details["dearest_seen"], "who is not as dear as the dearest has asked as often as it may"
+        crafted = load_attack("ereba", {**plan, "queries": queries}).craft(model, x, torch.zeros(6, dtype=torch.int64))
+        assert crafted.queries is not None
+        assert int(crafted.queries.max()) == queries
+        spared = int((crafted.queries < queries).sum())
+        assert spared <= crafted.details["dearest_seen"], (
+            "who is not as dear as the dearest has asked as often as it may"
+        )
         if spared:
-            assert any(f"fewer than {queries} times" in note for note in found.details["notes"])
+            assert any(f"fewer than {queries} times" in note for note in crafted.details["notes"])
 
 
 @pytest.mark.case("own")

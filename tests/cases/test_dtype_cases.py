@@ -51,7 +51,7 @@ def test_pictures_follow_the_type_of_the_weights(kind, shape):
     else:
         net = gated().to(kind)
     x, y = torch.rand(4, *SHAPE), torch.arange(4)
-    found = net.infer(x)
+    inference = net.infer(x)
     assert net.max_macs > 65_504
     leaf = x.clone().requires_grad_()
     expected = net.relax(leaf).expected_macs / net.max_macs
@@ -59,8 +59,8 @@ def test_pictures_follow_the_type_of_the_weights(kind, shape):
     assert torch.autograd.grad(expected.sum(), leaf)[0].isfinite().all()
     attacked = ILFO(eps=8 / 255, steps=3)(net)(x, y)
     assert attacked.dtype == torch.float32
-    assert int(net.infer(attacked).macs.sum()) >= int(found.macs.sum())
-    torch.testing.assert_close(net(x).float(), found.logits.float())
+    assert int(net.infer(attacked).macs.sum()) >= int(inference.macs.sum())
+    torch.testing.assert_close(net(x).float(), inference.logits.float())
 
 
 @pytest.mark.case("own")

@@ -61,10 +61,10 @@ def test_run_and_skip_are_taken_as_written():
     ]
     net = network(blocks, module)
     x = torch.rand(32, *SHAPE)
-    found = net.infer(x)
+    inference = net.infer(x)
     with torch.no_grad():
-        torch.testing.assert_close(found.logits, module(x))
-    assert (found.path[:, 1:-1].float().mean(0) % 1 > 0).any(), "some block must have samples on both ways"
+        torch.testing.assert_close(inference.logits, module(x))
+    assert (inference.path[:, 1:-1].float().mean(0) % 1 > 0).any(), "some block must have samples on both ways"
     assert net.node_macs[2] == net.node_macs[1] == 64 * 4 * 4 * 9, "where it runs it costs the body more than skipped"
     check_model(net)
 

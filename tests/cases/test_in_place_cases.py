@@ -60,10 +60,10 @@ def test_a_normaliser_in_place_spoils_nobody_elses_pictures(first):
     kept = x.clone()
     with torch.no_grad():
         both.policy = UniformThreshold(float(small(kept.clone()).softmax(1).amax(1).median()))
-        found = both.infer(x)
-        late = found.exit == 1
+        inference = both.infer(x)
+        late = inference.exit == 1
         assert 0 < late.sum() < 32
-        torch.testing.assert_close(found.logits[late], large(kept.clone())[late])
+        torch.testing.assert_close(inference.logits[late], large(kept.clone())[late])
         torch.testing.assert_close(both.run_reference(x), large(kept.clone()))
         both.recount()
         both.infer(x)
