@@ -11,8 +11,8 @@ Conditions = Mapping[str, Mapping[str, Any]]
 
 def queries_of(condition: Mapping[str, Any]) -> int | None:
     """The budget of a condition that asks for costs; None for the others."""
-    found = (condition.get("settings") or {}).get("queries")
-    return found if isinstance(found, int) and not isinstance(found, bool) else None
+    queries = (condition.get("settings") or {}).get("queries")
+    return queries if isinstance(queries, int) and not isinstance(queries, bool) else None
 
 
 def equal_control(name: str, conditions: Conditions) -> str | None:

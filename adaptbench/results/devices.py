@@ -20,10 +20,10 @@ _WORDS = {
 def differing(here: Mapping[str, Any], there: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
     """(field, here's, there's) of every recorded detail that differs, fingerprints aside."""
     names = [name for name in dict.fromkeys([*here, *there]) if name not in _UNSAID]
-    found = [(name, here.get(name), there.get(name)) for name in names if here.get(name) != there.get(name)]
-    if not found and here.get("name") != there.get("name"):
-        found = [("name", here.get("name"), there.get("name"))]
-    return found
+    differences = [(name, here.get(name), there.get(name)) for name in names if here.get(name) != there.get(name)]
+    if not differences and here.get("name") != there.get("name"):
+        differences = [("name", here.get("name"), there.get("name"))]
+    return differences
 
 
 def obstacle(here: Mapping[str, Any], there: Mapping[str, Any], sides: tuple[str, str]) -> str:

@@ -110,8 +110,8 @@ class GateReport:
     @property
     def counts(self) -> dict[str, int]:
         """Verdict → rows."""
-        found = Counter(row.verdict.value for row in self.rows)
-        return {name.value: found[name.value] for name in RowVerdict if found[name.value]}
+        tally = Counter(row.verdict.value for row in self.rows)
+        return {name.value: tally[name.value] for name in RowVerdict if tally[name.value]}
 
     @property
     def exit_code(self) -> int:

@@ -90,25 +90,25 @@ def _bent(fault: str, report: GateReport) -> Planted:
 
 def _bend(side: Baseline, rules: Sequence[Rule]) -> list[tuple[str, GateReport]]:
     """Ways to get a dearer run past the gate, and what it says."""
-    dearer, found = _dearer_run(side), []
+    dearer, bends = _dearer_run(side), []
     if any(rule.metric == "macs_mean" and rule.kind != "max" and rule.watches(r) for rule in rules for r in side.cases):
-        found.append(("dearer, every sample called a tie", compare(_tied(dearer), side, rules)))
-        found.append(("dearer, half of the per-sample rows gone", compare(_halved(dearer), side, rules)))
+        bends.append(("dearer, every sample called a tie", compare(_tied(dearer), side, rules)))
+        bends.append(("dearer, half of the per-sample rows gone", compare(_halved(dearer), side, rules)))
         attacked = [record for record in side.cases if record["kind"] in ("control", "attack")]
         if any(rule.watches(record) for rule in rules for record in attacked):
             known = side.manifest.get("conditions") or {}
             other = {name: {**about, "settings": {"planted": True}} for name, about in known.items()}
             weaker = side.changed(manifest={**side.manifest, "conditions": other})
-            found.append(("another attack under the same name", compare(weaker, side, rules)))
+            bends.append(("another attack under the same name", compare(weaker, side, rules)))
     if side.manifest.get("gate"):
         dropped = dearer.changed(manifest={**side.manifest, "gate": {}})
-        found.append(("dearer, the run's own rules dropped", compare(dropped, side)))
-    return found
+        bends.append(("dearer, the run's own rules dropped", compare(dropped, side)))
+    return bends
 
 
 def _evaluations(side: Baseline) -> dict[str, Outcomes]:
     names = dict.fromkeys(str(record["evaluation"]) for record in side.cases)
-    return {name: found for name in names if (found := side.samples(name)) is not None}
+    return {name: outcomes for name in names if (outcomes := side.samples(name)) is not None}
 
 
 def _dearer_run(side: Baseline) -> Baseline:

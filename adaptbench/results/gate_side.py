@@ -43,8 +43,8 @@ class Side:
 
     def clean(self, record: Record) -> Outcomes | None:
         """Outcomes of the clean case that a record is held against."""
-        found = clean_of(record, self.source.cases)
-        return None if found is None else self.outcomes(found["evaluation"])
+        clean = clean_of(record, self.source.cases)
+        return None if clean is None else self.outcomes(clean["evaluation"])
 
     def blocks(self, case: str, meter: str) -> timing.Blocks | None:
         """Block values of a meter, worked out once."""
@@ -67,9 +67,9 @@ class Side:
         name = record["evaluation"]
         if name not in self._faults:
             self._faults[name] = _sample_fault(record, self.outcomes(name))
-        found = clean_of(record, self.source.cases) if with_clean and not self._faults[name] else None
-        if found is not None and found["evaluation"] != name:
-            fault = self.sample_fault(found)
+        clean = clean_of(record, self.source.cases) if with_clean and not self._faults[name] else None
+        if clean is not None and clean["evaluation"] != name:
+            fault = self.sample_fault(clean)
             return f"its clean case: {fault}" if fault else ""
         return self._faults[name]
 
@@ -98,12 +98,12 @@ def _sample_fault(record: Record, outcomes: Outcomes | None) -> str:
         return f"{len(outcomes)} per-sample rows stand for n = {record['n']}"
     if len(np.unique(outcomes.sample_id)) != len(outcomes):
         return "a sample id stands twice"
-    found = {
+    recomputed = {
         "macs_mean": float(outcomes.macs.mean()),
         "accuracy": float(outcomes.correct.mean()),
         "ties": float(np.count_nonzero(outcomes.tie)),
     }
-    for name, value in found.items():
+    for name, value in recomputed.items():
         said = record.get(name)
         if said is not None and not math.isclose(said, value, rel_tol=EQUAL, abs_tol=1e-12):
             return f"the per-sample rows give {name} {value:g}, the record says {said:g}"

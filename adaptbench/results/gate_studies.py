@@ -179,8 +179,8 @@ def _absent(here: StudySide, there: StudySide | None) -> Iterator[GateRow]:
             if case.id in own or case.name.policy in lost:
                 continue
             if case.name.kind == "point":
-                found = seen["policies"][case.name.policy]
-                why = str(found.get("non_inferior_missing") or "") if "margin" in case.row else ""
+                policy = seen["policies"][case.name.policy]
+                why = str(policy.get("non_inferior_missing") or "") if "margin" in case.row else ""
                 yield _gone(case.id, "point", why)
             elif case.name.kind == "executed" and case.id.removesuffix(", executed") in own:
                 yield _unknown(case.id, "the baseline executed this point, the run did not")
@@ -334,9 +334,9 @@ def planted_faults(side: StudySide) -> Iterator[tuple[str, bool | None, str]]:
         where = _plant(StudySide(side.path, record), side.rules, metric)
         if where:
             report = compare_studies(StudySide(side.path, record), side)
-            found = [row for row in report.rows if row.case == where and row.verdict is not RowVerdict.PASS]
-            caught = any(row.verdict in (RowVerdict.REGRESSION, RowVerdict.MISSING) for row in found)
-            yield fault, caught, found[0].reason if found else "it is green"
+            flagged = [row for row in report.rows if row.case == where and row.verdict is not RowVerdict.PASS]
+            caught = any(row.verdict in (RowVerdict.REGRESSION, RowVerdict.MISSING) for row in flagged)
+            yield fault, caught, flagged[0].reason if flagged else "it is green"
         else:
             yield fault, None, "no rule watches such a figure, or there is none: nothing to plant in"
 

@@ -33,13 +33,13 @@ def clean_of(record: Mapping[str, Any], records: Iterable[_Record]) -> _Record |
     Of the same seed where there is one, else the first; None where there is none.
     """
     same = ("data", "model", "knob", "knob_value")
-    found = [
+    candidates = [
         other
         for other in records
         if other.get("kind") == "clean" and all(other.get(name) == record.get(name) for name in same)
     ]
-    seeded = [other for other in found if (other.get("seed") or 0) == (record.get("seed") or 0)]
-    return next(iter(seeded or found), None)
+    seeded = [other for other in candidates if (other.get("seed") or 0) == (record.get("seed") or 0)]
+    return next(iter(seeded or candidates), None)
 
 
 def evaluation_id(

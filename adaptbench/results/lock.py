@@ -123,10 +123,10 @@ def _holder(descriptor: int) -> dict[str, Any]:
     """Who wrote the file; empty where nobody did, or it was cut short."""
     try:
         os.lseek(descriptor, 0, os.SEEK_SET)
-        found = json.loads(os.read(descriptor, 1 << 16))
+        holder = json.loads(os.read(descriptor, 1 << 16))
     except (ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return holder if isinstance(holder, dict) else {}
 
 
 def _may_live(holder: dict[str, Any]) -> bool:

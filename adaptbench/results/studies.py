@@ -113,8 +113,8 @@ def _without_non_inferior(record: dict[str, Any]) -> dict[str, Any]:
     graphs = {}
     for key, graph in record["graphs"].items():
         policies = {
-            name: {"non_inferior": None, "non_inferior_missing": reason} | found
-            for name, found in graph["policies"].items()
+            name: {"non_inferior": None, "non_inferior_missing": reason} | policy
+            for name, policy in graph["policies"].items()
         }
         graphs[key] = {"margin": 0.01, "missing": {}, "not_run": {}} | graph | {"policies": policies}
     return record | {"upgraded": {"from": 1, "missing": reason}, "graphs": graphs}
@@ -145,24 +145,24 @@ def incomplete(record: Mapping[str, Any]) -> list[str]:
 
     What does not apply to a graph (re-splits of a DAG) is not among it.
     """
-    found = [f"{key}: the graph is missing: {why}" for key, why in (record.get("failed_graphs") or {}).items()]
+    gaps = [f"{key}: the graph is missing: {why}" for key, why in (record.get("failed_graphs") or {}).items()]
     for key, graph in record["graphs"].items():
-        found += [f"{key}: {name} is left out: {why}" for name, why in graph["failed"].items()]
-        found += [f"{key}: {what} is missing: {why}" for what, why in (graph.get("missing") or {}).items()]
-        found += [
+        gaps += [f"{key}: {name} is left out: {why}" for name, why in graph["failed"].items()]
+        gaps += [f"{key}: {what} is missing: {why}" for what, why in (graph.get("missing") or {}).items()]
+        gaps += [
             f"{key}: {row['policy']} was fitted on {row['count']} of {row['asked']} re-splits: {row['missing']}"
             for row in graph["resplits"]
             if row.get("missing")
         ]
-    return found
+    return gaps
 
 
-def chosen_points(found: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+def chosen_points(policy: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
     """A policy's points that were chosen on calibration, each with what it was chosen for."""
-    points = [(for_drop(point["drop"]), point) for point in found["chosen"]]
-    if point := found.get("non_inferior"):
+    points = [(for_drop(point["drop"]), point) for point in policy["chosen"]]
+    if point := policy.get("non_inferior"):
         points.append((for_margin(point["margin"]), point))
-    return points + [(at_setting(point["setting"]), point) for point in found["settings"]]
+    return points + [(at_setting(point["setting"]), point) for point in policy["settings"]]
 
 
 def for_drop(drop: float) -> str:
@@ -182,22 +182,22 @@ def at_setting(value: float) -> str:
 
 def executed_points(graph: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """What executing the chosen points showed, each point once."""
-    found = []
+    executed = []
     for policy in graph["policies"].values():
         ran = {p["macs_mean"]: p["executed"] for _, p in chosen_points(policy) if p.get("executed")}
-        found += list(ran.values())
-    return found
+        executed += list(ran.values())
+    return executed
 
 
-def point_of(found: Mapping[str, Any], ours: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def point_of(policy: Mapping[str, Any], ours: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """The chosen point that a counterpart names: of a drop, a setting, or the non-inferior one."""
     if ours.get("non_inferior"):
-        point: Mapping[str, Any] | None = found.get("non_inferior")
+        point: Mapping[str, Any] | None = policy.get("non_inferior")
         return point
     if ours.get("setting") is not None:
-        points = [p for p in found["settings"] if abs(p["setting"] - ours["setting"]) < 1e-9]
+        points = [p for p in policy["settings"] if abs(p["setting"] - ours["setting"]) < 1e-9]
     else:
-        points = [p for p in found["chosen"] if abs(p["drop"] - ours["drop"]) < 1e-9]
+        points = [p for p in policy["chosen"] if abs(p["drop"] - ours["drop"]) < 1e-9]
     return points[0] if points else None
 
 
@@ -211,14 +211,14 @@ def reading(record: Mapping[str, Any], ours: Mapping[str, Any]) -> tuple[float |
         The value (percent for accuracy and points, a ratio for speed-up and shares), and [low, high].
     """
     graph = record["graphs"].get(ours["graph"], {})
-    found = graph.get("policies", {}).get(ours["policy"])
-    if found is None:
+    policy = graph.get("policies", {}).get(ours["policy"])
+    if policy is None:
         return None, None
     if ours["figure"] in _OF_ALL_POINTS:
         return _OF_ALL_POINTS[ours["figure"]](record, graph, ours), None
     if ours["figure"] == "broken":
         return _broken(graph, ours), None
-    point, figure = point_of(found, ours), ours["figure"]
+    point, figure = point_of(policy, ours), ours["figure"]
     if point is None:
         return None, None
     if figure == "gain_points":
@@ -282,8 +282,8 @@ def judged(record: Mapping[str, Any], published: Mapping[str, Any]) -> tuple[flo
 
 def _why_none(record: Mapping[str, Any], ours: Mapping[str, Any] | None) -> str:
     """Not comparable; unless calibration was asked for a non-inferior point and had none to show."""
-    found = record["graphs"].get(ours["graph"], {}).get("policies", {}).get(ours["policy"]) if ours else None
-    if ours and found and ours.get("non_inferior") and "non_inferior_missing" in found:
+    policy = record["graphs"].get(ours["graph"], {}).get("policies", {}).get(ours["policy"]) if ours else None
+    if ours and policy and ours.get("non_inferior") and "non_inferior_missing" in policy:
         return "no point shown to be non-inferior"
     return "not comparable"
 

@@ -75,8 +75,8 @@ _REFERENCE = {"accuracy": "reference_accuracy"}
 def value_of(case: StudyCase, metric: str) -> float | None:
     """A figure of a case; None where there is none."""
     at = _REFERENCE.get(metric, metric) if case.name.kind == "reference" else metric
-    found = case.row.get(at)
-    return None if found is None else float(found)
+    value = case.row.get(at)
+    return None if value is None else float(value)
 
 
 def timed_point(policy: str, drop: float) -> str:
@@ -113,13 +113,13 @@ def cases_of(key: str, graph: Mapping[str, Any]) -> Iterator[StudyCase]:
     """Every case of a graph of a record."""
     model, full = str(graph["model"]), float(graph["macs_full"])
     yield StudyCase(reference_name(key, model), graph, full=full)
-    for policy, found in graph["policies"].items():
-        for label, point in chosen_points(found):
-            name, ran = point_name(key, model, policy, label), point.get("executed")
+    for name, policy in graph["policies"].items():
+        for label, point in chosen_points(policy):
+            case, ran = point_name(key, model, name, label), point.get("executed")
             ties = 0.0 if ran is None else (ran.get("ties") or 0) / (ran.get("n") or 1)
-            yield StudyCase(name, point, ties=ties, full=full)
+            yield StudyCase(case, point, ties=ties, full=full)
             if ran is not None:
-                yield StudyCase(executed_name(name), ran, int(ran.get("n") or 1), ties, full)
+                yield StudyCase(executed_name(case), ran, int(ran.get("n") or 1), ties, full)
     for row in graph["resplits"]:
         yield StudyCase(resplit_name(key, model, row["policy"], row["epsilon"]), row, row["count"])
     for row in graph["wall_clock"]:

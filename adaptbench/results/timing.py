@@ -121,8 +121,8 @@ def _apart(columns: Mapping[str, NDArray[Any]]) -> str:
 
 def preferred(windows: pd.DataFrame, case: str, meters: Sequence[str]) -> tuple[str, Blocks] | None:
     """The meter whose joules stand for a case: one that measured before one that models, then in the order given."""
-    found = [(name, values) for name in meters if (values := blocks(windows, case, name)) is not None]
-    return next((one for one in found if one[1].measured), found[0] if found else None)
+    usable = [(name, values) for name in meters if (values := blocks(windows, case, name)) is not None]
+    return next((one for one in usable if one[1].measured), usable[0] if usable else None)
 
 
 def part_blocks(windows: pd.DataFrame, case: str, *parts: str) -> Blocks | None:
@@ -179,8 +179,8 @@ def saving_in_macs(macs: Floats, macs_mean: float, macs_full: float, *, seed: in
     Args:
         macs: (n,) of the timed inputs. macs_mean: as they ran. macs_full: of the static reference.
     """
-    found = statistics.mean(1 - np.asarray(macs, dtype=np.float64) / macs_full, seed=seed)
-    return replace(found, value=1 - macs_mean / macs_full)
+    promised = statistics.mean(1 - np.asarray(macs, dtype=np.float64) / macs_full, seed=seed)
+    return replace(promised, value=1 - macs_mean / macs_full)
 
 
 def no_share(promised: Estimate) -> str:
@@ -246,8 +246,8 @@ def summarise_windows(
     _put_saving(record, "time", own, static_own, promised, reason, apart if own is None else "", seed)
     reasons = [missing_reason(windows, case, meter) for meter in energy_meters]
     joules, reference = None, None
-    if found := preferred(windows, case, energy_meters):
-        chosen, joules = found
+    if best := preferred(windows, case, energy_meters):
+        chosen, joules = best
         record |= {"energy_meter": chosen, "energy_provenance": joules.provenance, "energy_scope": joules.scope}
         reference = blocks(windows, static, chosen)
     _put(record, "energy_j_per_sample", joules, "; ".join(reasons) or no_energy, seed)
@@ -279,15 +279,15 @@ def _put_saving(
 ) -> None:
     """The saving, and the share of the MAC saving that it is."""
     if values is None or static is None:
-        found, reason = (
+        estimate, reason = (
             None,
             why_none or ("no windows of the case" if values is None else "no windows of the static reference"),
         )
     else:
-        found, reason = saving(values, static, seed=seed), "no block in common"
-    _put_estimate(record, f"saving_{what}", found, reason)
+        estimate, reason = saving(values, static, seed=seed), "no block in common"
+    _put_estimate(record, f"saving_{what}", estimate, reason)
     share = None
-    if found is not None and promised is not None and not no_share:
+    if estimate is not None and promised is not None and not no_share:
         size = promised.value
-        share = found.map(lambda saved: saved / size)
-    _put_estimate(record, f"realised_saving_{what}", share, reason if found is None else no_share)
+        share = estimate.map(lambda saved: saved / size)
+    _put_estimate(record, f"realised_saving_{what}", share, reason if estimate is None else no_share)

@@ -103,9 +103,9 @@ class RunWriter:
         Returns:
             None where there are none.
         """
-        found = cls.__new__(cls)
-        found.path, found.kind, found.damaged = Path(path), "suite", []
-        return found if (found.path / CELLS).is_dir() else None
+        writer = cls.__new__(cls)
+        writer.path, writer.kind, writer.damaged = Path(path), "suite", []
+        return writer if (writer.path / CELLS).is_dir() else None
 
     def _refuse_another_kind(self) -> None:
         manifest = self._manifest()
