@@ -161,9 +161,13 @@ class Attack(ABC):
         """A reason beyond capabilities why the attack means nothing on this model."""
         return None
 
-    def _outside(self, linf: Tensor, l2: Tensor) -> Tensor:
-        """(N,) bool: results that break the attack's own constraint."""
-        return torch.zeros(len(linf), dtype=torch.bool)
+    def _outside(self, change: Tensor) -> Tensor:
+        """(N,) bool: results that break the attack's own constraint; change: (N, C, H, W) in pixel range."""
+        return torch.zeros(len(change), dtype=torch.bool)
+
+    def _readings(self, change: Tensor) -> dict[str, float]:
+        """More about the change, for the details."""
+        return {}
 
     def applies_to(self, model: AdaptiveModel) -> str | None:
         """None, or the reason why this attack cannot be run on a model."""
@@ -225,10 +229,10 @@ class Attack(ABC):
                 on_progress or (lambda done, total: None),
             )
             unaudited = self._craft(task)
-        change = (unaudited.x_adv.cpu().double() - clean.cpu().double()).flatten(1) / 255.0
-        linf, l2 = change.abs().amax(1), change.norm(dim=1)
-        details = {"n": len(x), **unaudited.details}
-        if outside := int(self._outside(linf, l2).sum()):
+        change = (unaudited.x_adv.cpu().double() - clean.cpu().double()) / 255.0
+        linf, l2 = change.flatten(1).abs().amax(1), change.flatten(1).norm(dim=1)
+        details = {"n": len(x), **unaudited.details, **self._readings(change)}
+        if outside := int(self._outside(change).sum()):
             details["outside_constraint"] = outside
         queries = None if unaudited.queries is None else unaudited.queries.cpu()
         return Crafted(unaudited.x_adv.cpu(), linf, l2, queries, self.clock() - started, details)

@@ -39,4 +39,5 @@ class BestOfAttack(QueriedAttack):
         coarse = (c, -(-h // size), -(-w // size))
         noise = uniform_pixels(task.ids, coarse, task.seed, draw)
         noise = noise.repeat_interleave(size, 2).repeat_interleave(size, 3)[:, :, :h, :w]
-        return self.parts.constraint.quantise(search.draw(task.x, self.parts.constraint, noise), task.x)
+        constraint = self._constraint(task)
+        return constraint.quantise(search.draw(task.x, constraint, noise), task.x)

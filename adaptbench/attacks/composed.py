@@ -58,14 +58,25 @@ class RecipeAttack(Attack):
     def _why_not(self, model: AdaptiveModel) -> str | None:
         return self.parts.objective.applies_to(model) if self.parts.objective is not None else None
 
-    def _outside(self, linf: torch.Tensor, l2: torch.Tensor) -> torch.Tensor:
-        return self.parts.constraint.outside(linf, l2)
+    def applies_to(self, model: AdaptiveModel) -> str | None:
+        """With the reason why the constraint means nothing on the model's pictures."""
+        return super().applies_to(model) or self.parts.constraint.applies_to(model.domain.shape)
+
+    def _outside(self, change: torch.Tensor) -> torch.Tensor:
+        return self.parts.constraint.outside(change)
+
+    def _readings(self, change: torch.Tensor) -> dict[str, float]:
+        return self.parts.constraint.readings(change)
+
+    def _constraint(self, task: Task) -> Constraint:
+        """The recipe's, placed for this run."""
+        return self.parts.constraint.placed(task.seed, tuple(task.x.shape[1:]))
 
     def _optimise(self, task: Task, model: AdaptiveModel) -> Unaudited:
         objective, search = self.parts.objective, self.parts.search
         assert isinstance(objective, GradientObjective)
         assert isinstance(search, GradientSearch)
-        return Optimiser(task, model, objective, self.parts.constraint, search, self.parts.recipe.keep).run()
+        return Optimiser(task, model, objective, self._constraint(task), search, self.parts.recipe.keep).run()
 
 
 class ComposedAttack(RecipeAttack):
@@ -149,7 +160,7 @@ class RandomAttack(RecipeAttack):
     hashed_as = "adaptbench.attacks.composed.Noise"
 
     def _craft(self, task: Task) -> Unaudited:
-        search, constraint = self.parts.search, self.parts.constraint
+        search, constraint = self.parts.search, self._constraint(task)
         assert isinstance(search, RandomDraw)
         noise = uniform_pixels(task.ids, tuple(task.x.shape[1:]), task.seed)
         x = search.draw(task.x, constraint, noise)

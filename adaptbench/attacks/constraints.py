@@ -22,6 +22,8 @@ class Constraint(ABC):
     name: ClassVar[str]
     start: ClassVar[float]
     """How near to the edge of the tanh variables the clean picture may start; 1 has no gradient."""
+    pixelwise: ClassVar[bool] = True
+    """A step has the same length in every pixel; where it has not, its length is one of the whole change."""
 
     @abstractmethod
     def project(self, x: Tensor, clean: Tensor) -> Tensor:
@@ -36,8 +38,24 @@ class Constraint(ABC):
         """A change of the given length (the ball's own, if None) in the direction of noise in [−1, 1)."""
 
     @abstractmethod
-    def outside(self, linf: Tensor, l2: Tensor) -> Tensor:
-        """(N,) bool, where distances break the constraint."""
+    def outside(self, change: Tensor, slack: float = SLACK) -> Tensor:
+        """(N,) bool, which changes break the constraint; (N, C, H, W) in pixel range."""
+
+    def applies_to(self, shape: tuple[int, ...]) -> str | None:
+        """None, or the reason why it means nothing on pictures of shape (C, H, W)."""
+        return None
+
+    def placed(self, seed: int, shape: tuple[int, ...]) -> Constraint:
+        """The same with everything drawn that chance decides once a run; (C, H, W)."""
+        return self
+
+    def readings(self, change: Tensor) -> dict[str, float]:
+        """Means of distances that it is told by, where these are neither L∞ nor L2."""
+        return {}
+
+    def scatter(self, clean: Tensor, noise: Tensor) -> Tensor:
+        """Pictures as far from the clean ones as may be, in the direction of noise in [−1, 1)."""
+        return self.project(clean + self.draw(noise, None), clean)
 
     def box(self, clean: Tensor) -> tuple[Tensor, Tensor]:
         """Middle and half width of the range of each pixel."""
@@ -56,8 +74,7 @@ class Constraint(ABC):
     def quantise(self, x: Tensor, clean: Tensor) -> Tensor:
         """(N, C, H, W) uint8: nearest; rounded towards the clean picture where that would leave the set."""
         near = to_bytes(self.project(x, clean))
-        change = (near.double() - to_bytes(clean).double()).flatten(1) / 255.0
-        far = self.outside(change.abs().amax(1), change.norm(dim=1))
+        far = self.outside((near.double() - to_bytes(clean).double()) / 255.0)
         if far.any():
             base = (clean[far] * 255.0).round()
             near[far] = (base + (self.project(x[far], clean[far]) * 255.0 - base).trunc()).clamp(0, 255).byte()
@@ -85,9 +102,9 @@ class Linf(Constraint):
         top = noise.abs().flatten(1).amax(1).clamp_min(1e-12).view(-1, 1, 1, 1)
         return noise / top * (self.eps if radius is None else radius)
 
-    def outside(self, linf: Tensor, l2: Tensor) -> Tensor:
+    def outside(self, change: Tensor, slack: float = SLACK) -> Tensor:
         """Beyond eps."""
-        return linf > self.eps + SLACK
+        return change.flatten(1).abs().amax(1) > self.eps + slack
 
     def box(self, clean: Tensor) -> tuple[Tensor, Tensor]:
         """Of ball and picture range together."""
@@ -108,6 +125,7 @@ class L2(Constraint):
 
     name: ClassVar[str] = "l2"
     start: ClassVar[float] = 0.99
+    pixelwise: ClassVar[bool] = False
     eps: L2Radius = 0.5
 
     def project(self, x: Tensor, clean: Tensor) -> Tensor:
@@ -122,9 +140,10 @@ class L2(Constraint):
         """On the sphere."""
         return self.steepest(noise) * (self.eps if radius is None else radius)
 
-    def outside(self, linf: Tensor, l2: Tensor) -> Tensor:
+    def outside(self, change: Tensor, slack: float = SLACK) -> Tensor:
         """Beyond eps."""
-        return l2 > self.eps + SLACK
+        length: Tensor = change.flatten(1).norm(dim=1)
+        return length > self.eps + slack
 
     def squash(self, w: Tensor, clean: Tensor) -> Tensor:
         """Into the box, then along the ray to the clean picture."""
@@ -150,9 +169,9 @@ class Unbounded(Constraint):
         """Uniform noise of the given size; without one, of full range."""
         return noise * (1.0 if radius is None else radius)
 
-    def outside(self, linf: Tensor, l2: Tensor) -> Tensor:
+    def outside(self, change: Tensor, slack: float = SLACK) -> Tensor:
         """Nothing is."""
-        return torch.zeros_like(linf, dtype=torch.bool)
+        return torch.zeros(len(change), dtype=torch.bool, device=change.device)
 
 
 def _length(change: Tensor) -> Tensor:

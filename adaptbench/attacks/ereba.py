@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -26,7 +27,7 @@ class EstimatedAttack(QueriedAttack):
 
     def _craft(self, task: Task) -> Unaudited:
         queried = QueriedModel(task.model, len(task.x), self.via.queries)
-        return _Campaign(self.parts, task, queried).run()
+        return _Campaign(replace(self.parts, constraint=self._constraint(task)), task, queried).run()
 
 
 class _Campaign:

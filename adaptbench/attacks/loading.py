@@ -13,7 +13,6 @@ from adaptbench.attacks.base import Attack
 from adaptbench.attacks.best_of import BestOfAttack
 from adaptbench.attacks.catalogue import TORCHATTACKS, find_recipe
 from adaptbench.attacks.composed import ComposedAttack, Parts, RandomAttack, TransferAttack
-from adaptbench.attacks.constraints import L2
 from adaptbench.attacks.ereba import EstimatedAttack
 from adaptbench.attacks.estimator import EstimatorEnergy
 from adaptbench.attacks.objectives import GradientObjective
@@ -151,7 +150,7 @@ def build(name: str, recipe: Recipe, where: str) -> Attack:
 def _require_movement(parts: Parts, where: str) -> None:
     """Refuse steps of another scale than the ball, and steps that together move no pixel by half a grey level."""
     search = parts.search
-    if not isinstance(search, SignDescent) or isinstance(parts.constraint, L2):
+    if not isinstance(search, SignDescent) or not parts.constraint.pixelwise:
         return
     place = f"{where}, search.sign-descent"
     for key, value in (("step", search.step), ("init", search.init)):

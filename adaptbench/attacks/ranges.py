@@ -119,5 +119,6 @@ def count(low: int, high: int) -> BeforeValidator:
 
 LinfRadius = Annotated[float, BeforeValidator(radius("linf"))]
 L2Radius = Annotated[float, BeforeValidator(radius("l2"))]
+L1Radius = Annotated[float, BeforeValidator(radius("l1"))]
 Steps = Annotated[int, count(1, 100_000)]
 Queries = Annotated[int, count(2, 10_000_000)]

@@ -27,6 +27,8 @@ CONSTRAINTS = Registry(
     {
         "linf": ("adaptbench.attacks.constraints:Linf", "no pixel changes by more than eps"),
         "l2": ("adaptbench.attacks.constraints:L2", "the Euclidean length of the change is at most eps"),
+        "l1": ("adaptbench.attacks.l1:L1", "the sum of all changes is at most eps; steps go into few values"),
+        "patch": ("adaptbench.attacks.patch:Patch", "anything inside one square, nothing outside it"),
         "none": ("adaptbench.attacks.constraints:Unbounded", "any picture"),
     },
 )

@@ -118,7 +118,7 @@ class RandomDraw(Search):
         """(N, C, H, W) pictures."""
         if self.shape == "sign":
             noise = torch.where(noise < 0, -1.0, 1.0)
-        return constraint.project(clean + constraint.draw(noise, None), clean)
+        return constraint.scatter(clean, noise)
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,8 +118,8 @@ class TorchAttack(Attack):
         shape, classes = model.domain.shape, model.n_classes
         return limits.why_not(self.class_name, shape, classes, self.keywords, self.given) or None
 
-    def _outside(self, linf: Tensor, l2: Tensor) -> Tensor:
-        return super()._outside(linf, l2) if self.ball is None else self.ball.outside(linf, l2)
+    def _outside(self, change: Tensor) -> Tensor:
+        return super()._outside(change) if self.ball is None else self.ball.outside(change)
 
     def ours(self, model: AdaptiveModel, seed: int) -> dict[str, int]:
         """Keywords of the class that the run and the model set, unless the user did."""
@@ -178,8 +178,7 @@ class TorchAttack(Attack):
         x = x.to(clean).nan_to_num(0.0).clamp(0.0, 1.0)
         if self.ball is None:
             return to_bytes(x), 0
-        change = (x - clean).flatten(1)
-        beyond = self.ball.outside(change.abs().amax(1), change.norm(dim=1) - 1e-5)
+        beyond = self.ball.outside(x - clean, slack=1e-5)
         return self.ball.quantise(x, clean), int(beyond.sum())
 
 

@@ -40,6 +40,31 @@ class TestDeepSloth(AttackConformance):
         return load_attack("deepsloth")
 
 
+class TestDeepSlothUnderL2(AttackConformance):
+    def make(self):
+        return load_attack("deepsloth-l2", {"steps": 15})
+
+
+class TestDeepSlothUnderL1(AttackConformance):
+    def make(self):
+        return load_attack("deepsloth-l1", {"steps": 20, "eps": 2})
+
+
+class TestIlfoUnderL1(AttackConformance):
+    def make(self):
+        return load_attack("ilfo", {"steps": 15, "constraint": {"l1": {"eps": 3}}})
+
+
+class TestIlfoInAPatch(AttackConformance):
+    def make(self):
+        return load_attack("ilfo", {"steps": 15, "constraint": {"patch": {"side": 3, "place": "random"}}})
+
+
+class TestBestOfNInAPatch(AttackConformance):
+    def make(self):
+        return load_attack("best-of-n", {"queries": 6, "constraint": {"patch": {"area": 0.3, "place": "centre"}}})
+
+
 class TestExpectedMacs(AttackConformance):
     def make(self):
         return load_attack("deepsloth", {"objective": "expected-macs", "steps": 10})
