@@ -382,7 +382,8 @@ class DecisionGraph(AdaptiveModel):
             split.y.clone(),
             self.structure,
             torch.tensor(self.node_macs),
-            f"{split.name}/{split.role}",
+            split.name,
+            split.role,
             split.sha256,
             top=top,
         )

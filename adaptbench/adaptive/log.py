@@ -24,7 +24,8 @@ class LoggedSamples:
         labels: (N,) int64.
         structure: the graph's shape.
         node_macs: (V,) int64, stage and head of each node, an increment.
-        split: "name/role" of the samples; sha256: of the split that they come from, kept in every fitted policy's card.
+        data, role: of the samples: the data set's name, and what they are for.
+        sha256: of the split that they come from, kept in every fitted policy's card.
         top: an answer counts as right when the label is among the `top` largest logits.
         costs: (V,) what policies weigh, an increment a node like `node_macs` (default: the MACs); cost_unit: its unit.
 
@@ -36,7 +37,8 @@ class LoggedSamples:
     labels: Tensor
     structure: Structure
     node_macs: Tensor
-    split: str
+    data: str
+    role: str
     sha256: str
     top: int = 1
     costs: Tensor | None = None
@@ -65,6 +67,11 @@ class LoggedSamples:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def split(self) -> str:
+        """``data/role``, for messages and keys."""
+        return f"{self.data}/{self.role}"
 
     @property
     def correct(self) -> Tensor:
@@ -143,10 +150,9 @@ class CalibrationLog(LoggedSamples):
     """
 
     def __post_init__(self) -> None:
-        role = self.split.rpartition("/")[2]
-        if role not in FITTING_ROLES:
+        if self.role not in FITTING_ROLES:
             raise LeakageError(
-                f"{role or 'nameless'} samples ({self.split}) were about to be logged for fitting a policy.",
+                f"{self.role or 'nameless'} samples ({self.split}) were about to be logged for fitting a policy.",
                 why="Thresholds chosen on the test set make every figure after them worthless.",
                 todo="Use the calibration split.",
             )
@@ -158,7 +164,7 @@ class CalibrationLog(LoggedSamples):
         Raises:
             CalibrationError: the other comes from another split, and its samples would go under this one's name.
         """
-        if (self.split, self.sha256) != (other.split, other.sha256):
+        if (self.data, self.role, self.sha256) != (other.data, other.role, other.sha256):
             raise CalibrationError(
                 f"samples of {other.split} were about to be kept under the name of {self.split}.",
                 todo="Join parts of one log.",

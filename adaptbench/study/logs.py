@@ -67,7 +67,7 @@ class TestLog:
 
     Args:
         logits: (N, V, C). labels: sealed. ids: (N,) seeds of policies that draw.
-        structure, node_macs: of the graph. split, sha256: "name/role" of the samples and their hash.
+        structure, node_macs: of the graph. data, role, sha256: of the samples, as in `LoggedSamples`.
         top: largest logits that count.
     """
 
@@ -76,7 +76,8 @@ class TestLog:
     ids: Tensor
     structure: Structure
     node_macs: Tensor
-    split: str
+    data: str
+    role: str
     sha256: str
     top: int = 1
 
@@ -89,7 +90,14 @@ class TestLog:
             LeakageError: choices are still open.
         """
         return EvaluationLog(
-            self.logits, self.labels.values, self.structure, self.node_macs, self.split, self.sha256, top=self.top
+            self.logits,
+            self.labels.values,
+            self.structure,
+            self.node_macs,
+            self.data,
+            self.role,
+            self.sha256,
+            top=self.top,
         )
 
 
@@ -173,7 +181,8 @@ def test_log(
         split.ids,
         model.structure,
         torch.tensor(model.node_macs),
-        f"{split.name}/{split.role}",
+        split.name,
+        split.role,
         split.sha256,
         top,
     )

@@ -95,13 +95,13 @@ def pooled(calibration: CalibrationLog, test: TestLog) -> EvaluationLog:
         LeakageError: test labels are still sealed.
     """
     judged = test.opened()
-    name = calibration.split.rpartition("/")[0]
     return EvaluationLog(
         torch.cat([calibration.logits, judged.logits]),
         torch.cat([calibration.labels, judged.labels]),
         calibration.structure,
         calibration.node_macs,
-        f"{name}/calibration and test",
+        calibration.data,
+        "calibration and test",
         _hash(calibration.sha256, judged.sha256),
         top=calibration.top,
         costs=calibration.costs,
@@ -116,7 +116,8 @@ def _redrawn(pool: EvaluationLog, rows: torch.Tensor) -> CalibrationLog:
         pool.labels[rows],
         pool.structure,
         pool.node_macs,
-        f"{pool.split.rpartition('/')[0]}/redrawn",
+        pool.data,
+        "redrawn",
         _hash(pool.sha256, str(rows.tolist())),
         top=pool.top,
         costs=pool.costs,

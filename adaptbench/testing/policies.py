@@ -204,11 +204,11 @@ class PolicyConformance:
         test = planted_split("test")
         _raises(lambda: net.log(test), LeakageError, "logging the test split")
         _raises(
-            lambda: CalibrationLog(log.logits, log.labels, log.structure, log.node_macs, "planted/test", ""),
+            lambda: CalibrationLog(log.logits, log.labels, log.structure, log.node_macs, "planted", "test", ""),
             LeakageError,
             "a log of test samples",
         )
-        judging = EvaluationLog(log.logits, log.labels, log.structure, log.node_macs, "planted/test", test.sha256)
+        judging = EvaluationLog(log.logits, log.labels, log.structure, log.node_macs, "planted", "test", test.sha256)
         family: Any = type(net.policy).family
         if family.__qualname__ != Policy.family.__qualname__:
             _raises(lambda: family(judging), LeakageError, "family() on samples that judge")

@@ -142,7 +142,7 @@ class TakesAnything(Fine):
 
 class LogsTheTestSplit(Fine):
     def log(self, split, *, chunk=1000):
-        return CalibrationLog(torch.zeros(4, 3, 3), split.y, self.structure, torch.ones(3), "x/calibration", "")
+        return CalibrationLog(torch.zeros(4, 3, 3), split.y, self.structure, torch.ones(3), "x", "calibration", "")
 
 
 class FlattersTheReference(Fine):

@@ -37,17 +37,17 @@ from small_study import STUDY
 CHAIN = Structure(("a", "b"), ((1,), ()), 3)
 
 
-def log(kind=CalibrationLog, split="x/calibration", sha256="c", n=60):
+def log(kind=CalibrationLog, role="calibration", sha256="c", n=60):
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(n, 2, 3, generator=generator)
     labels = torch.randint(0, 3, (n,), generator=generator)
-    return kind(logits, labels, CHAIN, torch.tensor([10, 20]), split, sha256)
+    return kind(logits, labels, CHAIN, torch.tensor([10, 20]), "x", role, sha256)
 
 
 def unopened():
-    judged = log(EvaluationLog, "x/test", "t")
+    judged = log(EvaluationLog, "test", "t")
     sealed = SealedLabels(judged.labels)
-    return TestLog(judged.logits, sealed, torch.arange(60), CHAIN, judged.node_macs, "x/test", "t")
+    return TestLog(judged.logits, sealed, torch.arange(60), CHAIN, judged.node_macs, "x", "test", "t")
 
 
 @pytest.mark.case("own")
@@ -55,7 +55,7 @@ def unopened():
 def test_nothing_that_fits_takes_samples_that_judge(name):
     """A study wrapped test labels as a calibration log, and every fit would have taken it: all refuse the new type."""
     kind = POLICIES.load(name)
-    judging = log(EvaluationLog, "x/test")
+    judging = log(EvaluationLog, "test")
     for fit in (kind.fit, kind.family):
         if fit.__qualname__ == "Policy.family":
             continue
@@ -76,7 +76,7 @@ def test_a_log_says_which_samples_it_holds():
     assert isinstance(pool, EvaluationLog)
     drawn = [_redrawn(pool, torch.arange(k, k + 30)) for k in (0, 1)]
     assert len({calibration.sha256, test.sha256, pool.sha256, *(d.sha256 for d in drawn)}) == 5
-    assert {d.split for d in drawn} == {"x/redrawn"}
+    assert {(d.data, d.role) for d in drawn} == {("x", "redrawn")}
     assert test.opened().split == "x/test"
 
 
@@ -84,15 +84,15 @@ def test_a_log_says_which_samples_it_holds():
 def test_parts_of_two_splits_do_not_go_under_one_name():
     """A log joined with another split's samples kept its own hash: refused."""
     with pytest.raises(CalibrationError, match="under the name"):
-        log().joined(log(split="x/train", sha256="other"))
+        log().joined(log(role="train", sha256="other"))
 
 
 @pytest.mark.case("own")
-@pytest.mark.parametrize("split", ["x/test", "x/dev", "x/calibration and test", ""])
-def test_only_samples_to_fit_on_make_a_calibration_log(split):
+@pytest.mark.parametrize("role", ["test", "dev", "calibration and test", ""])
+def test_only_samples_to_fit_on_make_a_calibration_log(role):
     """Only the word "test" was refused: any role but calibration and training is."""
     with pytest.raises(AdaptBenchError):
-        log(split=split)
+        log(role=role)
 
 
 # ---------------------------------------------------------------------- what a study's file may ask for

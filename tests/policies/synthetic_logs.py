@@ -35,7 +35,8 @@ def log_of(confidence, correct, *, macs, structure=None, classes=4, seed=0) -> C
         torch.tensor(labels),
         structure or chain(confidence.shape[1], classes),
         torch.tensor(macs),
-        "synthetic/calibration",
+        "synthetic",
+        "calibration",
         "",
     )
 

@@ -159,7 +159,7 @@ def test_budgets_are_in_the_logs_own_unit():
 def test_a_dag_is_refused():
     log = random_log(100, 3, 0)
     dag = CalibrationLog(
-        log.logits, log.labels, Structure(("a", "b", "c"), ((1, 2), (2,), ()), 4), log.node_macs, log.split, ""
+        log.logits, log.labels, Structure(("a", "b", "c"), ((1, 2), (2,), ()), 4), log.node_macs, log.data, log.role, ""
     )
     for policy in (*BUDGETED, EntropyThreshold):
         with pytest.raises(PolicyError, match="chains"):

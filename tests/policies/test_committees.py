@@ -168,7 +168,7 @@ def test_energy_separates_what_the_softmax_does_not():
     right = log.correct[:, :1]
     shifted = log.logits.clone()
     shifted[:, 0] += torch.where(right, 5.0, -5.0)
-    log = type(log)(shifted, log.labels, log.structure, log.node_macs, log.split, "")
+    log = type(log)(shifted, log.labels, log.structure, log.node_macs, log.data, log.role, "")
     best = max(evaluate_on(p, log).accuracy for p in EnergyRouting.family(log))
     assert best == pytest.approx(float(log.correct.any(1).float().mean()))
     assert best > max(evaluate_on(p, log).accuracy for p in Committees.family(log))

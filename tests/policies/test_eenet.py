@@ -101,7 +101,8 @@ def test_training_learns_which_exit_is_right():
         torch.tensor(labels),
         random_log(4, 2, 0).structure,
         torch.tensor([1, 3]),
-        "synthetic/calibration",
+        "synthetic",
+        "calibration",
         "",
     )
     fitted = EENet.fit(log, budget=2.7, acceptance="within")

@@ -40,7 +40,8 @@ def noisy_log(n, seed, *, nodes=3, classes=4):
         torch.tensor(labels),
         chain(nodes, classes),
         torch.tensor([10 * 3**v for v in range(nodes)]),
-        "synthetic/calibration",
+        "synthetic",
+        "calibration",
         "",
     )
 
@@ -135,7 +136,7 @@ def test_a_budget_is_met_where_all_scores_tie():
     labels[~kind & (torch.arange(n) % 3 == 0)] = 1
     large = torch.nn.functional.one_hot(labels, 2) * 3.0
     log = CalibrationLog(
-        torch.stack([small, large], 1), labels, chain(2, 2), torch.tensor([1, 3]), "synthetic/calibration", ""
+        torch.stack([small, large], 1), labels, chain(2, 2), torch.tensor([1, 3]), "synthetic", "calibration", ""
     )
     fitted = ExactBudget.fit(log, budget=1.6, margin=0.0)
     for budget in (1.3, 1.9, 2.2, 3.1):

@@ -91,7 +91,7 @@ def noisy_exits(n=2000, exits=3, classes=5, seed=0):
     labels = torch.randint(classes, (n,), generator=g)
     signal = 2.0 * F.one_hot(labels, classes).float()[:, None]
     logits = signal + 1.3 * torch.randn(n, exits, classes, generator=g)
-    return CalibrationLog(logits, labels, chain(exits, classes), torch.tensor([10] * exits), "s/calibration", "")
+    return CalibrationLog(logits, labels, chain(exits, classes), torch.tensor([10] * exits), "s", "calibration", "")
 
 
 def test_the_ensemble_is_a_weighted_geometric_mean():
@@ -130,7 +130,7 @@ def test_a_mute_exit_is_weighed_down():
     noise = torch.randn(log.logits[:, 0].shape, generator=torch.Generator().manual_seed(9))
     broken = log.logits.clone()
     broken[:, 0] = 3 * noise
-    log = CalibrationLog(broken, log.labels, log.structure, log.node_macs, log.split, "")
+    log = CalibrationLog(broken, log.labels, log.structure, log.node_macs, log.data, log.role, "")
     weights = GeometricEnsemble.fit(log, penalty=1e-4).log_weights[1].exp()
     assert weights[0] < 0.1 * weights[1]
 

@@ -147,7 +147,9 @@ def test_temperature_undoes_a_planted_scale():
     torch.manual_seed(0)
     y = labels.sample()
     log = log_of(np.full((4000, 2), 0.5), np.ones((4000, 2)), macs=[1, 2], classes=5)
-    log = type(log)(torch.stack([honest[:, 0], 3 * honest[:, 0]], 1), y, log.structure, log.node_macs, log.split, "")
+    log = type(log)(
+        torch.stack([honest[:, 0], 3 * honest[:, 0]], 1), y, log.structure, log.node_macs, log.data, log.role, ""
+    )
     found = fit_temperatures(log)
     assert found[0] == pytest.approx(1.0, abs=0.1)
     assert found[1] == pytest.approx(3 * float(found[0]), rel=1e-3)
