@@ -78,9 +78,9 @@ def study_table(record: Mapping[str, Any]) -> list[Table]:
         for point in next(iter(graph["policies"].values()))["chosen"]:
             table.add_column(f"for −{100 * point['drop']:g} points", justify="right", no_wrap=True)
         table.add_column(f"non-inferior within {100 * graph['margin']:g}", justify="right", no_wrap=True)
-        for name, found in graph["policies"].items():
+        for name, policy in graph["policies"].items():
             role = "bold" if name in (record["ours"], record["paper"]) else ""
-            points = [*found["chosen"], *([found["non_inferior"]] if found["non_inferior"] else [])]
+            points = [*policy["chosen"], *([policy["non_inferior"]] if policy["non_inferior"] else [])]
             cells = [f"{words.number(p['drop_points'])} at {p['speedup']:.2f} ×" for p in points]
             table.add_row(Text(name, style=role), *cells)
         tables.append(table)

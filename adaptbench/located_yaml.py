@@ -161,13 +161,13 @@ class _Builder:
 
     def _merged(self, node: yaml.Node, place: Place) -> dict[str, Any]:
         parts = node.value if isinstance(node, yaml.SequenceNode) else [node]
-        found: dict[str, Any] = {}
+        merged: dict[str, Any] = {}
         for part in reversed(parts):  # the first named wins
             value = self.build(part, place)
             if not isinstance(value, dict):
                 raise self._fault(part, "only keys can be merged by <<")
-            found |= value
-        return found
+            merged |= value
+        return merged
 
     def _scalar(self, node: yaml.ScalarNode) -> Any:
         self._writable(node)

@@ -62,9 +62,9 @@ def console(stderr: bool = False) -> Console:
             raise BrokenPipeError  # rich would end the program with 1, a regression's code
 
     plain: dict[str, Any] = {"stderr": stderr, "highlight": False, "markup": False, "emoji": False}
-    found = Plain(**plain)
+    plainly = Plain(**plain)
     # a pipe or a log has no width of its own: 80 columns would only cut the table
-    return found if found.is_terminal or "COLUMNS" in os.environ else Plain(**plain, width=120)
+    return plainly if plainly.is_terminal or "COLUMNS" in os.environ else Plain(**plain, width=120)
 
 
 class _Left(BaseException):
@@ -96,8 +96,8 @@ def run(app: Callable[..., Any]) -> int:
     """
     try:
         prepare()  # may raise where text pends on a stream that cannot be written
-        found = app(standalone_mode=False)
-        code = found if isinstance(found, int) else 0
+        returned = app(standalone_mode=False)
+        code = returned if isinstance(returned, int) else 0
     except _Left as left:
         code = _answer(left.error)
     except BaseException as error:
