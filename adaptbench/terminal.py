@@ -62,9 +62,9 @@ def console(stderr: bool = False) -> Console:
             raise BrokenPipeError  # rich would end the program with 1, a regression's code
 
     plain: dict[str, Any] = {"stderr": stderr, "highlight": False, "markup": False, "emoji": False}
-    plainly = Plain(**plain)
+    as_wide_as_told = Plain(**plain)
     # a pipe or a log has no width of its own: 80 columns would only cut the table
-    return plainly if plainly.is_terminal or "COLUMNS" in os.environ else Plain(**plain, width=120)
+    return as_wide_as_told if as_wide_as_told.is_terminal or "COLUMNS" in os.environ else Plain(**plain, width=120)
 
 
 class _Left(BaseException):
