@@ -154,7 +154,8 @@ def test_released_acceptance_is_near_the_budget_and_within_is_below(share):
         budget, rel=0.1
     )
     within = EENet.fit(log, budget=budget, settings=QUICK, acceptance="within")
-    assert budget * 0.98 <= evaluate_on(within, log).cost_mean <= budget
+    # thresholds are scores of samples, so rounding of another processor may send one sample the other way
+    assert budget * 0.98 <= evaluate_on(within, log).cost_mean <= budget + (high - low) / 1500
 
 
 def test_the_last_exit_takes_everybody():
