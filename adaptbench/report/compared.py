@@ -10,7 +10,7 @@ import numpy as np
 
 from adaptbench.report import words
 from adaptbench.report.pairing import Common, Pair
-from adaptbench.report.tables import Cell, Column, Row, scaled_interval
+from adaptbench.report.tables import Column, Row, TableCell, scaled_interval
 from adaptbench.report.view import Record, missing
 from adaptbench.results import statistics, timing
 from adaptbench.results.statistics import Estimate, Floats
@@ -81,12 +81,12 @@ class Finding:
 
 def find(pair: Pair, common: Common) -> list[Finding]:
     """The counted figures of a case, each over the common inputs."""
-    found = []
+    findings = []
     for metric in COUNTED:
         if metric.field == "recovery" and pair.old["kind"] not in ("control", "attack"):
             continue
-        found.append(_find(pair, metric, common))
-    return found
+        findings.append(_find(pair, metric, common))
+    return findings
 
 
 def _find(pair: Pair, metric: Metric, common: Common) -> Finding:
@@ -189,14 +189,14 @@ def columns(*, inputs: bool = False) -> list[Column]:
 def counted_row(finding: Finding) -> Row:
     """The row of a counted figure."""
     pair, metric = finding.pair, finding.metric
-    inputs = Cell(finding.common.text, value=len(finding.common))
+    inputs = TableCell(finding.common.text, value=len(finding.common))
     if finding.values is None or finding.change is None:
-        none = Cell(words.DASH, reason=finding.obstacle)
-        change = Cell(words.DASH, reason=f"not comparable: {finding.obstacle}")
-        head = (Cell(pair.evaluation), Cell(metric.title), inputs)
-        return Row((*head, none, none, change, Cell(words.DASH), Cell("")), "silent")
+        none = TableCell(words.DASH, reason=finding.obstacle)
+        change = TableCell(words.DASH, reason=f"not comparable: {finding.obstacle}")
+        head = (TableCell(pair.evaluation), TableCell(metric.title), inputs)
+        return Row((*head, none, none, change, TableCell(words.DASH), TableCell("")), "silent")
     sides = [
-        Cell(metric.write(value), value=value, under=_under(record, metric) if finding.common.whole else "")
+        TableCell(metric.write(value), value=value, under=_under(record, metric) if finding.common.whole else "")
         for value, record in zip(finding.values, (pair.old, pair.new), strict=True)
     ]
     same = pair.old.get("inputs_sha256") and pair.old.get("inputs_sha256") == pair.new.get("inputs_sha256")
@@ -205,16 +205,24 @@ def counted_row(finding: Finding) -> Row:
         remark = "over the inputs that both have"
     if finding.estimate is not None:
         remark += "; beyond noise" if finding.beyond else "; within noise"
-    span = Cell(words.interval(None if finding.estimate is None else finding.estimate.ci, 2) or words.DASH)
-    cells = (Cell(pair.evaluation), Cell(metric.title), inputs, *sides, _change(finding), span, Cell(remark))
+    span = TableCell(words.interval(None if finding.estimate is None else finding.estimate.ci, 2) or words.DASH)
+    cells = (
+        TableCell(pair.evaluation),
+        TableCell(metric.title),
+        inputs,
+        *sides,
+        _change(finding),
+        span,
+        TableCell(remark),
+    )
     return Row(cells, "changed" if finding.change else "")
 
 
-def _change(finding: Finding) -> Cell:
+def _change(finding: Finding) -> TableCell:
     change, metric = finding.change, finding.metric
     if not change:
-        return Cell("none", value=0.0)
-    return Cell(words.percent(change, 2, signed=True) if metric.ratio else metric.change(change), value=change)
+        return TableCell("none", value=0.0)
+    return TableCell(words.percent(change, 2, signed=True) if metric.ratio else metric.change(change), value=change)
 
 
 def _under(record: Record, metric: Metric) -> str:
@@ -250,24 +258,24 @@ def sensed_row(pair: Pair, metric: Metric, bounds: Sequence[float] | None, obsta
     """
     sides = [_side(record, metric) for record in (pair.old, pair.new)]
     before, after = pair.old.get(metric.field), pair.new.get(metric.field)
-    kind, span, remark = "", Cell(words.DASH), ""
+    kind, span, remark = "", TableCell(words.DASH), ""
     if obstacle:
-        kind, change, remark = "silent", Cell(words.DASH, reason=f"not comparable: {obstacle}"), "not comparable"
+        kind, change, remark = "silent", TableCell(words.DASH, reason=f"not comparable: {obstacle}"), "not comparable"
     elif not (words.exists(before) and words.exists(after)) or not before:
-        change = Cell(words.DASH, reason="one side has no figure")
+        change = TableCell(words.DASH, reason="one side has no figure")
     else:
         kind = "changed" if before != after else ""
         ratio = after / before - 1
-        change = Cell(words.percent(ratio, 2, signed=True), value=ratio) if ratio else Cell("none", value=0.0)
-        span = Cell(words.interval(bounds, 2) or words.DASH)
-    return Row((Cell(pair.title), Cell(metric.title), *sides, change, span, Cell(remark)), kind)
+        change = TableCell(words.percent(ratio, 2, signed=True), value=ratio) if ratio else TableCell("none", value=0.0)
+        span = TableCell(words.interval(bounds, 2) or words.DASH)
+    return Row((TableCell(pair.title), TableCell(metric.title), *sides, change, span, TableCell(remark)), kind)
 
 
-def _side(record: Record, metric: Metric) -> Cell:
+def _side(record: Record, metric: Metric) -> TableCell:
     value = record.get(metric.field)
     if not words.exists(value):
-        return Cell(words.DASH, reason=missing(record, metric.field))
-    return Cell(metric.write(value), value=value, under=_under(record, metric))
+        return TableCell(words.DASH, reason=missing(record, metric.field))
+    return TableCell(metric.write(value), value=value, under=_under(record, metric))
 
 
 def window_interval(windows: Sequence[pd.DataFrame], pair: Pair, metric: Metric) -> Sequence[float] | None:

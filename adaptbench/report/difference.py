@@ -10,7 +10,7 @@ from typing import Any, Self
 from adaptbench.report import compared, html, words
 from adaptbench.report.figures import shift
 from adaptbench.report.pairing import Common, Inputs, Pair, exit_shares, match
-from adaptbench.report.tables import Builder, Cell, Column, Table
+from adaptbench.report.tables import Builder, Column, Table, TableCell
 from adaptbench.report.view import Record, RunLike, View
 from adaptbench.results.devices import differing
 from adaptbench.results.devices import obstacle as devices_obstacle
@@ -53,10 +53,10 @@ class Difference:
         inputs = Inputs(first, second)
         each = {(str(p.old["evaluation"]), str(p.new["evaluation"])): p for p in reversed(pairs)}
         common = [(pair, inputs.common(pair)) for pair in reversed(each.values())]
-        found = [finding for pair, shared in common for finding in compared.find(pair, shared)]
+        findings = [finding for pair, shared in common for finding in compared.find(pair, shared)]
         devices = [view.manifest.get("device") or {} for view in (first, second)]
         obstacle = devices_obstacle(devices[0], devices[1], ("A", "B"))
-        return cls(first, second, pairs, (only_a, only_b), common, compared.beyond_noise(found), obstacle)
+        return cls(first, second, pairs, (only_a, only_b), common, compared.beyond_noise(findings), obstacle)
 
     def lead(self) -> list[str]:
         """What changed, in sentences, the gravest first."""
@@ -161,16 +161,16 @@ class Difference:
         ]
         table = Builder("table-exit-shift", "Exits of both runs", columns)
         for pair, common in self.common:
-            found = None if common.obstacle else exit_shares(common, pair)
-            if found is None or found[1][0] == found[1][1]:
+            shares = None if common.obstacle else exit_shares(common, pair)
+            if shares is None or shares[1][0] == shares[1][1]:
                 continue
-            for name, before, after in zip(found[0], *found[1], strict=True):
+            for name, before, after in zip(shares[0], *shares[1], strict=True):
                 change = after - before
                 table.add(
                     pair.evaluation,
                     name,
-                    *(Cell(words.percent(share), value=share) for share in (before, after)),
-                    Cell(words.points(change) if change else "none", value=change),
+                    *(TableCell(words.percent(share), value=share) for share in (before, after)),
+                    TableCell(words.points(change) if change else "none", value=change),
                     kind="changed" if change else "",
                 )
         return table.build() if table.rows else None
@@ -178,8 +178,8 @@ class Difference:
 
 def _moved(a: View, b: View) -> list[str]:
     """The details of the device that differ; the number of threads in any case."""
-    found = [name for name, _, _ in differing(a.manifest.get("device") or {}, b.manifest.get("device") or {})]
-    return list(dict.fromkeys([*(name for name in found if name != "name"), "threads"]))
+    details = [name for name, _, _ in differing(a.manifest.get("device") or {}, b.manifest.get("device") or {})]
+    return list(dict.fromkeys([*(name for name in details if name != "name"), "threads"]))
 
 
 def _facts(a: View, b: View) -> Table:
@@ -192,10 +192,10 @@ def _facts(a: View, b: View) -> Table:
     table = Builder("table-comparable", "What the two runs are", columns)
 
     def part(view: View, *path: str) -> str:
-        found: Any = view.manifest
+        value: Any = view.manifest
         for key in path:
-            found = (found or {}).get(key)
-        return "" if found is None else str(found)
+            value = (value or {}).get(key)
+        return "" if value is None else str(value)
 
     lines = [
         ("suite", ("suite", "name"), "cases are matched by model, policy and condition"),
@@ -213,14 +213,16 @@ def _facts(a: View, b: View) -> Table:
         old, new = part(a, *path), part(b, *path)
         said = "same" if old == new else verdict
         sides = [
-            Cell(words.clip(text, 13) if "sha256" in path or "fingerprint" in path else text or words.DASH, value=text)
+            TableCell(
+                words.clip(text, 13) if "sha256" in path or "fingerprint" in path else text or words.DASH, value=text
+            )
             for text in (old, new)
         ]
         table.add(name, *sides, said, kind="" if old == new else "changed")
     meters = sorted({*(a.manifest.get("meters") or {}), *(b.manifest.get("meters") or {})})
     for meter in meters:
-        found = [((view.manifest.get("meters") or {}).get(meter) or {}).get("found") for view in (a, b)]
-        states = ["answered" if one else "silent" if one is False else "not asked" for one in found]
+        answers = [((view.manifest.get("meters") or {}).get(meter) or {}).get("found") for view in (a, b)]
+        states = ["answered" if one else "silent" if one is False else "not asked" for one in answers]
         same = states[0] == states[1]
         table.add(
             f"meter {meter}",

@@ -144,11 +144,11 @@ def _rows(view: View, record: Record, subject: Subject, ids: list[int]) -> dict[
     wanted = {"attacked": record["evaluation"]} | ({"clean": clean["evaluation"]} if clean else {})
     samples: pd.DataFrame = view.run.samples(list(wanted.values()))
     samples = samples[samples["sample_id"].isin(ids)]
-    found: dict[int, dict[str, dict[str, Any]]] = {}
+    by_sample: dict[int, dict[str, dict[str, Any]]] = {}
     for name, case in wanted.items():
         for row in samples[samples["case"] == case].to_dict("records"):
-            found.setdefault(int(row["sample_id"]), {})[name] = {str(key): value for key, value in row.items()}
-    return found
+            by_sample.setdefault(int(row["sample_id"]), {})[name] = {str(key): value for key, value in row.items()}
+    return by_sample
 
 
 def _example(

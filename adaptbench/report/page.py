@@ -61,11 +61,11 @@ def write_report(runs: Sequence[Path], out: Path, say: Callable[[str], None] | N
         run.verify()
     if len(opened) == 1:
         return html.write(run_page(opened[0]), Path(out))
-    found = Difference.of(opened[0], opened[1])
+    difference = Difference.of(opened[0], opened[1])
     if say is not None:
-        for sentence in found.lead():
+        for sentence in difference.lead():
             say(sentence)
-    return html.write(found.page(), Path(out))
+    return html.write(difference.page(), Path(out))
 
 
 def page_of(runs: Sequence[Path]) -> Path:

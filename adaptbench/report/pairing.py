@@ -51,17 +51,17 @@ def match(first: View, second: View) -> tuple[list[Pair], list[Record], list[Rec
     waiting: dict[tuple[Any, ...], list[Record]] = {}
     for record in second.records:
         waiting.setdefault(_who(record), []).append(record)
-    found: dict[int, Record] = {}
+    partners: dict[int, Record] = {}
     for whatever_seed in (False, True):
         for place, record in enumerate(first.records):
             others = waiting.get(_who(record), [])
             fits = [other for other in others if whatever_seed or _seed(other) == _seed(record)]
-            if place not in found and fits:
-                found[place] = fits[0]
+            if place not in partners and fits:
+                partners[place] = fits[0]
                 others[:] = [other for other in others if other is not fits[0]]
-    pairs = [Pair(record, found[place]) for place, record in enumerate(first.records) if place in found]
-    left = [record for place, record in enumerate(first.records) if place not in found]
-    matched = {id(record) for record in found.values()}
+    pairs = [Pair(record, partners[place]) for place, record in enumerate(first.records) if place in partners]
+    left = [record for place, record in enumerate(first.records) if place not in partners]
+    matched = {id(record) for record in partners.values()}
     return pairs, left, [record for record in second.records if id(record) not in matched]
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from adaptbench.report import words
-from adaptbench.report.tables import Builder, Cell, Column, Table, figure, share_cell, unit_cell
+from adaptbench.report.tables import Builder, Column, Table, TableCell, figure, share_cell, unit_cell
 from adaptbench.report.view import Record, Subject, View, missing
 from adaptbench.results.controls import queries_of
 
@@ -36,7 +36,7 @@ def overview(view: View) -> Table:
         table.heading(subject.title + against)
         for record in view.rows(subject):
             table.add(
-                Cell(view.condition_title(record), value=view.condition_title(record)),
+                TableCell(view.condition_title(record), value=view.condition_title(record)),
                 share_cell(record, "accuracy"),
                 _macs(record, view.clean(subject)),
                 of_full(record),
@@ -53,7 +53,7 @@ def overview(view: View) -> Table:
     )
 
 
-def _macs(record: Record, clean: Record | None) -> Cell:
+def _macs(record: Record, clean: Record | None) -> TableCell:
     """MACs a sample; where fewer inputs were run than clean, the clean mean of the same ones beside them."""
     before = record.get("macs_clean_mean")
     fewer = clean is not None and record.get("n") != clean.get("n") and words.exists(before)
@@ -61,25 +61,25 @@ def _macs(record: Record, clean: Record | None) -> Cell:
     return figure(record, "macs_mean", words.macs(record.get("macs_mean")), under=under)
 
 
-def of_full(record: Record) -> Cell:
+def of_full(record: Record) -> TableCell:
     """MACs as a share of those of the model's own static network, with a bar."""
     mean, full = record.get("macs_mean"), record.get("macs_full")
     if not (words.exists(mean) and words.exists(full) and full):
-        return Cell(words.DASH, reason=missing(record, "macs_full"))
-    return Cell(words.percent(mean / full, 0), value=mean / full, share=min(mean / full, 1.0))
+        return TableCell(words.DASH, reason=missing(record, "macs_full"))
+    return TableCell(words.percent(mean / full, 0), value=mean / full, share=min(mean / full, 1.0))
 
 
-def energy_cell(record: Record, kind: str, write: Callable[[float | None], str]) -> Cell:
+def energy_cell(record: Record, kind: str, write: Callable[[float | None], str]) -> TableCell:
     """Energy per sample if it is of this kind; a modelled one never stands in a measured column."""
-    found = words.provenance_kind(record.get("energy_provenance"))
-    if words.exists(record.get("energy_j_per_sample")) and found != kind:
-        return Cell(words.DASH, reason=f"this case’s energy is {found or 'of no stated origin'}, not {kind}")
+    provenance = words.provenance_kind(record.get("energy_provenance"))
+    if words.exists(record.get("energy_j_per_sample")) and provenance != kind:
+        return TableCell(words.DASH, reason=f"this case’s energy is {provenance or 'of no stated origin'}, not {kind}")
     return unit_cell(record, "energy_j_per_sample", write)
 
 
-def _taken_back(record: Record) -> Cell:
+def _taken_back(record: Record) -> TableCell:
     if record["kind"] == "clean":
-        return Cell(words.DASH, reason="clean inputs: nobody attacks")
+        return TableCell(words.DASH, reason="clean inputs: nobody attacks")
     return share_cell(record, "recovery")
 
 
@@ -152,7 +152,7 @@ def attack_audit(view: View) -> Table | None:
         table.heading(subject.title)
         for record in [*controls, *attacks]:
             table.add(
-                Cell(view.condition_title(record)),
+                TableCell(view.condition_title(record)),
                 share_cell(record, "recovery"),
                 _by_control(view, subject, record),
                 share_cell(record, "accuracy"),
@@ -166,10 +166,10 @@ def attack_audit(view: View) -> Table | None:
     return table.build() if table.rows else None
 
 
-def _by_control(view: View, subject: Subject, record: Record) -> Cell:
+def _by_control(view: View, subject: Subject, record: Record) -> TableCell:
     """What chance takes back under the same terms; a control stands beside nothing."""
     if record["kind"] == "control":
-        return Cell(words.DASH, reason="this is a control")
+        return TableCell(words.DASH, reason="this is a control")
     control = view.control_of(subject, record)
     if control is None:
         asks = queries_of((view.manifest.get("conditions") or {}).get(record["condition"]) or {}) is not None
@@ -178,19 +178,19 @@ def _by_control(view: View, subject: Subject, record: Record) -> Cell:
             if asks
             else "noise control that changes a value as much"
         )
-        return Cell(words.DASH, reason=f"the run has no {what}")
+        return TableCell(words.DASH, reason=f"the run has no {what}")
     return replace(share_cell(control, "recovery"), under=view.condition_title(control))
 
 
-def _queries(record: Record) -> Cell:
+def _queries(record: Record) -> TableCell:
     if not words.exists(record.get("queries_mean")):
-        return Cell(
+        return TableCell(
             words.DASH,
             reason=str(
                 record.get("queries_mean_missing") or "works with gradients, or with none of the model’s answers"
             ),
         )
-    return Cell(words.number(record["queries_mean"], 0), value=record["queries_mean"])
+    return TableCell(words.number(record["queries_mean"], 0), value=record["queries_mean"])
 
 
 def model_table(view: View) -> Table | None:
@@ -216,12 +216,12 @@ def model_table(view: View) -> Table | None:
             str(model.get("policy") or words.DASH),
             words.listing(exits) or words.DASH,
             *(_cost(model.get(field), reason) for field, reason in _COSTS),
-            Cell(words.percent(accuracy), value=accuracy)
+            TableCell(words.percent(accuracy), value=accuracy)
             if words.exists(accuracy)
-            else Cell(words.DASH, reason="the card states no accuracy"),
+            else TableCell(words.DASH, reason="the card states no accuracy"),
             (words.listing(str(op) for op in model["uncounted"]) or "none")
             if model.get("uncounted") is not None
-            else Cell(words.DASH, reason="the manifest does not say"),
+            else TableCell(words.DASH, reason="the manifest does not say"),
         )
     return table.build() if table.rows else None
 
@@ -233,8 +233,8 @@ _COSTS = (
 )
 
 
-def _cost(value: Any, reason: str) -> Cell:
-    return Cell(words.macs(value), value=value) if words.exists(value) else Cell(words.DASH, reason=reason)
+def _cost(value: Any, reason: str) -> TableCell:
+    return TableCell(words.macs(value), value=value) if words.exists(value) else TableCell(words.DASH, reason=reason)
 
 
 def path_table(view: View, name: str, place: int) -> Table | None:
@@ -249,8 +249,8 @@ def path_table(view: View, name: str, place: int) -> Table | None:
     for node, cost in zip(nodes, costs, strict=True):
         table.add(
             str(node),
-            Cell(words.macs(cost), value=cost),
-            Cell(words.percent(cost / total), value=cost / total, share=cost / total),
+            TableCell(words.macs(cost), value=cost),
+            TableCell(words.percent(cost / total), value=cost / total, share=cost / total),
         )
     return table.build()
 
@@ -301,14 +301,14 @@ def all_cases(view: View) -> Table:
             value = record.get(name)
             if name in text:
                 cells.append(
-                    Cell(
+                    TableCell(
                         words.clip(str(value or words.DASH), 12 if name == "inputs_sha256" else 200),
                         value=str(value or ""),
                     )
                 )
             elif words.exists(value):
-                cells.append(Cell(f"{value:.6g}", value=value))
+                cells.append(TableCell(f"{value:.6g}", value=value))
             else:
-                cells.append(Cell(words.DASH, reason=missing(record, name)))
+                cells.append(TableCell(words.DASH, reason=missing(record, name)))
         table.add(*cells, kind=str(record.get("kind", "")))
     return table.build()

@@ -16,7 +16,7 @@ from adaptbench.report.study_tables import (
     resplit_table,
     stateful_table,
 )
-from adaptbench.report.tables import Builder, Cell, Column, Table
+from adaptbench.report.tables import Builder, Column, Table, TableCell
 from adaptbench.report.view import missing
 from adaptbench.results.studies import (
     NOT_RECOVERED,
@@ -97,20 +97,20 @@ def study_page(record: Mapping[str, Any]) -> str:
 
 def _sentences(record: Mapping[str, Any]) -> list[str]:
     """Who is replicated, then two sentences a graph: the published rule and ours."""
-    found = [f"Replicates {record['cite']}."]
+    sentences = [f"Replicates {record['cite']}."]
     for key, graph in record["graphs"].items():
         for kind, name in (("The published rule", record["paper"]), ("Ours", record["ours"])):
             if name in graph["policies"]:
-                found.append(f"{kind} ({name}) on {key}: {_headline(graph, graph['policies'][name])}")
-    return found
+                sentences.append(f"{kind} ({name}) on {key}: {_headline(graph, graph['policies'][name])}")
+    return sentences
 
 
-def _headline(graph: Graph, found: Mapping[str, Any]) -> str:
+def _headline(graph: Graph, policy: Mapping[str, Any]) -> str:
     """The non-inferior point, and whether test bears it out."""
     margin = f"{100 * graph['margin']:g} point{'' if graph['margin'] == 0.01 else 's'}"
-    point = found["non_inferior"]
+    point = policy["non_inferior"]
     if point is None:
-        return f"no point is shown to lose less than {margin}: {found['non_inferior_missing']}."
+        return f"no point is shown to lose less than {margin}: {policy['non_inferior_missing']}."
     low, high = (words.number(end) for end in point["drop_points_ci"])
     borne_out = "as on test" if point["held"] else "which test does not bear out"
     return (
@@ -120,23 +120,23 @@ def _headline(graph: Graph, found: Mapping[str, Any]) -> str:
 
 
 def _notes(record: Mapping[str, Any]) -> list[str]:
-    found = incomplete(record)
+    notes = incomplete(record)
     for key, graph in record["graphs"].items():
         executed = executed_points(graph)
         if executed:
             differing = sum(e["differing"] for e in executed)
-            found.append(
+            notes.append(
                 f"{key}: {len(executed)} points were executed on {graph['n_test']} samples each; "
                 f"{words.plural(differing, 'sample')} differed from the log, ties aside "
                 f"({sum(e['ties'] for e in executed)} ties)."
             )
-        found += [f"{key}: {what} was not done: {why}." for what, why in graph["not_run"].items()]
+        notes += [f"{key}: {what} was not done: {why}." for what, why in graph["not_run"].items()]
         if graph["dominance_violations"]:
-            found.append(
+            notes.append(
                 f"{key}: on {words.percent(graph['dominance_violations'])} of the samples an earlier exit is right "
                 "where the last one is wrong."
             )
-    return found
+    return notes
 
 
 def _published(record: Mapping[str, Any]) -> Table | None:
@@ -160,20 +160,20 @@ def _published(record: Mapping[str, Any]) -> Table | None:
         unit = _UNIT[ours["figure"]] if ours else ""
         read, digits = stated(figure), decimals(figure)
         theirs = (
-            Cell(words.DASH, reason=figure["why"] or NOT_RECOVERED)
+            TableCell(words.DASH, reason=figure["why"] or NOT_RECOVERED)
             if read is None
-            else Cell(f"{words.number(read, digits)} {unit}".strip(), value=read)
+            else TableCell(f"{words.number(read, digits)} {unit}".strip(), value=read)
         )
         if read is not None and figure.get("points_lost") is not None:
-            theirs = Cell(theirs.text, value=read, under=f"for {words.number(figure['points_lost'])} points")
+            theirs = TableCell(theirs.text, value=read, under=f"for {words.number(figure['points_lost'])} points")
         lost, about = loss_of(record, figure)
         under = words.interval(interval, 2, scale=1)
         if lost is not None:
             under = f"for {words.number(lost)} points {words.interval(about, 2, scale=1)}"
         mine = (
-            Cell(words.DASH, reason=figure["why"] or "there is no counterpart in this study")
+            TableCell(words.DASH, reason=figure["why"] or "there is no counterpart in this study")
             if value is None
-            else Cell(f"{words.number(value, digits)} {unit}", value=value, under=under)
+            else TableCell(f"{words.number(value, digits)} {unit}", value=value, under=under)
         )
         source = "our target" if figure["target"] else figure["provenance"]
         table.add(figure["claim"], theirs, source, mine, said, figure.get("unlike") or figure["why"])
@@ -195,23 +195,23 @@ def _curve_table(record: Mapping[str, Any], key: str, graph: Graph) -> Table:
         ),
     )
     ranked = sorted(graph["policies"].items(), key=lambda item: -(item[1]["area"] or 0))
-    for name, found in ranked:
+    for name, policy in ranked:
         kind = "clean" if name == record["ours"] else "attack" if name == record["paper"] else ""
-        area = found["area"]
+        area = policy["area"]
         cells = [
-            Cell(words.DASH, reason=missing(found, "cost_at_drop"))
-            if (cost := found["cost_at_drop"].get(d)) is None
-            else Cell(words.percent(cost), value=100 * cost)
+            TableCell(words.DASH, reason=missing(policy, "cost_at_drop"))
+            if (cost := policy["cost_at_drop"].get(d)) is None
+            else TableCell(words.percent(cost), value=100 * cost)
             for d in drops
         ]
         table.add(
             name,
-            Cell(words.DASH, reason=missing(found, "area"))
+            TableCell(words.DASH, reason=missing(policy, "area"))
             if area is None
-            else Cell(words.percent(area, 2), value=100 * area),
+            else TableCell(words.percent(area, 2), value=100 * area),
             *cells,
-            Cell(words.count(found["members"]), value=found["members"]),
-            Cell(words.seconds(found["fit_s"]), value=found["fit_s"]),
+            TableCell(words.count(policy["members"]), value=policy["members"]),
+            TableCell(words.seconds(policy["fit_s"]), value=policy["fit_s"]),
             kind=kind,
         )
     return table.build()
@@ -233,23 +233,23 @@ def _chosen_table(key: str, graph: Graph) -> Table:
             Column("executed", numeric=False),
         ),
     )
-    for name, found in graph["policies"].items():
-        for aim, point in chosen_points(found):
+    for name, policy in graph["policies"].items():
+        for aim, point in chosen_points(policy):
             ran = point.get("executed")
             share = point["oracle_share"]
             table.add(
                 name,
                 aim,
-                Cell(
+                TableCell(
                     words.number(point["drop_points"]),
                     value=point["drop_points"],
                     under=words.interval(point["drop_points_ci"], 2, scale=1),
                 ),
-                Cell(words.percent(point["cost_share"]), value=100 * point["cost_share"]),
-                Cell(words.number(point["speedup"]), value=point["speedup"]),
-                Cell(words.DASH, reason=missing(point, "oracle_share"))
+                TableCell(words.percent(point["cost_share"]), value=100 * point["cost_share"]),
+                TableCell(words.number(point["speedup"]), value=point["speedup"]),
+                TableCell(words.DASH, reason=missing(point, "oracle_share"))
                 if share is None
-                else Cell(words.percent(share, 0), value=100 * share),
+                else TableCell(words.percent(share, 0), value=100 * share),
                 "" if ran is None else "as logged" if not ran["differing"] else f"{ran['differing']} differ",
             )
     return table.build(drop_empty=(6,))
@@ -266,13 +266,13 @@ def _budget_table(record: Mapping[str, Any], key: str, graph: Graph) -> Table:
     rows: dict[str, dict[float, Mapping[str, Any]]] = {}
     for row in graph["at_budget"]:
         rows.setdefault(row["policy"], {})[row["budget"]] = row
-    for name, found in rows.items():
+    for name, by_budget in rows.items():
         kind = "clean" if name == record["ours"] else "attack" if name == record["paper"] else ""
         cells = []
         for budget in budgets:
-            row = found[budget]
+            row = by_budget[budget]
             if row["accuracy"] is None:
-                cells.append(Cell(words.DASH, reason=missing(row, "accuracy")))
+                cells.append(TableCell(words.DASH, reason=missing(row, "accuracy")))
                 continue
             ahead, interval = row["ours_ahead_points"], row["ours_ahead_points_ci"]
             under = why = ""
@@ -283,7 +283,9 @@ def _budget_table(record: Mapping[str, Any], key: str, graph: Graph) -> Table:
                 )
             elif name != record["ours"]:
                 under = f"{words.number(ahead, signed=True)} {words.interval(interval, 2, scale=1)}"
-            cells.append(Cell(words.percent(row["accuracy"], 2), value=100 * row["accuracy"], under=under, reason=why))
+            cells.append(
+                TableCell(words.percent(row["accuracy"], 2), value=100 * row["accuracy"], under=under, reason=why)
+            )
         table.add(name, *cells, kind=kind)
     return table.build()
 

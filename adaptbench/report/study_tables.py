@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from adaptbench.report import words
-from adaptbench.report.tables import Builder, Cell, Column, Table, figure
+from adaptbench.report.tables import Builder, Column, Table, TableCell, figure
 from adaptbench.report.view import missing
 
 Graph = Mapping[str, Any]
@@ -35,7 +35,7 @@ def resplit_table(key: str, graph: Graph) -> Table:
         spread = f"5–95 %: {words.number(row['drop_points_5'])} to {words.number(row['drop_points_95'])}"
         table.add(
             row["policy"],
-            Cell(words.number(100 * row["epsilon"], 1), value=100 * row["epsilon"]),
+            TableCell(words.number(100 * row["epsilon"], 1), value=100 * row["epsilon"]),
             figure(row, "rate", f"{row['broken']} of {row['count']}", under=words.interval(row["rate_ci"], 0)),
             figure(row, "drop_points", words.number(row["drop_points"]), under=spread),
             figure(row, "fidelity", words.number(row["fidelity"])),
@@ -63,21 +63,21 @@ def clock_table(key: str, graph: Graph) -> Table:
     for row in graph["wall_clock"]:
         table.add(
             row["point"],
-            Cell(words.count(row["batch_size"]), value=row["batch_size"]),
+            TableCell(words.count(row["batch_size"]), value=row["batch_size"]),
             figure(
                 row,
                 "net_speedup",
                 words.number(row["net_speedup"]),
                 under=words.interval(row["net_speedup_ci"], 2, scale=1),
             ),
-            Cell(
+            TableCell(
                 words.number(row["speedup"]),
                 value=row["speedup"],
                 under=words.interval(row["speedup_ci"], 2, scale=1),
             ),
-            Cell(words.number(row["macs_speedup"]), value=row["macs_speedup"]),
-            Cell(words.seconds(row["us_per_sample"] / 1e6), value=row["us_per_sample"]),
-            Cell(words.seconds(row["us_per_sample_static"] / 1e6), value=row["us_per_sample_static"]),
+            TableCell(words.number(row["macs_speedup"]), value=row["macs_speedup"]),
+            TableCell(words.seconds(row["us_per_sample"] / 1e6), value=row["us_per_sample"]),
+            TableCell(words.seconds(row["us_per_sample_static"] / 1e6), value=row["us_per_sample_static"]),
         )
     return table.build()
 
@@ -91,19 +91,19 @@ def budget_error_table(key: str, graph: Graph) -> Table:
         "worst of a policy's own budgets in the last column",
         (Column("policy", numeric=False), *(Column(f"{100 * b:g} %") for b in budgets), Column("own budgets, worst")),
     )
-    for name, found in graph["budget_error"].items():
+    for name, errors in graph["budget_error"].items():
         cells = [
-            Cell(words.DASH, reason=missing(found, "mixture"))
+            TableCell(words.DASH, reason=missing(errors, "mixture"))
             if error is None
-            else Cell(words.percent(error, 1, signed=True), value=100 * error)
-            for error in found["mixture"]
+            else TableCell(words.percent(error, 1, signed=True), value=100 * error)
+            for error in errors["mixture"]
         ]
-        own = found["own"]
+        own = errors["own"]
         worst = max((error for _, error in own), key=abs) if own else None
         last = (
-            Cell(words.DASH, reason=missing(found, "own"))
+            TableCell(words.DASH, reason=missing(errors, "own"))
             if worst is None
-            else Cell(words.percent(worst, 1, signed=True), value=100 * worst)
+            else TableCell(words.percent(worst, 1, signed=True), value=100 * worst)
         )
         table.add(name, *cells, last)
     return table.build(drop_empty=(len(budgets) + 1,))
@@ -122,23 +122,23 @@ def stateful_table(key: str, graph: Graph) -> Table:
 
     def add(policy: str, what: str, spread: Mapping[str, float], scale: float = 100.0, unit: str = " %") -> None:
         low, high = (words.number(scale * spread[end]) for end in ("low", "high"))
-        mean = Cell(f"{words.number(scale * spread['mean'])}{unit}", value=scale * spread["mean"])
-        table.add(policy, what, mean, Cell(f"{low} to {high}"))
+        mean = TableCell(f"{words.number(scale * spread['mean'])}{unit}", value=scale * spread["mean"])
+        table.add(policy, what, mean, TableCell(f"{low} to {high}"))
 
     bandit, loop = online["uee-ucb"], online["closed-loop"]
-    for name, found in (("uee-ucb", bandit), ("closed-loop", loop)):
-        add(name, "accuracy", found["accuracy"])
-        add(name, "MACs, of full", found["cost_share"])
-        add(name, "of these, looking", found["looking_share"])
+    for name, learner in (("uee-ucb", bandit), ("closed-loop", loop)):
+        add(name, "accuracy", learner["accuracy"])
+        add(name, "MACs, of full", learner["cost_share"])
+        add(name, "of these, looking", learner["looking_share"])
     add("uee-ucb", f"regret at μ = {bandit['mu']:g}", bandit["regret"], 1.0, "")
     add("closed-loop", f"steady error of the budget ({words.percent(loop['budget_share'], 0)})", loop["steady_error"])
     add("closed-loop", f"overshoot, blocks of {loop['block']} samples", loop["overshoot"])
     flood, lost = words.percent(loop["flood_share"], 0), loop["flood_accuracy_lost_points"]
     what = f"points that honest users lose when {flood} are attackers"
-    table.add("closed-loop", what, Cell(words.number(lost), value=lost), "")
+    table.add("closed-loop", what, TableCell(words.number(lost), value=lost), "")
     for state, name in (("closed", "flood_cost_of_budget"), ("open", "flood_cost_of_budget_open")):
         what = f"cost under the flood, of the budget, loop {state}"
-        table.add("closed-loop", what, Cell(words.percent(loop[name]), value=100 * loop[name]), "")
+        table.add("closed-loop", what, TableCell(words.percent(loop[name]), value=100 * loop[name]), "")
     return table.build()
 
 
@@ -153,7 +153,7 @@ def noise_table(key: str, graph: Graph) -> Table:
     for row in graph["gradient_noise"]:
         table.add(
             *(
-                Cell(words.number(row[n], d), value=row[n])
+                TableCell(words.number(row[n], d), value=row[n])
                 for n, d in (("price", 3), ("exact", 2), ("reinforce", 2), ("ratio", 1), ("cosine", 3))
             )
         )

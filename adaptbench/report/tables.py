@@ -12,7 +12,7 @@ from adaptbench.report.view import Record, missing
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class TableCell:
     """One cell."""
 
     text: str
@@ -40,7 +40,7 @@ class Column:
 class Row:
     """One row, or a heading over the rows that follow it."""
 
-    cells: tuple[Cell, ...]
+    cells: tuple[TableCell, ...]
     kind: str = ""
     heading: str = ""
 
@@ -68,7 +68,7 @@ class Table:
         """Whether headings part the rows; such a table keeps its order."""
         return any(row.heading for row in self.rows)
 
-    def mark(self, cell: Cell) -> str:
+    def mark(self, cell: TableCell) -> str:
         """The footnote letter of a cell, or nothing."""
         return next((note.mark for note in self.footnotes if note.text == cell.reason), "")
 
@@ -86,9 +86,9 @@ class Builder:
         """A heading over the next rows."""
         self.rows.append(Row((), "heading", text))
 
-    def add(self, *cells: Cell | str, kind: str = "") -> None:
+    def add(self, *cells: TableCell | str, kind: str = "") -> None:
         """A row; a string is a cell that is only text."""
-        made = tuple(cell if isinstance(cell, Cell) else Cell(cell) for cell in cells)
+        made = tuple(cell if isinstance(cell, TableCell) else TableCell(cell) for cell in cells)
         self.rows.append(Row(made, kind))
 
     def build(self, *, drop_empty: Sequence[int] = ()) -> Table:
@@ -105,15 +105,15 @@ class Builder:
         return Table(self.key, self.caption, columns, rows, notes)
 
 
-def figure(record: Record, name: str, text: str, *, under: str = "", share: float | None = None) -> Cell:
+def figure(record: Record, name: str, text: str, *, under: str = "", share: float | None = None) -> TableCell:
     """The cell of a record's figure; the dash and the reason where it does not exist."""
     value = record.get(name)
     if not words.exists(value):
-        return Cell(words.DASH, reason=missing(record, name))
-    return Cell(text, value=value, under=under, share=share)
+        return TableCell(words.DASH, reason=missing(record, name))
+    return TableCell(text, value=value, under=under, share=share)
 
 
-def share_cell(record: Record, name: str, digits: int = 1) -> Cell:
+def share_cell(record: Record, name: str, digits: int = 1) -> TableCell:
     """A share in per cent with its interval."""
     text = words.percent(record.get(name), digits)
     return figure(record, name, text, under=words.interval(record.get(f"{name}_ci"), digits))
@@ -133,7 +133,7 @@ def scaled_interval(bounds: Sequence[float | None] | None, unit: Any) -> str:
     return f"[{low_number}, {high_number}] {high_unit}".rstrip() if same else f"[{low}, {high}]"
 
 
-def unit_cell(record: Record, name: str, unit: Any, *, interval: bool = True) -> Cell:
+def unit_cell(record: Record, name: str, unit: Any, *, interval: bool = True) -> TableCell:
     """A figure written by a unit helper (``words.macs``, ``words.joules`` …), with its interval."""
     under = scaled_interval(record.get(f"{name}_ci"), unit) if interval else ""
     return figure(record, name, unit(record.get(name)), under=under)

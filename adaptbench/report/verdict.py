@@ -26,23 +26,23 @@ def verdict(view: View) -> list[str]:
 
 def best_saving(view: View) -> tuple[Subject, Record, float] | None:
     """The model that saves the largest share of its own static network's MACs on clean inputs."""
-    found = [
+    savings = [
         (subject, record, share)
         for subject in view.subjects
         if (record := view.clean(subject)) is not None and (share := saving(record)) is not None
     ]
-    return max(found, key=lambda item: item[2], default=None)
+    return max(savings, key=lambda item: item[2], default=None)
 
 
 def worst_attack(view: View) -> tuple[Subject, Record] | None:
     """The attack and model with the largest recovery."""
-    found = [
+    attacked = [
         (subject, record)
         for subject in view.subjects
         for record in view.attacks(subject)
         if words.exists(record.get("recovery"))
     ]
-    return max(found, key=lambda item: item[1]["recovery"], default=None)
+    return max(attacked, key=lambda item: item[1]["recovery"], default=None)
 
 
 def headlines(view: View) -> list[Headline]:
@@ -91,7 +91,7 @@ def _measured(view: View) -> str:
     tried = [{r["condition"] for r in view.attacks(s) if words.exists(r.get("macs_mean"))} for s in view.subjects]
     attacks = max(map(len, tried), default=0)
     held = f"held against {words.plural(attacks, 'attack')}" if attacks else "without an attack"
-    if any(len(found) < attacks for found in tried):
+    if any(len(conditions) < attacks for conditions in tried):
         held = held.replace("against", "against up to")
     device = (view.manifest.get("device") or {}).get("name")
     paths = [view.model(subject.model) for subject in view.subjects]
@@ -111,9 +111,9 @@ def _saves(view: View) -> str:
     subject, record, share = best
     static = next(
         (
-            found
-            for found in view.references(subject)
-            if found.get("policy") == "static" and words.exists(found.get("accuracy"))
+            reference
+            for reference in view.references(subject)
+            if reference.get("policy") == "static" and words.exists(reference.get("accuracy"))
         ),
         None,
     )
@@ -127,7 +127,7 @@ def _saves(view: View) -> str:
             "On clean inputs no model saves MACs against its own static network; "
             f"the nearest is {subject.title} with {words.percent(share)}."
         )
-    others = [saving(found) for other in view.subjects if other != subject and (found := view.clean(other)) is not None]
+    others = [saving(clean) for other in view.subjects if other != subject and (clean := view.clean(other)) is not None]
     rest = [value for value in others if value is not None]
     what = f"saves {'most, ' if rest else ''}{words.percent(share, 0)} of its own static network’s MACs"
     tail = f"; the others save {_range(rest)} of theirs" if rest else ""

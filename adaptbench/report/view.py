@@ -91,8 +91,8 @@ class View:
     def static_macs(self, subject: Subject) -> float | None:
         """MACs of a model's own static network: what its savings are shares of; None if nothing says."""
         clean = self.clean(subject) or {}
-        found = (full for full in (clean.get("macs_full"), self.model(subject.model).get("macs_full")))
-        return next((full for full in found if words.exists(full) and full), None)
+        candidates = (full for full in (clean.get("macs_full"), self.model(subject.model).get("macs_full")))
+        return next((full for full in candidates if words.exists(full) and full), None)
 
     def condition(self, name: str) -> Mapping[str, Any]:
         """What the manifest says of a condition; empty if nothing."""
@@ -149,10 +149,10 @@ class View:
 
     def timed(self, subject: Subject) -> list[Record]:
         """Records that were measured on the device, by condition and batch size."""
-        found = [record for record in self.of(subject, *_KIND_ORDER) if record.get("batch_size")]
-        first = {record["evaluation"]: place for place, record in reversed(list(enumerate(found)))}
+        timed = [record for record in self.of(subject, *_KIND_ORDER) if record.get("batch_size")]
+        first = {record["evaluation"]: place for place, record in reversed(list(enumerate(timed)))}
         return sorted(
-            found, key=lambda record: (_KIND_ORDER[record["kind"]], first[record["evaluation"]], record["batch_size"])
+            timed, key=lambda record: (_KIND_ORDER[record["kind"]], first[record["evaluation"]], record["batch_size"])
         )
 
     def sweep(self, subject: Subject) -> list[Record]:

@@ -72,7 +72,7 @@ def test_savings_of_the_page_are_those_of_the_run_directory(run):
         assert record["n_timed"] == 64
         assert record["saving_macs"] == pytest.approx(in_macs)
         assert record["saving_time"] == pytest.approx(in_time)
-        shown = [part.share for part in savings.parts(record)[:2]]
+        shown = [saving.share for saving in savings.savings_of(record)[:2]]
         assert shown == [record["saving_macs"], record["saving_time"]]
         if record["realised_saving_time"] is not None:
             assert record["realised_saving_time"] == pytest.approx(in_time / in_macs)

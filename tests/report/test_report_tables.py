@@ -2,13 +2,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adaptbench.report import words
-from adaptbench.report.tables import Builder, Cell, Column, scaled_interval, share_cell
+from adaptbench.report.tables import Builder, Column, TableCell, scaled_interval, share_cell
 
 
 def test_each_reason_gets_one_letter_and_cells_point_at_it():
     table = Builder("t", "", [Column("a"), Column("b")])
-    table.add(Cell(words.DASH, reason="no sensor"), Cell("1", value=1))
-    table.add(Cell(words.DASH, reason="no driver"), Cell(words.DASH, reason="no sensor"))
+    table.add(TableCell(words.DASH, reason="no sensor"), TableCell("1", value=1))
+    table.add(TableCell(words.DASH, reason="no driver"), TableCell(words.DASH, reason="no sensor"))
     built = table.build()
     assert [(note.mark, note.text) for note in built.footnotes] == [("a", "no sensor"), ("b", "no driver")]
     assert built.mark(built.rows[1].cells[1]) == "a"
@@ -19,7 +19,7 @@ def test_each_reason_gets_one_letter_and_cells_point_at_it():
 def test_letters_do_not_repeat(amount):
     table = Builder("t", "", [Column("a")])
     for place in range(amount):
-        table.add(Cell(words.DASH, reason=str(place)))
+        table.add(TableCell(words.DASH, reason=str(place)))
     marks = [note.mark for note in table.build().footnotes]
     assert len(set(marks)) == amount
     assert all(mark.isalpha() and mark.islower() for mark in marks)
@@ -28,7 +28,7 @@ def test_letters_do_not_repeat(amount):
 def test_a_column_nobody_filled_is_dropped_with_its_reasons():
     table = Builder("t", "", [Column("a"), Column("b")])
     table.heading("group")
-    table.add(Cell("1", value=1), Cell(words.DASH, reason="modelled elsewhere"))
+    table.add(TableCell("1", value=1), TableCell(words.DASH, reason="modelled elsewhere"))
     built = table.build(drop_empty=[1])
     assert [column.title for column in built.columns] == ["a"]
     assert built.footnotes == ()

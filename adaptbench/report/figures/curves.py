@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from adaptbench.report import words
 from adaptbench.report.figures import svg
 from adaptbench.report.figures.parts import Figure, Legend, Panel, errors
-from adaptbench.report.tables import Builder, Cell, Column, Table, share_cell, unit_cell
+from adaptbench.report.tables import Builder, Column, Table, TableCell, share_cell, unit_cell
 from adaptbench.report.view import Record, Subject, View, reference_name
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ def figure(view: View) -> Figure | None:
 
 def _points(view: View, subject: Subject) -> list[Record]:
     clean = view.clean(subject)
-    found = [*view.sweep(subject), *view.references(subject), *([clean] if clean else [])]
-    return [record for record in found if _cost(record) is not None and words.exists(record.get("accuracy"))]
+    records = [*view.sweep(subject), *view.references(subject), *([clean] if clean else [])]
+    return [record for record in records if _cost(record) is not None and words.exists(record.get("accuracy"))]
 
 
 def _cost(record: Record) -> float | None:
@@ -94,16 +94,16 @@ def _panel(
         axes.grid()
         if (full := view.static_macs(subject)) is not None:
             axes.axvline(full / scale.factor, color=svg.MUTED, linewidth=1.2, linestyle=(0, (2, 2)))
-        for other, found in everything.items():
+        for other, theirs in everything.items():
             if other != subject and other.data == subject.data:
-                _line(axes, [record for record in found if record["kind"] == "sweep"], svg.RULE, scale, faint=True)
+                _line(axes, [record for record in theirs if record["kind"] == "sweep"], svg.RULE, scale, faint=True)
         by_condition: dict[str, list[Record]] = {}
         for record in points:
             if record["kind"] == "sweep":
                 by_condition.setdefault(record["condition"], []).append(record)
-        for condition, found in by_condition.items():
+        for condition, sweep in by_condition.items():
             attacked = view.condition(condition).get("kind") == "attack"
-            _line(axes, found, svg.ATTACK if attacked else svg.CLEAN, scale)
+            _line(axes, sweep, svg.ATTACK if attacked else svg.CLEAN, scale)
         _references(axes, [record for record in points if record["kind"] == "reference"], scale)
         if clean is not None and clean in points:
             axes.plot(
@@ -142,10 +142,10 @@ def _references(axes: Axes, records: list[Record], scale: Scale) -> None:
     groups: dict[str, list[Record]] = {}
     for record in records:
         groups.setdefault(reference_name(record), []).append(record)
-    for name, found in groups.items():
+    for name, group in groups.items():
         marker, _, colour, _, _ = _REFERENCE.get(name, _OTHER)
-        across, up = _places(found, scale)
-        if len(found) > 1:
+        across, up = _places(group, scale)
+        if len(group) > 1:
             axes.plot(across, up, marker=marker, markersize=4, color=colour, linestyle=(0, (3, 2.5)), linewidth=1.2)
         else:
             axes.plot(
@@ -161,9 +161,9 @@ def _legend(view: View, shown: list[Subject]) -> tuple[Legend, ...]:
     if any(view.static_macs(subject) is not None for subject in shown):
         signs.append(Legend("muted", "dashes", "cost of the model’s own static network"))
     drawn = [Counter(reference_name(record) for record in view.references(subject)) for subject in shown]
-    for name in dict.fromkeys(name for found in drawn for name in found):
+    for name in dict.fromkeys(name for counts in drawn for name in counts):
         _, shape, _, role, label = _REFERENCE.get(name, _OTHER)
-        if shape == "dashes" and all(found[name] < 2 for found in drawn):
+        if shape == "dashes" and all(counts[name] < 2 for counts in drawn):
             shape = "diamond"
         signs.append(Legend(role, shape, label or name))
     if len(shown) > 1:
@@ -210,14 +210,14 @@ def _table(view: View, shown: list[Subject]) -> Table:
                 subject.title,
                 what,
                 str(record.get("knob") or "") if has_knob else "",
-                Cell(f"{value:g}" if words.exists(value) else str(value or ""), value=value) if has_knob else "",
+                TableCell(f"{value:g}" if words.exists(value) else str(value or ""), value=value) if has_knob else "",
                 share_cell(record, "accuracy"),
                 unit_cell(record, "macs_mean", words.macs),
-                Cell(words.macs(full), value=full)
+                TableCell(words.macs(full), value=full)
                 if full is not None
-                else Cell(words.DASH, reason="no static reference"),
-                Cell(f"{words.number(100 * cost / full, 1)} %", value=100 * cost / full)
+                else TableCell(words.DASH, reason="no static reference"),
+                TableCell(f"{words.number(100 * cost / full, 1)} %", value=100 * cost / full)
                 if cost is not None and full
-                else Cell(words.DASH, reason="no static reference"),
+                else TableCell(words.DASH, reason="no static reference"),
             )
     return table.build()

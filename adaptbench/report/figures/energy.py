@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from adaptbench.report import words
 from adaptbench.report.figures import svg
 from adaptbench.report.figures.parts import KIND_COLOURS, Figure, Panel, errors, kind_legend, row_titles
-from adaptbench.report.tables import Builder, Cell, Column, Table, unit_cell
+from adaptbench.report.tables import Builder, Column, Table, TableCell, unit_cell
 from adaptbench.report.view import Record, Subject, View
 from adaptbench.results import timing
 
@@ -23,7 +23,7 @@ def figures(view: View) -> list[Figure]:
     made = []
     for kind, words_for_it in _KINDS.items():
         shown = {subject: _records(view, subject, kind) for subject in view.subjects}
-        shown = {subject: found for subject, found in shown.items() if found}
+        shown = {subject: rows for subject, rows in shown.items() if rows}
         if shown:
             made.append(_figure(view, kind, words_for_it, shown))
     return made
@@ -40,13 +40,13 @@ def _records(view: View, subject: Subject, kind: str) -> list[Record]:
 
 
 def _figure(view: View, kind: str, gloss: str, shown: dict[Subject, list[Record]]) -> Figure:
-    records = [record for found in shown.values() for record in found]
+    records = [record for rows in shown.values() for record in rows]
     scale, unit = _scale(max(record["energy_j_per_sample"] for record in records))
     top = max(
         max(record["energy_j_per_sample"], *(record.get("energy_j_per_sample_ci") or [0.0])) for record in records
     )
     panels = tuple(
-        _panel(view, subject, found, kind, scale, unit, 1.06 * top * scale) for subject, found in shown.items()
+        _panel(view, subject, rows, kind, scale, unit, 1.06 * top * scale) for subject, rows in shown.items()
     )
     origins = words.listing(dict.fromkeys(str(record["energy_provenance"]) for record in records))
     caption = (
@@ -111,7 +111,7 @@ def _table(view: View, kind: str) -> Table:
             table.add(
                 subject.title,
                 view.condition_title(record),
-                Cell(words.count(record["batch_size"]), value=record["batch_size"]),
+                TableCell(words.count(record["batch_size"]), value=record["batch_size"]),
                 unit_cell(record, "energy_j_per_sample", words.joules),
                 str(record.get("energy_meter") or words.DASH),
                 str(record.get("energy_provenance") or words.DASH),
@@ -125,12 +125,12 @@ def _table(view: View, kind: str) -> Table:
 
 def _flags(view: View) -> dict[str, str]:
     windows = view.run.windows()
-    found: dict[str, dict[str, None]] = {}
+    by_case: dict[str, dict[str, None]] = {}
     for case, text in zip(windows["case"], windows["flags"], strict=True):
         for flag in str(text or "").split(","):
             if flag.strip() and flag != "nan":
-                found.setdefault(str(case), {})[flag.strip()] = None
-    return {case: ", ".join(flags) for case, flags in found.items()}
+                by_case.setdefault(str(case), {})[flag.strip()] = None
+    return {case: ", ".join(flags) for case, flags in by_case.items()}
 
 
 def idle_table(view: View) -> Table | None:
@@ -157,19 +157,19 @@ def idle_table(view: View) -> Table | None:
                 str(component),
                 _first(group, "scope"),
                 _power(group),
-                Cell(str(len(group)), value=len(group)),
+                TableCell(str(len(group)), value=len(group)),
                 _first(group, "provenance"),
             )
     return table.build() if table.rows else None
 
 
-def _power(group: pd.DataFrame) -> Cell:
+def _power(group: pd.DataFrame) -> TableCell:
     known = group[group["energy_j"].notna() & (group["duration_s"] > 0)]
     if known.empty:
-        return Cell(words.DASH, reason=_first(group, "missing") or "no reading")
+        return TableCell(words.DASH, reason=_first(group, "missing") or "no reading")
     power = known["energy_j"] / known["duration_s"]
     under = f"{words.watts(float(power.min()))} to {words.watts(float(power.max()))}" if len(power) > 1 else ""
-    return Cell(words.watts(float(power.median())), value=float(power.median()), under=under)
+    return TableCell(words.watts(float(power.median())), value=float(power.median()), under=under)
 
 
 def suite_table(view: View) -> Table | None:
@@ -199,9 +199,9 @@ def suite_table(view: View) -> Table | None:
         table.add(
             str(row["meter"]),
             str(row["component"]),
-            Cell(words.joules(energy), value=energy, reason="" if energy is not None else reason),
-            Cell(words.seconds(duration), value=duration),
-            Cell(words.watts(power), value=power, reason="" if power is not None else reason),
+            TableCell(words.joules(energy), value=energy, reason="" if energy is not None else reason),
+            TableCell(words.seconds(duration), value=duration),
+            TableCell(words.watts(power), value=power, reason="" if power is not None else reason),
             str(row["provenance"] or words.DASH),
             str(row["scope"] or words.DASH),
         )

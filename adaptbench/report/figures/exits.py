@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from adaptbench.report import words
 from adaptbench.report.figures import svg
 from adaptbench.report.figures.parts import KIND_COLOURS, Figure, Panel, kind_legend, row_titles
-from adaptbench.report.tables import Builder, Cell, Column, Table
+from adaptbench.report.tables import Builder, Column, Table, TableCell
 from adaptbench.report.view import Record, Subject, View
 
 if TYPE_CHECKING:
@@ -43,39 +43,39 @@ def by_depth(model: Mapping[str, object]) -> bool:
     return model.get("shape") == "gated" or (isinstance(names, Sequence) and len(names) <= 1)
 
 
-def spreads(view: View, subject: Subject) -> tuple[list[str], list[Spread]]:
+def spreads_of(view: View, subject: Subject) -> tuple[list[str], list[Spread]]:
     """The places (exit names, or depths as text) in order, and each condition's spread over them."""
     model, records = view.model(subject.model), view.rows(subject)
     if by_depth(model):
         return _depths(view, records)
-    found = [Spread(record, record["exit_histogram"]) for record in records if record.get("exit_histogram")]
-    seen = dict.fromkeys(name for spread in found for name in spread.counts)
+    spreads = [Spread(record, record["exit_histogram"]) for record in records if record.get("exit_histogram")]
+    seen = dict.fromkeys(name for spread in spreads for name in spread.counts)
     named = [str(name) for name in model.get("exit_names") or ()]
-    return named + [name for name in seen if name not in named], found
+    return named + [name for name in seen if name not in named], spreads
 
 
 def _depths(view: View, records: list[Record]) -> tuple[list[str], list[Spread]]:
     samples = view.run.samples([record["evaluation"] for record in records])
-    found: list[Spread] = []
+    spreads: list[Spread] = []
     for record in records:
         depths = samples.loc[samples["case"] == record["evaluation"], "depth"].dropna().astype(int)
         if len(depths):
             counts = depths.value_counts().sort_index()
-            found.append(Spread(record, {str(depth): int(amount) for depth, amount in counts.items()}))
-    if not found:
+            spreads.append(Spread(record, {str(depth): int(amount) for depth, amount in counts.items()}))
+    if not spreads:
         return [], []
-    ends = [int(depth) for spread in found for depth in spread.counts]
-    return [str(depth) for depth in range(min(ends), max(ends) + 1)], found
+    ends = [int(depth) for spread in spreads for depth in spread.counts]
+    return [str(depth) for depth in range(min(ends), max(ends) + 1)], spreads
 
 
 def figure(view: View) -> Figure | None:
     """One panel a model; None where no record tells where its inputs left."""
-    shown = {subject: spreads(view, subject) for subject in view.subjects}
-    shown = {subject: (places, found) for subject, (places, found) in shown.items() if len(places) > 1 and found}
+    shown = {subject: spreads_of(view, subject) for subject in view.subjects}
+    shown = {subject: (places, spreads) for subject, (places, spreads) in shown.items() if len(places) > 1 and spreads}
     if not shown:
         return None
-    panels = tuple(_panel(view, subject, places, found) for subject, (places, found) in shown.items())
-    records = [spread.record for _, found in shown.values() for spread in found]
+    panels = tuple(_panel(view, subject, places, spreads) for subject, (places, spreads) in shown.items())
+    records = [spread.record for _, spreads in shown.values() for spread in spreads]
     caption = (
         "Each row is a condition, each bar the share of inputs that stopped there; the triangle marks the "
         "mean, where exits follow one another; bars of one panel share a scale. "
@@ -84,21 +84,23 @@ def figure(view: View) -> Figure | None:
     return Figure("fig-exits", caption, panels, kind_legend(records, "bar"), _table(view, shown))
 
 
-def _panel(view: View, subject: Subject, places: list[str], found: list[Spread]) -> Panel:
+def _panel(view: View, subject: Subject, places: list[str], spreads: list[Spread]) -> Panel:
     labelled = len(places) <= _NAMED
     depth = by_depth(view.model(subject.model))
     ordered = view.model(subject.model).get("shape") not in ("dag", "mixed")  # the nodes of a graph have no mean
-    with svg.canvas(f"exit-{subject.key}", _alt(view, subject, places, found), height=_ROW * len(found) + 46) as canvas:
+    with svg.canvas(
+        f"exit-{subject.key}", _alt(view, subject, places, spreads), height=_ROW * len(spreads) + 46
+    ) as canvas:
         axes = canvas.axes
-        top = max(spread.share(place) for spread in found for place in places)
-        for row, spread in enumerate(found):
-            base = float(len(found) - row - 1)
+        top = max(spread.share(place) for spread in spreads for place in places)
+        for row, spread in enumerate(spreads):
+            base = float(len(spreads) - row - 1)
             _bars(axes, spread, places, base, labelled=labelled, ordered=ordered, scale=_ROOM / top)
-        titles = [view.condition_title(spread.record) for spread in found]
-        row_titles(axes, titles, [len(found) - row - 0.235 for row in range(len(found))])
+        titles = [view.condition_title(spread.record) for spread in spreads]
+        row_titles(axes, titles, [len(spreads) - row - 0.235 for row in range(len(spreads))])
         ticks = range(len(places)) if labelled else range(0, len(places), max(1, len(places) // 6))
         labels = [words.clip(words.printable(places[tick]), 44 // min(len(places), _NAMED)) for tick in ticks]
-        axes.set(xlim=(-0.6, len(places) - 0.4), ylim=(0, len(found) + 0.02), yticks=[])
+        axes.set(xlim=(-0.6, len(places) - 0.4), ylim=(0, len(spreads) + 0.02), yticks=[])
         axes.set_xticks(list(ticks), labels)
         axes.set_xlabel("nodes run" if depth else "exit")
         axes.spines["left"].set_visible(False)
@@ -124,9 +126,9 @@ def _bars(
                 )  # fmt: skip
 
 
-def _alt(view: View, subject: Subject, places: list[str], found: list[Spread]) -> str:
+def _alt(view: View, subject: Subject, places: list[str], spreads: list[Spread]) -> str:
     parts = []
-    for spread in found:
+    for spread in spreads:
         top = max(places, key=spread.share)
         parts.append(f"{view.condition_title(spread.record)}: most often {top} ({words.percent(spread.share(top), 0)})")
     return f"Where inputs leave {subject.title}. " + "; ".join(parts) + "."
@@ -141,16 +143,16 @@ def _table(view: View, shown: Mapping[Subject, tuple[list[str], list[Spread]]]) 
         Column("share", unit="share"),
     ]
     table = Builder("table-exits", "Inputs by exit", columns)
-    for subject, (places, found) in shown.items():
-        for spread in found:
+    for subject, (places, spreads) in shown.items():
+        for spread in spreads:
             for place in places:
                 amount, share = spread.counts.get(place, 0), spread.share(place)
                 table.add(
                     subject.title,
                     view.condition_title(spread.record),
                     place,
-                    Cell(words.count(amount), value=amount),
-                    Cell(words.percent(share), value=share),
+                    TableCell(words.count(amount), value=amount),
+                    TableCell(words.percent(share), value=share),
                     kind=spread.record["kind"],
                 )
     return table.build()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from adaptbench.report import words
 from adaptbench.report.figures import svg
 from adaptbench.report.figures.parts import KIND_COLOURS, Figure, Panel, errors, kind_legend, row_titles
-from adaptbench.report.tables import Builder, Cell, Column, share_cell, unit_cell
+from adaptbench.report.tables import Builder, Column, TableCell, share_cell, unit_cell
 from adaptbench.report.view import Record, Subject, View
 
 _ROW = 36
@@ -21,11 +21,11 @@ def figure(view: View) -> Figure | None:
         ]
         for subject in view.subjects
     }
-    records = [record for found in shown.values() for record in found]
+    records = [record for rows in shown.values() for record in rows]
     if not records:
         return None
     span = _span(records)
-    panels = tuple(_panel(view, subject, found, span) for subject, found in shown.items() if found)
+    panels = tuple(_panel(view, subject, rows, span) for subject, rows in shown.items() if rows)
     caption = (
         "Share of the head-room (dearest path minus clean cost) that each condition takes back, ratio of means, "
         "with 95 % confidence intervals. 0 % leaves the cost as it was; 100 % takes every input along the dearest path."
@@ -100,15 +100,15 @@ def _table(view: View) -> Builder:
     return table
 
 
-def _change(record: Record) -> Cell:
+def _change(record: Record) -> TableCell:
     drop = record.get("accuracy_drop")
-    return Cell(words.points(-drop), value=-drop) if words.exists(drop) else share_cell(record, "accuracy_drop")
+    return TableCell(words.points(-drop), value=-drop) if words.exists(drop) else share_cell(record, "accuracy_drop")
 
 
-def _plain(record: Record, name: str) -> Cell:
+def _plain(record: Record, name: str) -> TableCell:
     cell = share_cell(record, name)
     if cell.value is None:
         return cell
-    return Cell(
+    return TableCell(
         words.number(record[name], 3), value=record[name], under=words.interval(record.get(f"{name}_ci"), 3, scale=1)
     )

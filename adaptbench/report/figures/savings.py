@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from adaptbench.report import words
 from adaptbench.report.figures import svg
 from adaptbench.report.figures.parts import Figure, Legend, Panel, errors
-from adaptbench.report.tables import Builder, Cell, Column, Table, share_cell
+from adaptbench.report.tables import Builder, Column, Table, TableCell, share_cell
 from adaptbench.report.view import Record, Subject, View, missing
 
 _BARS = (("promise", svg.PROMISE, "MACs"), ("clean", svg.CLEAN, "time"), ("energy", svg.ENERGY, "measured energy"))
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Saving:
     """A saving as a share of the static reference; ``reason`` where it does not exist."""
 
     share: float | None
@@ -23,24 +23,24 @@ class Part:
     reason: str = ""
 
 
-def realised(record: Record, what: str) -> Part:
+def realised(record: Record, what: str) -> Saving:
     """The saving in ``time`` (nodes and policy) or ``energy`` (whole windows), as the record has it.
 
     A modelled energy follows from the MACs, so that it can realise nothing: it is not shown as a saving.
     """
     if what == "energy" and words.provenance_kind(record.get("energy_provenance")) == "modelled":
-        return Part(None, reason="energy was modelled, not measured")
+        return Saving(None, reason="energy was modelled, not measured")
     return _stored(record, f"saving_{what}")
 
 
-def _stored(record: Record, field: str) -> Part:
+def _stored(record: Record, field: str) -> Saving:
     value = record.get(field)
     if not words.exists(value):
-        return Part(None, reason=missing(record, field))
-    return Part(value, record.get(f"{field}_ci"))
+        return Saving(None, reason=missing(record, field))
+    return Saving(value, record.get(f"{field}_ci"))
 
 
-def parts(record: Record) -> tuple[Part, Part, Part]:
+def savings_of(record: Record) -> tuple[Saving, Saving, Saving]:
     """Promised by the MACs of the timed inputs, seen by the clock, seen by the power sensor."""
     return _stored(record, "saving_macs"), realised(record, "time"), realised(record, "energy")
 
@@ -51,19 +51,19 @@ def figure(view: View) -> Figure | None:
         subject: [record for record in view.timed(subject) if record["kind"] == "clean"] for subject in view.subjects
     }
     shown = {
-        subject: found
-        for subject, found in shown.items()
-        if any(part.share is not None for record in found for part in parts(record))
+        subject: rows
+        for subject, rows in shown.items()
+        if any(saving.share is not None for record in rows for saving in savings_of(record))
     }
     if not shown:
         return None
     present = [
         place
         for place in range(3)
-        if any(parts(record)[place].share is not None for found in shown.values() for record in found)
+        if any(savings_of(record)[place].share is not None for rows in shown.values() for record in rows)
     ]
-    span = _span([part for found in shown.values() for record in found for part in parts(record)])
-    panels = tuple(_panel(subject, found, present, span) for subject, found in shown.items())
+    span = _span([saving for rows in shown.values() for record in rows for saving in savings_of(record)])
+    panels = tuple(_panel(subject, rows, present, span) for subject, rows in shown.items())
     legend = tuple(Legend(_BARS[place][0], "bar", f"saving in {_BARS[place][2]}") for place in present)
     caption = (
         "Saving against the static network on the timed clean inputs, by batch size, with 95 % confidence intervals. "
@@ -73,17 +73,17 @@ def figure(view: View) -> Figure | None:
     return Figure("fig-savings", caption, panels, legend, _table(view))
 
 
-def _span(found: list[Part]) -> tuple[float, float]:
+def _span(savings: list[Saving]) -> tuple[float, float]:
     ends = [0.0]
-    for part in found:
-        ends += [] if part.share is None else [part.share, *(part.bounds or ())]
+    for saving in savings:
+        ends += [] if saving.share is None else [saving.share, *(saving.bounds or ())]
     return 100 * max(min(ends), -1.5) - (6 if min(ends) < 0 else 0), 100 * min(max(ends), 1.0) + 9
 
 
 def _panel(subject: Subject, records: list[Record], present: list[int], span: tuple[float, float]) -> Panel:
     alt = f"Saving on {subject.title}: " + "; ".join(
         f"batch {record['batch_size']}: "
-        + ", ".join(f"{_BARS[place][2]} {words.percent(parts(record)[place].share, 0)}" for place in present)
+        + ", ".join(f"{_BARS[place][2]} {words.percent(savings_of(record)[place].share, 0)}" for place in present)
         for record in records
     )
     from matplotlib.ticker import MaxNLocator
@@ -95,25 +95,31 @@ def _panel(subject: Subject, records: list[Record], present: list[int], span: tu
         axes.axhline(0, color=svg.MUTED, linewidth=0.9)
         for column, place in enumerate(present):
             for spot, record in enumerate(records):
-                part = parts(record)[place]
-                if part.share is None:
+                saving = savings_of(record)[place]
+                if saving.share is None:
                     continue
                 where = spot + (column - (len(present) - 1) / 2) * width
-                axes.bar([where], [100 * part.share], width=0.9 * width, color=_BARS[place][1])
-                low, high = (100 * arm for arm in errors(part.share, part.bounds))
+                axes.bar([where], [100 * saving.share], width=0.9 * width, color=_BARS[place][1])
+                low, high = (100 * arm for arm in errors(saving.share, saving.bounds))
                 if low or high:
                     axes.errorbar(
                         [where],
-                        [100 * part.share],
+                        [100 * saving.share],
                         yerr=[[low], [high]],
                         fmt="none",
                         ecolor=svg.INK,
                         elinewidth=1.1,
                         capsize=2.5,
                     )
-                top = 100 * max(part.share, part.bounds[1] if part.bounds else part.share, 0.0)
+                top = 100 * max(saving.share, saving.bounds[1] if saving.bounds else saving.share, 0.0)
                 axes.text(
-                    where, top + 1.2, words.percent(part.share, 0), ha="center", va="bottom", fontsize=9, color=svg.INK
+                    where,
+                    top + 1.2,
+                    words.percent(saving.share, 0),
+                    ha="center",
+                    va="bottom",
+                    fontsize=9,
+                    color=svg.INK,
                 )
         axes.yaxis.set_major_locator(MaxNLocator(5))
         axes.set_xticks(range(len(records)), [f"batch {record['batch_size']}" for record in records])
@@ -139,27 +145,27 @@ def _table(view: View) -> Table:
     table = Builder("table-savings", "Promised and realised saving", columns)
     for subject in view.subjects:
         for record in view.timed(subject):
-            cells = [_cell(part) for part in parts(record)]
+            cells = [_cell(saving) for saving in savings_of(record)]
             energy = realised(record, "energy")
             table.add(
                 subject.title,
                 view.condition_title(record),
-                Cell(words.count(record["batch_size"]), value=record["batch_size"]),
+                TableCell(words.count(record["batch_size"]), value=record["batch_size"]),
                 *cells,
                 share_cell(record, "realised_saving_time", 0),
                 share_cell(record, "realised_saving_energy", 0)
                 if energy.share is not None
-                else Cell(words.DASH, reason=energy.reason),
+                else TableCell(words.DASH, reason=energy.reason),
                 share_cell(record, "executor_share", 0),
-                Cell(words.count(record["n_timed"]), value=record["n_timed"])
+                TableCell(words.count(record["n_timed"]), value=record["n_timed"])
                 if words.exists(record.get("n_timed"))
-                else Cell(words.DASH, reason=missing(record, "saving_time")),
+                else TableCell(words.DASH, reason=missing(record, "saving_time")),
                 kind=record["kind"],
             )
     return table.build()
 
 
-def _cell(part: Part) -> Cell:
-    if part.share is None:
-        return Cell(words.DASH, reason=part.reason)
-    return Cell(words.percent(part.share), value=part.share, under=words.interval(part.bounds))
+def _cell(saving: Saving) -> TableCell:
+    if saving.share is None:
+        return TableCell(words.DASH, reason=saving.reason)
+    return TableCell(words.percent(saving.share), value=saving.share, under=words.interval(saving.bounds))

@@ -28,8 +28,8 @@ def panels(record: Mapping[str, Any]) -> tuple[Panel, ...]:
 
 
 def _corners(policy: Mapping[str, Any]) -> tuple[list[float], list[float]]:
-    found = [p for p in policy["curve"] if p["corner"]]
-    return [100 * p["cost_share"] for p in found], [100 * p["accuracy"] for p in found]
+    corners = [p for p in policy["curve"] if p["corner"]]
+    return [100 * p["cost_share"] for p in corners], [100 * p["accuracy"] for p in corners]
 
 
 def _panel(record: Mapping[str, Any], key: str, graph: Mapping[str, Any]) -> Panel:
