@@ -41,11 +41,11 @@ class Curve:
                 begin at the same cost.
         """
         kept = [] if start is None else [(float(start.macs[0]), start.correct[0])]
-        for found in corners:
-            while kept and kept[-1][0] >= found.macs_mean and (start is None or len(kept) > 1):
+        for corner in corners:
+            while kept and kept[-1][0] >= corner.macs_mean and (start is None or len(kept) > 1):
                 kept.pop()
-            if not kept or found.macs_mean > kept[-1][0]:
-                kept.append((found.macs_mean, found.correct))
+            if not kept or corner.macs_mean > kept[-1][0]:
+                kept.append((corner.macs_mean, corner.correct))
         return cls(np.array([macs for macs, _ in kept]), np.stack([correct for _, correct in kept]))
 
     def at(self, macs: float) -> np.ndarray | None:
@@ -109,12 +109,12 @@ def gain(ours: Curve, theirs: Curve, macs: float) -> Estimate | None:
     return None if a is None or b is None else mean(a - b)
 
 
-def drop(reference: np.ndarray, found: np.ndarray) -> Estimate:
+def drop(reference: np.ndarray, correct: np.ndarray) -> Estimate:
     """Accuracy lost against the reference, paired over samples. Both (N,) bool."""
-    return mean(reference.astype(np.float64) - found.astype(np.float64))
+    return mean(reference.astype(np.float64) - correct.astype(np.float64))
 
 
-def loss_bound(reference: np.ndarray, found: np.ndarray, *, level: float = 0.95) -> float:
+def loss_bound(reference: np.ndarray, correct: np.ndarray, *, level: float = 0.95) -> float:
     """Upper bound, one-sided, of the accuracy lost against the reference, paired over samples. Both (N,) bool.
 
     Adjusted Wald for paired proportions (Agresti & Min, Statistics in Medicine 24, 2005): half a sample is added to
@@ -122,7 +122,7 @@ def loss_bound(reference: np.ndarray, found: np.ndarray, *, level: float = 0.95)
     """
     from scipy.stats import norm
 
-    lost, won = int((reference & ~found).sum()) + 0.5, int((~reference & found).sum()) + 0.5
+    lost, won = int((reference & ~correct).sum()) + 0.5, int((~reference & correct).sum()) + 0.5
     n = len(reference) + 2
     value = (lost - won) / n
     return float(value + norm.ppf(level) * np.sqrt((lost + won) / n - value**2) / np.sqrt(n))

@@ -61,18 +61,18 @@ def execute(
     progress.begin(f"executing  {member.policy.name}", len(split))
     for start, stop in passes(0, len(split), device):
         rows = slice(start, stop)
-        found = running.infer(split.images(start, stop).to(device), seeds=split.ids[rows].to(device))
-        tie = found.tie.cpu() | expected.replay.tie[rows]
+        inference = running.infer(split.images(start, stop).to(device), seeds=split.ids[rows].to(device))
+        tie = inference.tie.cpu() | expected.replay.tie[rows]
         other = (
-            (found.path.cpu() != expected_path[rows]).any(1)
-            | (found.exit.cpu() != expected.replay.exit[rows])
-            | (found.predictions.cpu() != expected_out[rows])
-            | (found.macs.cpu() != torch.from_numpy(expected.macs[rows]))
+            (inference.path.cpu() != expected_path[rows]).any(1)
+            | (inference.exit.cpu() != expected.replay.exit[rows])
+            | (inference.predictions.cpu() != expected_out[rows])
+            | (inference.macs.cpu() != torch.from_numpy(expected.macs[rows]))
         )
         ties += int(tie.sum())
         differing += int((other & ~tie).sum())
-        right += int(is_correct(found.logits.cpu(), split.y[rows], top).sum())
-        macs += int(found.macs.sum())
+        right += int(is_correct(inference.logits.cpu(), split.y[rows], top).sum())
+        macs += int(inference.macs.sum())
         progress.advance(stop)
     progress.end()
     n = len(split)

@@ -26,20 +26,20 @@ def key_of(content: Mapping[str, Any]) -> str:
 
 def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
     """Hash of names, types, shapes and values."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
-        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
-        found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return found.hexdigest()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 @cache
 def study_code() -> str:
     """SHA-256 over this folder: `own_code` leaves it out, since no suite hangs on it."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for file in sorted(Path(__file__).parent.glob("*.py")):
-        found.update(file.name.encode() + file.read_bytes())
-    return found.hexdigest()
+        digest.update(file.name.encode() + file.read_bytes())
+    return digest.hexdigest()
 
 
 def log_digest(log: CalibrationLog) -> str:
@@ -117,9 +117,9 @@ def _rebuilt(
     kind: type[Policy], record: Mapping[str, Any], tensors: Mapping[str, Tensor]
 ) -> tuple[list[Policy], dict[float, Policy]]:
     described = [*record["members"], *(settings for _, settings in record["wanted"])]
-    found = []
+    policies = []
     for i, settings in enumerate(described):
         own = {n.removeprefix(f"{i}."): t.clone() for n, t in tensors.items() if n.startswith(f"{i}.")}
-        found.append(kind.from_state(settings, own))
+        policies.append(kind.from_state(settings, own))
     n = len(record["members"])
-    return found[:n], {value: p for (value, _), p in zip(record["wanted"], found[n:], strict=True)}
+    return policies[:n], {value: p for (value, _), p in zip(record["wanted"], policies[n:], strict=True)}

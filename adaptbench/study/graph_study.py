@@ -154,8 +154,8 @@ class GraphStudy:
         reference = np.asarray(correct[:, self.model.reference[-1]])
         entry = compare.Curve(np.array([float(self.model.node_macs[0])]), correct[None, :, 0])
         curves = {
-            name: compare.Curve.through([found[i] for i in families[name].corners], entry)
-            for name, found in outcomes.items()
+            name: compare.Curve.through([swept[i] for i in families[name].corners], entry)
+            for name, swept in outcomes.items()
         }
         ways = cheapest_ways(self.model.structure.successors, self.model.node_macs)
         costs = [sum(self.model.node_macs[v] for v in way) for way in ways]
@@ -239,10 +239,10 @@ class GraphStudy:
         reference = self.model.reference[-1]
         goal = float(choosing.correct[:, reference].float().mean())
         self.progress.begin(f"fitting  {self.key}", len(self.spec.policies))
-        found: list[Family] = []
+        fitted: list[Family] = []
         for i, name in enumerate(self.spec.policies):
             self.progress.advance(i, name)
-            found.append(
+            fitted.append(
                 fit_family(
                     name,
                     self._training if self._training is not None and name.endswith(ON_TRAINING) else fitting,
@@ -254,8 +254,8 @@ class GraphStudy:
                 )
             )
         self.progress.end()
-        self._failed = {f.name: f.failed for f in found if f.failed}
-        families = {f.name: f for f in found if not f.failed}
+        self._failed = {f.name: f.failed for f in fitted if f.failed}
+        families = {f.name: f for f in fitted if not f.failed}
         if not families:
             name, why = next(iter(self._failed.items()))
             raise SuiteError(f"graph '{self.key}': no policy can be fitted; the first, '{name}': {why}")
@@ -278,7 +278,7 @@ class GraphStudy:
         """Every member on the test log; a policy that fails there joins those that could not be fitted."""
         self.progress.begin(f"sweeping  {self.key}", sum(len(f.members) for f in families.values()))
         done = 0
-        found: dict[str, list[Outcome]] = {}
+        outcomes: dict[str, list[Outcome]] = {}
         self._settings: dict[str, dict[float, Outcome]] = {}
         for name, family in families.items():
             try:
@@ -289,11 +289,11 @@ class GraphStudy:
             except Exception as error:  # a plug-in's fault is not the study's
                 self._failed[name] = blame(error)
                 continue
-            found[name], self._settings[name] = swept, shown
+            outcomes[name], self._settings[name] = swept, shown
             done += len(family.members)
             self.progress.advance(done, name)
         self.progress.end()
-        return found
+        return outcomes
 
     def _alone(self, node: int) -> int:
         """MACs of a node and of all that it reads."""

@@ -99,8 +99,10 @@ def accuracy_lost_to_oscillation(
     for setting in loop.table.settings:
         policy = loop.base.at(float(setting))
         policy.bind(structure)
-        found = replay(policy, structure, logits[rows], seeds=rows)
-        points.append((float(found.cost(node_costs).mean()), float(found.correct(labels[rows], top).double().mean())))
+        replayed = replay(policy, structure, logits[rows], seeds=rows)
+        points.append(
+            (float(replayed.cost(node_costs).mean()), float(replayed.correct(labels[rows], top).double().mean()))
+        )
     cost, accuracy = np.array(sorted(points)).T
     level = float(np.interp(float(record.cost[start:].mean()), cost, accuracy))
     return level - float(record.correct(labels, top)[start:].double().mean())

@@ -71,11 +71,11 @@ class Member:
     @property
     def digest(self) -> str:
         """Hash of settings and tensors."""
-        found = hashlib.sha256(json.dumps([self.policy.name, self.policy.describe()], sort_keys=True).encode())
+        digest = hashlib.sha256(json.dumps([self.policy.name, self.policy.describe()], sort_keys=True).encode())
         for name, tensor in sorted(self.policy.state_dict().items()):
-            found.update(name.encode())
-            found.update(tensor.detach().contiguous().numpy().tobytes())
-        return found.hexdigest()
+            digest.update(name.encode())
+            digest.update(tensor.detach().contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,9 +205,9 @@ def blame(error: Exception) -> str:
 def _member(policy: Policy, choosing: CalibrationLog, reference: np.ndarray) -> Member:
     """Its point on the choosing part, with what the policy itself costs."""
     decide, predict = policy_costs(policy, choosing.structure)
-    found = replay(policy, choosing.structure, choosing.logits, seeds=torch.arange(len(choosing)))
-    macs = ((found.path * (choosing.node_macs + decide)).sum(1) + predict[found.exit]).double().mean().item()
-    right = found.correct(choosing.labels, choosing.top)
+    replayed = replay(policy, choosing.structure, choosing.logits, seeds=torch.arange(len(choosing)))
+    macs = ((replayed.path * (choosing.node_macs + decide)).sum(1) + predict[replayed.exit]).double().mean().item()
+    right = replayed.correct(choosing.labels, choosing.top)
     point = Point(float("nan"), right.double().mean().item(), macs, macs)
     return Member(policy, policy.knob_value, point, (decide, predict), loss_bound(reference, right.numpy()))
 
@@ -220,20 +220,20 @@ def outcome(member: Member, log: TestLog) -> Outcome:
         LeakageError: labels are still sealed.
     """
     member.policy.bind(log.structure)
-    found = replay(member.policy, log.structure, log.logits, seeds=log.ids)
+    replayed = replay(member.policy, log.structure, log.logits, seeds=log.ids)
     decide, predict = member.own_macs
-    macs = (found.path * (log.node_macs + decide)).sum(1) + predict[found.exit]
-    right = is_correct(found.logits, log.labels.values, log.top)
-    return Outcome(right.numpy(), macs.numpy(), found)
+    macs = (replayed.path * (log.node_macs + decide)).sum(1) + predict[replayed.exit]
+    right = is_correct(replayed.logits, log.labels.values, log.top)
+    return Outcome(right.numpy(), macs.numpy(), replayed)
 
 
 def digest_of_choices(families: dict[str, Family], chosen: dict[str, Choice]) -> str:
     """Hash of every fitted policy and every choice."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for name, family in sorted(families.items()):
-        found.update(name.encode())
+        digest.update(name.encode())
         for member in [*family.members, *family.settings.values()]:
-            found.update(member.digest.encode())
+            digest.update(member.digest.encode())
         choice = chosen[name]
-        found.update(json.dumps([sorted(choice.drops.items()), choice.non_inferior, family.corners]).encode())
-    return found.hexdigest()
+        digest.update(json.dumps([sorted(choice.drops.items()), choice.non_inferior, family.corners]).encode())
+    return digest.hexdigest()

@@ -35,8 +35,8 @@ class PlannedGraph:
     @property
     def splits(self) -> dict[str, Split]:
         """By role."""
-        found = {"calibration": self.calibration, "test": self.test, "training": self.training}
-        return {role: split for role, split in found.items() if split is not None}
+        by_role = {"calibration": self.calibration, "test": self.test, "training": self.training}
+        return {role: split for role, split in by_role.items() if split is not None}
 
     def stages(self, spec: Study) -> list[tuple[str, str]]:
         """What will be done, in order: a stage, and how much of it."""

@@ -77,22 +77,22 @@ class Sheet:
         told = {"margin": self.spec.margin, "setting": member.setting, "policy": member.policy.describe()}
         return {"non_inferior": told | {"choosing_loss_bound": member.loss_bound, "held": held} | point}
 
-    def _point(self, found: Outcome) -> dict[str, Any]:
-        lost = compare.drop(self.reference, found.correct)
+    def _point(self, outcome: Outcome) -> dict[str, Any]:
+        lost = compare.drop(self.reference, outcome.correct)
         return {
-            "macs_mean": found.macs_mean,
-            "cost_share": found.macs_mean / self.full,
-            "speedup": self.full / found.macs_mean,
-            "accuracy": found.accuracy,
+            "macs_mean": outcome.macs_mean,
+            "cost_share": outcome.macs_mean / self.full,
+            "speedup": self.full / outcome.macs_mean,
+            "accuracy": outcome.accuracy,
             "drop_points": 100 * lost.value,
             "drop_points_ci": [100 * lost.low, 100 * lost.high],
-            "oracle_share": compare.oracle_share(found.macs_mean, self.full, self.oracle),
-            "exits": np.bincount(found.replay.exit.numpy(), minlength=self.nodes).tolist(),
+            "oracle_share": compare.oracle_share(outcome.macs_mean, self.full, self.oracle),
+            "exits": np.bincount(outcome.replay.exit.numpy(), minlength=self.nodes).tolist(),
         }
 
     def budget_errors(self, families: Mapping[str, Family], outcomes: Mapping[str, list[Outcome]]) -> dict[str, Any]:
         """Realised mean cost on test against the budget asked, by a mixture of corners and by the policy itself."""
-        found: dict[str, Any] = {}
+        errors: dict[str, Any] = {}
         for name, family in families.items():
             corners = [(family.members[i].chosen_on.macs_mean, outcomes[name][i].macs_mean) for i in family.corners]
             asked = [budget * self.full for budget in self.spec.budgets]
@@ -104,11 +104,11 @@ class Sheet:
                     for m, o in zip(family.members, outcomes[name], strict=True)
                     if m.setting
                 ]
-            found[name] = {
+            errors[name] = {
                 "mixture": [None if r is None else r / a - 1 for r, a in zip(realised, asked, strict=True)],
                 "own": own,
             }
-        return found
+        return errors
 
     def at_budgets(self, curves: Mapping[str, compare.Curve]) -> list[dict[str, Any]]:
         """Accuracy at equal realised cost; how far ours is ahead of each policy, and each policy of the paper's."""

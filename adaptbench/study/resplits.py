@@ -71,10 +71,10 @@ def resplit(
             for epsilon in epsilons:
                 policy = fitted.at(epsilon)
                 policy.bind(pool.structure)
-                found = replay(policy, pool.structure, fresh.logits)
-                right = found.correct(fresh.labels, fresh.top)
+                replayed = replay(policy, pool.structure, fresh.logits)
+                right = replayed.correct(fresh.labels, fresh.top)
                 drops[name, epsilon].append(float(goal.float().mean() - right.float().mean()))
-                costs[name, epsilon].append(float(found.cost(pool.node_costs).mean()))
+                costs[name, epsilon].append(float(replayed.cost(pool.node_costs).mean()))
         progress.advance(i + 1)
     progress.end()
     return [
@@ -132,19 +132,19 @@ def _hash(*parts: str) -> str:
 def _summary(name: str, epsilon: float, drops: list[float], costs: list[float], full: float) -> dict[str, Any]:
     if not drops:
         return {"policy": name, "epsilon": epsilon, "count": 0}
-    found = np.array(drops)
-    broken = int((found > epsilon).sum())
-    rate = proportion(broken, len(found))
+    lost = np.array(drops)
+    broken = int((lost > epsilon).sum())
+    rate = proportion(broken, len(lost))
     return {
         "policy": name,
         "epsilon": epsilon,
-        "count": len(found),
+        "count": len(lost),
         "broken": broken,
         "rate": rate.value,
         "rate_ci": rate.ci,
-        "drop_points": float(100 * found.mean()),
-        "drop_points_5": float(100 * np.quantile(found, 0.05)),
-        "drop_points_95": float(100 * np.quantile(found, 0.95)),
-        "fidelity": float(found.mean() / epsilon) if epsilon else None,
+        "drop_points": float(100 * lost.mean()),
+        "drop_points_5": float(100 * np.quantile(lost, 0.05)),
+        "drop_points_95": float(100 * np.quantile(lost, 0.95)),
+        "fidelity": float(lost.mean() / epsilon) if epsilon else None,
         "speedup": float(full / np.mean(costs)),
     }

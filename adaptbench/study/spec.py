@@ -210,9 +210,9 @@ def _no_counterpart(study: Study, ours: Ours) -> str:
     if ours.drop is not None and ours.drop not in study.drops:
         return f"no point is chosen for a drop of {ours.drop:g}; drops: {', '.join(f'{d:g}' for d in study.drops)}"
     if ours.figure == "broken":
-        found = study.resplits.epsilons if study.resplits is not None else []
+        known = study.resplits.epsilons if study.resplits is not None else []
     else:
-        found = study.settings.get(ours.policy, [])
-    if (ours.setting is not None and ours.setting not in found) or (ours.figure == "broken" and ours.setting is None):
+        known = study.settings.get(ours.policy, [])
+    if (ours.setting is not None and ours.setting not in known) or (ours.figure == "broken" and ours.setting is None):
         return f"the setting {ours.setting} is not among those of this study"
     return ""

@@ -90,5 +90,5 @@ def _summary(records: list[OnlineRecord], labels: torch.Tensor, top: int, full: 
 
 def _spread(values: list[float]) -> dict[str, float]:
     """Mean, least and greatest over the shuffles."""
-    found = np.array(values, dtype=np.float64)
-    return {"mean": float(found.mean()), "low": float(found.min()), "high": float(found.max())}
+    figures = np.array(values, dtype=np.float64)
+    return {"mean": float(figures.mean()), "low": float(figures.min()), "high": float(figures.max())}
