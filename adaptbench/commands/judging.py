@@ -80,10 +80,10 @@ def _planted(run: Path) -> list[tuple[str, bool | None, str, bool]]:
     if kind_of(run) == "study":
         from adaptbench.results.gate_studies import StudySide, planted_faults
 
-        return [(*found, False) for found in planted_faults(StudySide.load(run))]
+        return [(*planted, False) for planted in planted_faults(StudySide.load(run))]
     from adaptbench.results.gate_selftest import selftest as plant
 
-    return [(found.fault, found.caught, found.reason, found.bent) for found in plant(run)]
+    return [(planted.fault, planted.caught, planted.reason, planted.bent) for planted in plant(run)]
 
 
 def keep(run: Path, out: Path | None) -> None:
@@ -95,13 +95,13 @@ def keep(run: Path, out: Path | None) -> None:
     if kind_of(run) == "study":
         console().print(f"study    {keep_study(run, out)}", soft_wrap=True)
         return
-    found = Run.open(run)
-    found.verify()
-    if failed := [case["case"] for case in found.cases if case.get("failed")]:
+    opened = Run.open(run)
+    opened.verify()
+    if failed := [case["case"] for case in opened.cases if case.get("failed")]:
         raise BaselineError(
             f"{run}: {len(failed)} of its cases failed, {failed[0]} among them.",
             why="A baseline without their figures lets everything pass there.",
             todo="Run the same command again, or leave them out of the suite.",
         )
-    place = out or Path("reports") / "baselines" / f"{Path(found.manifest['suite']['name']).name}.json"
-    console().print(f"baseline {write_baseline(found, place)}", soft_wrap=True)
+    place = out or Path("reports") / "baselines" / f"{Path(opened.manifest['suite']['name']).name}.json"
+    console().print(f"baseline {write_baseline(opened, place)}", soft_wrap=True)

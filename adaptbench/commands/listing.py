@@ -32,13 +32,13 @@ def kind_of(word: str) -> Kind:
     from adaptbench.registry import did_you_mean
 
     known = {**{kind.value: kind for kind in Kind}, **{kind.value.removesuffix("s"): kind for kind in Kind}}
-    found = (known | _SAID_OTHERWISE).get(word.lower())
-    if found is None:
+    kind = (known | _SAID_OTHERWISE).get(word.lower())
+    if kind is None:
         names = [kind.value for kind in Kind]
         raise UsageError(
             f"there is no list of '{word}'.", todo=f"{did_you_mean(word, names)}Lists: {', '.join(names)}."
         )
-    return found
+    return kind
 
 
 def show(kind: Kind, data: str | None) -> None:
