@@ -21,7 +21,7 @@ from adaptbench.errors import CapabilityError, DomainError
 
 Access = Literal["white-box", "black-box", "transfer", "none"]
 Kind = Literal["control", "attack"]
-Progress = Callable[[int, int], None]
+OnProgress = Callable[[int, int], None]
 Surrogates = Callable[[str], AdaptiveModel]
 
 MASKED_SHARE = 0.1
@@ -95,7 +95,7 @@ class Task:
     ids: Tensor
     seed: int
     surrogate: Surrogates | None
-    progress: Progress
+    progress: OnProgress
 
 
 @dataclass(slots=True)
@@ -188,7 +188,7 @@ class Attack(ABC):
         ids: Tensor | None = None,
         seed: int = 0,
         surrogate: Surrogates | None = None,
-        on_progress: Progress | None = None,
+        on_progress: OnProgress | None = None,
     ) -> Crafted:
         """Attack a batch of any size; the model is left as it was.
 

@@ -15,7 +15,7 @@ Keep = Literal["first", "nearest", "deepest", "last"]
 ACCESS = ("white-box", "black-box", "transfer", "none")
 
 
-class Part(BaseModel):
+class RecipePart(BaseModel):
     """A name with settings: ``linf`` or ``linf: {eps: 8/255}``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -25,18 +25,18 @@ class Part(BaseModel):
 
 
 def _part(value: Any) -> Any:
-    if isinstance(value, Part) or value is None:
+    if isinstance(value, RecipePart) or value is None:
         return value
     if isinstance(value, str):
-        return Part(name=value)
+        return RecipePart(name=value)
     if isinstance(value, dict) and len(value) == 1:
         ((name, settings),) = value.items()
         if settings is None or (isinstance(settings, dict) and all(isinstance(k, str) for k in settings)):
-            return Part(name=str(name), settings=settings or {})
+            return RecipePart(name=str(name), settings=settings or {})
     raise ValueError(f"write a name, or a name with settings as in {{linf: {{eps: 8/255}}}}; seen: {value!r}")
 
 
-PartField = Annotated[Part, BeforeValidator(_part)]
+PartField = Annotated[RecipePart, BeforeValidator(_part)]
 
 
 class Recipe(BaseModel):
@@ -55,14 +55,14 @@ class Recipe(BaseModel):
     title: str
     cite: str = ""
     kind: Literal["control", "attack"] = "attack"
-    access: PartField = Part(name="white-box")
+    access: PartField = RecipePart(name="white-box")
     objective: PartField | None = None
     constraint: PartField
     search: PartField
     keep: Keep = "first"
     deviates: tuple[str, ...] = ()
 
-    def parts(self) -> dict[str, Part]:
+    def parts(self) -> dict[str, RecipePart]:
         """The parts that are there, by field."""
         by_field = {
             "access": self.access,
