@@ -82,6 +82,7 @@ def study_table(record: Mapping[str, Any]) -> list[Table]:
             role = "bold" if name in (record["ours"], record["paper"]) else ""
             points = [*policy["chosen"], *([policy["non_inferior"]] if policy["non_inferior"] else [])]
             cells = [f"{words.number(p['drop_points'])} at {p['speedup']:.2f} ×" for p in points]
+            cells += [] if policy["non_inferior"] else [words.DASH]
             table.add_row(Text(name, style=role), *cells)
         tables.append(table)
     return tables
@@ -148,9 +149,18 @@ def show_notes(console: Console, notes: Sequence[str]) -> None:
 def headline(manifest: Mapping[str, Any]) -> str:
     """Suite, data, device and size of the matrix, in a line."""
     ((data, details),) = manifest["data"].items()
-    device = manifest["device"]
-    where = f"{device['kind']}, {device.get('threads', '?')} threads" if device["kind"] == "cpu" else device["name"]
     models = words.plural(len(manifest["models"]), "model")
     conditions = words.plural(len(manifest["conditions"]), "condition")
     images = f"{data}, {words.count(details['n'])} test images"
-    return " · ".join([manifest["suite"]["name"], images, where, f"{models} × {conditions}"])
+    return " · ".join([manifest["suite"]["name"], images, _where(manifest["device"]), f"{models} × {conditions}"])
+
+
+def study_headline(record: Mapping[str, Any]) -> str:
+    """Study, whose claims, device and size, in a line."""
+    graphs = words.plural(len(record["graphs"]), "graph")
+    policies = words.plural(max(len(graph["policies"]) for graph in record["graphs"].values()), "policy", "policies")
+    return " · ".join([record["name"], record["cite"], _where(record["device"]), f"{graphs} × {policies}"])
+
+
+def _where(device: Mapping[str, Any]) -> str:
+    return f"{device['kind']}, {device.get('threads', '?')} threads" if device["kind"] == "cpu" else str(device["name"])

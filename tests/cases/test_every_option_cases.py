@@ -362,6 +362,7 @@ CHANGED = {
         "choosing": "choosing=0.5",
         "training_samples": "training_samples=7",
         "seed": "seed=1",
+        "gate": "gate={accuracy: exact}",
         "limit": "limit=30",
         "notes": "notes=[x]",
     },

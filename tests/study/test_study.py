@@ -375,6 +375,8 @@ def test_the_command_line_and_the_page(place, monkeypatch):
     done = CliRunner().invoke(app, ["run", "thresholds.yaml", "--out", "cli", "--limit", "200"])
     assert done.exit_code == 0, done.output
     assert "joint-threshold" in done.output
+    assert "thresholds · Somebody, 2020 · cpu" in done.output
+    assert "compare  adaptbench check cli --baseline BASELINE" in done.output, "as a suite's run says it"
     page = Path("cli/report.html").read_text(encoding="utf-8")
     assert "Somebody, 2020" in page
     again = CliRunner().invoke(app, ["report", "cli", "--out", "again.html"])

@@ -1,0 +1,175 @@
+"""What ``adaptbench run`` shows of either kind of experiment: the same parts, which a suite and a study fill."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from adaptbench.experiment.options import Options
+    from adaptbench.results.baseline import Baseline
+    from adaptbench.results.gate_studies import StudySide
+    from adaptbench.results.store import Run
+    from adaptbench.results.studies import StudyRun
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What ``--dry-run`` says.
+
+    Args:
+        titles: of the columns. rows: one a piece of work.
+        remarks: what else to know. total: how much it is, and how long it takes.
+        prose: the title of a column that holds words, not numbers; the first always does.
+    """
+
+    titles: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+    remarks: list[str]
+    total: str
+    prose: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What is printed of a finished run.
+
+    Args:
+        started: when, in ISO. heading: a line above all. tables: one after the other. notes: what else to know.
+        failed: some of it could not be done. nothing: none of it could.
+    """
+
+    started: str
+    heading: str
+    tables: Sequence[Table]
+    notes: Sequence[str] = field(default_factory=list)
+    failed: bool = False
+    nothing: bool = False
+
+
+class Kind(Protocol):
+    """One kind of experiment, as the command line sees it.
+
+    Attributes:
+        word: for its directory. kept: folder of `reports/` in which `adaptbench baseline` keeps one.
+    """
+
+    word: str
+    kept: str
+
+    def load(self, name: str, overrides: Sequence[str]) -> Any:
+        """Read its file."""
+
+    def baseline(self, place: Path) -> Baseline | StudySide:
+        """Read what it is to be compared with."""
+
+    def plan(self, loaded: Any, options: Options, asked: float) -> Planned:
+        """What would be done. asked: when the command was given, by `time.perf_counter`."""
+
+    def outcome(self, done: Any, width: int) -> Outcome:
+        """What to print of a finished run. width: of the terminal."""
+
+
+class Suites:
+    """Attack and measure."""
+
+    word, kept = "run", "baselines"
+
+    def load(self, name: str, overrides: Sequence[str]) -> Any:
+        """Read its file."""
+        from adaptbench.bench.suite import load_suite
+
+        return load_suite(name, overrides)
+
+    def baseline(self, place: Path) -> Baseline | StudySide:
+        """Read what it is to be compared with."""
+        from adaptbench.results.baseline import Baseline
+
+        return Baseline.load(place)
+
+    def plan(self, loaded: Any, options: Options, asked: float) -> Planned:
+        """Evaluations with their seconds."""
+        from adaptbench.bench.estimate import estimate
+        from adaptbench.bench.plan import make_plan
+        from adaptbench.report import words
+
+        plan = make_plan(loaded, options)
+        guess = estimate(plan, options, loaded.name, time.perf_counter() - asked)
+        rows = [
+            (
+                evaluation.id,
+                evaluation.kind,
+                words.count(len(evaluation.split)),
+                "kept" if evaluation.id in guess.kept else words.seconds(guess.evaluations[evaluation.id]),
+            )
+            for evaluation in plan.evaluations
+        ]
+        remarks = [f"not run: {condition} on {model}: {reason}" for model, condition, reason in plan.skipped]
+        remarks += _doubts(guess.doubts)
+        total = f"{words.plural(len(plan.evaluations), 'evaluation')}, {len(plan.timed)} of them timed"
+        if guess.kept:
+            total += f", {len(guess.kept)} kept"
+        return Planned(
+            ("evaluation", "kind", "inputs", "about"), rows, remarks, f"{total}; {_about(guess.total_s, guess)}"
+        )
+
+    def outcome(self, done: Run, width: int) -> Outcome:
+        """Models, conditions and what they cost."""
+        from adaptbench.console import headline, result_table
+
+        failed, nothing = any(case.get("failed") for case in done.cases), all(not case["n"] for case in done.cases)
+        table, notes = result_table(done.cases, done.manifest, width=width), done.manifest["notes"]
+        return Outcome(done.manifest["started"], headline(done.manifest), [table], notes, failed, nothing)
+
+
+class Studies:
+    """Compare policies on sealed logs."""
+
+    word, kept = "study", "published"
+
+    def load(self, name: str, overrides: Sequence[str]) -> Any:
+        """Read its file."""
+        from adaptbench.study import load_study
+
+        return load_study(name, overrides)
+
+    def baseline(self, place: Path) -> Baseline | StudySide:
+        """Read what it is to be compared with."""
+        from adaptbench.results.gate_studies import StudySide
+
+        return StudySide.load(place)
+
+    def plan(self, loaded: Any, options: Options, asked: float) -> Planned:
+        """Graphs with their stages."""
+        from adaptbench.report import words
+        from adaptbench.study.plan import make_plan
+
+        rows: list[tuple[str, ...]] = []
+        graphs = make_plan(loaded, options).graphs
+        for graph in graphs:
+            rows.append((f"{graph.key}: {graph.graph.model} on {graph.graph.data}", ""))
+            rows += [(f"  {stage}", much) for stage, much in graph.stages(loaded.study)]
+        return Planned(("stage", "how much"), rows, [], words.plural(len(graphs), "graph"), "how much")
+
+    def outcome(self, done: StudyRun, width: int) -> Outcome:
+        """Policies and what they lost and saved, graph by graph."""
+        from adaptbench.console import study_headline, study_table
+        from adaptbench.results.studies import incomplete
+
+        record, missing = done.record, incomplete(done.record)
+        return Outcome(record["started"], study_headline(record), study_table(record), missing, bool(missing))
+
+
+def _doubts(doubts: dict[str, str]) -> list[str]:
+    return [f"no good guess: {what}: {doubt}" for what, doubt in doubts.items()]
+
+
+def _about(total_s: float, guess: Any) -> str:
+    from adaptbench.report import words
+
+    return f"about {words.seconds(total_s)} here, measuring {words.seconds(guess.measuring_s)} of it"
