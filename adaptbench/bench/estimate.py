@@ -7,69 +7,26 @@ counts; attacks are run for two short lengths (`adaptbench.bench.probing`). What
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
 import pandas as pd
-import torch
 
-from adaptbench.bench.evaluate import as_input, evaluate_chunk
+from adaptbench.bench.evaluate import evaluate_chunk
 from adaptbench.bench.measuring import open_meters
 from adaptbench.bench.plan import Evaluation, Plan
-from adaptbench.bench.probing import Craft, probe_craft, seconds_of
+from adaptbench.bench.probing import Craft, probe_craft
 from adaptbench.bench.records import cost_bounds
-from adaptbench.experiment.measuring import Windows, session_key, window_length
+from adaptbench.experiment.estimating import CLOSING_S, COMMIT_S, ArmCost, Session, probe_arm, seconds_of, session
+from adaptbench.experiment.measuring import session_key, window_length
 from adaptbench.experiment.options import Options
-from adaptbench.experiment.timed import make_arm, make_static_arm
-from adaptbench.meters.clock import ClockMeter
-from adaptbench.meters.reading import Work
-from adaptbench.meters.windows import IDLE, Arm, measure
+from adaptbench.meters.windows import IDLE
 from adaptbench.results.identity import static_id, timed_id
 from adaptbench.results.metrics import summarise
 from adaptbench.results.writer import RunWriter
 
 _INPUTS = 128  # that are passed
-_BATCHES = 8  # of an arm that are timed
-_COMMIT_S = 0.004  # of a cell: two small files, synced
-_LAID_OUT = 2  # blocks: the second tells what one takes
-_CLOSING_S = 0.5  # notes, tables, and what is written last
-
-
-@dataclass(frozen=True, slots=True)
-class ArmCost:
-    """Seconds of one arm: made once, each path warmed once, and a call through all its inputs."""
-
-    make_s: float
-    warm_s: tuple[float, ...]
-    call_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Session:
-    """The windows of one batch size.
-
-    Args:
-        size: inputs handed over at once. cases: arms in order, `IDLE` last where there are idle windows.
-        blocks: that are still to be measured. ready_s: arms made, warmed and calibrated. block_s: of one block.
-    """
-
-    size: int
-    cases: tuple[str, ...]
-    blocks: tuple[int, ...]
-    ready_s: float
-    block_s: float
-
-    @property
-    def windows(self) -> list[tuple[str, int]]:
-        """(case, block) of all that are still to be measured."""
-        return [(case, block) for block in self.blocks for case in self.cases]
-
-    @property
-    def total_s(self) -> float:
-        """Nothing where all blocks are kept."""
-        return self.ready_s + len(self.blocks) * self.block_s if self.blocks else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +78,7 @@ def estimate(plan: Plan, options: Options, place: str, preparing_s: float = 0.0)
     sessions = _sessions(plan, options.device, cells, costs)
     cases = len(plan.evaluations) + len(plan.timed) * (len(sessions) - 1 if sessions else 0)
     kept = frozenset(e.id for e in plan.evaluations if not _left(plan, e, cells))
-    return Estimate(seconds, sessions, preparing_s, _CLOSING_S + cases * costs.record_s(), kept, doubts)
+    return Estimate(seconds, sessions, preparing_s, CLOSING_S + cases * costs.record_s(), kept, doubts)
 
 
 def _left(plan: Plan, evaluation: Evaluation, cells: RunWriter | None) -> float:
@@ -151,7 +108,7 @@ class _Costs:
         chunks = len(self.plan.chunk_keys(evaluation))
         if label not in self._passes:
             self._passes[label] = self._pass(evaluation)
-        own_s = self._passes[label] * n + (chunks + 1) * _COMMIT_S
+        own_s = self._passes[label] * n + (chunks + 1) * COMMIT_S
         if evaluation.attack is None:
             return Craft(own_s)
         known = (label, evaluation.condition.id)
@@ -161,7 +118,7 @@ class _Costs:
                 evaluation, self.device, self.plan.surrogates.__getitem__, most, self._passes[label]
             )
         craft = self._crafts[known]
-        return Craft(own_s + 2 * _COMMIT_S * chunks + craft.total_s, craft.doubt)
+        return Craft(own_s + 2 * COMMIT_S * chunks + craft.total_s, craft.doubt)
 
     def _pass(self, evaluation: Evaluation) -> float:
         """Seconds an input of a hard pass with its rows, on as many as there are up to one chunk."""
@@ -187,23 +144,7 @@ class _Costs:
         """And how many times as long as the clean inputs' own the longest path takes."""
         measured = self.plan.suite.suite.measure
         assert measured is not None
-        samples = min(measured.samples, len(evaluation.split))
-        some = min(samples, size * _BATCHES)
-        x = as_input(evaluation.split.x[:some], self.device)
-        model = evaluation.model
-        began = time.perf_counter()
-        if static:
-            arm = make_static_arm("static", model, x, size)
-        else:
-            arm, _ = make_arm("timed", model, x, evaluation.split.ids[:some], size)
-        made = time.perf_counter() - began
-        batches = max(some // size, 1)
-        more = max(samples // size, 1) / batches
-        with torch.no_grad(), arm.ready():
-            call = seconds_of(arm.run, self.device, times=3) * more
-            warm = [seconds_of(way, self.device) for way in arm.warm[:-1]]
-        dearest = max([1.0, *(way * batches / made for way in warm)])
-        return ArmCost(made * more, (*warm, call), call), dearest
+        return probe_arm(evaluation.model, evaluation.split, size, measured.samples, self.device, static=static)
 
     def record_s(self) -> float:
         """Seconds that the record of one case takes: rows of a few inputs, as many times as there are inputs."""
@@ -241,49 +182,9 @@ def _sessions(plan: Plan, device: str, cells: RunWriter | None, costs: _Costs) -
             if blocks:
                 arms = {case: costs.arm(e, size, static=False) for case, e in timed.items()}
                 arms |= {case: costs.arm(e, size, static=True) for case, e in static.items()}
-            began = time.perf_counter()
-            ready_s, block_s = lay_out(arms, spec, window_length(spec, meters), idle=idle) if arms else (0.0, 0.0)
-            beside = (time.perf_counter() - began) / _LAID_OUT  # collecting garbage before a window takes real time
             cases = (*names, IDLE) if idle else tuple(names)
-            sessions.append(Session(size, cases, tuple(blocks), ready_s, block_s + beside + _COMMIT_S))
+            sessions.append(session(size, cases, blocks, arms, spec, window_length(spec, meters), idle=idle))
         return tuple(sessions)
     finally:
         for meter in [*meters, *whole.meters]:
             meter.close()
-
-
-def lay_out(arms: Mapping[str, ArmCost], spec: Windows, window_s: float, *, idle: bool) -> tuple[float, float]:
-    """The protocol itself, on a clock that only counts.
-
-    Args:
-        arms: by case. spec: how long. window_s: what the meters make of it. idle: whether there are idle windows.
-
-    Returns:
-        Seconds before the first block, and of one block.
-    """
-    now = sum(arm.make_s for arm in arms.values())
-    ends: list[float] = []
-
-    def spend(seconds: float) -> None:
-        nonlocal now
-        now += seconds
-
-    clock = ClockMeter(clock=lambda: now)
-    clock.open()
-    measure(
-        [
-            Arm(case, partial(spend, arm.call_s), Work(0, 0, 1), [partial(spend, s) for s in arm.warm_s])
-            for case, arm in arms.items()
-        ],
-        [clock],
-        blocks=_LAID_OUT,
-        window_s=window_s,
-        warmup_s=spec.warmup_s,
-        rng=np.random.default_rng(0),
-        idle=idle,
-        clock=lambda: now,
-        pause=spend,
-        on_block=lambda block, rows: ends.append(now),
-    )
-    block_s = ends[1] - ends[0]
-    return ends[0] - block_s, block_s

@@ -14,6 +14,7 @@ from adaptbench.attacks.torchattack import CHUNK, TorchAttack
 from adaptbench.bench.evaluate import as_input
 from adaptbench.bench.plan import Evaluation
 from adaptbench.errors import AdaptBenchError
+from adaptbench.experiment.estimating import line
 from adaptbench.meters.clock import synchroniser
 
 LENGTHS = ("queries", "steps", "n_queries", "nb_iter", "max_iterations")
@@ -92,12 +93,6 @@ def extrapolate(settings: dict[str, Any], seconds: Run, *, limited: bool = False
     return seconds(whole) if first < _PASS_S else first
 
 
-def line(short: tuple[int, float], longer: tuple[int, float], at: int) -> float:
-    """A straight line through (length, seconds) twice, of no negative slope."""
-    slope = max((longer[1] - short[1]) / (longer[0] - short[0]), 0.0)
-    return max(short[1] - slope * short[0], 0.0) + slope * at
-
-
 def _rounds(settings: dict[str, Any], seconds: Run) -> float:
     """An attack that fits a stand-in each round, and once more at the end: one round, at two lengths of the fits."""
     rounds, fit = int(settings["rounds"]), int(settings["fit_steps"])
@@ -111,16 +106,3 @@ def _rounds(settings: dict[str, Any], seconds: Run) -> float:
 
 def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
-
-
-def seconds_of(call: Callable[[], object], device: str, times: int = 1) -> float:
-    """Seconds of a call on the device, the middle one of some; a first one is not counted."""
-    wait = synchroniser(device)
-    laps = []
-    for _ in range(times + 1):
-        wait()
-        began = time.perf_counter()
-        call()
-        wait()
-        laps.append(time.perf_counter() - began)
-    return sorted(laps[1:])[times // 2]

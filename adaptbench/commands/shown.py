@@ -145,16 +145,25 @@ class Studies:
         return StudySide.load(place)
 
     def plan(self, loaded: Any, options: Options, asked: float) -> Planned:
-        """Graphs with their stages."""
+        """Stages of each graph with their seconds."""
         from adaptbench.report import words
+        from adaptbench.study.estimate import estimate
         from adaptbench.study.plan import make_plan
 
+        plan = make_plan(loaded, options)
+        guess = estimate(plan, options, time.perf_counter() - asked)
         rows: list[tuple[str, ...]] = []
-        graphs = make_plan(loaded, options).graphs
-        for graph in graphs:
-            rows.append((f"{graph.key}: {graph.graph.model} on {graph.graph.data}", ""))
-            rows += [(f"  {stage}", much) for stage, much in graph.stages(loaded.study)]
-        return Planned(("stage", "how much"), rows, [], words.plural(len(graphs), "graph"), "how much")
+        doubts: dict[str, str] = {}
+        for graph in plan.graphs:
+            found = guess.graphs[graph.key]
+            rows.append((f"{graph.key}: {graph.graph.model} on {graph.graph.data}", "", "kept" if found.kept else ""))
+            for stage, much in graph.stages(loaded.study):
+                nothing = "kept" if stage.startswith("log ") else words.DASH
+                about = words.seconds(found.stages[stage]) if found.stages[stage] else nothing
+                rows.append((f"  {stage}", much, "" if found.kept else about))
+            doubts |= {f"{graph.key}: {what}": doubt for what, doubt in found.doubts.items()}
+        total = f"{words.plural(len(plan.graphs), 'graph')}; {_about(guess.total_s, guess)}"
+        return Planned(("stage", "how much", "about"), rows, _doubts(doubts), total, "how much")
 
     def outcome(self, done: StudyRun, width: int) -> Outcome:
         """Policies and what they lost and saved, graph by graph."""

@@ -8,9 +8,12 @@ from adaptbench.adaptive.log import CalibrationLog
 from adaptbench.policies.gates.learned_cascade import LearnedCascade, stage_losses
 from adaptbench.policies.gates.selection_module import Estimator, cascade_objective
 
+DRAWS = 200
+"""Minibatches whose gradients are drawn."""
+
 
 def gradient_noise(
-    log: CalibrationLog, *, price: float, draws: int = 200, batch: int = 128, steps: int = 100, seed: int = 0
+    log: CalibrationLog, *, price: float, draws: int = DRAWS, batch: int = 128, steps: int = 100, seed: int = 0
 ) -> dict[str, float]:
     """Variance of both estimators of ∇φ J (Guan et al. 2018) at one point of training.
 

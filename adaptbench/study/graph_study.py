@@ -9,35 +9,28 @@ from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
-import torch
 
-from adaptbench.adaptive import CalibrationLog, NeverStop
+from adaptbench.adaptive import CalibrationLog
 from adaptbench.adaptive.log import is_correct
 from adaptbench.adaptive.topology import cheapest_ways
-from adaptbench.attacks.identity import foreign_sources, own_code
 from adaptbench.errors import LeakageError, SuiteError
 from adaptbench.experiment.environment import describe_device, git_state, versions
 from adaptbench.experiment.failures import Failures
-from adaptbench.experiment.keys import split_hash
 from adaptbench.experiment.options import Options
-from adaptbench.registry import POLICIES
 from adaptbench.results.study_cases import timed_point
 from adaptbench.results.writer import RunWriter
 from adaptbench.study import compare
 from adaptbench.study.execute import execute
-from adaptbench.study.fits import key_of, study_code
 from adaptbench.study.gradient_noise import gradient_noise
-from adaptbench.study.logs import TestLog, calibration_log, log_key, test_log
+from adaptbench.study.keys import clock_key, content_key, set_up
+from adaptbench.study.logs import TestLog, calibration_log, test_log
 from adaptbench.study.members import Choice, Family, Member, Outcome, blame, digest_of_choices, fit_family, outcome
 from adaptbench.study.plan import PlannedGraph
 from adaptbench.study.records import Sheet
 from adaptbench.study.resplits import resplit
-from adaptbench.study.schema import ON_TRAINING, Study, registry_name
+from adaptbench.study.schema import ON_TRAINING, Study
 from adaptbench.study.stateful import stateful
 from adaptbench.study.timing import wall_clock
-
-_TOLD_ONLY = {"title", "cite", "published", "notes", "graphs", "measure", "limit", "gate"}
-"""Keys of a study that no figure of a graph hangs on; its own graph, its clock and its samples are added one by one."""
 
 
 class GraphStudy:
@@ -54,9 +47,7 @@ class GraphStudy:
         self.spec, self.planned, self.writer, self.options, self.failures = spec, planned, writer, options, failures
         self.key, self.graph, self.model, self.test = planned.key, planned.graph, planned.model, planned.test
         self.device, self.progress = options.device, options.progress
-        self.model.policy = NeverStop()
-        if self.device == "cpu":
-            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # twice as fast there
+        set_up(self.model, self.device)
         self.full = float(self.model.macs_full)
         self._training: CalibrationLog | None = None
         self._missing: dict[str, str] = {}
@@ -66,31 +57,12 @@ class GraphStudy:
     @cached_property
     def content_key(self) -> str:
         """Hash of all that this graph's figures hang on, the clock apart."""
-        splits = self.planned.splits
-        names = [*self.spec.policies, *(self.spec.resplits.policies if self.spec.resplits else [])]
-        names += [self.spec.online.base] if self.spec.online else []
-        return key_of(
-            {
-                "study": self.spec.model_dump(mode="json", exclude=_TOLD_ONLY),
-                "graph": self.graph.model_dump(mode="json", exclude={"title"}),
-                "logs": {role: log_key(self.model, s, self.device) for role, s in splits.items()},
-                "samples": {role: split_hash(s) for role, s in splits.items()},
-                "macs": [self.full, list(self.model.node_macs), list(self.model.reference)],
-                "hand_overs": [list(w) for w in self.model.structure.successors],
-                "code": [
-                    own_code(),
-                    study_code(),
-                    foreign_sources({POLICIES.load(registry_name(name)) for name in names}),
-                ],
-                "versions": versions(),
-            }
-        )
+        return content_key(self.spec, self.planned, self.device)
 
     @cached_property
     def clock_key(self) -> str:
         """The same, and the device and protocol of timing."""
-        measure = self.spec.measure.model_dump(mode="json") if self.spec.measure else None
-        return key_of({"graph": self.content_key, "measure": measure, "device": describe_device(self.device)})
+        return clock_key(self.spec, self.content_key, self.device)
 
     @property
     def cells(self) -> list[str]:

@@ -45,6 +45,7 @@ class PlannedGraph:
         asked: list[tuple[str, str, bool]] = [
             *((f"log {role}", f"{len(split)} samples", True) for role, split in self.splits.items()),
             ("fit and choose", f"{len(spec.policies)} policies: {', '.join(spec.policies)}", True),
+            ("replay on test", "every member of every family", True),
             ("execute", f"{points} points at most of each of {', '.join(spec.executed)}", bool(spec.executed)),
         ]
         if spec.resplits is not None:

@@ -11,12 +11,14 @@ import pytest
 
 from adaptbench.bench import estimate as module
 from adaptbench.bench import probing
-from adaptbench.bench.estimate import ArmCost, Estimate, Session, estimate, lay_out
+from adaptbench.bench.estimate import Estimate, estimate
 from adaptbench.bench.plan import make_plan
 from adaptbench.bench.probing import Craft, extrapolate, probe_craft
 from adaptbench.bench.runner import run_suite
 from adaptbench.bench.suite import load_suite
 from adaptbench.errors import RecipeError
+from adaptbench.experiment import estimating
+from adaptbench.experiment.estimating import ArmCost, Session, lay_out
 from adaptbench.experiment.measuring import Windows
 from adaptbench.experiment.options import Options
 from adaptbench.meters.windows import IDLE
@@ -34,7 +36,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
 @pytest.fixture(autouse=True)
 def timed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every call is said to take a tenth of a second, every craft a thousand."""
-    monkeypatch.setattr(module, "seconds_of", lambda call, device, times=1: 0.1)
+    for place in (module, estimating):
+        monkeypatch.setattr(place, "seconds_of", lambda call, device, times=1: 0.1)
     monkeypatch.setattr(module, "probe_craft", lambda *_: Craft(CRAFT_S))
 
 
@@ -101,9 +104,9 @@ def test_what_a_killed_run_left_is_counted_by_chunk_and_by_block(finished: Run, 
 def test_an_attack_costs_its_craft_more_than_a_clean_case() -> None:
     seconds = guess().evaluations
     chunks = 2
-    more = CRAFT_S + 2 * chunks * module._COMMIT_S
+    more = CRAFT_S + 2 * chunks * module.COMMIT_S
     assert seconds["digits/skipnet/ilfo"] - seconds["digits/skipnet/clean"] == pytest.approx(more)
-    assert seconds["digits/skipnet/clean"] == pytest.approx(0.1 / 16 * 30 + (chunks + 1) * module._COMMIT_S)
+    assert seconds["digits/skipnet/clean"] == pytest.approx(0.1 / 16 * 30 + (chunks + 1) * module.COMMIT_S)
 
 
 def test_the_total_is_the_sum_of_its_parts() -> None:
