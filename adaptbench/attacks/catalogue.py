@@ -12,6 +12,8 @@ from adaptbench.errors import RecipeError, UnknownNameError
 from adaptbench.registry import did_you_mean
 
 TORCHATTACKS = "torchattacks/"
+LATEST = {"standard": "standard-1", "standard-kept": "standard-1-kept"}
+"""Short names of versioned recipes; what is recorded is the versioned one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ def find_recipe(ref: str) -> tuple[str, Path]:
             todo="Check the path, or give a name that `adaptbench list attacks` shows.",
         )
     recipes = recipe_files()
+    ref = ref if ref in recipes else LATEST.get(ref, ref)
     if ref in recipes:
         return ref, recipes[ref]
     known = [*recipes, *ATTACKS.names()]

@@ -11,7 +11,9 @@ from adaptbench.adaptive import AdaptiveModel
 from adaptbench.attacks.access import BlackBox, Transfer
 from adaptbench.attacks.base import Attack, Task, Unaudited, one_path
 from adaptbench.attacks.constraints import Constraint
-from adaptbench.attacks.engine import Optimiser
+from adaptbench.attacks.engine import Deadline, Optimiser
+from adaptbench.attacks.judging import Best, Judge
+from adaptbench.attacks.mixtures import with_label_kept
 from adaptbench.attacks.objectives import GradientObjective, Objective
 from adaptbench.attacks.purity import same_weights, untouched
 from adaptbench.attacks.randomness import uniform_pixels
@@ -29,6 +31,17 @@ class Parts:
     objective: Objective | None
     constraint: Constraint
     search: Search
+
+
+def settings_of(part: object) -> dict[str, Any]:
+    """What a part was set to."""
+    return {f.name: getattr(part, f.name) for f in fields(part) if f.init}  # type: ignore[arg-type]
+
+
+def conditions_of(recipe: Recipe) -> dict[str, Any]:
+    """Aim, label and time where they are not the usual ones; hashes of what was published before them stay."""
+    usual = {"aim": "dearest", "label": "free", "seconds": None}
+    return {key: value for key, preset in usual.items() if (value := getattr(recipe, key)) != preset}
 
 
 class RecipeAttack(Attack):
@@ -50,10 +63,10 @@ class RecipeAttack(Attack):
         for field, part in parts.items():
             if part is not None:
                 flat[field] = part.name
-                flat |= {f.name: getattr(part, f.name) for f in fields(part)}  # type: ignore[arg-type]
+                flat |= settings_of(part)
         if not isinstance(self.parts.search, RandomDraw):
             flat["keep"] = self.parts.recipe.keep
-        return flat
+        return flat | conditions_of(self.parts.recipe)
 
     def _why_not(self, model: AdaptiveModel) -> str | None:
         return self.parts.objective.applies_to(model) if self.parts.objective is not None else None
@@ -76,7 +89,17 @@ class RecipeAttack(Attack):
         objective, search = self.parts.objective, self.parts.search
         assert isinstance(objective, GradientObjective)
         assert isinstance(search, GradientSearch)
-        return Optimiser(task, model, objective, self._constraint(task), search, self.parts.recipe.keep).run()
+        recipe = self.parts.recipe
+        return Optimiser(
+            task,
+            model,
+            with_label_kept(objective) if recipe.label == "keep" else objective,
+            self._constraint(task),
+            search,
+            recipe.keep,
+            best=Best(Judge(model, task.x, task.y, aim=recipe.aim, label=recipe.label), recipe.keep),
+            deadline=Deadline(None if recipe.seconds is None else recipe.seconds * len(task.x)),
+        ).run()
 
 
 class ComposedAttack(RecipeAttack):

@@ -8,66 +8,25 @@ step, and at the end. (The cost is a function of the decisions; a skipped check 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from adaptbench.adaptive import AdaptiveModel
-from adaptbench.attacks.base import MASKED_SHARE, Task, Unaudited, to_bytes
+from adaptbench.attacks.base import MASKED_SHARE, Task, Unaudited
 from adaptbench.attacks.constraints import Constraint
+from adaptbench.attacks.judging import POOL, Best, Judge, Keep
 from adaptbench.attacks.objectives import Context, Goal, GradientObjective
 from adaptbench.attacks.randomness import uniform_pixels
 from adaptbench.attacks.searches import GradientSearch, State
 
-Keep = Literal["first", "nearest", "deepest", "last"]
-"""Among pictures of equal cost: the first found (the sample retires at max MACs), the nearest to the clean one, the one
-with the lowest loss; "last" is the final iterate whatever it costs, as accuracy attacks return it."""
-
-POOL = 256
 CHECK_EVERY = 10
-
-
-def hard_macs(model: AdaptiveModel, pictures: Tensor) -> Tensor:
-    """(N,) int64 executed MACs of uint8 pictures."""
-    return torch.cat([model.infer(part.float() / 255.0).macs for part in torch.split(pictures, POOL)])
-
-
-class _Best:
-    """The best picture of each sample so far; the clean one to begin with."""
-
-    def __init__(self, model: AdaptiveModel, clean: Tensor, keep: Keep) -> None:
-        self.model, self.keep = model, keep
-        self.pictures = to_bytes(clean)
-        self.macs = hard_macs(model, self.pictures)
-        self.rank = torch.full((len(clean),), 0.0 if keep in ("first", "nearest") else torch.inf, device=clean.device)
-        self.ceiling = model.max_macs
-        self.checks = 0
-
-    def offer(self, rows: Tensor, pictures: Tensor, rank: Tensor) -> None:
-        """Check pictures by the hard pass and keep those that are better."""
-        if not len(rows):
-            return
-        self.checks += len(rows)
-        macs = hard_macs(self.model, pictures)
-        better = macs > self.macs[rows]
-        if self.keep in ("nearest", "deepest"):
-            better |= (macs == self.macs[rows]) & (rank < self.rank[rows])
-        self.take(rows[better], pictures[better], macs[better], rank[better])
-
-    def take(self, rows: Tensor, pictures: Tensor, macs: Tensor, rank: Tensor) -> None:
-        """Keep them whatever they cost."""
-        self.pictures[rows], self.macs[rows], self.rank[rows] = pictures, macs, rank.to(self.rank)
-
-    def done(self, rows: Tensor) -> Tensor:
-        """(n,) bool: nothing better can be found."""
-        if self.keep == "first":
-            return self.macs[rows] >= self.ceiling
-        if self.keep == "nearest":
-            return (self.macs[rows] >= self.ceiling) & (self.rank[rows] == 0)
-        return torch.zeros_like(rows, dtype=torch.bool)
+Start = Literal["as-set", "noise", "best"]
+"""Where pictures begin: as the search is set (mostly the clean one), on the edge of the ball, at the best so far."""
 
 
 @dataclass(slots=True)
@@ -99,11 +58,24 @@ class _Pool:
         )
 
 
+class Deadline:
+    """A number of seconds from now, or none."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self.end = None if seconds is None else time.monotonic() + seconds
+
+    def over(self) -> bool:
+        """True after it."""
+        return self.end is not None and time.monotonic() > self.end
+
+
 class Optimiser:
     """Objective × constraint × search on one task.
 
     Args:
         model: whose relaxation and hard pass are used: the target, or a surrogate.
+        best: where what comes out is kept; an attack of several members hands one on. start: where pictures begin.
+        seconds: after so many the rest retires as it is.
     """
 
     def __init__(
@@ -114,11 +86,16 @@ class Optimiser:
         constraint: Constraint,
         search: GradientSearch,
         keep: Keep,
+        *,
+        best: Best | None = None,
+        start: Start = "as-set",
+        deadline: Deadline | None = None,
     ) -> None:
         self.task, self.model, self.objective = task, model, objective
-        self.constraint, self.search, self.keep = constraint, search, keep
-        self.best = _Best(model, task.x, keep)
-        self.flat = self.moved = self.steps = 0
+        self.constraint, self.search, self.keep, self.start = constraint, search, keep, start
+        self.best = best or Best(Judge(model, task.x, task.y), keep)
+        self.deadline = deadline or Deadline(None)
+        self.flat = self.moved = self.steps = self.cut = 0
 
     def run(self) -> Unaudited:
         """Until every sample has retired."""
@@ -132,6 +109,11 @@ class Optimiser:
                 fresh = self._enter(waiting.pop(0))
                 pool = fresh if pool is None else pool.add(fresh)
             assert pool is not None
+            if self.deadline.over():
+                self.cut = len(pool.rows) + sum(len(w) for w in waiting)
+                self._finish(pool)
+                self.task.progress(len(everyone), len(everyone))
+                break
             staying = self._step(pool)
             pool = None if not staying.any() else pool if staying.all() else pool.select(staying)
             running = 0 if pool is None else len(pool.rows)
@@ -143,17 +125,28 @@ class Optimiser:
         clean = task.x[rows]
         noise = uniform_pixels(task.ids[rows], tuple(clean.shape[1:]), task.seed)
         state = self.search.begin(clean, self.constraint, noise)
+        if (place := self._place(rows, clean, noise)) is not None:
+            state["variable"] = self.search.variable(place, clean, self.constraint)
+        state["loss"] = torch.full((len(rows),), torch.inf, device=clean.device)
         age = torch.zeros_like(rows)
-        return _Pool(rows, age, age - 1, state, self.objective.prepare(self.model, clean))
+        context = self.objective.prepare(self.model, clean)
+        context["progress"] = torch.zeros(len(rows), device=clean.device)
+        return _Pool(rows, age, age - 1, state, context)
+
+    def _place(self, rows: Tensor, clean: Tensor, noise: Tensor) -> Tensor | None:
+        """The picture to begin with, where it is not the search's own choice."""
+        if self.start == "noise":
+            return self.constraint.project(clean + self.constraint.draw(noise, None), clean)
+        return self.best.pictures[rows].float() / 255.0 if self.start == "best" else None
 
     def _step(self, pool: _Pool) -> Tensor:
         """Look, check, move. Returns (n,) bool: who goes on."""
         variable = pool.state["variable"] = pool.state["variable"].detach().requires_grad_()
         x = self.search.point(pool.state, self.constraint)
+        pool.context["progress"] = pool.age / self.search.steps
         goal = self.objective.measure(self.model, x, pool.state["clean"], pool.context, self.task.y[pool.rows])
-        (gradient,) = torch.autograd.grad(goal.loss.sum(), variable)
-        gradient = gradient.nan_to_num(0.0, 0.0, 0.0)
-        pool.state["variable"] = variable.detach()
+        gradient = _gradient(goal, variable)
+        pool.state["variable"], pool.state["loss"] = variable.detach(), goal.loss.detach().float()
         x = x.detach()
         self._count_flat(pool, goal, gradient)
         if self.keep != "last":
@@ -189,7 +182,7 @@ class Optimiser:
             pictures = self.constraint.quantise(x, pool.state["clean"])
             if self.keep == "last":
                 zero = torch.zeros(len(x), device=x.device)
-                self.best.take(pool.rows, pictures, hard_macs(self.model, pictures), zero)
+                self.best.take(pool.rows, pictures, self.best.judge.score(pool.rows, pictures), zero)
                 return
             loss = zero = torch.zeros(len(x), device=x.device)
             if self.keep == "deepest":
@@ -211,20 +204,37 @@ class Optimiser:
             self.moved += int(starting.sum())
             self.flat += int((gradient[starting].flatten(1) == 0).all(1).sum())
 
-    def _details(self) -> dict[str, object]:
-        details: dict[str, object] = {
+    def _details(self) -> dict[str, Any]:
+        details: dict[str, Any] = {
             "steps_run": self.steps,
-            "hard_checks": self.best.checks,
-            "at_max_macs": int((self.best.macs >= self.best.ceiling).sum()),
+            "hard_checks": self.best.judge.checks,
+            "at_max_macs": int((self.best.score >= self.best.judge.ceiling).sum()),
             "started": self.moved,
             "zero_gradient": self.flat,
         }
+        if self.cut:
+            details["notes"] = [f"the time was over while {self.cut} samples were still on the move"]
         if self.flat > MASKED_SHARE * max(self.moved, 1):
             details["notes"] = [
+                *details.get("notes", []),
                 f"the gradient is exactly zero for {self.flat} of {self.moved} samples: "
-                "it may be masked, and a failed attack is no evidence"
+                "it may be masked, and a failed attack is no evidence",
             ]
         return details
+
+
+def _gradient(goal: Goal, variable: Tensor) -> Tensor:
+    """Of the loss; where the goal guards something, without the part that would undo it (GradAuto, ECCV 2022)."""
+    (gradient,) = torch.autograd.grad(goal.loss.sum(), variable, retain_graph=goal.guard is not None)
+    gradient = gradient.nan_to_num(0.0, 0.0, 0.0)
+    if goal.guard is None:
+        return gradient
+    (guarded,) = torch.autograd.grad(goal.guard.sum(), variable)
+    guarded = guarded.nan_to_num(0.0, 0.0, 0.0).flatten(1)
+    unit = guarded / guarded.norm(dim=1, keepdim=True).clamp_min(1e-12)
+    against = (gradient.flatten(1) * unit).sum(1, keepdim=True).clamp_max(0.0)
+    rest: Tensor = gradient - (against * unit).view_as(gradient)
+    return rest
 
 
 def _pattern(on: Tensor) -> Tensor:

@@ -155,23 +155,18 @@ class _Campaign:
         noise = self._noise(rows)
         near = self.best[rows].float() / 255.0 + self.constraint.draw(noise, None) * noise.abs()
         state = self.search.begin(clean, self.constraint, noise)
-        state["variable"] = self._variable_at(self.constraint.project(near, clean), clean, state["variable"])
+        state["variable"] = self.search.variable(self.constraint.project(near, clean), clean, self.constraint)
         age = torch.zeros_like(rows)
         for step in range(self.search.steps):
             variable = state["variable"] = state["variable"].detach().requires_grad_()
-            loss = -self.estimator.logit(self.search.point(state, self.constraint)).sum()
-            (gradient,) = torch.autograd.grad(loss, variable)
-            state["variable"] = variable.detach()
+            loss = -self.estimator.logit(self.search.point(state, self.constraint))
+            (gradient,) = torch.autograd.grad(loss.sum(), variable)
+            state["variable"], state["loss"] = variable.detach(), loss.detach()
             self.search.advance(state, gradient, age, self.constraint)
             age = age + 1
             if step >= self.search.steps - asks:
                 with torch.no_grad():
                     self._ask(rows, self.constraint.quantise(self.search.point(state, self.constraint), clean))
-
-    def _variable_at(self, start: Tensor, clean: Tensor, like: Tensor) -> Tensor:
-        at_clean = self.search.begin(clean, self.constraint, torch.zeros_like(clean))["variable"]
-        is_picture = torch.equal(at_clean, clean)
-        return start if is_picture else self.constraint.unsquash(start, clean).to(like)
 
     def _noise(self, rows: Tensor) -> Tensor:
         self.draws += 1

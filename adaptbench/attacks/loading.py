@@ -12,12 +12,13 @@ from adaptbench.attacks.access import BlackBox, Transfer
 from adaptbench.attacks.base import Attack
 from adaptbench.attacks.best_of import BestOfAttack
 from adaptbench.attacks.catalogue import TORCHATTACKS, find_recipe
-from adaptbench.attacks.composed import ComposedAttack, Parts, RandomAttack, TransferAttack
+from adaptbench.attacks.composed import ComposedAttack, Parts, RandomAttack, TransferAttack, conditions_of
+from adaptbench.attacks.ensemble import EnsembleAttack, Stage
 from adaptbench.attacks.ereba import EstimatedAttack
 from adaptbench.attacks.estimator import EstimatorEnergy
 from adaptbench.attacks.objectives import GradientObjective
 from adaptbench.attacks.ranges import GREY_LEVEL, shown
-from adaptbench.attacks.recipe import Recipe, make_recipe, read_recipe
+from adaptbench.attacks.recipe import Recipe, RecipePart, make_recipe, read_recipe
 from adaptbench.attacks.registry import ATTACKS, CONSTRAINTS, OBJECTIVES, SEARCHES
 from adaptbench.attacks.searches import BestOf, GradientSearch, RandomDraw, SignDescent
 from adaptbench.attacks.torchattack import TorchAttack
@@ -72,6 +73,12 @@ def override(recipe: Recipe, settings: dict[str, Any], name: str) -> Recipe:
     Raises:
         RecipeError: a setting that no part of this recipe has.
     """
+    if recipe.fixed and (others := sorted(settings.keys() - recipe.constraint.settings.keys())):
+        raise RecipeError(
+            f"the attack '{name}' is fixed and takes no '{others[0]}'.",
+            why="Its name stands for one composition, so that a figure can be cited by it.",
+            todo=f"Set only {', '.join(recipe.constraint.settings)}, or copy it to attacks/ under another name.",
+        )
     whole = {key: value for key, value in settings.items() if key in Recipe.model_fields}
     recipe = make_recipe(_content(recipe) | whole, name)
     content, homes = _content(recipe), _settings_of(recipe)
@@ -90,7 +97,15 @@ def override(recipe: Recipe, settings: dict[str, Any], name: str) -> Recipe:
 
 def _content(recipe: Recipe) -> dict[str, Any]:
     """A recipe as YAML would give it."""
-    return recipe.model_dump() | {field: {part.name: dict(part.settings)} for field, part in recipe.parts().items()}
+    members = [
+        {field: _written(getattr(m, field)) for field in ("objective", "search")} | {"start": m.start}
+        for m in recipe.members
+    ]
+    return recipe.model_dump() | {"members": members} | {f: _written(part) for f, part in recipe.parts().items()}
+
+
+def _written(part: RecipePart | None) -> dict[str, Any] | None:
+    return None if part is None else {part.name: dict(part.settings)}
 
 
 def _settings_of(recipe: Recipe) -> dict[str, str]:
@@ -99,7 +114,8 @@ def _settings_of(recipe: Recipe) -> dict[str, str]:
     for field, part in recipe.parts().items():
         kind = _class_of(field, part.name, "")
         for setting in fields(kind) if kind is not None else ():
-            homes.setdefault(setting.name, field)
+            if setting.init:
+                homes.setdefault(setting.name, field)
     return homes
 
 
@@ -111,8 +127,18 @@ def build(name: str, recipe: Recipe, where: str) -> Attack:
     """
     made = {field: _make(field, part.name, part.settings, where) for field, part in recipe.parts().items()}
     access, objective = made["access"], made.get("objective")
+    if recipe.members:
+        return _ensemble(name, recipe, made["constraint"], where)
+    assert recipe.search is not None  # else there are members
     parts = Parts(name, recipe, objective, made["constraint"], made["search"])
     _require_movement(parts, where)
+    if (conditions := conditions_of(recipe)) and not (
+        isinstance(objective, GradientObjective) and recipe.access.name == "white-box"
+    ):
+        raise RecipeError(
+            f"{where}: {', '.join(conditions)} cannot be asked of an attack without gradients of the target.",
+            todo="Leave it out, or write access: white-box and an objective.",
+        )
     if isinstance(parts.search, BestOf):
         if objective is not None or not isinstance(access, BlackBox):
             raise RecipeError(
@@ -145,6 +171,26 @@ def build(name: str, recipe: Recipe, where: str) -> Attack:
             todo="Write access: white-box, or use the objective 'estimator'.",
         )
     return ComposedAttack(parts)
+
+
+def _ensemble(name: str, recipe: Recipe, constraint: Any, where: str) -> Attack:
+    members = []
+    for i, member in enumerate(recipe.members):
+        place = f"{where}, members[{i}]"
+        wanted = member.objective
+        objective = _make("objective", wanted.name, wanted.settings, place) if wanted is not None else None
+        search = _make("search", member.search.name, member.search.settings, place)
+        if not isinstance(objective, GradientObjective) or not isinstance(search, GradientSearch):
+            raise RecipeError(
+                f"{place}: a member is an objective with a gradient and a search that follows it.",
+                todo="Write {objective: hinge-margins, search: {momentum: {steps: 50}}}.",
+            )
+        part = Parts(name, recipe, objective, constraint, search)
+        _require_movement(part, place)
+        members.append(Stage(part, member.start))
+    if recipe.access.name != "white-box":
+        raise RecipeError(f"{where}: members take gradients of the target.", todo="Write access: white-box.")
+    return EnsembleAttack(members)
 
 
 def _require_movement(parts: Parts, where: str) -> None:
@@ -182,7 +228,7 @@ def _class_of(field: str, name: str, where: str) -> type | None:
 def _make(field: str, name: str, settings: dict[str, Any], where: str) -> Any:
     kind = _class_of(field, name, where)
     place = f"{where}, {field}.{name}"
-    known = {f.name: f for f in fields(kind)} if kind is not None else {}
+    known = {f.name: f for f in fields(kind) if f.init} if kind is not None else {}
     for key in settings:
         if key not in known:
             has = f"Settings: {', '.join(known)}." if known else "It takes none."

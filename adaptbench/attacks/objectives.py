@@ -15,7 +15,7 @@ from adaptbench.attacks.base import one_path
 from adaptbench.attacks.ranges import real
 
 Context = dict[str, Tensor]
-"""What an objective remembers of each clean picture; tensors with the batch first."""
+"""What an objective remembers of each clean picture; batch first. The loop adds "progress", (n,) in [0, 1)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +26,13 @@ class Goal:
         loss: (n,) to be minimised, differentiable.
         on: (n, D) bool hard decisions there, where the objective knows them.
         reached: (n,) bool, the whole dearest path is open there.
+        guard: (n,) a second loss that steps should not raise: the gradient of the first loses what points against it.
     """
 
     loss: Tensor
     on: Tensor | None = None
     reached: Tensor | None = None
+    guard: Tensor | None = None
 
 
 class Objective(ABC):
@@ -81,9 +83,7 @@ class HingeMargins(GradientObjective):
 
     def prepare(self, model: AdaptiveModel, clean: Tensor) -> Context:
         """The scale of each decision of the dearest path."""
-        with torch.no_grad():
-            size = model.relax(clean, temperature=self.temperature).margins[:, pushed(model, clean)].abs()
-        return {"scale": torch.maximum(size, 0.1 * size.mean(1, keepdim=True)).clamp_min(1e-6)}
+        return {"scale": scales(model, clean, self.temperature)}
 
     def measure(self, model: AdaptiveModel, x: Tensor, clean: Tensor, context: Context, y: Tensor) -> Goal:
         """Hinge, the pull, and the distance if it has a price."""
@@ -113,7 +113,7 @@ class UniformHeads(GradientObjective):
     def measure(self, model: AdaptiveModel, x: Tensor, clean: Tensor, context: Context, y: Tensor) -> Goal:
         """Cross-entropy to uniform."""
         relaxed = model.relax(x)
-        return Goal(uniform_pull(relaxed), relaxed.margins.detach() > 0, _reached(model, relaxed))
+        return at_dearest(model, relaxed, uniform_pull(relaxed))
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,7 @@ class ExpectedMacs(GradientObjective):
     def measure(self, model: AdaptiveModel, x: Tensor, clean: Tensor, context: Context, y: Tensor) -> Goal:
         """The relaxed cost."""
         relaxed = model.relax(x, temperature=self.temperature)
-        return Goal(-relaxed.expected_macs / model.max_macs, relaxed.margins.detach() > 0, _reached(model, relaxed))
+        return at_dearest(model, relaxed, -relaxed.expected_macs / model.max_macs)
 
 
 def pushed(model: AdaptiveModel, like: Tensor) -> Tensor:
@@ -144,5 +144,14 @@ def uniform_pull(relaxed: Relaxation) -> Tensor:
     return -logs.mean(-1).sum(1) / math.log(logs.shape[-1])
 
 
-def _reached(model: AdaptiveModel, relaxed: Relaxation) -> Tensor:
-    return (relaxed.margins.detach()[:, pushed(model, relaxed.margins)] > 0).all(1)
+def scales(model: AdaptiveModel, clean: Tensor, temperature: float) -> Tensor:
+    """(n, D') |clean margin| of each decision of the dearest path, at least a tenth of the sample's mean."""
+    with torch.no_grad():
+        size = model.relax(clean, temperature=temperature).margins[:, pushed(model, clean)].abs()
+    return torch.maximum(size, 0.1 * size.mean(1, keepdim=True)).clamp_min(1e-6)
+
+
+def at_dearest(model: AdaptiveModel, relaxed: Relaxation, loss: Tensor) -> Goal:
+    """A loss with the decisions of its pass, and whether they are those of the dearest path."""
+    on = relaxed.margins.detach() > 0
+    return Goal(loss, on, on[:, pushed(model, on)].all(1))

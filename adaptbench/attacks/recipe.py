@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 
 from adaptbench.errors import RecipeError, SuiteError
 from adaptbench.located_yaml import read
@@ -39,6 +39,20 @@ def _part(value: Any) -> Any:
 PartField = Annotated[RecipePart, BeforeValidator(_part)]
 
 
+class Member(BaseModel):
+    """One of several attacks that a recipe runs in turn, each on what the others left below the ceiling.
+
+    Args:
+        objective, search: as in a recipe. start: where pictures begin: "as-set", "noise" or "best".
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    objective: PartField | None = None
+    search: PartField
+    start: Literal["as-set", "noise", "best"] = "as-set"
+
+
 class Recipe(BaseModel):
     """What a file in ``attacks/`` says.
 
@@ -46,7 +60,11 @@ class Recipe(BaseModel):
         title, cite: for reports. kind: "control" or "attack".
         access: "white-box", "black-box: {queries: 500}", "transfer: {surrogate: NAME}" or "none".
         objective, constraint, search: names from the registries with settings.
-        keep: which of equally costly pictures is returned, see `adaptbench.attacks.engine.Keep`.
+        members: in place of objective and search, several of them; the worst case a sample is kept.
+        keep: which of equally costly pictures is returned, see `adaptbench.attacks.judging.Keep`.
+        aim: "dearest", or "cheap-and-wrong". label: "free", or "keep" for pictures answered as the clean one is.
+        fixed: a suite may set nothing but the constraint's own numbers, so that the name can be cited.
+        seconds: an input, after which the rest stays as it is; None is as long as it takes.
         deviates: a sentence for each departure from the source.
     """
 
@@ -58,9 +76,26 @@ class Recipe(BaseModel):
     access: PartField = RecipePart(name="white-box")
     objective: PartField | None = None
     constraint: PartField
-    search: PartField
+    search: PartField | None = None
+    members: tuple[Member, ...] = ()
     keep: Keep = "first"
+    aim: Literal["dearest", "cheap-and-wrong"] = "dearest"
+    label: Literal["free", "keep"] = "free"
+    seconds: float | None = None
+    fixed: bool = False
     deviates: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Recipe:
+        if self.members and (self.search is not None or self.objective is not None):
+            raise ValueError("members stand in the place of objective and search; write one or the other")
+        if not self.members and self.search is None:
+            raise ValueError("a search is missing (or several members)")
+        if self.aim == "cheap-and-wrong" and self.label == "keep":
+            raise ValueError("an answer cannot be wrong and kept; leave label out")
+        if self.seconds is not None and not 0 < self.seconds < float("inf"):
+            raise ValueError("seconds is a number above 0")
+        return self
 
     def parts(self) -> dict[str, RecipePart]:
         """The parts that are there, by field."""

@@ -14,6 +14,20 @@ OBJECTIVES = Registry(
         ),
         "uniform-heads": ("adaptbench.attacks.objectives:UniformHeads", "make every head but the last undecided"),
         "expected-macs": ("adaptbench.attacks.objectives:ExpectedMacs", "raise the relaxed cost itself"),
+        "next-closed": ("adaptbench.attacks.decisions:NextClosed", "open the decisions of the dearest path in turn"),
+        "logit-gap": (
+            "adaptbench.attacks.decisions:LogitGap",
+            "close the gap between the two likeliest classes of heads",
+        ),
+        "weighted-heads": (
+            "adaptbench.attacks.decisions:WeightedHeads",
+            "make heads undecided where the deployed rule would leave",
+        ),
+        "cheap-and-wrong": ("adaptbench.attacks.decisions:CheapAndWrong", "leave early with a wrong answer"),
+        "guarded-gates": ("adaptbench.attacks.gates:GuardedGates", "open closed gates without closing open ones"),
+        "gate-power": ("adaptbench.attacks.gates:GatePower", "raise a power norm of the gates"),
+        "label-margin": ("adaptbench.attacks.mixtures:LabelMargin", "keep the answer at the dearest path's exit"),
+        "mixed": ("adaptbench.attacks.mixtures:Mixed", "a weighted, scheduled sum of objectives"),
         "estimator": (
             "adaptbench.attacks.estimator:EstimatorEnergy",
             "raise the cost that a fitted black-box estimator predicts",
@@ -44,6 +58,10 @@ SEARCHES = Registry(
         "adam-tanh": (
             "adaptbench.attacks.searches:AdamTanh",
             "Adam on a tanh change of variables that cannot leave box or ball",
+        ),
+        "momentum": (
+            "adaptbench.attacks.momentum:MomentumDescent",
+            "steepest descent with momentum whose step halves when it stops paying",
         ),
         "random": ("adaptbench.attacks.searches:RandomDraw", "one draw on the ball, nothing optimised"),
         "best-of": ("adaptbench.attacks.searches:BestOf", "many draws on the ball, the dearest of them by queries"),

@@ -35,9 +35,16 @@ class GradientSearch(Search):
     def point(self, state: State, constraint: Constraint) -> Tensor:
         """The picture that the variable stands for; differentiable."""
 
+    def variable(self, picture: Tensor, clean: Tensor, constraint: Constraint) -> Tensor:
+        """What `point` takes to a picture, for a start elsewhere than `begin` chose."""
+        return picture
+
     @abstractmethod
     def advance(self, state: State, gradient: Tensor, age: Tensor, constraint: Constraint) -> None:
-        """One step down; age: (n,) int64 steps made before this one. Changes state in place."""
+        """One step down; age: (n,) int64 steps made before this one. Changes state in place.
+
+        ``state["loss"]`` is the (n,) loss at the point that the gradient was taken of.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +95,10 @@ class AdamTanh(GradientSearch):
         """The clean picture, a little inside where it lies on the edge."""
         w = constraint.unsquash(clean, clean)
         return {"variable": w, "clean": clean, "first": torch.zeros_like(w), "second": torch.zeros_like(w)}
+
+    def variable(self, picture: Tensor, clean: Tensor, constraint: Constraint) -> Tensor:
+        """Into tanh space."""
+        return constraint.unsquash(picture, clean)
 
     def point(self, state: State, constraint: Constraint) -> Tensor:
         """From tanh space."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from adaptbench.adaptive import AdaptiveModel
 from adaptbench.attacks import load_attack
-from adaptbench.attacks.engine import POOL
+from adaptbench.attacks.judging import POOL
 from adaptbench.attacks.torchattack import CHUNK, TorchAttack
 from adaptbench.bench.evaluate import as_input
 from adaptbench.bench.plan import Evaluation

@@ -65,6 +65,78 @@ class TestBestOfNInAPatch(AttackConformance):
         return load_attack("best-of-n", {"queries": 6, "constraint": {"patch": {"area": 0.3, "place": "centre"}}})
 
 
+class TestStandard(AttackConformance):
+    def make(self):
+        return load_attack("standard")
+
+
+class TestStandardKept(AttackConformance):
+    def make(self):
+        return load_attack("standard-kept", {"eps": "16/255"})
+
+
+class TestMargin(AttackConformance):
+    def make(self):
+        return load_attack("margin", {"steps": 20})
+
+
+class TestMarginUnderL2(AttackConformance):
+    def make(self):
+        return load_attack("margin", {"steps": 15, "constraint": {"l2": {"eps": 0.4}}})
+
+
+class TestMarginKept(AttackConformance):
+    def make(self):
+        return load_attack("margin-kept", {"steps": 20})
+
+
+class TestEarlyWrong(AttackConformance):
+    never_cheaper = False
+
+    def make(self):
+        return load_attack("early-wrong", {"steps": 15})
+
+
+class TestWeightedHeads(AttackConformance):
+    def make(self):
+        return load_attack("margin", {"steps": 15, "objective": "weighted-heads"})
+
+
+class TestLogitGap(AttackConformance):
+    def make(self):
+        return load_attack("margin", {"steps": 15, "objective": "logit-gap"})
+
+
+class TestNextClosed(AttackConformance):
+    def make(self):
+        return load_attack("margin", {"steps": 15, "objective": "next-closed"})
+
+
+class TestMixed(AttackConformance):
+    def make(self):
+        terms = [{"hinge-margins": {"kappa": 0.1}}, {"label-margin": {}, "weight": 0.5, "from": 0.3}]
+        return load_attack("margin", {"steps": 15, "objective": {"mixed": {"of": terms}}})
+
+
+class _OnGates(AttackConformance):
+    """Attacks that mean something on gates only."""
+
+    def subject(self):
+        model = random_model("gated")
+        x = (torch.rand(12, 1, 6, 6, generator=torch.Generator().manual_seed(4)) * 255).round() / 255
+        return model, x, torch.zeros(12, dtype=torch.int64), torch.arange(12)
+
+
+class TestGradAuto(_OnGates):
+    def make(self):
+        return load_attack("gradauto", {"steps": 20, "lr": 0.1})
+
+
+class TestGradMdm(_OnGates):
+    def make(self):
+        return load_attack("gradmdm", {"steps": 20, "lr": 0.1})
+
+
 class TestExpectedMacs(AttackConformance):
     def make(self):
         return load_attack("deepsloth", {"objective": "expected-macs", "steps": 10})

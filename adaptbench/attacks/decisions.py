@@ -1,0 +1,144 @@
+"""Further objectives: one decision at a time, heads by logits or the deployed rule's weights, early wrong answers."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import torch
+from torch import Tensor
+
+from adaptbench.adaptive import AdaptiveModel, Relaxation
+from adaptbench.attacks.objectives import Context, Goal, GradientObjective, UniformHeads, at_dearest, pushed, scales
+from adaptbench.attacks.ranges import real
+
+
+@dataclass(frozen=True, slots=True)
+class NextClosed(GradientObjective):
+    """max(0, κ − m_d(x') / s_d) of the first decision of the dearest path that is still closed (ours).
+
+    Where decisions pull apart (gates, DAGs) their sum has a gradient that serves none; one after the other is opened
+    instead, while those that are open already are guarded by a hundredth of the sum.
+
+    Args:
+        kappa, temperature: as of hinge-margins.
+    """
+
+    name: ClassVar[str] = "next-closed"
+    kappa: Annotated[float, real(0, 100)] = 0.05
+    temperature: Annotated[float, real(1e-6, 100)] = 0.1
+
+    def prepare(self, model: AdaptiveModel, clean: Tensor) -> Context:
+        """The scale of each decision of the dearest path."""
+        return {"scale": scales(model, clean, self.temperature)}
+
+    def measure(self, model: AdaptiveModel, x: Tensor, clean: Tensor, context: Context, y: Tensor) -> Goal:
+        """The hinge of one decision, a hundredth of the others'."""
+        relaxed = model.relax(x, temperature=self.temperature)
+        margins = relaxed.margins[:, pushed(model, x)]
+        hinges = (self.kappa - margins / context["scale"]).clamp_min(0.0)
+        closed = margins.detach() <= 0
+        first = closed & (closed.long().cumsum(1) == 1)
+        loss = (hinges * first).sum(1) + 0.01 * hinges.sum(1)
+        return Goal(loss, relaxed.margins.detach() > 0, (margins.detach() > 0).all(1))
+
+
+@dataclass(frozen=True, slots=True)
+class LogitGap(GradientObjective):
+    """Σ_k (z₁ − z₂) / (z₁ − z₂ of the clean picture), all heads but the last: odds of the two likeliest classes (ours).
+
+    A head that is sure (p = 1 in float32) has no gradient in probabilities; its logits have one.
+    """
+
+    name: ClassVar[str] = "logit-gap"
+    requires: ClassVar[frozenset[str]] = frozenset({"gradients", "exit_logits"})
+
+    def applies_to(self, model: AdaptiveModel) -> str | None:
+        """Not to gated nets: they have one head."""
+        return UniformHeads().applies_to(model)
+
+    def prepare(self, model: AdaptiveModel, clean: Tensor) -> Context:
+        """The clean gap of each head, at least a tenth of the mean."""
+        with torch.no_grad():
+            gaps = _gaps(model.relax(clean))
+        return {"gap": torch.maximum(gaps, 0.1 * gaps.mean(1, keepdim=True)).clamp_min(1e-6)}
+
+    def measure(self, model: AdaptiveModel, x: Tensor, clean: Tensor, context: Context, y: Tensor) -> Goal:
+        """The sum of relative gaps."""
+        relaxed = model.relax(x)
+        return at_dearest(model, relaxed, (_gaps(relaxed) / context["gap"]).sum(1))
+
+
+@dataclass(frozen=True, slots=True)
+class WeightedHeads(GradientObjective):
+    """Σ_k w_k H(uniform, p_k(x')), w_k the deployed rule's probability of leaving there at x' (ours, after DeepSloth).
+
+    Heads at which the rule would not leave anyway cost no part of the budget.
+
+    Args:
+        temperature: of the relaxation that the weights come from.
+    """
+
+    name: ClassVar[str] = "weighted-heads"
+    requires: ClassVar[frozenset[str]] = frozenset({"gradients", "exit_logits"})
+    temperature: Annotated[float, real(1e-6, 100)] = 0.1
+
+    def applies_to(self, model: AdaptiveModel) -> str | None:
+        """Not to gated nets: they have one head; not where heads and nodes are not one to one."""
+        return UniformHeads().applies_to(model)
+
+    def measure(self, model: AdaptiveModel, x: Tensor, clean: Tensor, context: Context, y: Tensor) -> Goal:
+        """Cross-entropy to uniform, in units of log C."""
+        relaxed = model.relax(x, temperature=self.temperature)
+        logs = relaxed.exit_logits[:, :-1].log_softmax(-1)
+        pulls = -logs.mean(-1) / math.log(logs.shape[-1])
+        reach = relaxed.reach.detach()[:, : logs.shape[1] + 1]
+        weight = (reach[:, :-1] - reach[:, 1:]).clamp_min(0.0) if reach.shape[1] == logs.shape[1] + 1 else None
+        weight = torch.ones_like(pulls) if weight is None else weight + 0.05
+        return at_dearest(model, relaxed, (weight.to(pulls) * pulls).sum(1))
+
+
+@dataclass(frozen=True, slots=True)
+class CheapAndWrong(GradientObjective):
+    """E[MACs] / max MACs + w · max(0, κ + (z_y − max_{j≠y} z_j) / s) at the cheapest exit: early, and wrong (ours).
+
+    Args:
+        weight: of the wrong answer. kappa: how far past the boundary, in units of the clean margin.
+        temperature: of the relaxation.
+    """
+
+    name: ClassVar[str] = "cheap-and-wrong"
+    requires: ClassVar[frozenset[str]] = frozenset({"gradients", "exit_logits"})
+    weight: Annotated[float, real(0, 1e6)] = 1.0
+    kappa: Annotated[float, real(0, 100)] = 0.2
+    temperature: Annotated[float, real(1e-6, 100)] = 1.0
+
+    def prepare(self, model: AdaptiveModel, clean: Tensor) -> Context:
+        """The exit of the cheapest path."""
+        exit_index = model.infer(clean[:1], force=model.paths()[0]).exit
+        return {"exit": exit_index.expand(len(clean)).clone()}
+
+    def measure(self, model: AdaptiveModel, x: Tensor, clean: Tensor, context: Context, y: Tensor) -> Goal:
+        """The relaxed cost, and the margin of the label."""
+        relaxed = model.relax(x, temperature=self.temperature)
+        margin = answer_margin(relaxed, context["exit"], y)
+        loss = relaxed.expected_macs / model.max_macs + self.weight * (self.kappa + margin).clamp_min(0.0)
+        return Goal(loss, relaxed.margins.detach() > 0)
+
+
+def answer_margin(relaxed: Relaxation, exits: Tensor, classes: Tensor) -> Tensor:
+    """(n,) z_c − the best other logit at an exit, in units of the spread of its logits.
+
+    Args:
+        exits: (n,) int64 which exit. classes: (n,) int64 c.
+    """
+    logits = relaxed.exit_logits[torch.arange(len(exits), device=exits.device), exits]
+    own = logits.gather(1, classes[:, None]).squeeze(1)
+    others = logits.scatter(1, classes[:, None], -torch.inf).amax(1)
+    return (own - others) / logits.detach().std(1).clamp_min(1e-6)
+
+
+def _gaps(relaxed: Relaxation) -> Tensor:
+    top = relaxed.exit_logits[:, :-1].topk(2, dim=-1).values
+    return top[..., 0] - top[..., 1]

@@ -1,0 +1,118 @@
+"""Several attacks in turn, each on what the others left below the ceiling: the worst case by the hard pass."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from adaptbench.adaptive import AdaptiveModel
+from adaptbench.attacks.base import Task, Unaudited, join_details
+from adaptbench.attacks.composed import Parts, RecipeAttack, conditions_of, settings_of
+from adaptbench.attacks.engine import Deadline, Optimiser, Start
+from adaptbench.attacks.judging import Best, Judge
+from adaptbench.attacks.mixtures import with_label_kept
+from adaptbench.attacks.objectives import GradientObjective
+from adaptbench.attacks.searches import GradientSearch
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A member: its parts, and where its pictures begin."""
+
+    parts: Parts
+    start: Start
+
+    @property
+    def title(self) -> str:
+        """Objective, search and start as one phrase."""
+        assert self.parts.objective is not None
+        named = [_phrase(self.parts.objective), _phrase(self.parts.search)]
+        return " by ".join(named) + ("" if self.start == "as-set" else f" from {self.start}")
+
+
+class EnsembleAttack(RecipeAttack):
+    """Members that apply to a model run one after the other; a sample at the ceiling is done (as in AutoAttack).
+
+    A picture is kept only where it scores higher than all before, so no member alone gives anything dearer.
+    """
+
+    def __init__(self, members: list[Stage]) -> None:
+        super().__init__(members[0].parts)
+        self.members = members
+        self.requires = frozenset({"gradients"})
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The constraint's, and the members in order."""
+        constraint = self.parts.constraint
+        flat: dict[str, Any] = {"access": self.access, "constraint": constraint.name} | settings_of(constraint)
+        return flat | conditions_of(self.parts.recipe) | {"members": [member.title for member in self.members]}
+
+    def stages_for(self, model: AdaptiveModel) -> dict[int, Stage]:
+        """The members that mean something on a model, by their number."""
+        return {i: member for i, member in enumerate(self.members, 1) if self._reason(member, model) is None}
+
+    def _reason(self, member: Stage, model: AdaptiveModel) -> str | None:
+        objective = member.parts.objective
+        assert objective is not None
+        if missing := sorted(objective.requires - model.capabilities):
+            return f"the model offers no {missing[0].replace('_', ' ')}"
+        return objective.applies_to(model)
+
+    def _why_not(self, model: AdaptiveModel) -> str | None:
+        reasons = [self._reason(member, model) for member in self.members]
+        return None if None in reasons else reasons[0]
+
+    def _craft(self, task: Task) -> Unaudited:
+        recipe, stages = self.parts.recipe, self.stages_for(task.model)
+        best = Best(Judge(task.model, task.x, task.y, aim=recipe.aim, label=recipe.label), "first")
+        deadline = Deadline(None if recipe.seconds is None else recipe.seconds * len(task.x))
+        details: list[dict[str, Any]] = []
+        raised: dict[str, Any] = {}
+        for done, (number, stage) in enumerate(stages.items()):
+            before = best.score.clone()
+            objective, search = stage.parts.objective, stage.parts.search
+            assert isinstance(objective, GradientObjective)
+            assert isinstance(search, GradientSearch)
+            part = Task(task.model, task.x, task.y, task.ids, task.seed, task.surrogate, _nth(task, done, len(stages)))
+            details.append(
+                Optimiser(
+                    part,
+                    task.model,
+                    with_label_kept(objective) if recipe.label == "keep" else objective,
+                    self._constraint(task),
+                    search,
+                    "first",
+                    best=best,
+                    start=stage.start,
+                    deadline=deadline,
+                )
+                .run()
+                .details
+            )
+            raised[f"raised_by_{number}"] = int((best.score > before).sum())
+        joined = join_details(details, [1] * len(details))
+        at_max = details[-1]["at_max_macs"]
+        skipped = [member.title for i, member in enumerate(self.members, 1) if i not in stages]
+        notes = [f"does not apply to this model: {title}" for title in skipped]
+        joined |= raised | {
+            "at_max_macs": at_max,
+            "hard_checks": best.judge.checks,
+            "members_run": [stage.title for stage in stages.values()],
+        }
+        if notes := [*joined.get("notes", []), *notes]:
+            joined["notes"] = notes
+        return Unaudited(best.pictures, details=joined)
+
+
+def _nth(task: Task, i: int, of: int) -> Any:
+    """Progress of one stage as progress of all."""
+    return lambda done, n: task.progress((i * n + done) // of, n)
+
+
+def _phrase(part: object) -> str:
+    settings = {k: v for k, v in settings_of(part).items() if v is not None}
+    inside = ", ".join(f"{k}={v:g}" if isinstance(v, float) else f"{k}={json.dumps(v)}" for k, v in settings.items())
+    name: str = part.name  # type: ignore[attr-defined]  # every part has one
+    return f"{name}({inside})" if inside else name

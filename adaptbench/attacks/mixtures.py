@@ -1,0 +1,170 @@
+"""Objectives made of others: a weighted and scheduled sum that shares one pass, and the answer kept by a margin."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar
+
+import torch
+from pydantic import BeforeValidator, TypeAdapter, ValidationError
+from torch import Tensor
+
+from adaptbench.adaptive import AdaptiveModel, Relaxation
+from adaptbench.attacks.decisions import answer_margin
+from adaptbench.attacks.objectives import Context, Goal, GradientObjective
+from adaptbench.attacks.ranges import number, real
+
+
+@dataclass(frozen=True, slots=True)
+class LabelMargin(GradientObjective):
+    """max(0, κ − margin of the clean answer) at the dearest path's exit, in units of the spread of its logits (ours).
+
+    Args:
+        kappa: how much margin is enough.
+    """
+
+    name: ClassVar[str] = "label-margin"
+    requires: ClassVar[frozenset[str]] = frozenset({"gradients", "exit_logits"})
+    kappa: Annotated[float, real(0, 100)] = 0.5
+
+    def prepare(self, model: AdaptiveModel, clean: Tensor) -> Context:
+        """What the model answers now, and where the dearest path ends."""
+        exit_index = model.infer(clean[:1], force=model.paths()[1]).exit
+        return {"answer": model.infer(clean).predictions, "exit": exit_index.expand(len(clean)).clone()}
+
+    def measure(self, model: AdaptiveModel, x: Tensor, clean: Tensor, context: Context, y: Tensor) -> Goal:
+        """The hinge."""
+        relaxed = model.relax(x)
+        margin = answer_margin(relaxed, context["exit"], context["answer"])
+        return Goal((self.kappa - margin).clamp_min(0.0))
+
+
+def _terms(value: Any) -> Any:
+    """A list of ``{objective: {settings}, weight: 1, from: 0, until: 1}``."""
+    if not isinstance(value, list | tuple) or not value:
+        raise ValueError("a list such as [{hinge-margins: {}}, {label-margin: {}, weight: 0.5}]")
+    for term in value:
+        rest = [key for key in term if key not in ("weight", "from", "until")] if isinstance(term, dict) else []
+        if len(rest) != 1:
+            raise ValueError(f"a term is {{objective: {{settings}}, weight: 1, from: 0, until: 1}}; seen: {term!r}")
+        for key, high in (("weight", 1e6), ("from", 1.0), ("until", 1.0)):
+            if not 0 <= number(term.get(key, 0)) <= high:
+                raise ValueError(f"{key} lies between 0 and {high:g}; seen: {term[key]!r}")
+    return value
+
+
+Term = tuple[GradientObjective, float, float, float]
+"""An objective, its weight, and the shares of the steps from and until which it counts."""
+
+
+class WeightedSum(GradientObjective):
+    """Σ_i w_i · loss_i, each from a share of the steps until another; terms at one temperature share one pass."""
+
+    name: ClassVar[str] = "sum"
+
+    def __init__(self, terms: list[Term]) -> None:
+        self.terms = terms
+
+    @property
+    def requires(self) -> frozenset[str]:  # type: ignore[override]  # of the terms, not of the class
+        """What the terms need."""
+        return frozenset().union(*(objective.requires for objective, *_ in self.terms))
+
+    def applies_to(self, model: AdaptiveModel) -> str | None:
+        """The first reason of a term."""
+        return next((reason for objective, *_ in self.terms if (reason := objective.applies_to(model))), None)
+
+    def prepare(self, model: AdaptiveModel, clean: Tensor) -> Context:
+        """Of each term, under its number."""
+        return {
+            f"{i}.{key}": value
+            for i, (objective, *_) in enumerate(self.terms)
+            for key, value in objective.prepare(model, clean).items()
+        }
+
+    def measure(self, model: AdaptiveModel, x: Tensor, clean: Tensor, context: Context, y: Tensor) -> Goal:
+        """The sum; decisions are those of the first term that knows them."""
+        shared: Any = SharedPass(model)
+        progress = context["progress"]
+        total = torch.zeros(len(x), device=x.device)
+        goals: list[Goal] = []
+        for i, (objective, weight, begin, end) in enumerate(self.terms):
+            own = {k.removeprefix(f"{i}."): v for k, v in context.items() if k.startswith(f"{i}.")}
+            goal = objective.measure(shared, x, clean, own | {"progress": progress}, y)
+            active = (progress >= begin) & ((progress < end) | (end >= 1))
+            total = total + weight * active * goal.loss
+            goals.append(goal)
+        knowing = next((g for g in goals if g.on is not None), goals[0])
+        return Goal(total, knowing.on, knowing.reached)
+
+
+@dataclass(slots=True)
+class Mixed(GradientObjective):
+    """A `WeightedSum` that a recipe writes down.
+
+    Args:
+        of: terms: ``{hinge-margins: {kappa: 0.05}, weight: 1, from: 0, until: 1}``.
+    """
+
+    name: ClassVar[str] = "mixed"
+    of: Annotated[list[dict[str, Any]], BeforeValidator(_terms)]
+    sum: WeightedSum = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.sum = WeightedSum([_term(dict(term)) for term in self.of])
+
+    @property
+    def requires(self) -> frozenset[str]:  # type: ignore[override]  # of the terms, not of the class
+        """What the terms need."""
+        return self.sum.requires
+
+    def applies_to(self, model: AdaptiveModel) -> str | None:
+        """The first reason of a term."""
+        return self.sum.applies_to(model)
+
+    def prepare(self, model: AdaptiveModel, clean: Tensor) -> Context:
+        """Of each term."""
+        return self.sum.prepare(model, clean)
+
+    def measure(self, model: AdaptiveModel, x: Tensor, clean: Tensor, context: Context, y: Tensor) -> Goal:
+        """The sum."""
+        return self.sum.measure(model, x, clean, context, y)
+
+
+class SharedPass:
+    """A model whose relaxed pass over one picture tensor runs once a temperature; everything else is the model's."""
+
+    def __init__(self, model: AdaptiveModel) -> None:
+        self._model = model
+        self._passes: dict[tuple[int, float], tuple[Tensor, Relaxation]] = {}
+
+    def relax(self, x: Tensor, *, temperature: float = 0.1) -> Relaxation:
+        """As the model's."""
+        key = (id(x), temperature)
+        if key not in self._passes:
+            self._passes[key] = (x, self._model.relax(x, temperature=temperature))
+        return self._passes[key][1]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+
+def with_label_kept(objective: GradientObjective) -> WeightedSum:
+    """An objective beside `LabelMargin` of equal weight."""
+    return WeightedSum([(objective, 1.0, 0.0, 1.0), (LabelMargin(), 1.0, 0.0, 1.0)])
+
+
+def _term(term: dict[str, Any]) -> Term:
+    from adaptbench.attacks.registry import OBJECTIVES  # the registry names this module
+
+    weight, begin, end = (number(term.pop(key, preset)) for key, preset in (("weight", 1), ("from", 0), ("until", 1)))
+    ((name, settings),) = term.items()
+    kind = OBJECTIVES.load(name)
+    if not issubclass(kind, GradientObjective):
+        raise ValueError(f"'{name}' has no gradient, so it cannot be a term")
+    try:
+        objective: GradientObjective = TypeAdapter(kind).validate_python(settings or {})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ValueError(f"{name}.{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    return objective, weight, begin, end
