@@ -10,17 +10,18 @@ from pydantic import TypeAdapter, ValidationError
 
 from adaptbench.attacks.access import BlackBox, Transfer
 from adaptbench.attacks.base import Attack
-from adaptbench.attacks.best_of import BestOfAttack
+from adaptbench.attacks.best_of import BestOf, BestOfAttack
 from adaptbench.attacks.catalogue import TORCHATTACKS, find_recipe
 from adaptbench.attacks.composed import ComposedAttack, Parts, RandomAttack, TransferAttack, conditions_of
 from adaptbench.attacks.ensemble import EnsembleAttack, Stage
 from adaptbench.attacks.ereba import EstimatedAttack
 from adaptbench.attacks.estimator import EstimatorEnergy
 from adaptbench.attacks.objectives import GradientObjective
+from adaptbench.attacks.queried import QuerySearch, SearchedAttack
 from adaptbench.attacks.ranges import GREY_LEVEL, shown
 from adaptbench.attacks.recipe import Recipe, RecipePart, make_recipe, read_recipe
 from adaptbench.attacks.registry import ATTACKS, CONSTRAINTS, OBJECTIVES, SEARCHES
-from adaptbench.attacks.searches import BestOf, GradientSearch, RandomDraw, SignDescent
+from adaptbench.attacks.searches import GradientSearch, RandomDraw, SignDescent
 from adaptbench.attacks.torchattack import TorchAttack
 from adaptbench.errors import RecipeError, UnknownNameError
 from adaptbench.registry import Registry, did_you_mean
@@ -139,13 +140,9 @@ def build(name: str, recipe: Recipe, where: str) -> Attack:
             f"{where}: {', '.join(conditions)} cannot be asked of an attack without gradients of the target.",
             todo="Leave it out, or write access: white-box and an objective.",
         )
-    if isinstance(parts.search, BestOf):
-        if objective is not None or not isinstance(access, BlackBox):
-            raise RecipeError(
-                f"{where}: the search 'best-of' asks for costs and learns nothing.",
-                todo="Leave objective out and write access: {black-box: {queries: 500}}.",
-            )
-        return BestOfAttack(parts, access)
+    if isinstance(parts.search, QuerySearch):
+        _require_questions(parts, access, where)
+        return (BestOfAttack if isinstance(parts.search, BestOf) else SearchedAttack)(parts, access)
     if isinstance(parts.search, RandomDraw):
         if objective is not None or recipe.access.name != "none":
             raise RecipeError(
@@ -191,6 +188,29 @@ def _ensemble(name: str, recipe: Recipe, constraint: Any, where: str) -> Attack:
     if recipe.access.name != "white-box":
         raise RecipeError(f"{where}: members take gradients of the target.", todo="Write access: white-box.")
     return EnsembleAttack(members)
+
+
+def _require_questions(parts: Parts, access: Any, where: str) -> None:
+    """Refuse a search by queries that has none, or that is told what it would not look at."""
+    search = parts.search
+    assert isinstance(search, QuerySearch)
+    if parts.objective is not None or not isinstance(access, BlackBox):
+        raise RecipeError(
+            f"{where}: the search '{search.name}' asks for costs and takes no objective.",
+            todo="Leave objective out and write access: {black-box: {queries: 500}}.",
+        )
+    if search.balls and parts.constraint.name not in search.balls:
+        raise RecipeError(
+            f"{where}: the search '{search.name}' cannot move in the constraint '{parts.constraint.name}'.",
+            why="Its patterns of signs are put on the edge of a ball that has one radius for the whole picture.",
+            todo=f"Constraints: {', '.join(search.balls)}.",
+        )
+    if parts.recipe.keep != "first":
+        raise RecipeError(
+            f"{where}, keep: the search '{search.name}' keeps the first of the dearest pictures; "
+            f"seen: {parts.recipe.keep}.",
+            todo="Leave keep out.",
+        )
 
 
 def _require_movement(parts: Parts, where: str) -> None:

@@ -64,7 +64,14 @@ SEARCHES = Registry(
             "steepest descent with momentum whose step halves when it stops paying",
         ),
         "random": ("adaptbench.attacks.searches:RandomDraw", "one draw on the ball, nothing optimised"),
-        "best-of": ("adaptbench.attacks.searches:BestOf", "many draws on the ball, the dearest of them by queries"),
+        "best-of": ("adaptbench.attacks.best_of:BestOf", "many draws on the ball, the dearest of them by queries"),
+        "blocks": ("adaptbench.attacks.blocks:Blocks", "draws of coarse signs at many scales, the dearest by queries"),
+        "square": ("adaptbench.attacks.square:Square", "squares of one sign, kept where the cost does not fall"),
+        "evolution": (
+            "adaptbench.attacks.evolution:Evolution",
+            "patterns that are crossed, changed, and handed from picture to picture",
+        ),
+        "spsa": ("adaptbench.attacks.spsa:Spsa", "a slope of the cost, estimated from pairs of queries"),
     },
 )
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from adaptbench.attacks.constraints import Constraint
-from adaptbench.attacks.ranges import Steps, count, real
+from adaptbench.attacks.ranges import Steps, real
 
 State = dict[str, Tensor]
 """Tensors with the batch first; "variable" is what gradients are taken of, "clean" the pictures."""
@@ -130,16 +130,3 @@ class RandomDraw(Search):
         if self.shape == "sign":
             noise = torch.where(noise < 0, -1.0, 1.0)
         return constraint.scatter(clean, noise)
-
-
-@dataclass(frozen=True, slots=True)
-class BestOf(RandomDraw):
-    """Many draws on the edge of the ball, of which the dearest is kept.
-
-    Args:
-        shape: as of `RandomDraw`. block: side of the squares of equal change, in pixels.
-    """
-
-    name: ClassVar[str] = "best-of"
-    shape: Literal["uniform", "sign"] = "sign"
-    block: Annotated[int, count(1, 1024)] = 1
