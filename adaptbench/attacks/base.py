@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from adaptbench.adaptive import AdaptiveModel
+from adaptbench.adaptive import AdaptiveModel, Split
 from adaptbench.attacks.identity import foreign_sources
 from adaptbench.attacks.purity import untouched
 from adaptbench.attacks.slopes import ClosedClamp
@@ -23,6 +23,8 @@ Access = Literal["white-box", "black-box", "transfer", "none"]
 Kind = Literal["control", "attack"]
 OnProgress = Callable[[int, int], None]
 Surrogates = Callable[[str], AdaptiveModel]
+Crafting = Split | tuple[Tensor, Tensor] | Callable[[], Split]
+"""Pictures that an attack may learn from and is not judged on; a pair is x float in [0, 1] and y."""
 
 MASKED_SHARE = 0.1
 """Above this share of samples without a gradient the attack says so: the gradient may be missing, not the weakness."""
@@ -96,6 +98,7 @@ class Task:
     seed: int
     surrogate: Surrogates | None
     progress: OnProgress
+    crafting: Crafting | None = None
 
 
 @dataclass(slots=True)
@@ -118,6 +121,7 @@ class Attack(ABC):
         requires: capabilities of the target that it uses.
         couples_samples: samples of one craft influence each other; cut chunks at fixed places.
         surrogate: name of the model that it works on in the target's place.
+        needs_crafting: it is crafted on other pictures than those that it is judged on.
     """
 
     name: str = ""
@@ -129,6 +133,7 @@ class Attack(ABC):
     requires: frozenset[str] = frozenset()
     couples_samples: bool = False
     surrogate: str | None = None
+    needs_crafting: bool = False
     hashed_as: ClassVar[str] = ""
     """What the algorithm was called when hashes of it were first published; another name of its class changes none."""
 
@@ -188,6 +193,7 @@ class Attack(ABC):
         ids: Tensor | None = None,
         seed: int = 0,
         surrogate: Surrogates | None = None,
+        crafting: Crafting | None = None,
         on_progress: OnProgress | None = None,
     ) -> Crafted:
         """Attack a batch of any size; the model is left as it was.
@@ -198,11 +204,13 @@ class Attack(ABC):
             ids: (N,) int64, what each sample's random numbers are drawn from (default 0 … N−1).
             seed: of the run.
             surrogate: registry name → model, for transfer attacks.
+            crafting: pictures for attacks that share one change, see `needs_crafting`; never those of x.
             on_progress: told (samples done, N).
 
         Raises:
             CapabilityError: the attack does not apply to this model.
             DomainError: inputs outside the domain, or labels or ids that do not fit them.
+            LeakageError: crafting pictures that are among those attacked, or of a test split.
         """
         if reason := self.applies_to(model):
             raise CapabilityError(
@@ -227,6 +235,7 @@ class Attack(ABC):
                 int(seed),
                 surrogate,
                 on_progress or (lambda done, total: None),
+                crafting,
             )
             unaudited = self._craft(task)
         change = (unaudited.x_adv.cpu().double() - clean.cpu().double()) / 255.0

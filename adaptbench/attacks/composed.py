@@ -34,8 +34,9 @@ class Parts:
 
 
 def settings_of(part: object) -> dict[str, Any]:
-    """What a part was set to."""
-    return {f.name: getattr(part, f.name) for f in fields(part) if f.init}  # type: ignore[arg-type]
+    """What a part was set to; what came later is left out where it is as ever."""
+    told = {f.name: (getattr(part, f.name), f) for f in fields(part) if f.init}  # type: ignore[arg-type]
+    return {name: value for name, (value, f) in told.items() if not (f.metadata.get("unsaid") and value == f.default)}
 
 
 def conditions_of(recipe: Recipe) -> dict[str, Any]:

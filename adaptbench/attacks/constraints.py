@@ -13,6 +13,8 @@ from torch import Tensor
 from adaptbench.attacks.base import to_bytes
 from adaptbench.attacks.ranges import L2Radius, LinfRadius
 
+GREY = 128 / 255
+"""What shared changes are kept around: the middle, on the 8-bit grid."""
 SLACK = 1e-6  # float32 pixels, half a millionth of a grey level
 
 
@@ -56,6 +58,15 @@ class Constraint(ABC):
     def scatter(self, clean: Tensor, noise: Tensor) -> Tensor:
         """Pictures as far from the clean ones as may be, in the direction of noise in [−1, 1)."""
         return self.project(clean + self.draw(noise, None), clean)
+
+    def lay(self, shared: Tensor, clean: Tensor) -> Tensor:
+        """What a change that is shared makes of pictures.
+
+        Args:
+            shared: (1, C, H, W), allowed around a picture that is `GREY` all over; none moves a pixel by more than half
+                its range. clean: (N, C, H, W).
+        """
+        return (clean + (shared - GREY)).clamp(0.0, 1.0)
 
     def box(self, clean: Tensor) -> tuple[Tensor, Tensor]:
         """Middle and half width of the range of each pixel."""

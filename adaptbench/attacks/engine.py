@@ -145,7 +145,7 @@ class Optimiser:
         x = self.search.point(pool.state, self.constraint)
         pool.context["progress"] = pool.age / self.search.steps
         goal = self.objective.measure(self.model, x, pool.state["clean"], pool.context, self.task.y[pool.rows])
-        gradient = _gradient(goal, variable)
+        gradient = gradient_of(goal, variable)
         pool.state["variable"], pool.state["loss"] = variable.detach(), goal.loss.detach().float()
         x = x.detach()
         self._count_flat(pool, goal, gradient)
@@ -223,7 +223,7 @@ class Optimiser:
         return details
 
 
-def _gradient(goal: Goal, variable: Tensor) -> Tensor:
+def gradient_of(goal: Goal, variable: Tensor) -> Tensor:
     """Of the loss; where the goal guards something, without the part that would undo it (GradAuto, ECCV 2022)."""
     (gradient,) = torch.autograd.grad(goal.loss.sum(), variable, retain_graph=goal.guard is not None)
     gradient = gradient.nan_to_num(0.0, 0.0, 0.0)

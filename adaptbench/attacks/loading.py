@@ -23,10 +23,12 @@ from adaptbench.attacks.recipe import Recipe, RecipePart, make_recipe, read_reci
 from adaptbench.attacks.registry import ATTACKS, CONSTRAINTS, OBJECTIVES, SEARCHES
 from adaptbench.attacks.searches import GradientSearch, RandomDraw, SignDescent
 from adaptbench.attacks.torchattack import TorchAttack
+from adaptbench.attacks.universal import Shared, SharedByClass, UniversalAttack
 from adaptbench.errors import RecipeError, UnknownNameError
 from adaptbench.registry import Registry, did_you_mean
 
 _REGISTRIES = {"objective": OBJECTIVES, "constraint": CONSTRAINTS, "search": SEARCHES}
+_SHARED: dict[str, type] = {"all": Shared, "class": SharedByClass}
 _ACCESS: dict[str, type | None] = {"white-box": None, "none": None, "black-box": BlackBox, "transfer": Transfer}
 
 
@@ -133,13 +135,9 @@ def build(name: str, recipe: Recipe, where: str) -> Attack:
     assert recipe.search is not None  # else there are members
     parts = Parts(name, recipe, objective, made["constraint"], made["search"])
     _require_movement(parts, where)
-    if (conditions := conditions_of(recipe)) and not (
-        isinstance(objective, GradientObjective) and recipe.access.name == "white-box"
-    ):
-        raise RecipeError(
-            f"{where}: {', '.join(conditions)} cannot be asked of an attack without gradients of the target.",
-            todo="Leave it out, or write access: white-box and an objective.",
-        )
+    _require_gradients(parts, where)
+    if "shared" in made:
+        return _shared(parts, made["shared"], where)
     if isinstance(parts.search, QuerySearch):
         _require_questions(parts, access, where)
         return (BestOfAttack if isinstance(parts.search, BestOf) else SearchedAttack)(parts, access)
@@ -170,6 +168,17 @@ def build(name: str, recipe: Recipe, where: str) -> Attack:
     return ComposedAttack(parts)
 
 
+def _require_gradients(parts: Parts, where: str) -> None:
+    """Refuse aim, label and time where no gradient of the target is followed."""
+    if (conditions := conditions_of(parts.recipe)) and not (
+        isinstance(parts.objective, GradientObjective) and parts.recipe.access.name == "white-box"
+    ):
+        raise RecipeError(
+            f"{where}: {', '.join(conditions)} cannot be asked of an attack without gradients of the target.",
+            todo="Leave it out, or write access: white-box and an objective.",
+        )
+
+
 def _ensemble(name: str, recipe: Recipe, constraint: Any, where: str) -> Attack:
     members = []
     for i, member in enumerate(recipe.members):
@@ -187,6 +196,8 @@ def _ensemble(name: str, recipe: Recipe, constraint: Any, where: str) -> Attack:
         members.append(Stage(part, member.start))
     if recipe.access.name != "white-box":
         raise RecipeError(f"{where}: members take gradients of the target.", todo="Write access: white-box.")
+    if recipe.shared is not None:
+        raise RecipeError(f"{where}: members each have a change of their own.", todo="Leave 'shared' or members out.")
     return EnsembleAttack(members)
 
 
@@ -213,6 +224,20 @@ def _require_questions(parts: Parts, access: Any, where: str) -> None:
         )
 
 
+def _shared(parts: Parts, shared: Shared, where: str) -> UniversalAttack:
+    follows = isinstance(parts.search, GradientSearch) and isinstance(parts.objective, GradientObjective)
+    if parts.recipe.access.name != "white-box" or not follows:
+        raise RecipeError(
+            f"{where}, shared: one change for all is made by gradients of the target.",
+            todo="Write access: white-box, an objective and a search that follows it, or leave 'shared' out.",
+        )
+    if conditions := conditions_of(parts.recipe):
+        raise RecipeError(
+            f"{where}: {', '.join(conditions)} cannot be asked of a change that is shared.", todo="Leave it out."
+        )
+    return UniversalAttack(parts, shared)
+
+
 def _require_movement(parts: Parts, where: str) -> None:
     """Refuse steps of another scale than the ball, and steps that together move no pixel by half a grey level."""
     search = parts.search
@@ -236,6 +261,8 @@ def _require_movement(parts: Parts, where: str) -> None:
 def _class_of(field: str, name: str, where: str) -> type | None:
     if field == "access":
         return _ACCESS[name]
+    if field == "shared":
+        return _SHARED[name]
     registry: Registry = _REGISTRIES[field]
     try:
         kind: type = registry.load(name)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from adaptbench.adaptive import AdaptiveModel, Relaxation
 from adaptbench.attacks.base import one_path
-from adaptbench.attacks.ranges import real
+from adaptbench.attacks.ranges import UNSAID, real
 
 Context = dict[str, Tensor]
 """What an objective remembers of each clean picture; batch first. The loop adds "progress", (n,) in [0, 1)."""
@@ -99,10 +99,15 @@ class HingeMargins(GradientObjective):
 
 @dataclass(frozen=True, slots=True)
 class UniformHeads(GradientObjective):
-    """Σ_{k<K} H(uniform, p_k(x')), the last exit left out (DeepSloth, Hong et al., ICLR 2021)."""
+    """Σ_{k<K} H(uniform, p_k(x')), the last exit left out (DeepSloth, Hong et al., ICLR 2021).
+
+    Args:
+        exits: "all" of them, or the "first" only.
+    """
 
     name: ClassVar[str] = "uniform-heads"
     requires: ClassVar[frozenset[str]] = frozenset({"gradients", "exit_logits"})
+    exits: Literal["all", "first"] = field(default="all", metadata=UNSAID)
 
     def applies_to(self, model: AdaptiveModel) -> str | None:
         """Not to gated nets: they have one head."""
@@ -113,7 +118,8 @@ class UniformHeads(GradientObjective):
     def measure(self, model: AdaptiveModel, x: Tensor, clean: Tensor, context: Context, y: Tensor) -> Goal:
         """Cross-entropy to uniform."""
         relaxed = model.relax(x)
-        return at_dearest(model, relaxed, uniform_pull(relaxed))
+        pull = uniform_pull(relaxed) if self.exits == "all" else uniform_pull(relaxed, 1)
+        return at_dearest(model, relaxed, pull)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +144,9 @@ def pushed(model: AdaptiveModel, like: Tensor) -> Tensor:
     return model.dearest_decisions.to(like.device)
 
 
-def uniform_pull(relaxed: Relaxation) -> Tensor:
-    """(n,) Σ over all exits but the last of H(uniform, p) / log C: ≥ 1 a head, 1 when uniform."""
-    logs = relaxed.exit_logits[:, :-1].log_softmax(-1)
+def uniform_pull(relaxed: Relaxation, first: int | None = None) -> Tensor:
+    """(n,) Σ over all exits but the last (the `first` ones of them) of H(uniform, p) / log C: 1 a head when uniform."""
+    logs = relaxed.exit_logits[:, :-1][:, :first].log_softmax(-1)
     return -logs.mean(-1).sum(1) / math.log(logs.shape[-1])
 
 

@@ -91,6 +91,10 @@ class Patch(Constraint):
         """The noise itself, whatever stood there."""
         return torch.where(self.inside(clean), 0.5 + 0.5 * noise, clean)
 
+    def lay(self, shared: Tensor, clean: Tensor) -> Tensor:
+        """Over what stood there."""
+        return torch.where(self.inside(clean), shared, clean)
+
     def outside(self, change: Tensor, slack: float = SLACK) -> Tensor:
         """Where anything else changed; of a place that is still to be drawn, more than one square holds."""
         changed = (change.abs() > slack).any(1)

@@ -75,6 +75,15 @@ def fingerprint(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
+def weights(model: nn.Module) -> str:
+    """SHA-256 over weights and buffers."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(_tensors(model).items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(_bytes(tensor))
+    return digest.hexdigest()
+
+
 def same_weights(one: nn.Module, other: nn.Module) -> bool:
     """True where two modules hold equal tensors under equal names."""
     mine, theirs = _tensors(one), _tensors(other)

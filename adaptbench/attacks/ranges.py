@@ -14,6 +14,8 @@ from pydantic import BeforeValidator
 from adaptbench.attacks.fractions import parse_fraction
 
 GREY_LEVEL = 1.0 / 255.0
+UNSAID = {"unsaid": True}
+"""Metadata of a field that stands among an attack's settings only where it is set: hashes of before stay."""
 _HAIR = 1e-9
 LARGEST = {"linf": 1.0, "l2": 400.0, "l1": 200_000.0}
 """The greatest distances there are: from black to white, over 224 × 224 × 3 values in L2 and L1."""

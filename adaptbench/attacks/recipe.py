@@ -12,6 +12,7 @@ from adaptbench.located_yaml import read
 from adaptbench.registry import did_you_mean
 
 Keep = Literal["first", "nearest", "deepest", "last"]
+SHARED = ("none", "all", "class")
 ACCESS = ("white-box", "black-box", "transfer", "none")
 
 
@@ -34,6 +35,11 @@ def _part(value: Any) -> Any:
         if settings is None or (isinstance(settings, dict) and all(isinstance(k, str) for k in settings)):
             return RecipePart(name=str(name), settings=settings or {})
     raise ValueError(f"write a name, or a name with settings as in {{linf: {{eps: 8/255}}}}; seen: {value!r}")
+
+
+def _shared(value: Any) -> Any:
+    part = _part(value)
+    return None if part is not None and part.name == "none" else part
 
 
 PartField = Annotated[RecipePart, BeforeValidator(_part)]
@@ -60,6 +66,7 @@ class Recipe(BaseModel):
         title, cite: for reports. kind: "control" or "attack".
         access: "white-box", "black-box: {queries: 500}", "transfer: {surrogate: NAME}" or "none".
         objective, constraint, search: names from the registries with settings.
+        shared: "all": one change for all pictures, "class": one a class; crafted on pictures of their own.
         members: in place of objective and search, several of them; the worst case a sample is kept.
         keep: which of equally costly pictures is returned, see `adaptbench.attacks.judging.Keep`.
         aim: "dearest", or "cheap-and-wrong". label: "free", or "keep" for pictures answered as the clean one is.
@@ -77,6 +84,7 @@ class Recipe(BaseModel):
     objective: PartField | None = None
     constraint: PartField
     search: PartField | None = None
+    shared: Annotated[RecipePart | None, BeforeValidator(_shared)] = None
     members: tuple[Member, ...] = ()
     keep: Keep = "first"
     aim: Literal["dearest", "cheap-and-wrong"] = "dearest"
@@ -104,6 +112,7 @@ class Recipe(BaseModel):
             "objective": self.objective,
             "constraint": self.constraint,
             "search": self.search,
+            "shared": self.shared,
         }
         return {field: part for field, part in by_field.items() if part is not None}
 
@@ -138,11 +147,12 @@ def make_recipe(content: dict[str, Any], where: str) -> Recipe:
         recipe = Recipe.model_validate(content)
     except ValidationError as error:
         raise _explain(error, where, list(Recipe.model_fields)) from None
-    if recipe.access.name not in ACCESS:
-        raise RecipeError(
-            f"{where}, access: no access is called '{recipe.access.name}'.",
-            todo=f"{did_you_mean(recipe.access.name, ACCESS)}There are: {', '.join(ACCESS)}.",
-        )
+    for field, part, known in (("access", recipe.access, ACCESS), ("shared", recipe.shared, SHARED)):
+        if part is not None and part.name not in known:
+            raise RecipeError(
+                f"{where}, {field}: nothing is called '{part.name}'.",
+                todo=f"{did_you_mean(part.name, known)}There are: {', '.join(known)}.",
+            )
     return recipe
 
 

@@ -115,7 +115,12 @@ class _Costs:
         if known not in self._crafts:
             most = min(self.plan.suite.suite.chunk, n)
             self._crafts[known] = probe_craft(
-                evaluation, self.device, self.plan.surrogates.__getitem__, most, self._passes[label]
+                evaluation,
+                self.device,
+                self.plan.surrogates.__getitem__,
+                most,
+                self._passes[label],
+                self.plan.crafting,
             )
         craft = self._crafts[known]
         return Craft(own_s + 2 * COMMIT_S * chunks + craft.total_s, craft.doubt)

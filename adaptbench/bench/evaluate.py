@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from adaptbench.adaptive import AdaptiveModel, Inference
+from adaptbench.adaptive import AdaptiveModel, Inference, Split
 from adaptbench.bench.plan import Evaluation
 
 GALLERY = 16
@@ -41,6 +41,7 @@ def evaluate_chunk(
     *,
     device: str,
     surrogate: Callable[[str], AdaptiveModel],
+    crafting: Split | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Chunk:
     """Craft and evaluate the samples start … stop of an evaluation.
@@ -50,6 +51,7 @@ def evaluate_chunk(
         start, stop: rows of its split; chunks are cut at fixed places, so that any shard sees the same batches.
         device: where it runs.
         surrogate: name → another model, for transfer attacks.
+        crafting: pictures for attacks that share one change.
         on_progress: told (done, of) while crafting.
     """
     split = evaluation.split
@@ -64,6 +66,7 @@ def evaluate_chunk(
             ids=ids,
             seed=evaluation.seed,
             surrogate=surrogate,
+            crafting=crafting,
             on_progress=on_progress,
         )
         seconds, details, queries = time.perf_counter() - began, dict(made.details), made.queries

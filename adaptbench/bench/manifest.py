@@ -6,7 +6,7 @@ from typing import Any
 
 from adaptbench.adaptive import DecisionGraph, GatedNetwork
 from adaptbench.bench.plan import Plan
-from adaptbench.experiment.keys import digest_of, model_hash
+from adaptbench.experiment.keys import digest_of, model_hash, split_hash
 from adaptbench.zoo.loading import Loaded
 
 
@@ -92,12 +92,18 @@ def describe_conditions(plan: Plan) -> dict[str, Any]:
 
 
 def attack_hash(plan: Plan, condition: str) -> str | None:
-    """What an attack does, its surrogate's weights included; None for clean inputs. Equal only for equal attacks."""
+    """What an attack does, with its surrogate's weights and crafting pictures; None for clean inputs.
+
+    Equal only for equal attacks.
+    """
     attack = plan.attacks.get(condition)
     if attack is None:
         return None
     other = plan.surrogates.get(attack.surrogate or "")
-    return attack.sha256 if other is None else digest_of([attack.sha256, model_hash(other)])
+    beside = [] if other is None else [model_hash(other)]
+    if attack.needs_crafting and plan.crafting is not None:
+        beside.append(split_hash(plan.crafting))
+    return digest_of([attack.sha256, *beside]) if beside else attack.sha256
 
 
 def describe_data(plan: Plan) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from adaptbench.adaptive import AdaptiveModel, DecisionGraph, Split
 from adaptbench.attacks import Attack, load_attack
 from adaptbench.bench.conditions import finer_than_data
+from adaptbench.bench.crafting import crafting_split
 from adaptbench.bench.entries import Entry, Fitting
 from adaptbench.bench.suite import Condition, LoadedSuite, Suite
 from adaptbench.bench.watched import check_watched
@@ -63,6 +64,7 @@ class Plan:
         models: by name, references and swept models among them. evaluations: in order.
         attacks: by condition id. surrogates: by name, for transfer attacks.
         skipped: (model, condition id, reason) that do not apply to each other.
+        crafting: pictures for attacks that share one change, where there is one.
         data_notes: what the data set says of its files, and what is to be said of attacks on it.
     """
 
@@ -74,6 +76,7 @@ class Plan:
     surrogates: dict[str, AdaptiveModel]
     skipped: tuple[tuple[str, str, str], ...]
     data_notes: tuple[str, ...] = ()
+    crafting: Split | None = None
 
     @property
     def timed(self) -> tuple[Evaluation, ...]:
@@ -136,6 +139,7 @@ def make_plan(suite: LoadedSuite, options: Options | None = None) -> Plan:
                 raise SuiteError(
                     f"{suite.located.where(('conditions', i))}: {error.seen}", why=error.why, todo=error.todo
                 ) from None
+    crafting = crafting_split(data) if any(attack.needs_crafting for attack in attacks.values()) else None
     planned: list[Evaluation] = []
     skipped: list[tuple[str, str, str]] = []
     clean = Condition(id="clean", ref="clean")
@@ -153,7 +157,17 @@ def make_plan(suite: LoadedSuite, options: Options | None = None) -> Plan:
                 other_model = surrogates.get(attack.surrogate or "") if attack else None
                 planned.append(
                     _evaluation(
-                        kind, entry, models[name], condition, attack, seed, split, device, spec.chunk, other_model
+                        kind,
+                        entry,
+                        models[name],
+                        condition,
+                        attack,
+                        seed,
+                        split,
+                        device,
+                        spec.chunk,
+                        other_model,
+                        crafting=crafting,
                     )
                 )
     planned += [
@@ -172,6 +186,7 @@ def make_plan(suite: LoadedSuite, options: Options | None = None) -> Plan:
         surrogates,
         tuple(skipped),
         (*data.notes, *finer_than_data(attacks, split)),
+        crafting,
     )
 
 
@@ -246,11 +261,15 @@ def _evaluation(
     surrogate: AdaptiveModel | None = None,
     knob: str | None = None,
     value: float | None = None,
+    crafting: Split | None = None,
 ) -> Evaluation:
     part = split.first(condition.limit)
+    learned = crafting if attack is not None and attack.needs_crafting else None
     name = evaluation_id(split.name, loaded.name, condition.id, knob=knob, value=value, seed=seed)
     identity = [split.name, loaded.name, condition.id, knob, value]
-    key = evaluation_key(identity, loaded.model, part, attack, surrogate, seed=seed, device=device, chunk=chunk)
+    key = evaluation_key(
+        identity, loaded.model, part, attack, surrogate, seed=seed, device=device, chunk=chunk, crafting=learned
+    )
     if loaded.model.needs_labels and attack is not None:
         raise CapabilityError(
             f"'{loaded.name}' looks at labels and cannot be attacked.", todo="List it under references."

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from adaptbench.adaptive import AdaptiveModel
+from adaptbench.adaptive import AdaptiveModel, Split
 from adaptbench.attacks import load_attack
 from adaptbench.attacks.judging import POOL
 from adaptbench.attacks.torchattack import CHUNK, TorchAttack
@@ -36,13 +36,19 @@ class Craft:
 
 
 def probe_craft(
-    evaluation: Evaluation, device: str, surrogate: Callable[[str], AdaptiveModel], most: int, input_s: float
+    evaluation: Evaluation,
+    device: str,
+    surrogate: Callable[[str], AdaptiveModel],
+    most: int,
+    input_s: float,
+    crafting: Split | None = None,
 ) -> Craft:
     """Time an attack on a few inputs.
 
     Args:
         evaluation: with an attack. device: where. surrogate: name → model. most: inputs of one craft.
         input_s: a hard pass of one input.
+        crafting: pictures for attacks that share one change.
 
     Returns:
         Seconds of the whole craft; 0 with a doubt where the attack fails.
@@ -59,7 +65,9 @@ def probe_craft(
         short = load_attack(condition.ref, {**condition.settings, **settings}) if settings else attack
         x, y = as_input(split.x[:n], device), split.y[:n].to(device)
         began = time.perf_counter()
-        made = short.craft(evaluation.model, x, y, ids=split.ids[:n], seed=evaluation.seed, surrogate=surrogate)
+        made = short.craft(
+            evaluation.model, x, y, ids=split.ids[:n], seed=evaluation.seed, surrogate=surrogate, crafting=crafting
+        )
         synchroniser(device)()
         cut = bool(made.details.get("unfinished"))
         return time.perf_counter() - began
@@ -68,7 +76,7 @@ def probe_craft(
         total = extrapolate(attack.settings, seconds, limited=isinstance(attack, TorchAttack))
     except Exception as error:  # whatever it is, the run says it of the case that it is
         return Craft(0.0, f"its attack cannot be tried: {error}")
-    scaled = total * len(split) / n
+    scaled = total if attack.needs_crafting else total * len(split) / n  # one change takes as long for few as for many
     return Craft(scaled, f"it did not end within {_DEADLINE_S:g} s on {n} inputs" if cut else "")
 
 

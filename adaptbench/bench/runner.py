@@ -187,6 +187,7 @@ class Runner:
                     stop,
                     device=self.device,
                     surrogate=self.plan.surrogates.__getitem__,
+                    crafting=self.plan.crafting,
                     on_progress=self._bar(start, stop),
                 )
                 crafted = self.writer.commit_crafted(chunk.crafted) if chunk.crafted else None

@@ -33,6 +33,7 @@ def evaluation_key(
     seed: int,
     device: str,
     chunk: int,
+    crafting: Split | None = None,
 ) -> str:
     """What the rows of one evaluation hang on.
 
@@ -40,6 +41,7 @@ def evaluation_key(
         identity: fields that tell it apart. model: weights, policy and code. split: inputs, labels and ids.
         attack: None for clean inputs. surrogate: for transfer attacks. seed: of crafting and drawing.
         device: its kind is enough, so that shards may be crafted on several machines. chunk: where batches are cut.
+        crafting: pictures for attacks that share one change.
     """
     return digest_of({
         "adaptbench": __version__,
@@ -50,6 +52,7 @@ def evaluation_key(
         "data": split_hash(split),
         "attack": None if attack is None else [attack.sha256, attack.versions],
         "surrogate": None if surrogate is None else model_hash(surrogate),
+        "crafting": None if crafting is None else split_hash(crafting),
         "seed": seed,
         "device": device.partition(":")[0],
         "chunk": chunk,

@@ -144,7 +144,9 @@ FIELDS: dict[str, Field] = {
     "ties": _count("samples", "samples with a decision margin within 1e-5, or 4 ε of a half-precision net"),
     "inputs_sha256": _text("hash of the uint8 input bytes in sample order"),
     "crafted": _text("file in crafted/"),
-    "attack_sha256": _text("hash of what the attack does: kind, settings, foreign code, surrogate's weights"),
+    "attack_sha256": _text(
+        "hash of what the attack does: kind, settings, foreign code, surrogate's weights, crafting pictures"
+    ),
     "attack_versions": Field("map", meaning="packages, beside this one, that the crafted inputs hang on", of="text"),
     "uncounted": Field("list", meaning="operators that no MAC formula covers", of="text"),
 }

@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from adaptbench.adaptive import AdaptiveModel
-from adaptbench.attacks.base import Access, Attack, Crafted, Kind, Surrogates
+from adaptbench.attacks.base import Access, Attack, Crafted, Crafting, Kind, Surrogates
 from adaptbench.attacks.purity import fingerprint
-from adaptbench.errors import CapabilityError
+from adaptbench.errors import CapabilityError, LeakageError
 from adaptbench.policies import UniformThreshold
 from adaptbench.testing.planted import planted_graph, planted_split
 
@@ -54,10 +54,16 @@ class AttackConformance:
         """Finds models by name, for transfer attacks."""
         return None
 
+    def crafting(self) -> Crafting | None:
+        """Pictures that the attack may learn from, none of the subject's."""
+        return planted_split("calibration", 120)
+
     def _craft(self, rows: Tensor | None = None, *, seed: int = 0) -> Crafted:
         model, x, y, ids = self.subject()
         rows = torch.arange(len(x)) if rows is None else rows
-        return self.make().craft(model, x[rows], y[rows], ids=ids[rows], seed=seed, surrogate=self.surrogates())
+        return self.make().craft(
+            model, x[rows], y[rows], ids=ids[rows], seed=seed, surrogate=self.surrogates(), crafting=self.crafting()
+        )
 
     def test_it_describes_itself(self) -> None:
         """Name, access, kind, settings and needs are what reports and suites can read."""
@@ -109,14 +115,14 @@ class AttackConformance:
             parameter.requires_grad_(True)
             parameter.grad = torch.full_like(parameter, 0.5)
         before = fingerprint(model)
-        self.make().craft(model, x, y, ids=ids, surrogate=self.surrogates())
+        self.make().craft(model, x, y, ids=ids, surrogate=self.surrogates(), crafting=self.crafting())
         assert fingerprint(model) == before, "the attack changed the caller's model or the random state"
 
     def test_the_inputs_are_left_as_they_were(self) -> None:
         """Nothing is written into the caller's tensors."""
         model, x, y, ids = self.subject()
         kept = x.clone(), y.clone(), ids.clone()
-        self.make().craft(model, x, y, ids=ids, surrogate=self.surrogates())
+        self.make().craft(model, x, y, ids=ids, surrogate=self.surrogates(), crafting=self.crafting())
         assert all(torch.equal(a, b) for a, b in zip(kept, (x, y, ids), strict=True))
 
     def test_it_works_under_no_grad(self) -> None:
@@ -172,18 +178,53 @@ class AttackConformance:
         assert reason
         refusal = ""
         try:
-            attack.craft(model, x, y, ids=ids, surrogate=self.surrogates())
+            attack.craft(model, x, y, ids=ids, surrogate=self.surrogates(), crafting=self.crafting())
         except CapabilityError as error:
             refusal = str(error)
         assert refusal, "craft ran on a model that lacks what the attack requires; raise CapabilityError"
         assert reason in refusal, "the refusal does not say why"
+
+    def test_a_shared_change_is_crafted_on_pictures_of_its_own(self) -> None:
+        """Without any it is refused, and so it is with those that judge it."""
+        if not self.make().needs_crafting:
+            return
+        model, x, y, ids = self.subject()
+        for pictures, error in ((None, CapabilityError), ((x, y), LeakageError)):
+            refused = False
+            try:
+                self.make().craft(model, x, y, ids=ids, surrogate=self.surrogates(), crafting=pictures)
+            except error:
+                refused = True
+            assert refused, f"crafted on {'nothing' if pictures is None else 'the pictures that judge it'}"
+
+    def test_a_shared_change_is_the_same_for_all_that_share_it(self) -> None:
+        """Added to each picture or pasted over it; at black and white the picture's range cuts it."""
+        shared = self.make().settings.get("shared")
+        if shared is None:
+            return
+        _, x, y, _ = self.subject()
+        found = self._craft()
+        after, before = found.x_adv.int(), (x * 255).round().int()
+        change, cut = after - before, (after == 0) | (after == 255)
+        labels = sorted(set(y.tolist()))
+        for group in [y >= 0] if shared == "all" else [y == label for label in labels]:
+            for other in group.nonzero().squeeze(1)[1:]:
+                first = int(group.nonzero()[0])
+                same = (change[other] == change[first]) | (after[other] == after[first]) | cut[other] | cut[first]
+                assert same.all(), "two pictures got different changes"
 
     def test_progress_arrives(self) -> None:
         """The last word is (N, N), and it never runs back."""
         model, x, y, ids = self.subject()
         told: list[tuple[int, int]] = []
         self.make().craft(
-            model, x, y, ids=ids, surrogate=self.surrogates(), on_progress=lambda done, n: told.append((done, n))
+            model,
+            x,
+            y,
+            ids=ids,
+            surrogate=self.surrogates(),
+            crafting=self.crafting(),
+            on_progress=lambda done, n: told.append((done, n)),
         )
         assert told, "nothing was told"
         assert told[-1] == (len(x), len(x)), "the bar never fills"

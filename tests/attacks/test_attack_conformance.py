@@ -3,6 +3,7 @@ from attack_toys import random_model
 
 from adaptbench.attacks import load_attack
 from adaptbench.attacks.base import Attack, Crafted, Unaudited
+from adaptbench.attacks.universal import UniversalAttack
 from adaptbench.testing.attacks import AttackConformance
 
 
@@ -137,6 +138,46 @@ class TestGradMdm(_OnGates):
         return load_attack("gradmdm", {"steps": 20, "lr": 0.1})
 
 
+class TestDeepSlothOnTheFirstExit(AttackConformance):
+    def make(self):
+        return load_attack("deepsloth-exit1")
+
+
+class TestDeepSlothUniversal(AttackConformance):
+    never_cheaper = False
+
+    def make(self):
+        return load_attack("deepsloth-universal", {"steps": 25, "eps": "24/255"})
+
+
+class TestDeepSlothClassUniversal(AttackConformance):
+    never_cheaper = False
+
+    def make(self):
+        return load_attack("deepsloth-class-universal", {"steps": 15, "batch": 7})
+
+
+class TestUniversalNoiseUnderL2(AttackConformance):
+    never_cheaper = False
+
+    def make(self):
+        return load_attack("universal-noise", {"steps": 15, "constraint": {"l2": {"eps": 0.4}}})
+
+
+class TestUniversalPatch(AttackConformance):
+    never_cheaper = False
+
+    def make(self):
+        return load_attack("universal-patch", {"steps": 15, "side": 2, "place": "random"})
+
+
+class TestUniversalByAdam(AttackConformance):
+    never_cheaper = False
+
+    def make(self):
+        return load_attack("ilfo", {"steps": 15, "shared": "all"})
+
+
 class TestExpectedMacs(AttackConformance):
     def make(self):
         return load_attack("deepsloth", {"objective": "expected-macs", "steps": 10})
@@ -234,6 +275,19 @@ class _Thrifty(_Leaky):
         return Unaudited((task.x * 255).round().byte(), torch.ones(len(task.x), dtype=torch.int64))
 
 
+class _Peeking(UniversalAttack):
+    """A planted fault: crafts on what it is judged on, and on each picture by itself."""
+
+    def __init__(self):
+        made = load_attack("universal-noise", {"steps": 3})
+        super().__init__(made.parts, made.shared)
+
+    def _craft(self, task):
+        unaudited = self._optimise(task, task.model)
+        noise = torch.arange(task.x.numel()).view_as(task.x) % 3
+        return Unaudited((unaudited.x_adv.int() + noise).clamp(0, 255).byte())
+
+
 def _kit(attack):
     class Kit(AttackConformance):
         def make(self):
@@ -267,6 +321,12 @@ def test_the_kit_catches_a_budget_that_is_left_over():
     assert not _fails(
         _kit(lambda: load_attack("best-of-n", {"queries": 3})).test_a_budget_is_spent_or_the_reason_is_said
     )
+
+
+def test_the_kit_catches_a_universal_attack_that_is_crafted_on_what_judges_it():
+    kit = _kit(_Peeking)
+    assert _fails(kit.test_a_shared_change_is_crafted_on_pictures_of_its_own)
+    assert _fails(kit.test_a_shared_change_is_the_same_for_all_that_share_it)
 
 
 def test_the_kit_passes_what_is_sound():
