@@ -12,7 +12,6 @@ import numpy as np
 
 from adaptbench.adaptive import CalibrationLog
 from adaptbench.adaptive.log import is_correct
-from adaptbench.adaptive.topology import cheapest_ways
 from adaptbench.errors import LeakageError, SuiteError
 from adaptbench.experiment.environment import describe_device, git_state, versions
 from adaptbench.experiment.failures import Failures
@@ -26,7 +25,7 @@ from adaptbench.study.keys import clock_key, content_key, set_up
 from adaptbench.study.logs import TestLog, calibration_log, test_log
 from adaptbench.study.members import Choice, Family, Member, Outcome, blame, digest_of_choices, fit_family, outcome
 from adaptbench.study.plan import PlannedGraph
-from adaptbench.study.records import Sheet
+from adaptbench.study.records import Sheet, node_records, oracle_record
 from adaptbench.study.resplits import resplit
 from adaptbench.study.schema import ON_TRAINING, Study
 from adaptbench.study.stateful import stateful
@@ -117,22 +116,61 @@ class GraphStudy:
     ) -> dict[str, Any]:
         """Every stage after the choices, in the order that keeps test labels out of them."""
         started = datetime.now(UTC)
+        test = self._opened(families, chosen)
+        correct = self._node_correct(test)
+        outcomes = self._outcomes(families, test)
+        oracle = oracle_record(self.model, correct, self._agreement(test))
+        record = {
+            **self._of_the_samples(calibration, test),
+            **node_records(self.model, correct, calibration.correct.numpy()),
+            **oracle,
+            "choices_sha256": test.labels.choices,
+            **self._of_the_policies(families, chosen, outcomes, correct, oracle["oracle"]["macs"]),
+            **self._of_the_stages(calibration, test),
+            "not_run": self._not_run(),
+            "missing": dict(self._missing),
+            "made": self._made(started),
+        }
+        # by the keys' way through JSON, a record that is read back is the record that was made
+        return dict(json.loads(json.dumps(record)))
+
+    def _opened(self, families: dict[str, Family], chosen: dict[str, Choice]) -> TestLog:
+        """The test log, its labels unsealed under a hash of everything fitted and chosen."""
         test = test_log(
             self.model, self.test, self.writer, top=self.graph.top, device=self.device, progress=self.progress
         )
         test.labels.unseal(digest_of_choices(families, chosen))
-        outcomes = self._outcomes(families, test)
-        correct = self._node_correct(test)
-        reference = np.asarray(correct[:, self.model.reference[-1]])
+        return test
+
+    def _of_the_samples(self, calibration: CalibrationLog, test: TestLog) -> dict[str, Any]:
+        """What was run, and on how many samples."""
+        return {
+            "data": self.graph.data,
+            "model": self.graph.model,
+            "top": self.graph.top,
+            "n_test": len(test.labels),
+            "n_fitting": self._n_fitting,
+            "n_training": len(self._training) if self._training is not None else None,
+            "n_choosing": len(calibration) - self._n_fitting,
+            "macs_full": self.full,
+            "margin": self.spec.margin,
+        }
+
+    def _of_the_policies(
+        self,
+        families: dict[str, Family],
+        chosen: dict[str, Choice],
+        outcomes: dict[str, list[Outcome]],
+        correct: np.ndarray,
+        oracle: float,
+    ) -> dict[str, Any]:
+        """Curves, chosen points and what executing them shows, and all policies at the same budgets."""
         entry = compare.Curve(np.array([float(self.model.node_macs[0])]), correct[None, :, 0])
         curves = {
             name: compare.Curve.through([swept[i] for i in families[name].corners], entry)
             for name, swept in outcomes.items()
         }
-        ways = cheapest_ways(self.model.structure.successors, self.model.node_macs)
-        costs = [sum(self.model.node_macs[v] for v in way) for way in ways]
-        oracle, oracle_accuracy = compare.oracle_macs(correct, costs)
-        agreement, _ = compare.oracle_macs(self._agreement(test), costs)
+        reference = np.asarray(correct[:, self.model.reference[-1]])
         sheet = Sheet(self.spec, self.full, oracle, reference, len(self.model.node_names))
         families = {name: families[name] for name in outcomes}
         records = {
@@ -143,50 +181,31 @@ class GraphStudy:
             if name in records:
                 points = (families[name], chosen[name], outcomes[name], records[name])
                 self._try(f"executed, {name}", partial(self._execute, *points))
-        record = {
-            "data": self.graph.data,
-            "model": self.graph.model,
-            "top": self.graph.top,
-            "n_test": len(test.labels),
-            "n_fitting": self._n_fitting,
-            "n_training": len(self._training) if self._training is not None else None,
-            "n_choosing": len(calibration) - self._n_fitting,
-            "macs_full": self.full,
-            "margin": self.spec.margin,
-            "reference_accuracy": float(reference.mean()),
-            "nodes": [
-                {
-                    "name": name,
-                    "macs": self.model.node_macs[v],
-                    "alone_macs": self._alone(v),
-                    "accuracy_test": float(correct[:, v].mean()),
-                    "accuracy_calibration": float(calibration.correct[:, v].float().mean()),
-                }
-                for v, name in enumerate(self.model.node_names)
-            ],
-            "successors": [list(w) for w in self.model.structure.successors],
-            "oracle": {"macs": oracle, "accuracy": oracle_accuracy, "agreement_macs": agreement},
-            "dominance_violations": compare.overthinking(correct),
-            "choices_sha256": test.labels.choices,
+        return {
             "policies": records,
             "failed": self._failed,
             "budgets": list(self.spec.budgets),
             "at_budget": sheet.at_budgets(curves),
             "budget_error": sheet.budget_errors(families, outcomes),
+        }
+
+    def _of_the_stages(self, calibration: CalibrationLog, test: TestLog) -> dict[str, Any]:
+        """What a study may ask for besides; each that fails is missing, and the others stand."""
+        return {
             "resplits": self._try("resplits", lambda: self._resplits(calibration, test)) or [],
             "online": self._try("online", lambda: self._online(calibration, test)),
             "gradient_noise": self._try("gradient_noise", lambda: self._noise(calibration)) or [],
-            "not_run": self._not_run(),
         }
-        made = {
+
+    def _made(self, started: datetime) -> dict[str, Any]:
+        """When, where and with what."""
+        return {
             "git": git_state(),
             "versions": versions(),
             "device": describe_device(self.device),
             "started": started.isoformat(timespec="seconds"),
             "ended": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        # by the keys' way through JSON, a record that is read back is the record that was made
-        return dict(json.loads(json.dumps(record | {"missing": dict(self._missing), "made": made})))
 
     def _try(self, what: str, call: Callable[[], Any]) -> Any:
         """One stage; where it fails, None, and its reason among what is missing."""
@@ -266,14 +285,6 @@ class GraphStudy:
             self.progress.advance(done, name)
         self.progress.end()
         return outcomes
-
-    def _alone(self, node: int) -> int:
-        """MACs of a node and of all that it reads."""
-        macs, at = 0, node
-        while at >= 0:
-            macs += self.model.node_macs[at]
-            at = self.model.reads[at]
-        return macs
 
     def _execute(self, family: Family, chosen: Choice, outcomes: list[Outcome], record: dict[str, Any]) -> None:
         done: dict[int, dict[str, float | int]] = {}

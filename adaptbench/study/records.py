@@ -1,4 +1,4 @@
-"""What a study writes down of each policy."""
+"""What a study writes down of a net and of each policy."""
 
 from __future__ import annotations
 
@@ -8,10 +8,59 @@ from typing import Any
 
 import numpy as np
 
+from adaptbench.adaptive import DecisionGraph
+from adaptbench.adaptive.topology import cheapest_ways
 from adaptbench.results.statistics import Estimate
 from adaptbench.study import compare
 from adaptbench.study.members import Choice, Family, Outcome
 from adaptbench.study.schema import Study
+
+
+def node_records(model: DecisionGraph, correct: np.ndarray, on_calibration: np.ndarray) -> dict[str, Any]:
+    """Each node on its own, the reference among them.
+
+    Args:
+        model: the net. correct, on_calibration: (N, V) bool, of always leaving there, on test and on calibration.
+    """
+    return {
+        "reference_accuracy": float(correct[:, model.reference[-1]].mean()),
+        "nodes": [
+            {
+                "name": name,
+                "macs": model.node_macs[v],
+                "alone_macs": _alone(model, v),
+                "accuracy_test": float(correct[:, v].mean()),
+                "accuracy_calibration": float(on_calibration[:, v].mean(dtype=np.float32)),
+            }
+            for v, name in enumerate(model.node_names)
+        ],
+        "successors": [list(ways) for ways in model.structure.successors],
+    }
+
+
+def _alone(model: DecisionGraph, node: int) -> int:
+    """MACs of a node and of all that it reads."""
+    macs, at = 0, node
+    while at >= 0:
+        macs += model.node_macs[at]
+        at = model.reads[at]
+    return macs
+
+
+def oracle_record(model: DecisionGraph, correct: np.ndarray, agreement: np.ndarray) -> dict[str, Any]:
+    """What looking at the label would save, and how often more computing makes an answer wrong.
+
+    Args:
+        model: the net. correct: (N, V) bool, on test. agreement: (N, V) bool, with the reference's answer.
+    """
+    ways = cheapest_ways(model.structure.successors, model.node_macs)
+    costs = [sum(model.node_macs[v] for v in way) for way in ways]
+    macs, accuracy = compare.oracle_macs(correct, costs)
+    agreeing, _ = compare.oracle_macs(agreement, costs)
+    return {
+        "oracle": {"macs": macs, "accuracy": accuracy, "agreement_macs": agreeing},
+        "dominance_violations": compare.overthinking(correct),
+    }
 
 
 @dataclass(frozen=True, slots=True)
