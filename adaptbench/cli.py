@@ -26,7 +26,8 @@ app = typer.Typer(
 DataRoot = Annotated[Path | None, typer.Option("--data-root", help="Folder with data sets; also ADAPTBENCH_DATA.")]
 Download = Annotated[bool, typer.Option("--download", help="Fetch a missing data set from its publisher.")]
 Zoo = Annotated[
-    Path | None, typer.Option("--zoo", help="Folder with your own checkpoints, instead of the shipped ones.")
+    Path | None,
+    typer.Option("--zoo", help="Folder with your own checkpoints, before the shipped ones; also ADAPTBENCH_ZOO."),
 ]
 
 

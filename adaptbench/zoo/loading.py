@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +44,21 @@ class Loaded:
 
 
 def zoo_folders(zoo: Path | None) -> list[Path]:
-    """Where checkpoints are looked for, in order."""
-    if zoo is not None:
-        return [zoo]
+    """Where checkpoints are looked for, in order: the folder given, ADAPTBENCH_ZOO's, those that ship.
+
+    Raises:
+        CheckpointError: one that is named is no folder.
+    """
     named = os.environ.get(ENVIRONMENT)
-    return [*([Path(named)] if named else []), SHIPPED]
+    own = [folder for folder in (zoo, Path(named) if named else None) if folder is not None]
+    for folder in own:
+        if not folder.is_dir():
+            raise CheckpointError(
+                f"there is no zoo folder {folder}.",
+                why="The shipped weights would stand in for yours, unsaid.",
+                todo=f"Train into it: adaptbench train MODEL --data NAME --out {folder}; or name another.",
+            )
+    return [*dict.fromkeys([*own, SHIPPED])]
 
 
 _FOREIGN = (RuntimeError, LookupError, TypeError, ValueError, ArithmeticError, AttributeError)
@@ -64,21 +73,25 @@ def load_system(
     Args:
         name: in the model registry.
         data: name of the data set that it was trained for.
-        zoo: folder to look in instead of the shipped checkpoints.
+        zoo: folder to look in first, before the shipped checkpoints.
         device: where the model goes.
 
     Raises:
         UnknownNameError: no such model.
-        CheckpointError: no checkpoint for that data set, or a damaged one.
+        CheckpointError: no checkpoint for that data set, a damaged one, or one that was made for other weights.
     """
     target = MODELS.load(name)
     if not isinstance(target, System):
         return _from_plugin(name, target, data, device)
-    model, weights = filled(target, data, partial(_find, zoo, data, name))
+    places = _Places(zoo, data, name)
+    model, weights = filled(target, data, places.of)
+    if isinstance(target.on[NETS[data].kind], str):
+        places.check_order()
     cards: dict[str, Any] = {"weights": weights}
     if target.policy is not None:
         assert isinstance(model, DecisionGraph)
-        policy_place = _find(zoo, data, name, f"{name}.policy")
+        policy_place = places.of(f"{name}.policy")
+        places.check_last()
         policy_tensors, policy_card = checkpoints.load(policy_place)
         try:
             model.policy = target.policy.from_state(policy_card["settings"], policy_tensors)
@@ -109,11 +122,12 @@ def files_of(name: str, data: str) -> list[str]:
 
 def available(data: str, *, zoo: Path | None = None) -> list[str]:
     """The registered systems that have all their checkpoints for a data set, in the registry's order."""
+    folders = [folder / data for folder in zoo_folders(zoo)]
     return [
         name
         for name in MODELS.names()
         if (files := files_of(name, data))
-        and all(any((folder / data / file).exists() for folder in zoo_folders(zoo)) for file in files)
+        and all(any((folder / file).exists() for folder in folders) for file in files)
     ]
 
 
@@ -187,15 +201,59 @@ def _from_plugin(name: str, factory: Callable[[str], AdaptiveModel], data: str, 
     return Loaded(name, MODELS.entry(name).summary, "", model.eval().requires_grad_(False).to(device), {})
 
 
-def _find(zoo: Path | None, data: str, name: str, file: str) -> Path:
-    places = [folder / data / f"{file}{checkpoints.SUFFIX}" for folder in zoo_folders(zoo)]
-    for place in places:
-        if place.exists():
-            return place
-    raise CheckpointError(
-        f"there is no checkpoint for '{name}' on '{data}': looked for {', '.join(map(str, places))}.",
-        todo=f"Train it: adaptbench train {name} --data {data} --out ZOO, then pass --zoo ZOO.",
-    )
+class _Places:
+    """Where the files of one model lie; each folder is looked into before the next.
+
+    Args:
+        zoo: the folder given. data: data set. name: of the model.
+    """
+
+    def __init__(self, zoo: Path | None, data: str, name: str) -> None:
+        self.data, self.name, self.folders = data, name, zoo_folders(zoo)
+        self.placed: list[tuple[int, Path]] = []
+
+    def of(self, file: str) -> Path:
+        """The first place that has a file.
+
+        Raises:
+            CheckpointError: none has.
+        """
+        places = [folder / self.data / f"{file}{checkpoints.SUFFIX}" for folder in self.folders]
+        for rank, place in enumerate(places):
+            if place.exists():
+                self.placed.append((rank, place))
+                return place
+        raise CheckpointError(
+            f"there is no checkpoint for '{self.name}' on '{self.data}': looked for {', '.join(map(str, places))}.",
+            todo=f"Train it: adaptbench train {self.name} --data {self.data} --out ZOO, then pass --zoo ZOO.",
+        )
+
+    def check_order(self) -> None:
+        """Heads, after the net that they were trained on.
+
+        Raises:
+            CheckpointError: as `check_last`.
+        """
+        for i in range(2, len(self.placed) + 1):
+            self._check(self.placed[:i])
+
+    def check_last(self) -> None:
+        """The last file was made for all before it.
+
+        Raises:
+            CheckpointError: it comes from a later folder than one of them.
+        """
+        self._check(self.placed)
+
+    def _check(self, placed: list[tuple[int, Path]]) -> None:
+        *before, (rank, last) = placed
+        other = next((place for earlier, place in before if earlier < rank), None)
+        if other is not None:
+            raise CheckpointError(
+                f"{last} belongs to the weights beside it, and {other} would take their place.",
+                why="What is fitted or trained on one net says nothing of another.",
+                todo=f"Make it for yours, too: adaptbench train {self.name} --data {self.data} --out ZOO.",
+            )
 
 
 def _brief(card: dict[str, Any]) -> dict[str, Any]:

@@ -142,7 +142,7 @@ def test_doctor_speaks_of_every_sensor(adaptbench) -> None:
         (["run", "bench", "-o", "data=imagefolder:missing"], ["missing"]),
         (["run", "bench", "--device", "cuda:7"], ["cuda:7"]),
         (["run", "bench", "--baseline", "none.json"], ["no baseline none.json"]),
-        (["run", "bench", "--zoo", "none"], ["no checkpoint", "adaptbench train"]),
+        (["run", "bench", "--zoo", "none"], ["no zoo folder none", "adaptbench train"]),
         (["report", "nowhere"], ["nowhere"]),
         (["check", "nowhere", "--baseline", "base.json"], ["nowhere"]),
         (["train", "statics"], ["no model is called 'statics'", "'static'"]),

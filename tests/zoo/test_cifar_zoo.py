@@ -156,13 +156,14 @@ def test_finished_parts_are_not_trained_again(tmp_path, quick, monkeypatch):
     train_system("resnet8", ToyData(), tmp_path)
 
 
-def test_mistakes_are_named(tmp_path, quick):
+def test_mistakes_are_named(tmp_path, quick, monkeypatch):
     with pytest.raises(UnknownNameError, match="no model is called 'resnet', and no part for 'cifar10'"):
         train_system("resnet", ToyData(), tmp_path)
     with pytest.raises(UnknownNameError, match="no recipe called 'shortt'"):
         train_system("resnet8", ToyData(), tmp_path, recipe="shortt")
     with pytest.raises(UsageError, match="not built for 'digits'"):
         load_system("sdn", "digits")
+    monkeypatch.setattr("adaptbench.zoo.loading.SHIPPED", tmp_path)
     with pytest.raises(CheckpointError, match="there is no checkpoint for 'sdn'"):
         load_system("sdn", "cifar100", zoo=tmp_path)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -114,8 +115,55 @@ def test_wrong_names_and_missing_checkpoints(tmp_path: Path) -> None:
         load_system("skipnets")
     with pytest.raises(UnknownNameError, match="no nets for data 'svhn'"):
         load_system("static", "svhn")
-    with pytest.raises(CheckpointError, match="adaptbench train static"):
-        load_system("static", "digits", zoo=tmp_path)
+    with pytest.raises(CheckpointError, match="no zoo folder"):
+        load_system("static", "digits", zoo=tmp_path / "nowhere")
+
+
+def own_zoo(folder: Path, *files: str, data: str = "digits") -> Path:
+    """A zoo with some of the shipped files, under another card."""
+    (folder / data).mkdir(parents=True)
+    for file in files:
+        for ending in (".safetensors", ".json"):
+            shutil.copy(SHIPPED / data / f"{file}{ending}", folder / data)
+        card = folder / data / f"{file}.json"
+        card.write_text(json.dumps(json.loads(card.read_text(encoding="utf-8")) | {"of": "mine"}), encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("by", ["option", "environment"])
+def test_your_own_checkpoints_come_first_and_the_shipped_ones_after(
+    by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--zoo` hid the shipped weights, ADAPTBENCH_ZOO did not."""
+    zoo = own_zoo(tmp_path / "zoo", "skipnet")
+    given = zoo if by == "option" else None
+    if by == "environment":
+        monkeypatch.setenv("ADAPTBENCH_ZOO", str(zoo))
+    assert load_system("skipnet", "digits", zoo=given).card["weights"]["skipnet"]["of"] == "mine"
+    assert "of" not in load_system("softmax-threshold", "digits", zoo=given).card["weights"]["multi-exit"]
+    assert {"skipnet", "softmax-threshold"} <= set(available("digits", zoo=given))
+
+
+def test_the_folder_given_comes_before_the_environments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given, named = own_zoo(tmp_path / "given", "skipnet"), own_zoo(tmp_path / "named", "skipnet", "ladder")
+    card = named / "digits" / "skipnet.json"
+    card.write_text(card.read_text(encoding="utf-8").replace("mine", "another"), encoding="utf-8")
+    monkeypatch.setenv("ADAPTBENCH_ZOO", str(named))
+    assert load_system("skipnet", "digits", zoo=given).card["weights"]["skipnet"]["of"] == "mine"
+    assert load_system("static", "digits", zoo=given).card["weights"]["ladder"]["of"] == "mine"
+
+
+def test_a_shipped_policy_or_head_is_not_put_onto_your_weights(tmp_path: Path) -> None:
+    zoo = own_zoo(tmp_path / "weights", "multi-exit")
+    with pytest.raises(CheckpointError, match="belongs to the weights beside it"):
+        load_system("softmax-threshold", "digits", zoo=zoo)
+    host = own_zoo(tmp_path / "host", "resnet56", data="cifar10")
+    with pytest.raises(CheckpointError, match="belongs to the weights beside it"):
+        load_system("sdn", "cifar10", zoo=host)
+    both = own_zoo(tmp_path / "both", "multi-exit", "softmax-threshold.policy")
+    assert load_system("softmax-threshold", "digits", zoo=both).card["weights"]["multi-exit"]["of"] == "mine"
+    policy = own_zoo(tmp_path / "policy", "softmax-threshold.policy")
+    assert load_system("softmax-threshold", "digits", zoo=policy).model.policy_name == "softmax-threshold"
 
 
 @pytest.mark.slow
