@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from adaptbench.attacks.objectives import GradientObjective, Objective
 from adaptbench.attacks.purity import same_weights, untouched
 from adaptbench.attacks.randomness import uniform_pixels
 from adaptbench.attacks.recipe import Recipe
-from adaptbench.attacks.searches import GradientSearch, RandomDraw, Search
+from adaptbench.attacks.searches import GradientSearch, OneDraw, Search
 from adaptbench.errors import CapabilityError
 
 
@@ -65,7 +66,7 @@ class RecipeAttack(Attack):
             if part is not None:
                 flat[field] = part.name
                 flat |= settings_of(part)
-        if not isinstance(self.parts.search, RandomDraw):
+        if not isinstance(self.parts.search, OneDraw):
             flat["keep"] = self.parts.recipe.keep
         return flat | conditions_of(self.parts.recipe)
 
@@ -183,9 +184,16 @@ class RandomAttack(RecipeAttack):
 
     hashed_as = "adaptbench.attacks.composed.Noise"
 
+    @property
+    def versions(self) -> dict[str, str]:
+        """With the packages that the draw is made by."""
+        search = self.parts.search
+        assert isinstance(search, OneDraw)
+        return {**super().versions, **{name: version(name) for name in search.packages}}
+
     def _craft(self, task: Task) -> Unaudited:
         search, constraint = self.parts.search, self._constraint(task)
-        assert isinstance(search, RandomDraw)
+        assert isinstance(search, OneDraw)
         noise = uniform_pixels(task.ids, tuple(task.x.shape[1:]), task.seed)
         x = search.draw(task.x, constraint, noise)
         task.progress(len(x), len(x))

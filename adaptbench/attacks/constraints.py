@@ -12,6 +12,7 @@ from torch import Tensor
 
 from adaptbench.attacks.base import to_bytes
 from adaptbench.attacks.ranges import L2Radius, LinfRadius
+from adaptbench.attacks.rounding import rounded_within
 
 GREY = 128 / 255
 """What shared changes are kept around: the middle, on the 8-bit grid."""
@@ -159,6 +160,13 @@ class L2(Constraint):
     def squash(self, w: Tensor, clean: Tensor) -> Tensor:
         """Into the box, then along the ray to the clean picture."""
         return _shorten(0.5 + 0.5 * torch.tanh(w), clean, self.eps)
+
+    def quantise(self, x: Tensor, clean: Tensor) -> Tensor:
+        """Whole grey levels, as many as fit into eps."""
+        base = (clean.double() * 255.0).round()
+        wanted = (self.project(x.double(), clean.double()) * 255.0 - base).flatten(1)
+        levels = rounded_within(wanted, 2, (self.eps * 255.0) ** 2 * (1 + 1e-9)).view_as(base)
+        return (base + levels).clamp(0, 255).to(torch.uint8)
 
 
 @dataclass(frozen=True, slots=True)

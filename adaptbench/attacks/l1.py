@@ -11,6 +11,7 @@ from torch import Tensor
 
 from adaptbench.attacks.constraints import SLACK, Constraint
 from adaptbench.attacks.ranges import L1Radius, real
+from adaptbench.attacks.rounding import rounded_within
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,16 +61,10 @@ class L1(Constraint):
         return clean + change * (self.eps / _sum(change).clamp_min(1e-12)).clamp_max(1.0)
 
     def quantise(self, x: Tensor, clean: Tensor) -> Tensor:
-        """Whole grey levels, as many as fit into eps: cut to whole ones, then up where the most was cut off."""
+        """Whole grey levels, as many as fit into eps."""
         base = (clean.double() * 255.0).round()
         wanted = (self.project(x.double(), clean.double()) * 255.0 - base).flatten(1)
-        whole = (wanted + wanted.sign() * 1e-4).trunc()  # 2.99999 is 3
-        budget = math.floor(self.eps * 255.0 + 1e-3) - whole.abs().sum(1, keepdim=True)
-        cut = (wanted - whole).abs()
-        order = cut.argsort(dim=1, descending=True, stable=True)
-        place = order.argsort(dim=1)
-        up = (place < budget) & (cut >= 0.5)
-        levels = (whole + wanted.sign() * up).view_as(base)
+        levels = rounded_within(wanted, 1, math.floor(self.eps * 255.0 + 1e-3)).view_as(base)
         return (base + levels).clamp(0, 255).to(torch.uint8)
 
 

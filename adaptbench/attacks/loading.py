@@ -21,7 +21,7 @@ from adaptbench.attacks.queried import QuerySearch, SearchedAttack
 from adaptbench.attacks.ranges import GREY_LEVEL, shown
 from adaptbench.attacks.recipe import Recipe, RecipePart, make_recipe, read_recipe
 from adaptbench.attacks.registry import ATTACKS, CONSTRAINTS, OBJECTIVES, SEARCHES
-from adaptbench.attacks.searches import GradientSearch, RandomDraw, SignDescent
+from adaptbench.attacks.searches import GradientSearch, OneDraw, SignDescent
 from adaptbench.attacks.torchattack import TorchAttack
 from adaptbench.attacks.universal import Shared, SharedByClass, UniversalAttack
 from adaptbench.errors import RecipeError, UnknownNameError
@@ -141,10 +141,11 @@ def build(name: str, recipe: Recipe, where: str) -> Attack:
     if isinstance(parts.search, QuerySearch):
         _require_questions(parts, access, where)
         return (BestOfAttack if isinstance(parts.search, BestOf) else SearchedAttack)(parts, access)
-    if isinstance(parts.search, RandomDraw):
+    if isinstance(parts.search, OneDraw):
         if objective is not None or recipe.access.name != "none":
             raise RecipeError(
-                f"{where}: the search 'random' aims at nothing.", todo="Leave objective out and write access: none."
+                f"{where}: the search '{parts.search.name}' aims at nothing.",
+                todo="Leave objective out and write access: none.",
             )
         return RandomAttack(parts)
     if not isinstance(parts.search, GradientSearch) or objective is None:

@@ -114,19 +114,34 @@ class AdamTanh(GradientSearch):
         state["variable"] = state["variable"] - self.lr * first / (second.sqrt() + 1e-8)
 
 
+class OneDraw(Search):
+    """A picture for each clean one, by chance or by a fixed rule: nothing is optimised."""
+
+    packages: ClassVar[tuple[str, ...]] = ()
+    """Whose version decides what comes out."""
+
+    @abstractmethod
+    def draw(self, clean: Tensor, constraint: Constraint, noise: Tensor) -> Tensor:
+        """(N, C, H, W) pictures; noise: like clean, in [−1, 1), a sample's own."""
+
+
 @dataclass(frozen=True, slots=True)
-class RandomDraw(Search):
+class RandomDraw(OneDraw):
     """One draw on the edge of the ball: the control.
 
     Args:
-        shape: "uniform" pixels, scaled so that the largest change is on the ball; "sign": every pixel ±.
+        shape: "uniform" pixels, scaled so that the largest change is on the ball; "sign": every pixel ±; "gaussian"
+            ones, scaled alike, so that in L2 every direction is as likely as any other.
     """
 
     name: ClassVar[str] = "random"
-    shape: Literal["uniform", "sign"] = "uniform"
+    shape: Literal["uniform", "sign", "gaussian"] = "uniform"
 
     def draw(self, clean: Tensor, constraint: Constraint, noise: Tensor) -> Tensor:
         """(N, C, H, W) pictures."""
         if self.shape == "sign":
             noise = torch.where(noise < 0, -1.0, 1.0)
+        elif self.shape == "gaussian":
+            noise = torch.erfinv(noise.clamp(-1 + 1e-6, 1 - 1e-6))
+            noise = noise / noise.flatten(1).abs().amax(1).clamp_min(1e-12).view(-1, 1, 1, 1)
         return constraint.scatter(clean, noise)

@@ -21,6 +21,47 @@ class TestNoiseSign(AttackConformance):
         return load_attack("noise-sign", {"constraint": {"l2": {"eps": 0.3}}})
 
 
+class _Control(AttackConformance):
+    """What nobody optimised; a picture may get cheaper."""
+
+    never_cheaper = False
+
+
+class TestNoiseGaussian(_Control):
+    def make(self):
+        return load_attack("noise-gaussian")
+
+
+class TestPatchRandom(_Control):
+    def make(self):
+        return load_attack("patch-random", {"area": 0.3, "place": "random"})
+
+
+class TestUniformColour(_Control):
+    def make(self):
+        return load_attack("uniform-colour")
+
+
+class TestBlur(_Control):
+    def make(self):
+        return load_attack("corruption-blur")
+
+
+class TestContrast(_Control):
+    def make(self):
+        return load_attack("corruption-contrast", {"severity": 5})
+
+
+class TestBrightness(_Control):
+    def make(self):
+        return load_attack("corruption-brightness", {"severity": 1})
+
+
+class TestJpeg(_Control):
+    def make(self):
+        return load_attack("corruption-jpeg")
+
+
 class TestIlfo(AttackConformance):
     def make(self):
         return load_attack("ilfo", {"steps": 25})

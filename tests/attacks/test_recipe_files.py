@@ -43,7 +43,10 @@ def test_the_shipped_recipes():
         assert (attack.name, attack.title, attack.cite, attack.access, attack.kind) == (
             name, line.title, line.cite, line.access, line.kind,
         )  # fmt: skip
-    assert {n for n, line in listed.items() if line.kind == "control"} == {"noise", "noise-sign", "best-of-n"}
+    assert {n for n, line in listed.items() if line.kind == "control"} == {
+        "best-of-n", "corruption-blur", "corruption-brightness", "corruption-contrast", "corruption-jpeg", "noise",
+        "noise-gaussian", "noise-sign", "patch-random", "uniform-colour",
+    }  # fmt: skip
 
 
 def test_published_settings_are_kept():
