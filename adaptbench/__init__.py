@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         Static,
         from_logits_list,
     )
+    from adaptbench.auditing.audit import Audit, audit
     from adaptbench.data import load_data
     from adaptbench.errors import AdaptBenchError
     from adaptbench.kinds import run
@@ -74,6 +75,8 @@ _ADAPTIVE = (
     "from_logits_list",
 )
 _HOMES = {name: ("adaptbench.adaptive", name) for name in _ADAPTIVE} | {
+    "Audit": ("adaptbench.auditing.audit", "Audit"),
+    "audit": ("adaptbench.auditing.audit", "audit"),
     "AdaptBenchError": ("adaptbench.errors", "AdaptBenchError"),
     "Run": ("adaptbench.results.store", "Run"),
     "StudyRun": ("adaptbench.results.studies", "StudyRun"),
@@ -87,6 +90,7 @@ _MODULES = ("attacks", "policies")
 
 __all__ = [
     "AdaptBenchError",
+    "Audit",
     "Block",
     "Cascade",
     "DecisionGraph",
@@ -103,6 +107,7 @@ __all__ = [
     "Static",
     "StudyRun",
     "attacks",
+    "audit",
     "check",
     "from_logits_list",
     "load_data",

@@ -123,6 +123,65 @@ def check(
 
 
 @app.command()
+def audit(
+    model: Annotated[
+        str, typer.Argument(help="A registered model, package.module:factory, or ./file.py:factory.", metavar="MODEL")
+    ],
+    data: Annotated[str, typer.Option("--data", help="Data set whose test pictures are attacked.")],
+    policy: Annotated[
+        str | None,
+        typer.Option("--policy", help="Put the net under it: exact-budget, or {exact-budget: {budget: 0.5}}."),
+    ] = None,
+    attacks: Annotated[
+        str, typer.Option("--attacks", help="Recipes, parted by commas; standard is run free and label-kept.")
+    ] = "standard",
+    eps: Annotated[str, typer.Option("--eps", help="Size of the L-infinity ball.")] = "8/255",
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Test pictures at most.")] = 200,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Of everything that is drawn.")] = 0,
+    out: Annotated[Path | None, typer.Option("--out", help="The bundle (default runs/audit-MODEL-DATA).")] = None,
+    max_recovery: Annotated[
+        float | None, typer.Option("--max-recovery", help="What the worst attack may take back: 0.5.")
+    ] = None,
+    min_accuracy: Annotated[float | None, typer.Option("--min-accuracy", help="On clean pictures: 0.9.")] = None,
+    max_macs: Annotated[
+        float | None, typer.Option("--max-macs", help="Mean MACs of a picture, under whatever attack: 4e6.")
+    ] = None,
+    allow_imports: Annotated[
+        bool, typer.Option("--allow-imports", help="Run the file of a factory; read it first.")
+    ] = False,
+    device: Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1.")] = None,
+    data_root: DataRoot = None,
+    download: Download = False,
+    zoo: Zoo = None,
+) -> None:
+    """Can a net's figures be trusted, and how much of its saving can be taken back? Leaves a bundle to verify.
+
+    Exit codes: 0 limits kept, 1 a limit is broken (by the end of the interval that speaks against the net), 2 input
+    error, 3 a check says that the figures cannot be trusted, or some are missing.
+    """
+    from adaptbench.commands.auditing import Wishes
+    from adaptbench.commands.auditing import audit as carry_out
+
+    wishes = Wishes(
+        model,
+        data,
+        policy,
+        attacks,
+        eps,
+        limit,
+        seed,
+        out,
+        allow_imports,
+        device,
+        data_root,
+        download,
+        zoo,
+        shlex.join(["adaptbench", *sys.argv[1:]]),
+    )
+    raise typer.Exit(carry_out(wishes, max_recovery=max_recovery, min_accuracy=min_accuracy, max_macs=max_macs))
+
+
+@app.command()
 def baseline(
     run_directory: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run.")],
     out: Annotated[Path | None, typer.Option("--out", help="JSON file (default reports/baselines/SUITE.json).")] = None,

@@ -1,7 +1,7 @@
 """The terminal's two streams, and how a command ends: what is said, and with which exit code.
 
 0 pass, 1 regression, 2 usage or input error, 3 no verdict, or some cases failed; 130 Ctrl-C, 141 a reader that went
-away. Nothing but the gate ever ends with 1.
+away. Nothing ends with 1 but the gate, an audit whose limits are broken, and a bundle that does not hold.
 """
 
 from __future__ import annotations

@@ -33,6 +33,7 @@ ROOM = {
     "console": 7,
     "study": 7,
     "diagnosis": 7,
+    "auditing": 8,
     "kinds": 8,
     "terminal": 8,
     "watching": 8,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -71,13 +71,17 @@ class Entry(BaseModel):
             return self.net
         return {self.net: {self.policy: {**self.settings, **({"id": self.id} if self.id else {})}}}
 
-    def check(self) -> None:
+    def check(self, given: Collection[str] = ()) -> None:
         """Refuse names that no registry has and settings that the policy's fit does not take.
+
+        Args:
+            given: names of nets that are handed over, so that no registry needs to have them.
 
         Raises:
             UnknownNameError: no such net or policy. UsageError: no such setting.
         """
-        MODELS.entry(self.net)
+        if self.net not in given:
+            MODELS.entry(self.net)
         if self.policy is None:
             return
         takes = list(POLICIES.load(self.policy).fit_settings())

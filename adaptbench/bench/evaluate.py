@@ -77,7 +77,7 @@ def evaluate_chunk(
         seeds=sample_seeds(ids, evaluation.seed).to(device),
         labels=labels.to(device) if evaluation.model.needs_labels else None,
     )
-    return Chunk(_rows(evaluation.id, inference, labels, ids, clean, inputs, queries), crafted, seconds, details)
+    return Chunk(rows_of(evaluation.id, inference, labels, ids, clean, inputs, queries), crafted, seconds, details)
 
 
 def sample_seeds(ids: Tensor, seed: int) -> Tensor:
@@ -100,9 +100,15 @@ def as_input(x: Tensor, device: str) -> Tensor:
     return x.to(device).float().div_(255.0)
 
 
-def _rows(
+def rows_of(
     case: str, inference: Inference, labels: Tensor, ids: Tensor, clean: Tensor, inputs: Tensor, queries: Tensor | None
 ) -> pd.DataFrame:
+    """Rows of ``samples.parquet``, one an input.
+
+    Args:
+        case: the evaluation. inference: of the inputs. labels, ids: (N,). clean, inputs: (N, C, H, W) uint8.
+        queries: (N,), None where nothing was asked.
+    """
     change = (inputs.float() - clean.float()).div_(255.0).flatten(1)
     predictions = inference.predictions.cpu()
     return pd.DataFrame(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from adaptbench.adaptive import AdaptiveModel, DecisionGraph, Split
 from adaptbench.attacks import Attack, load_attack
@@ -114,18 +115,38 @@ class Plan:
         )
 
 
-def make_plan(suite: LoadedSuite, options: Options | None = None) -> Plan:
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What is handed over as it is, in place of what a registry has under its name.
+
+    Args:
+        data: the suite's data set. nets: by the names that the suite has for them.
+    """
+
+    data: DataSet | None = None
+    nets: Mapping[str, Loaded] = field(default_factory=dict)
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Names that no registry needs to have."""
+        return frozenset([*self.nets, *([self.data.name] if self.data is not None else [])])
+
+
+def make_plan(suite: LoadedSuite, options: Options | None = None, given: Given | None = None) -> Plan:
     """Load data, models and recipes, and lay out the cells.
+
+    Args:
+        suite: checked. options: how it is to be run. given: nets and data that are there already.
 
     Raises:
         SuiteError: a recipe or sweep that does not exist, or a gate that watches nothing, with file and line.
         DataMissingError, CheckpointError: what the suite needs is not there.
     """
-    options = options or Options()
+    options, given = options or Options(), given or Given()
     spec, device, zoo = suite.suite, options.device, options.zoo
-    data = load_data(spec.data, root=options.data_root, download=options.download)
+    data = given.data or load_data(spec.data, root=options.data_root, download=options.download)
     split = data.split("test").first(options.at_most(spec.limit))
-    models = _models(suite, data, options)
+    models = _models(suite, data, options, given)
     attacks: dict[str, Attack] = {}
     surrogates: dict[str, AdaptiveModel] = {}
     for i, condition in enumerate(spec.conditions):
@@ -185,15 +206,15 @@ def make_plan(suite: LoadedSuite, options: Options | None = None) -> Plan:
         attacks,
         surrogates,
         tuple(skipped),
-        (*data.notes, *finer_than_data(attacks, split)),
+        (*getattr(data, "notes", ()), *finer_than_data(attacks, split)),
         crafting,
     )
 
 
-def _models(suite: LoadedSuite, data: DataSet, options: Options) -> dict[str, Loaded]:
+def _models(suite: LoadedSuite, data: DataSet, options: Options, given: Given) -> dict[str, Loaded]:
     """Every net that the suite names, under its policy, by label."""
     fitting = Fitting(lambda: data.split("calibration"), suite.suite.seeds[0], {})
-    nets: dict[str, Loaded] = {}
+    nets = dict(given.nets)
     by_label: dict[str, Loaded] = {}
     for label, entry in suite.suite.entries.items():
         if entry.net not in nets:

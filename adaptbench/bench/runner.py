@@ -53,9 +53,20 @@ def run_suite(suite: str | LoadedSuite, options: Options | None = None, /, **ask
     check_device(options.device)
     loaded = load_suite(suite, options.overrides) if isinstance(suite, str) else suite
     options.must_be_laid(loaded.overrides)
-    plan = make_plan(loaded, options)
+    return carry_out(make_plan(loaded, options), options)
+
+
+def carry_out(plan: Plan, options: Options) -> Run:
+    """Execute a plan and leave a run directory.
+
+    Args:
+        plan: of `make_plan`, under the same options.
+
+    Raises:
+        AdaptBenchError: as `run_suite`.
+    """
     _require_counted(plan)
-    place = options.place(loaded.name)
+    place = options.place(plan.suite.name)
     with DirectoryLock(place, options.command):
         writer = RunWriter(place)
         if options.fresh:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -126,17 +126,31 @@ def load_suite(name: str, overrides: Sequence[str] = ()) -> LoadedSuite:
     source = Source.read(name, overrides)
     if "graphs" in source.value:
         raise SuiteError(f"{source.located.file}: it is a study, no suite.", todo="Run it by `run_study`.")
+    return checked(source)
+
+
+def checked(source: Source, given: Collection[str] = ()) -> LoadedSuite:
+    """The suite that a source holds.
+
+    Args:
+        given: names of nets and data that are handed over when it is planned; no registry needs to have them.
+
+    Raises:
+        SuiteError: file, line, field; what is wrong and what would be right.
+    """
     suite, digest = source.contents(Suite)
-    _check_names(suite, source)
+    _check_names(suite, source, given)
     return LoadedSuite(source.name, source.located.text, source.overrides, digest, source, suite)
 
 
-def _check_names(suite: Suite, source: Source) -> None:
-    named: list[tuple[Registry, str, Place]] = [(DATA, suite.data.partition(":")[0], ("data",))]
+def _check_names(suite: Suite, source: Source, given: Collection[str]) -> None:
+    named: list[tuple[Registry, str, Place]] = []
+    if suite.data not in given:
+        named.append((DATA, suite.data.partition(":")[0], ("data",)))
     for key in ("models", "references"):
         for i, entry in enumerate(getattr(suite, key)):
             with source.placed((key, i)):
-                entry.check()
+                entry.check(given)
     labels = {entry.label for entry in [*suite.models, *suite.references]}
     named += [(MODELS, name, ("sweeps", name)) for name in suite.sweeps if name not in labels]
     named += [

@@ -348,11 +348,19 @@ def check_model(
     Raises:
         AssertionError: a law does not hold; the message names it.
     """
-    settings = {"_kept": _prepare(model, x, n_inputs), "follows_input": follows_input}
-    kit = type("Check", (ModelConformance,), settings)()
+    kit = kit_of(model, x, n_inputs=n_inputs, follows_input=follows_input)
     for name in vars(ModelConformance):  # in the order they stand: the plain ones first
         if name.startswith("test_"):
             getattr(kit, name)()
+
+
+def kit_of(
+    model: AdaptiveModel, x: Tensor | None = None, *, n_inputs: int = 64, follows_input: bool = True
+) -> ModelConformance:
+    """The checks of `ModelConformance`, each a method, ready for one model; arguments as `check_model`."""
+    settings = {"_kept": _prepare(model, x, n_inputs), "follows_input": follows_input}
+    kit: ModelConformance = type("Check", (ModelConformance,), settings)()
+    return kit
 
 
 def _prepare(model: AdaptiveModel, x: Tensor | None, n: int) -> tuple[AdaptiveModel, Tensor, Tensor]:

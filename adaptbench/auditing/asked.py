@@ -1,0 +1,118 @@
+"""What an audit runs, as a suite: written into the bundle, executed by the bench like any other."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from adaptbench.attacks import Attack, load_attack
+from adaptbench.attacks.fractions import parse_fraction
+from adaptbench.bench.suite import LoadedSuite, checked
+from adaptbench.errors import UsageError
+from adaptbench.experiment.source import Source
+from adaptbench.located_yaml import parse
+from adaptbench.report import words
+
+CONTROLS = ("noise", "noise-sign")
+PAIRS = {"standard": ("standard", "standard-kept")}
+"""A recipe and its variant that keeps every answer: either is reported, apart from the other."""
+FILE = "suite.yaml"
+
+
+def attacks_of(attacks: str | Sequence[str]) -> list[str]:
+    """Recipes that are meant, each once, in order.
+
+    Args:
+        attacks: names, as a list or parted by commas; ``standard`` brings ``standard-kept``.
+
+    Raises:
+        UsageError: none.
+    """
+    given = attacks.split(",") if isinstance(attacks, str) else list(attacks)
+    named = [name.strip() for name in given if name.strip()]
+    if not named:
+        raise UsageError("no attack was named.", todo="Write --attacks standard, or leave it out.")
+    return list(dict.fromkeys(one for name in named for one in PAIRS.get(name, (name,))))
+
+
+def eps_of(given: float | str) -> float:
+    """The size of the ball in [0, 1] pixel units.
+
+    Raises:
+        UsageError: it is no number in (0, 1].
+    """
+    value = parse_fraction(given)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
+        raise UsageError(f"eps {given!r} is no size in (0, 1].", todo="Write 8/255, or 0.03.")
+    return float(value)
+
+
+def policy_of(given: str | Mapping[str, Any] | None) -> str | dict[str, Any] | None:
+    """A policy's name, or its name with settings, as suites have them.
+
+    Args:
+        given: ``exact-budget``, ``{exact-budget: {budget: 0.5}}`` as text, or the mapping itself.
+    """
+    value = parse(given, "--policy").value if isinstance(given, str) else given
+    if value is None or isinstance(value, str):
+        return value
+    if not isinstance(value, Mapping):
+        raise UsageError(
+            f"--policy {given} is no policy.", todo="Write exact-budget, or {exact-budget: {budget: 0.5}}."
+        )
+    return dict(value)
+
+
+def suite_of(
+    *,
+    net: str,
+    policy: str | Mapping[str, Any] | None,
+    data: str,
+    attacks: Sequence[str],
+    eps: float,
+    limit: int,
+    seed: int,
+    given: Collection[str],
+) -> LoadedSuite:
+    """The suite of an audit: the clean inputs, noise of the same norm, and the attacks.
+
+    Args:
+        given: names that are handed over and stand in no registry.
+
+    Raises:
+        SuiteError: a model, policy, data set or attack that does not exist.
+    """
+    contents: dict[str, Any] = {
+        "title": f"audit of {net} on {data}",
+        "data": data,
+        "models": [net if policy is None else {net: policy}],
+        "conditions": ["clean", *(_condition(ref, eps) for ref in dict.fromkeys([*CONTROLS, *attacks]))],
+        "limit": limit,
+        "seeds": [seed],
+        "strict": False,  # what no formula covers is a finding, not the end
+    }
+    text = yaml.safe_dump(contents, sort_keys=False, allow_unicode=True, width=120)
+    located = parse(f"# written by adaptbench audit\n{text}", FILE)
+    return checked(Source("audit", dict(located.value), located), given)
+
+
+def _condition(ref: str, eps: float) -> Any:
+    settings: dict[str, Any] = {"id": Path(ref).stem} if ref.endswith((".yaml", ".yml")) else {}
+    if takes_eps(load_attack(ref)):
+        settings["eps"] = _spelled(eps)
+    return {ref: settings} if settings else ref
+
+
+def takes_eps(attack: Attack) -> bool:
+    """True where an attack stays in an L∞ ball: what an audit's eps speaks of; others keep their own bound."""
+    settings = attack.settings
+    norm = str(settings.get("constraint", settings.get("norm", "linf"))).lower()
+    return "eps" in settings and norm == "linf" and not attack.name.endswith("L2")
+
+
+def _spelled(eps: float) -> str | float:
+    """As grey levels where they are whole, so that the file reads as papers do."""
+    return words.eps(eps) if parse_fraction(words.eps(eps)) == eps else eps

@@ -1,0 +1,365 @@
+"""One call from a net and pictures to an audit: checks, the bench, checks again, figures, a bundle."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import weakref
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from adaptbench.adaptive import AdaptiveModel, Policy, Split
+from adaptbench.auditing import bundle, plain, shown
+from adaptbench.auditing.asked import FILE, attacks_of, eps_of, policy_of, suite_of
+from adaptbench.auditing.checks import checks_of, left_in_train_mode
+from adaptbench.auditing.evidence import evidence
+from adaptbench.auditing.findings import Check, at_rest
+from adaptbench.auditing.target import Pictures, Target, own_data, target_of
+from adaptbench.bench.plan import Given, Plan, make_plan
+from adaptbench.bench.records import cost_bounds
+from adaptbench.bench.runner import carry_out
+from adaptbench.data import load_data
+from adaptbench.data.base import DataSet
+from adaptbench.errors import CapabilityError, OutputError, RunError, UsageError
+from adaptbench.experiment.environment import check_device
+from adaptbench.experiment.keys import model_hash
+from adaptbench.experiment.options import Options
+from adaptbench.experiment.progress import Progress, Silent
+from adaptbench.report.page import write_report
+from adaptbench.results.audits import audit_figures, tried
+from adaptbench.results.files import read_json, write_bytes, write_json, write_text
+from adaptbench.results.schema import Record
+from adaptbench.results.statistics import Estimate
+from adaptbench.results.store import Run
+
+SCHEMA = 1
+LIMIT = 200
+"""Pictures, unless said otherwise."""
+
+
+class Kept:
+    """A temporary directory that goes when nobody has the audit any more."""
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="adaptbench-audit-"))
+        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """A finished audit. ``print(audit)`` gives the table.
+
+    Args:
+        path: its bundle. summary: parsed ``summary.json``.
+    """
+
+    path: Path
+    summary: dict[str, Any]
+    _kept: Kept | None = field(default=None, repr=False, compare=False)
+
+    @classmethod
+    def open(cls, path: str | Path) -> Audit:
+        """Open a bundle; `adaptbench.verify` says whether what stands in it holds.
+
+        Raises:
+            RunError: it is no bundle, or of another schema.
+        """
+        place = Path(path)
+        if not (place / bundle.SUMMARY).is_file():
+            raise RunError(
+                f"{place}: no {bundle.SUMMARY} in it: not the bundle of an audit.",
+                todo="Name a directory that `adaptbench audit` left behind.",
+            )
+        summary = read_json(place / bundle.SUMMARY)
+        if not isinstance(summary, dict) or summary.get("kind") != "audit" or summary.get("schema") != SCHEMA:
+            raise RunError(
+                f"{place / bundle.SUMMARY}: not the summary of an audit of schema {SCHEMA}.",
+                todo="Name the bundle itself, or open it with the adaptbench that wrote it.",
+            )
+        return cls(place, summary)
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """Everything that is claimed; see `results.audits.audit_figures`."""
+        figures: dict[str, Any] = self.summary["figures"]
+        return figures
+
+    @property
+    def recovery(self) -> Estimate:
+        """What the worst attack takes back, against the structural maximum: ``.low``, ``.value``, ``.high``.
+
+        Raises:
+            CapabilityError: there is no such figure; the message says why.
+        """
+        return self._estimate("recovery")
+
+    @property
+    def recovery_seen(self) -> Estimate:
+        """The same against the dearest cost that any input had.
+
+        Raises:
+            CapabilityError: as `recovery`.
+        """
+        return self._estimate("recovery_seen")
+
+    @property
+    def accuracy(self) -> Estimate:
+        """On clean pictures."""
+        return self._estimate("accuracy")
+
+    @property
+    def saving(self) -> Estimate:
+        """Of the static net's MACs, on clean pictures."""
+        return self._estimate("saving")
+
+    @property
+    def checks(self) -> list[Check]:
+        """All of them, in order."""
+        return [Check(**found) for found in self.summary["checks"]]
+
+    @property
+    def doubts(self) -> list[Check]:
+        """Those that found something."""
+        return [check for check in self.checks if check.level != "ok"]
+
+    @property
+    def trusted(self) -> bool:
+        """False where a check says that the figures cannot be."""
+        return all(check.level != "cannot be trusted" for check in self.checks)
+
+    def run(self) -> Run:
+        """The bench's run: records, rows, crafted pictures."""
+        return Run.open(self.path / bundle.RUN)
+
+    def save(self, place: str | Path) -> Path:
+        """Copy the bundle.
+
+        Raises:
+            OutputError: the place holds something else.
+        """
+        target = Path(place)
+        if target.resolve() == self.path.resolve():
+            return target
+        if target.exists() and any(target.iterdir()):
+            raise OutputError(
+                f"{target}: the directory is not empty.",
+                why="The bundle's hashes are over every file in it.",
+                todo="Name a new or empty directory.",
+            )
+        shutil.copytree(self.path, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".lock"))
+        return target
+
+    def _estimate(self, name: str) -> Estimate:
+        told = self.figures[name]
+        if told is None:
+            reasons = [str(check) for check in self.doubts] or ["every clean input already costs the maximum"]
+            raise CapabilityError(f"this audit has no {name.replace('_', ' ')}: {'; '.join(reasons)}.")
+        low, high = told["low"], told["high"]
+        return Estimate(
+            told["value"],
+            -np.inf if low is None else low,
+            np.inf if high is None else high,
+            0.95,
+            self.figures["n"],
+            "see AUDIT.md",
+        )
+
+    def __str__(self) -> str:
+        return shown.whole(self.summary)
+
+
+def audit(
+    model: str | AdaptiveModel,
+    data: str | Split | Pictures,
+    *,
+    policy: str | Mapping[str, Any] | Policy | None = None,
+    attacks: str | Sequence[str] = "standard",
+    eps: float | str = 8 / 255,
+    limit: int = LIMIT,
+    seed: int = 0,
+    out: str | Path | None = None,
+    allow_imports: bool = False,
+    device: str | None = None,
+    data_root: Path | None = None,
+    download: bool = False,
+    zoo: Path | None = None,
+    command: str = "",
+    on_progress: Progress | None = None,
+) -> Audit:
+    """Audit an adaptive net: can its figures be trusted, and how much of its saving can be taken back?
+
+    Args:
+        model: a net; a registered name; or ``package.module:factory``, ``./file.py:factory``.
+        data: a data set's name, a test split, or (images, labels).
+        policy: to put the net under: a policy, its name, or its name with the settings of its fit, as suites have it.
+        attacks: recipes; ``standard`` is run twice, free and with every answer kept.
+        eps: of the L∞ ball, in [0, 1] pixel units or as "8/255". limit: pictures at most. seed: of everything drawn.
+        out: the bundle's directory (default: a temporary one, that `Audit.save` copies).
+        allow_imports: a factory's file may be run. device: "cpu", "cuda"; where the net is, unless it is said.
+        data_root, download, zoo: where data and checkpoints are. command: for the manifest.
+        on_progress: told of each stretch of work.
+
+    Raises:
+        UsageError: words that do not fit together, or a factory without `allow_imports`.
+        UnknownNameError, SuiteError: no such model, data set, policy or attack.
+        DataMissingError, CheckpointError, OutputError: what is needed is not there, or there is no place to write.
+    """
+    named, size = attacks_of(attacks), eps_of(eps)
+    if isinstance(limit, bool) or limit < 1:
+        raise UsageError(f"a limit of {limit} leaves no pictures.", todo="Give 1 or more.")
+    kept = Kept() if out is None else None
+    place = kept.path if kept is not None else Path(str(out))
+    bundle.free_for(place)
+    target = target_of(model, _called(data), allow_imports=allow_imports)
+    if isinstance(policy, Policy):
+        target = _under(target, policy)
+    where = device or _device_of(target)
+    check_device(where)
+    loaded = own_data(data, _classes(target)) if not isinstance(data, str) else None
+    options = Options(
+        out=place / bundle.RUN,
+        device=where,
+        limit=limit,
+        data_root=data_root,
+        download=download,
+        zoo=zoo,
+        command=command,
+        progress=on_progress or Silent(),
+    )
+    given = Given(loaded or load_data(str(data), root=data_root, download=download), target.given)
+    words_of = None if isinstance(policy, Policy) else policy_of(policy)
+    suite = suite_of(
+        net=target.name,
+        policy=words_of,
+        data=given.data.name if loaded and given.data else str(data),
+        attacks=named,
+        eps=size,
+        limit=limit,
+        seed=seed,
+        given=given.names,
+    )
+    with ExitStack() as rest:
+        before = [left_in_train_mode(target.model)] if target.model is not None else []
+        if target.model is not None:
+            rest.enter_context(at_rest(target.model))
+            target.model.to(where)
+        plan = make_plan(suite, options, given)
+        (found,) = (plan.models[label] for label in plan.suite.suite.labels)
+        options.progress.begin("checking the net", 1)
+        before += checks_of(found.model, target, plan.split, seed=seed, device=where)
+        options.progress.end()
+        run = carry_out(plan, options)
+        summary = _summary(plan, run, target, before, size, seed, own=loaded)
+        return Audit(place, _written(place, summary, plan, own=loaded), kept)
+
+
+def _called(data: Any) -> str:
+    return data if isinstance(data, str) else getattr(data, "name", "pictures")
+
+
+def _classes(target: Target) -> int:
+    if target.model is None:
+        raise UsageError(
+            f"'{target.name}' was named, and the pictures were handed over.",
+            why="A registered net is built for a data set, by its name.",
+            todo="Name the data set, or hand the net over: ab.load_model(name, data).",
+        )
+    return target.model.n_classes
+
+
+def _device_of(target: Target) -> str:
+    some = next(target.model.parameters(), None) if target.model is not None else None
+    return "cpu" if some is None else str(some.device)
+
+
+def _under(target: Target, policy: Policy) -> Target:
+    from adaptbench.adaptive import DecisionGraph
+
+    if not isinstance(target.model, DecisionGraph):
+        raise UsageError(
+            "a fitted policy was given beside a net that takes none.",
+            todo="Name a policy, or hand over the net under it: net.under(policy).",
+        )
+    return Target(target.name, target.spec, target.source, target.model.under(policy), None)
+
+
+def _summary(
+    plan: Plan, run: Run, target: Target, before: Sequence[Check], eps: float, seed: int, *, own: DataSet | None
+) -> Record:
+    (label,) = plan.suite.suite.labels
+    loaded, entry = plan.models[label], plan.suite.suite.models[0]
+    skipped = [{"condition": condition, "reason": reason} for _, condition, reason in plan.skipped]
+    conditions = tried(run.cases)
+    clean = next((c for c in conditions if c.kind == "clean"), None)
+    if clean is None:
+        reason = next(str(case["failed"]) for case in run.cases if case["kind"] == "clean")
+        raise RunError(
+            f"the clean pictures could not be run: {reason}", todo="Mend the net; its traceback lies in run/failures."
+        )
+    figures = audit_figures(run.samples(), conditions, cost_bounds(loaded.model), seed=seed)
+    after = evidence(run, figures, skipped)
+    told = run.manifest["conditions"]
+    return {
+        "schema": SCHEMA,
+        "kind": "audit",
+        "versions": run.manifest["versions"],
+        "model": {
+            "name": label,
+            "net": target.name,
+            "title": loaded.title,
+            "spec": target.spec,
+            "source": target.source,
+            "policy": loaded.model.policy_name,
+            "asked_policy": None if entry.policy is None else {entry.policy: entry.settings},
+            "shape": loaded.model.shape,
+            "sha256": model_hash(loaded.model),
+            "min_macs": loaded.model.min_macs,
+            "max_macs": loaded.model.max_macs,
+            "macs_full": loaded.model.macs_full,
+            "uncounted": list(loaded.model.uncounted),
+        },
+        "data": {
+            "name": plan.split.name,
+            "spec": plan.suite.suite.data,
+            "split": plan.split.role,
+            "n": len(plan.split),
+            "sha256": plan.split.sha256,
+            "classes": list(plan.split.class_names),
+            "stored": own is not None,
+        },
+        "eps": eps,
+        "seed": seed,
+        "chunk": plan.suite.suite.chunk,
+        "conditions": {c.condition: _condition(told[c.condition]) for c in conditions},
+        "figures": figures,
+        "checks": [check.as_dict() for check in [*before, *after]],
+        "skipped": skipped,
+        "not_tried": plain.not_tried([c.condition for c in conditions]),
+    }
+
+
+def _condition(described: Mapping[str, Any]) -> Record:
+    eps = described["settings"].get("eps")
+    kept = {name: described[name] for name in ("kind", "access", "summary", "cite", "sha256", "deviates", "settings")}
+    return kept | {"eps": eps if isinstance(eps, int | float) else None}
+
+
+def _written(place: Path, summary: Record, plan: Plan, *, own: DataSet | None) -> Record:
+    """The bundle's files beside the run; the sums come last."""
+    if own is not None:
+        from safetensors.numpy import save
+
+        split = plan.split
+        arrays = {"x": split.x.numpy(), "y": split.y.numpy(), "ids": split.ids.numpy()}
+        write_bytes(place / bundle.INPUTS, save(arrays))
+    write_text(place / FILE, plan.suite.text)
+    write_report([place / bundle.RUN], place / bundle.PAGE)
+    write_json(place / bundle.SUMMARY, summary)
+    write_text(place / bundle.WORDS, plain.page(summary))
+    bundle.write_sums(place)
+    return summary

@@ -1,0 +1,95 @@
+"""Checks before anything is attacked: can the figures of this net, on these pictures, be trusted at all?"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import nn
+
+from adaptbench.adaptive import AdaptiveModel, Split
+from adaptbench.auditing.findings import Check, looked_at
+from adaptbench.auditing.pictures import cheap_by_content, full_range, normaliser_inside
+from adaptbench.auditing.slopes import NAME as SLOPES
+from adaptbench.auditing.slopes import slopes
+from adaptbench.auditing.target import Target
+from adaptbench.bench.evaluate import as_input
+from adaptbench.experiment.keys import model_hash
+from adaptbench.report import words
+from adaptbench.testing.laws import laws_of
+
+PICTURES = 16
+"""For the laws and the gradients."""
+_MODAL = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd, nn.RReLU)
+
+
+def left_in_train_mode(model: nn.Module) -> Check:
+    """Layers that work otherwise in training, in the mode that the net was handed over in."""
+    name = "train mode"
+    left = [where for where, module in model.named_modules() if module.training and isinstance(module, _MODAL)]
+    if left:
+        shown = ", ".join(left[:3]) + (f" and {len(left) - 3} more" if len(left) > 3 else "")
+        kinds = words.listing(sorted({type(model.get_submodule(where)).__name__ for where in left}))
+        return Check(
+            name,
+            "doubt",
+            f"{kinds} handed over in train mode ({shown}): every figure here is of eval mode, and as it was handed "
+            "over the net answers otherwise",
+        )
+    return Check(name, "ok", "no layer that works otherwise in training was in train mode")
+
+
+def checks_of(model: AdaptiveModel, target: Target, split: Split, *, seed: int, device: str) -> list[Check]:
+    """All of them but `left_in_train_mode`; the net is in eval mode by now.
+
+    Args:
+        model: under its policy. target: as it was named. split: the pictures that are judged.
+    """
+    x = as_input(split.x[:PICTURES], device)
+    found = [looked_at(f"law: {law}", partial(_law, law, seen)) for law, seen in laws_of(model, x).items()]
+    rest = {
+        "MACs of every operator": lambda: _all_counted(model),
+        "normaliser inside": lambda: normaliser_inside(model, split, device),
+        "8-bit range": lambda: full_range(split),
+        "determinism": lambda: _same_twice(model, target, split, device),
+        SLOPES: lambda: slopes(model, model.taken(x)),
+        "cost after re-encoding": lambda: cheap_by_content(model, split, seed, device),
+    }
+    return [*found, *(looked_at(name, look) for name, look in rest.items())]
+
+
+def _law(law: str, against: str | None) -> Check:
+    seen = f"holds on {PICTURES} pictures" if against is None else against
+    return Check(f"law: {law}", "ok" if against is None else "cannot be trusted", seen)
+
+
+def _all_counted(model: AdaptiveModel) -> Check:
+    name = "MACs of every operator"
+    if model.uncounted:
+        return Check(
+            name,
+            "cannot be trusted",
+            f"no formula covers {', '.join(model.uncounted)}: the net costs more than the figures say",
+        )
+    return Check(name, "ok", "every operator that runs is counted, or costs no MACs")
+
+
+def _same_twice(model: AdaptiveModel, target: Target, split: Split, device: str) -> Check:
+    name = "determinism"
+    x = as_input(split.x[:200], device)
+    one, two = model.infer(x), model.infer(x)
+    if not (torch.equal(one.macs, two.macs) and torch.equal(one.logits, two.logits)):
+        moved = int((one.macs != two.macs).sum())
+        return Check(
+            name,
+            "cannot be trusted",
+            f"two passes over the same {len(x)} pictures differ, in cost for {moved} of them: something draws or "
+            "counts inside the net, and nobody can verify its figures",
+        )
+    if target.again is not None and target.model is not None and model_hash(target.again()) != model_hash(target.model):
+        return Check(
+            name,
+            "cannot be trusted",
+            f"{target.spec} makes another net at each call: nobody can verify the figures of this one",
+        )
+    return Check(name, "ok", f"two passes over the same {len(x)} pictures are equal to the bit")

@@ -1,0 +1,229 @@
+"""What is audited, and on what: a name, a factory or an object as a net; a name, a split or tensors as data."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from adaptbench.adaptive import AdaptiveModel, Split
+from adaptbench.adaptive.splits import Role
+from adaptbench.data.base import DataSet
+from adaptbench.data.checked import CheckedData
+from adaptbench.errors import DomainError, UsageError
+from adaptbench.registry import MODELS
+from adaptbench.zoo.loading import Loaded
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is audited.
+
+    Args:
+        name: what its cases are called. spec: as it was named. source: "registry", "factory" or "object".
+        model: as it was handed over, in whatever mode; None for the registry's, which the plan loads.
+        again: makes the net once more; None for an object.
+    """
+
+    name: str
+    spec: str
+    source: str
+    model: AdaptiveModel | None = None
+    again: Callable[[], AdaptiveModel] | None = None
+
+    @property
+    def given(self) -> dict[str, Loaded]:
+        """For the plan: the net by its name, where no registry has it."""
+        if self.model is None:
+            return {}
+        return {self.name: Loaded(self.name, f"{self.model.shape} net, {self.spec}", "", self.model, {})}
+
+
+def target_of(model: str | AdaptiveModel, data: str, *, allow_imports: bool = False) -> Target:
+    """The net that is meant.
+
+    Args:
+        model: a registered name; ``package.module:factory`` or ``./file.py:factory``, a function that takes nothing or
+            the name of the data set; or a net.
+        data: the data set's name. allow_imports: a factory's file may be run.
+
+    Raises:
+        UnknownNameError: no such model. UsageError: a factory without `allow_imports`, or one that gives no net.
+    """
+    if isinstance(model, AdaptiveModel):
+        return Target(_plain(type(model).__name__), f"an object of {type(model).__qualname__}", "object", model)
+    if not isinstance(model, str):
+        raise UsageError(
+            f"a {type(model).__name__} was given as the model.",
+            why="An audit needs to know what may be skipped.",
+            todo="Give it the form of an adaptive net: ab.MultiExit, ab.Cascade, ab.GatedNetwork, ab.from_logits_list.",
+        )
+    if ":" not in model:
+        MODELS.entry(model)
+        return Target(model, model, "registry")
+    if not allow_imports:
+        raise UsageError(
+            f"'{model}' is a factory: its file would be run here.",
+            why="It is somebody's code, and running it lets it do whatever you may do.",
+            todo="Read it first; then add --allow-imports (in Python: allow_imports=True).",
+        )
+    factory = _factory(model)
+
+    def make() -> AdaptiveModel:
+        return _made(model, factory, data)
+
+    place, _, attribute = model.rpartition(":")
+    name = f"{Path(place).name if place.endswith('.py') else place}:{attribute}"
+    return Target(_plain(name), model, "factory", make(), make)
+
+
+def _plain(name: str) -> str:
+    return "".join(c if c.isalnum() or c in "._:-" else "_" for c in name)
+
+
+def _factory(spec: str) -> Callable[..., Any]:
+    place, _, attribute = spec.rpartition(":")
+    try:
+        module = _from_file(Path(place)) if place.endswith(".py") else _from_package(place)
+    except UsageError:
+        raise
+    except Exception as error:  # whatever its first lines do
+        said = " ".join(str(error).split())[:300]
+        raise UsageError(
+            f"'{place}' could not be imported: {type(error).__name__}: {said}",
+            why="Its own code raised it, or there is no such module.",
+            todo="Write package.module:factory or ./file.py:factory.",
+        ) from error
+    factory = getattr(module, attribute, None)
+    if not callable(factory):
+        raise UsageError(
+            f"'{place}' has no function '{attribute}'.",
+            todo="Name one that returns an adaptive net: ./file.py:factory.",
+        )
+    return factory  # type: ignore[no-any-return]
+
+
+def _from_file(place: Path) -> ModuleType:
+    if not place.is_file():
+        raise UsageError(f"there is no file {place}.", todo="Write ./file.py:factory.")
+    name = f"_audited_{place.stem}"
+    spec = importlib.util.spec_from_file_location(name, place.resolve())
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # its classes are asked for their source
+    with _found_from(place.resolve().parent):
+        spec.loader.exec_module(module)
+    return module
+
+
+def _from_package(name: str) -> ModuleType:
+    with _found_from(Path.cwd()):
+        return importlib.import_module(name)
+
+
+@contextmanager
+def _found_from(folder: Path) -> Iterator[None]:
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+
+
+def _made(spec: str, factory: Callable[..., Any], data: str) -> AdaptiveModel:
+    try:
+        needed = [
+            p
+            for p in inspect.signature(factory).parameters.values()
+            if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+        ]
+    except (TypeError, ValueError):
+        needed = []
+    if len(needed) > 1:
+        raise UsageError(
+            f"'{spec}' takes {len(needed)} arguments.", todo="A factory takes nothing, or the name of the data set."
+        )
+    try:
+        model = factory(*[data] * len(needed))
+    except Exception as error:
+        said = " ".join(str(error).split())[:300]
+        raise UsageError(
+            f"'{spec}' raised {type(error).__name__}: {said}",
+            why="It is the factory's own code that did.",
+            todo="Mend it; an audit needs the net that it returns.",
+        ) from error
+    if not isinstance(model, AdaptiveModel):
+        raise UsageError(
+            f"'{spec}' returned a {type(model).__name__}, not an adaptive net.",
+            why="An audit needs to know what may be skipped.",
+            todo="Return ab.MultiExit, ab.Cascade, ab.GatedNetwork or ab.from_logits_list of it.",
+        )
+    return model
+
+
+# ---------------------------------------------------------------------- data
+
+Pictures = tuple[Tensor, Tensor]
+"""Images (N, C, H, W), uint8 or float in [0, 1], and labels (N,)."""
+
+
+class OwnData:
+    """A data set of test pictures alone, as they were handed over."""
+
+    def __init__(self, split: Split) -> None:
+        self.test = split
+        self.name, self.class_names, self.shape = split.name, split.class_names, split.shape
+        self.n_classes = len(split.class_names)
+
+    def split(self, role: Role) -> Split:
+        """The pictures, as the test split."""
+        if role != "test":
+            raise UsageError(
+                f"'{self.name}' was handed over as test pictures: it has no {role} split.",
+                why="Policies are fitted, and changes for all pictures crafted, on pictures that are not judged.",
+                todo="Fit the policy yourself (net.under(policy)), leave such attacks out, or name a data set.",
+            )
+        return self.test
+
+
+def own_data(given: Split | Pictures, n_classes: int) -> DataSet:
+    """Pictures that were handed over as a data set.
+
+    Raises:
+        LeakageError: a split of another role than test.
+        DomainError: floating pictures outside [0, 1]. UsageError: tensors that are no pictures and labels.
+    """
+    split = given if isinstance(given, Split) else _split_of(given, n_classes)
+    split.require("test", purpose="the figures of an audit")
+    return CheckedData(OwnData(split), split.name)
+
+
+def _split_of(given: Any, n_classes: int) -> Split:
+    if not (isinstance(given, tuple | list) and len(given) == 2 and all(isinstance(t, Tensor) for t in given)):
+        raise UsageError(
+            f"a {type(given).__name__} was given as the data.",
+            todo="Give the name of a data set, a test Split, or (images, labels).",
+        )
+    x, y = given
+    if x.is_floating_point():
+        low, high = float(x.min()), float(x.max())
+        if not (low >= 0 and high <= 1):
+            raise DomainError(
+                f"the pictures span [{low:.4g}, {high:.4g}].",
+                why="Pictures are 8-bit, or floats in [0, 1]; the normaliser belongs inside the net.",
+                todo="Give raw pictures, and ab.Normalise as the net's first layer.",
+            )
+        x = (x * 255).round().to(torch.uint8)
+    names = tuple(f"class {c}" for c in range(n_classes))
+    return Split("pictures", "test", x.cpu(), y.cpu().to(torch.int64), torch.arange(len(x)), names)
