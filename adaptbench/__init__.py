@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         from_logits_list,
     )
     from adaptbench.auditing.audit import Audit, audit
+    from adaptbench.auditing.verify import verify
     from adaptbench.data import load_data
     from adaptbench.errors import AdaptBenchError
     from adaptbench.kinds import run
@@ -84,6 +85,7 @@ _HOMES = {name: ("adaptbench.adaptive", name) for name in _ADAPTIVE} | {
     "load_data": ("adaptbench.data", "load_data"),
     "load_model": ("adaptbench.zoo.loading", "load_model"),
     "run": ("adaptbench.kinds", "run"),
+    "verify": ("adaptbench.auditing.verify", "verify"),
     "write_report": ("adaptbench.report.page", "write_report"),
 }
 _MODULES = ("attacks", "policies")
@@ -114,6 +116,7 @@ __all__ = [
     "load_model",
     "policies",
     "run",
+    "verify",
     "write_report",
 ]
 

@@ -182,6 +182,34 @@ def audit(
 
 
 @app.command()
+def verify(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="What `adaptbench audit` left behind.")],
+    model: Annotated[
+        str | None,
+        typer.Option("--model", help="The audited net: a name, package.module:factory, or ./file.py:factory."),
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", help="Where its pictures are, other than the bundle says.")
+    ] = None,
+    allow_imports: Annotated[
+        bool, typer.Option("--allow-imports", help="Run the file of a factory; read it first.")
+    ] = False,
+    data_root: DataRoot = None,
+    download: Download = False,
+    zoo: Zoo = None,
+) -> None:
+    """Say what of an audit holds: files by their hashes, figures by their rows, rows by the net. Nothing is crafted.
+
+    Exit codes: 0 all holds, 1 something does not, 2 input error, 3 something could not be told.
+    """
+    from adaptbench.commands.auditing import verify as carry_out
+
+    raise typer.Exit(
+        carry_out(bundle, model, data, allow_imports=allow_imports, data_root=data_root, download=download, zoo=zoo)
+    )
+
+
+@app.command()
 def baseline(
     run_directory: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run.")],
     out: Annotated[Path | None, typer.Option("--out", help="JSON file (default reports/baselines/SUITE.json).")] = None,

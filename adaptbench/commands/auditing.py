@@ -1,4 +1,4 @@
-"""``adaptbench audit``: from the words on the command line to a bundle, a table and an exit code."""
+"""``adaptbench audit`` and ``verify``: from the words on the command line to a bundle, a table and an exit code."""
 
 from __future__ import annotations
 
@@ -71,3 +71,36 @@ def audit(wishes: Wishes, *, max_recovery: float | None, min_accuracy: float | N
     for line in lines:
         shown.print(line, soft_wrap=True)
     return held.exit_code
+
+
+def verify(
+    bundle: Path,
+    model: str | None,
+    data: str | None,
+    *,
+    allow_imports: bool,
+    data_root: Path | None,
+    download: bool,
+    zoo: Path | None,
+) -> int:
+    """Say what of a bundle holds.
+
+    Returns:
+        0 all, 1 something does not, 3 something cannot be told.
+    """
+    from adaptbench.auditing.verify import verify as carry_out
+    from adaptbench.watching import watcher
+
+    with watcher(console(stderr=True)) as progress:
+        found = carry_out(
+            bundle,
+            model,
+            data=data,
+            allow_imports=allow_imports,
+            data_root=data_root,
+            download=download,
+            zoo=zoo,
+            on_progress=progress,
+        )
+    console().print(str(found), soft_wrap=True)
+    return found.exit_code
