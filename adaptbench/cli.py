@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from adaptbench import terminal
+from adaptbench.commands.attacking import Format as Pictures
 from adaptbench.commands.judging import Format
 
 app = typer.Typer(
@@ -91,6 +92,44 @@ def run(
         command=shlex.join(["adaptbench", *sys.argv[1:]]),
     )
     raise typer.Exit(execute(Wishes(suite, options, dry_run, report, no_report, baseline)))
+
+
+@app.command()
+def attack(
+    model: Annotated[str, typer.Argument(help="A registered model: `adaptbench list models`.")],
+    data: Annotated[str, typer.Option("--data", help="Data set; its test pictures are attacked.")],
+    recipe: Annotated[str, typer.Option("--recipe", help="An attack by name, or a recipe file.")],
+    out: Annotated[Path, typer.Option("--out", help="New directory for pictures and crafted.json.")],
+    setting: Annotated[
+        list[str] | None, typer.Option("-o", "--set", metavar="KEY=VALUE", help="Laid over the recipe: eps=8/255.")
+    ] = None,
+    policy: Annotated[
+        str | None, typer.Option("--policy", help="Puts the net under it: NAME, or 'NAME: {setting: value}'.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Test samples at most.")] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Of policy and attack.")] = 0,
+    form: Annotated[Pictures, typer.Option("--format", help="png or safetensors.")] = Pictures.png,
+    device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1.")] = "cpu",
+    fresh: Annotated[bool, typer.Option("--fresh", help="Replace what an earlier attack left in --out.")] = False,
+    data_root: DataRoot = None,
+    download: Download = False,
+    zoo: Zoo = None,
+) -> None:
+    """Craft dear inputs for one model, and write them as 8-bit pictures with what they cost."""
+    from adaptbench.commands.attacking import attack as carry_out
+    from adaptbench.experiment.options import Options
+
+    options = Options(
+        out=out,
+        device=device,
+        limit=limit,
+        fresh=fresh,
+        data_root=data_root,
+        download=download,
+        zoo=zoo,
+        command=shlex.join(["adaptbench", *sys.argv[1:]]),
+    )
+    carry_out(model, data, recipe, setting or [], policy, seed, form, options)
 
 
 @app.command()

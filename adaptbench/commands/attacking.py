@@ -1,0 +1,133 @@
+"""``adaptbench attack``: one recipe on one model, its pictures on the disk and what they cost on one screen."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adaptbench.errors import UsageError
+from adaptbench.terminal import console
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from adaptbench.bench.entries import Entry
+    from adaptbench.bench.one_attack import Job, Outcome
+    from adaptbench.experiment.options import Options
+
+
+class Format(StrEnum):
+    """How pictures are written."""
+
+    png = "png"
+    safetensors = "safetensors"
+
+
+def attack(
+    model: str, data: str, recipe: str, settings: list[str], policy: str | None, seed: int, form: Format, asked: Options
+) -> None:
+    """Craft, write and show.
+
+    Args:
+        model: registry name. policy: name, or ``{name: {setting: value}}`` as a suite has it.
+        settings: ``KEY=VALUE`` laid over the recipe. asked: its `out` is where pictures go.
+    """
+    entry, laid = _entry(model, policy), dict(map(_setting, settings))
+    from adaptbench.bench.crafted_files import require_form, require_room, write
+    from adaptbench.bench.one_attack import Wish, craft, prepare
+    from adaptbench.results.lock import DirectoryLock
+    from adaptbench.watching import watcher
+
+    place = asked.place("crafted")
+    require_room(place, asked.fresh)
+    job = prepare(Wish(entry, data, recipe, laid, seed), asked)
+    require_form(form.value, job.split)
+    new = not place.exists()
+    try:
+        with DirectoryLock(place, asked.command), watcher(console(stderr=True)) as progress:
+            outcome = craft(job, replace(asked, progress=progress))
+            document = write(place, job, outcome, form.value, asked.command)
+    except BaseException:
+        if new and place.is_dir() and not any(place.iterdir()):
+            place.rmdir()
+        raise
+    _show(job, outcome, place, document)
+
+
+def _entry(model: str, policy: str | None) -> Entry:
+    from adaptbench.bench.entries import Entry
+    from adaptbench.located_yaml import parse
+
+    if policy is None:
+        return Entry(net=model)
+    try:
+        return Entry.of({model: parse(policy, "--policy").value})
+    except ValueError:
+        raise UsageError(
+            f"--policy {policy} is no policy.",
+            todo="Give a name, or a name with settings: --policy 'exact-budget: {budget: 0.5}'.",
+        ) from None
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    from adaptbench.located_yaml import parse
+
+    key, given, value = text.partition("=")
+    if not given or not key.strip():
+        raise UsageError(f"the setting '{text}' is not key=value.", todo="Write -o eps=8/255, or -o steps=100.")
+    return key.strip(), parse(value, f"-o {key.strip()}").value
+
+
+def _show(job: Job, outcome: Outcome, place: Path, document: Path) -> None:
+    from adaptbench.console import show_notes
+    from adaptbench.report import words
+
+    shown = console()
+    told = [f"{job.attack.name} on {job.loaded.name}", f"{job.split.name}, {words.count(len(job.split))} test images"]
+    shown.print(" · ".join([*told, job.attack.access]), soft_wrap=True)
+    shown.print()
+    shown.print(_table(outcome))
+    shown.print()
+    shown.print(_costs(outcome))
+    show_notes(shown, outcome.details.get("notes") or [])
+    shown.print()
+    shown.print(f"pictures {place}", soft_wrap=True)
+    shown.print(f"figures  {document}", soft_wrap=True)
+
+
+def _table(outcome: Outcome) -> Table:
+    from rich.table import Table
+
+    from adaptbench.report import words
+    from adaptbench.report.tables import scaled_interval
+
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for title in ("", "clean", "attacked", "95 %"):
+        table.add_column(title, justify="right" if title else "left", no_wrap=True)
+    before, after, macs = outcome.before, outcome.figures, words.macs
+    ci = words.interval
+    spread = scaled_interval(after.get("macs_mean_ci"), macs)
+    table.add_row("MACs a sample", macs(before["macs_mean"]), macs(after["macs_mean"]), spread)
+    table.add_row("MACs, 99th of 100", macs(before["macs_p99"]), macs(after["macs_p99"]), "")
+    table.add_row("MACs, dearest path", "", macs(after["macs_max"]), "")
+    share = words.percent
+    table.add_row("accuracy", share(before["accuracy"]), share(after["accuracy"]), ci(after.get("accuracy_ci")))
+    table.add_row("head-room taken back", "", share(after["recovery"]), ci(after.get("recovery_ci")))
+    kept = float((outcome.clean["prediction"] == outcome.attacked["prediction"]).mean())
+    table.add_row("answers kept", "", share(kept), "")
+    return table
+
+
+def _costs(outcome: Outcome) -> str:
+    from adaptbench.report import words
+
+    after, n = outcome.figures, len(outcome.x_adv)
+    parts = [
+        f"changed by at most {words.eps(after['linf_max'])} (L∞), {words.number(after['l2_mean'], 3)} on average (L2)"
+    ]
+    if after["queries_mean"] is not None:
+        parts.append(f"{words.number(after['queries_mean'], 0)} queries an input")
+    parts.append(f"crafted in {words.seconds(outcome.seconds)}, {words.seconds(outcome.seconds / n)} an input")
+    return "; ".join(parts)

@@ -1,0 +1,123 @@
+"""`adaptbench attack`: pictures on the disk, a document that says of what, and nothing that is overwritten."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.numpy import load_file
+
+import adaptbench as ab
+from adaptbench.results.files import digest, unbroken
+
+ILFO = ("--data", "digits", "--recipe", "ilfo", "-o", "steps=20", "-o", "eps=48/255", "--limit", "6")
+
+
+def document(place):
+    return json.loads((place / "crafted.json").read_text(encoding="utf-8"))
+
+
+def test_pictures_cost_what_the_document_says(adaptbench, tmp_path):
+    done = adaptbench("attack", "softmax-threshold", *ILFO, "--out", "dear")
+    assert done.code == 0, done.err
+    for said in ("ilfo on softmax-threshold", "head-room taken back", "accuracy", "answers kept", "/255 (L∞)"):
+        assert said in done.out
+    assert len(done.out.splitlines()) < 24, "one screen"
+    told = document(tmp_path / "dear")
+    ids = told["samples"]["id"]
+    pictures = np.stack([np.asarray(Image.open(tmp_path / "dear" / "pictures" / f"{i}.png")) for i in ids])
+    x = torch.from_numpy(pictures)[:, None].float() / 255
+    inference = ab.load_model("softmax-threshold", "digits").infer(x)
+    assert inference.macs.tolist() == told["samples"]["macs_after"]
+    assert inference.predictions.tolist() == told["samples"]["answer_after"]
+    assert told["figures"]["after"]["macs_mean"] == pytest.approx(np.mean(told["samples"]["macs_after"]))
+    assert told["figures"]["after"]["recovery_ci"]
+    assert told["attack"]["settings"]["steps"] == 20
+    assert told["samples"]["queries"] is None
+    assert told["digest"] == digest(told)
+    assert len(told["files"]) == 6
+    assert all(unbroken(tmp_path / "dear" / name, seal) for name, seal in told["files"].items())
+
+
+def test_a_query_attack_on_a_net_under_a_policy_as_safetensors(adaptbench, tmp_path):
+    done = adaptbench(
+        "attack", "multi-exit", "--policy", "softmax-threshold: {epsilon: 0.05}", "--data", "digits", "--limit", "5",
+        "--recipe", "best-of-n", "-o", "queries=3", "--format", "safetensors", "--out", "dear",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    assert "queries an input" in done.out
+    told, tensors = document(tmp_path / "dear"), load_file(tmp_path / "dear" / "crafted.safetensors")
+    assert tensors["x_adv"].shape == (5, 1, 8, 8)
+    assert tensors["x_adv"].dtype == np.uint8
+    assert tensors["ids"].tolist() == told["samples"]["id"]
+    assert tensors["labels"].tolist() == told["samples"]["label"]
+    assert max(told["samples"]["queries"]) == 3
+    assert told["model"]["policy_settings"] == {"epsilon": 0.05}
+
+
+def test_a_suite_crafts_the_same_bytes(adaptbench, tmp_path):
+    assert adaptbench("attack", "softmax-threshold", *ILFO, "--out", "dear").code == 0
+    overrides = ["models=[softmax-threshold]", "conditions=[clean, {ilfo: {steps: 20, eps: 48/255}}]", "measure=null"]
+    run = ab.run("ci", out=tmp_path / "run", limit=6, overrides=[*overrides, "gate={}", "references=[]", "sweeps={}"])
+    told, case = document(tmp_path / "dear"), next(c for c in run.cases if c["kind"] == "attack")
+    assert told["inputs_sha256"] == case["inputs_sha256"]
+    assert told["attack"]["sha256"] == case["attack_sha256"]
+    assert told["figures"]["after"]["recovery"] == case["recovery"]
+
+
+def test_nothing_is_overwritten(adaptbench, tmp_path):
+    assert adaptbench("attack", "softmax-threshold", *ILFO, "--out", "dear").code == 0
+    before = document(tmp_path / "dear")
+    again = adaptbench("attack", "softmax-threshold", *ILFO, "--out", "dear")
+    assert again.code == 2
+    assert "crafted pictures lie there" in again.err
+    assert "--fresh" in again.err
+    assert document(tmp_path / "dear") == before
+    tensors = ("--format", "safetensors", "--seed", "1", "--fresh")
+    assert adaptbench("attack", "softmax-threshold", *ILFO, "--out", "dear", *tensors).code == 0
+    assert not (tmp_path / "dear" / "pictures").exists()
+    assert document(tmp_path / "dear")["seed"] == 1
+    (tmp_path / "dear" / "mine.txt").write_text("mine")
+    foreign = adaptbench("attack", "softmax-threshold", *ILFO, "--out", "dear", "--fresh")
+    assert foreign.code == 2
+    assert "mine.txt" in foreign.err
+    assert (tmp_path / "dear" / "crafted.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["skipnt", "--data", "digits", "--recipe", "ilfo"], ["skipnt", "Did you mean 'skipnet'"]),
+        (["skipnet", "--data", "digts", "--recipe", "ilfo"], ["digts", "digits"]),
+        (["skipnet", "--data", "digits", "--recipe", "ifo"], ["ifo", "ilfo"]),
+        (["skipnet", "--data", "digits", "--recipe", "ilfo", "-o", "epz=1"], ["no setting 'epz'", "eps"]),
+        (["skipnet", "--data", "digits", "--recipe", "ilfo", "-o", "eps"], ["'eps' is not key=value"]),
+        (["static", "--data", "digits", "--recipe", "ilfo"], ["cannot attack 'static'", "one path"]),
+        (["skipnet", "--data", "digits", "--recipe", "deepsloth"], ["cannot attack 'skipnet'"]),
+        (["skipnet", "--data", "digits", "--recipe", "ilfo", "--policy", "[a, b]"], ["--policy", "is no policy"]),
+        (["skipnet", "--data", "digits", "--recipe", "ilfo", "--policy", "entropy"], ["takes no policy"]),
+        (["skipnet", "--recipe", "ilfo"], ["--data"]),
+    ],
+)
+def test_mistakes_end_with_2_and_leave_nothing(adaptbench, tmp_path, words, says):
+    done = adaptbench("attack", *words, "--out", "dear")
+    assert done.code == 2
+    for word in says:
+        assert word in done.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_ctrl_c_leaves_nothing(adaptbench, tmp_path, monkeypatch):
+    from adaptbench.attacks.engine import Optimiser
+
+    def stopped(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Optimiser, "run", stopped)
+    done = adaptbench("attack", "softmax-threshold", *ILFO, "--out", "dear")
+    assert done.code == 130
+    assert "nothing was written" in done.err
+    assert not list(tmp_path.iterdir())
