@@ -53,7 +53,7 @@ def attack(
         if new and place.is_dir() and not any(place.iterdir()):
             place.rmdir()
         raise
-    _show(job, outcome, place, document)
+    _show(job, outcome, f"{place}, anew" if asked.fresh else str(place), document)
 
 
 def _entry(model: str, policy: str | None) -> Entry:
@@ -80,13 +80,13 @@ def _setting(text: str) -> tuple[str, Any]:
     return key.strip(), parse(value, f"-o {key.strip()}").value
 
 
-def _show(job: Job, outcome: Outcome, place: Path, document: Path) -> None:
+def _show(job: Job, outcome: Outcome, place: str, document: Path) -> None:
     from adaptbench.console import show_notes
     from adaptbench.report import words
 
     shown = console()
     told = [f"{job.attack.name} on {job.loaded.name}", f"{job.split.name}, {words.count(len(job.split))} test images"]
-    shown.print(" · ".join([*told, job.attack.access]), soft_wrap=True)
+    shown.print(" · ".join([*told, job.attack.access, f"seed {job.wish.seed}"]), soft_wrap=True)
     shown.print()
     shown.print(_table(outcome))
     shown.print()

@@ -114,7 +114,25 @@ IN_TRAINING = {
         "train boosted-exits --data {data} --strategy weighted --strategy-option values=[1]", "{{'values': [1]}}"
     ),
 }
+CRAFT = "attack softmax-threshold --data {it} --recipe noise --limit 5 --out dear"
+ELSEWHERE = "attack softmax-threshold --data fashion-mnist --recipe noise --out dear --data-root nowhere"
+OF_ATTACK = {
+    "data": Refused("attack softmax-threshold --data digitz --recipe noise --out dear", "digitz"),
+    "recipe": Refused("attack softmax-threshold --data {it} --recipe nois --out dear", "nois"),
+    "out": Seen(CRAFT, "pictures dear", file="dear/crafted.json"),
+    "setting": Seen(f"{CRAFT} -o eps=3/255", "at most 3/255"),
+    "policy": Refused("attack skipnet --data {it} --recipe noise --out dear --policy entropy", "takes no policy"),
+    "limit": Seen(CRAFT, "5 test images"),
+    "seed": Seen(f"{CRAFT} --seed 7", "seed 7"),
+    "form": Seen(f"{CRAFT} --format safetensors", file="dear/crafted.safetensors"),
+    "device": Refused(f"{CRAFT} --device gpu9", "'gpu9' is no device"),
+    "fresh": Seen(f"{CRAFT} --fresh", "pictures dear, anew"),
+    "data_root": Refused(ELSEWHERE, "nowhere"),
+    "download": Refused(f"{ELSEWHERE} --download", "nothing is fetched here"),
+    "zoo": Refused(f"{CRAFT} --zoo nowhere", "nowhere"),
+}
 TABLE: dict[tuple[str, str], dict[str, Entry]] = {
+    ("attack", "digits"): OF_ATTACK,
     ("run", "suite"): of_run("{suite_kept}", "data=fashion-mnist", "digits/softmax-threshold/clean clean 5"),
     ("run", "study"): of_run("{study_kept}", "graphs.digits.data=fashion-mnist", "log test 5 samples"),
     ("report", "suite_run"): PAGE,
