@@ -63,7 +63,7 @@ def test_an_unexpected_error_is_one_message_and_never_a_regression(adaptbench, m
         raise error
 
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setattr("adaptbench.bench.runner.run_suite", raises)
+    monkeypatch.setattr("adaptbench.kinds.run_suite", raises)
     done = adaptbench("run", "SMALL")
     assert done.code == 2
     assert done.err.startswith("error: ")
