@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +16,7 @@ from adaptbench.experiment.failures import Failures
 from adaptbench.experiment.measuring import windows_of
 from adaptbench.experiment.progress import Progress
 from adaptbench.registry import METERS
-from adaptbench.results.metrics import CostBounds, summarise
+from adaptbench.results.metrics import AGAINST_CLEAN, CostBounds, summarise
 from adaptbench.results.schema import FIGURES
 from adaptbench.results.timing import not_timed, summarise_windows
 from adaptbench.results.writer import RunWriter
@@ -42,6 +43,7 @@ def case_records(
             cache[evaluation.id] = pd.concat([f for f in frames if f is not None], ignore_index=True)
         return cache[evaluation.id]
 
+    seen = _dearest_seen(plan, samples, failures)
     hashes = {id_: attack_hash(plan, id_) for id_ in plan.attacks}
 
     def of(evaluation: Evaluation) -> list[dict[str, Any]]:
@@ -49,7 +51,7 @@ def case_records(
         without = reference is not None and reference.id in failures
         clean = None if reference is None or without else samples(reference)
         cell = writer.record(evaluation.key)
-        bounds = cost_bounds(evaluation.model)
+        bounds = replace(cost_bounds(evaluation.model), seen=seen.get(evaluation.loaded.name))
         if evaluation.kind == "reference":  # a smaller plain net is held against the static net too, not against itself
             bounds = replace(bounds, macs_full=whole.get(evaluation.split.name, bounds.macs_full))
         base = {
@@ -101,6 +103,17 @@ def case_records(
     return records
 
 
+def _dearest_seen(plan: Plan, samples: Callable[[Evaluation], pd.DataFrame], failures: Failures) -> dict[str, int]:
+    """Model → MACs of its dearest input in this run, over all conditions, seeds and knob values."""
+    seen: dict[str, int] = {}
+    for evaluation in plan.evaluations:
+        if evaluation.id not in failures:
+            with failures.instead(evaluation.id):
+                name = evaluation.loaded.name
+                seen[name] = max(seen.get(name, 0), int(samples(evaluation)["macs"].max()))
+    return seen
+
+
 def _failed(failures: Failures, case: str) -> str:
     return f"this case failed: {failures.by_case[case].reason}"
 
@@ -117,7 +130,7 @@ def _nothing(evaluation: Evaluation, device: str, timing: Timing, failures: Fail
 
 def _without_clean(record: dict[str, Any]) -> dict[str, Any]:
     """The record of an attack whose clean case failed: nothing is told against it."""
-    for name in ("increase", "recovery", "recovery_per_input_mean", "accuracy_drop", "at_ceiling"):
+    for name in (*AGAINST_CLEAN, "at_ceiling"):
         record[name] = None
         record[f"{name}_missing"] = "the clean case of this model failed"
         record.pop(f"{name}_ci", None)
@@ -154,4 +167,16 @@ def cost_bounds(model: AdaptiveModel) -> CostBounds:
     if isinstance(model, DecisionGraph) and model.structure.is_chain:
         visit = [a + b for a, b in zip(model.node_macs, model.policy_macs, strict=True)]
         exit_macs = tuple(sum(visit[: k + 1]) + leave for k, leave in enumerate(model.predict_macs))
-    return CostBounds(model.min_macs, model.max_macs, model.macs_full, model.exit_names, exit_macs)
+    budget, no_budget = _budget(model)
+    return CostBounds(
+        model.min_macs, model.max_macs, model.macs_full, model.exit_names, exit_macs, budget=budget, no_budget=no_budget
+    )
+
+
+def _budget(model: AdaptiveModel) -> tuple[float | None, str]:
+    """The mean cost that a policy was asked to keep, in MACs; or None, and why."""
+    policy = model.policy if isinstance(model, DecisionGraph) else None
+    budget, unit = getattr(policy, "budget", None), getattr(policy, "cost_unit", "macs")
+    if isinstance(budget, bool) or not isinstance(budget, int | float):
+        return None, "the policy has no budget"
+    return (float(budget), "") if unit == "macs" else (None, f"the policy's budget is in {unit}, not in MACs")

@@ -111,12 +111,14 @@ def _table(outcome: Outcome) -> Table:
     spread = scaled_interval(after.get("macs_mean_ci"), macs)
     table.add_row("MACs a sample", macs(before["macs_mean"]), macs(after["macs_mean"]), spread)
     table.add_row("MACs, 99th of 100", macs(before["macs_p99"]), macs(after["macs_p99"]), "")
+    table.add_row("MACs, mean of the dearest 5 %", macs(before["macs_cvar"]), macs(after["macs_cvar"]), "")
     table.add_row("MACs, dearest path", "", macs(after["macs_max"]), "")
     share = words.percent
     table.add_row("accuracy", share(before["accuracy"]), share(after["accuracy"]), ci(after.get("accuracy_ci")))
     table.add_row("head-room taken back", "", share(after["recovery"]), ci(after.get("recovery_ci")))
-    kept = float((outcome.clean["prediction"] == outcome.attacked["prediction"]).mean())
-    table.add_row("answers kept", "", share(kept), "")
+    seen = share(after["recovery_seen"])
+    table.add_row("  up to the dearest seen", "", seen, ci(after.get("recovery_seen_ci")))
+    table.add_row("answers kept", "", share(after["label_kept"]), ci(after.get("label_kept_ci")))
     return table
 
 

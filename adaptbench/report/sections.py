@@ -136,8 +136,10 @@ def attack_audit(view: View) -> Table | None:
     columns = [
         Column("condition", numeric=False),
         Column("taken back", unit="share of head-room"),
+        Column("up to the dearest seen", unit="share of head-room"),
         Column("by its control", unit="share of head-room"),
         Column("accuracy", unit="share"),
+        Column("answers kept", unit="share"),
         Column("largest L∞", unit="pixel range"),
         Column("mean L2", unit="pixel range"),
         Column("queries/input"),
@@ -154,8 +156,10 @@ def attack_audit(view: View) -> Table | None:
             table.add(
                 TableCell(view.condition_title(record)),
                 share_cell(record, "recovery"),
+                share_cell(record, "recovery_seen"),
                 _by_control(view, subject, record),
                 share_cell(record, "accuracy"),
+                share_cell(record, "label_kept"),
                 figure(record, "linf_max", words.eps(record.get("linf_max"))),
                 figure(record, "l2_mean", words.number(record.get("l2_mean"), 3)),
                 _queries(record),
@@ -291,7 +295,8 @@ def meter_table(view: View) -> Table | None:
 
 def all_cases(view: View) -> Table:
     """Every record as it stands, for whoever wants the rest."""
-    fields = ["case", "kind", "n", "accuracy", "macs_mean", "macs_p99", "depth_mean", "increase", "recovery",
+    fields = ["case", "kind", "n", "accuracy", "macs_mean", "macs_p99", "macs_cvar", "budget_violation",
+              "depth_mean", "increase", "recovery", "recovery_seen", "label_kept",
               "energy_j_per_sample", "energy_provenance", "latency_s_per_sample", "ties", "inputs_sha256"]  # fmt: skip
     text = {"case", "kind", "energy_provenance", "inputs_sha256"}
     table = Builder("table-cases", "All cases", [Column(name, numeric=name not in text) for name in fields])

@@ -32,6 +32,8 @@ class CostBounds:
         exit_names: (K,) names, in the order of the exit index.
         exit_macs: (K,) cumulative MACs of a sample that leaves at each exit; None where an exit has no one cost
             (several ways lead there, or blocks are skipped).
+        seen: dearest input of this model that the run has; None where only the rows at hand are known.
+        budget: mean cost that the policy was asked to keep; None where it was not. no_budget: the reason.
     """
 
     min_macs: int
@@ -39,6 +41,13 @@ class CostBounds:
     macs_full: int
     exit_names: tuple[str, ...]
     exit_macs: tuple[int, ...] | None = None
+    seen: int | None = None
+    budget: float | None = None
+    no_budget: str = "the policy has no budget"
+
+
+TAIL = 0.05
+"""Share of the inputs, the dearest ones, that the conditional value at risk is the mean of."""
 
 
 def increase(clean: ArrayLike, attacked: ArrayLike, *, seed: int = 0) -> Estimate:
@@ -134,6 +143,13 @@ def summarise(samples: pd.DataFrame, clean: pd.DataFrame | None, bounds: CostBou
     _put(record, "accuracy", statistics.proportion(right, n))
     _put(record, "macs_mean", statistics.mean(columns["macs"], seed=seed))
     _put(record, "macs_p99", statistics.quantile(columns["macs"], 0.99))
+    _put(record, "macs_cvar", statistics.tail_mean(columns["macs"], TAIL, seed=seed))
+    record["macs_budget"] = bounds.budget
+    if bounds.budget is None:
+        _lack(record, "budget_violation", bounds.no_budget)
+    else:
+        over = int(np.count_nonzero(columns["macs"] > bounds.budget))
+        _put(record, "budget_violation", statistics.proportion(over, n))
     _put(record, "depth_mean", statistics.mean(columns["depth"], seed=seed))
     _put(record, "efficacy_step", efficacy_step(columns["macs"], bounds.max_macs, seed=seed))
     if bounds.exit_macs is None:
@@ -150,21 +166,24 @@ def summarise(samples: pd.DataFrame, clean: pd.DataFrame | None, bounds: CostBou
     return record
 
 
+AGAINST_CLEAN = ("increase", "recovery", "recovery_seen", "recovery_per_input_mean", "accuracy_drop", "label_kept")
+"""Estimates that an attacked case has and the clean one has not."""
+
+
 def _against_clean(
     record: Record, samples: pd.DataFrame, clean: pd.DataFrame | None, bounds: CostBounds, seed: int
 ) -> None:
-    relative = ("increase", "recovery", "recovery_per_input_mean", "accuracy_drop")
     reference = samples if clean is None else clean
     _, here, there = np.intersect1d(_sample_ids(samples), _sample_ids(reference), return_indices=True)
     if not len(here):
-        for name in (*relative, "at_ceiling"):
+        for name in (*AGAINST_CLEAN, "at_ceiling"):
             _lack(record, name, "no input in common with the clean case")
         return
     before = reference["macs"].to_numpy()[there]
     at_ceiling = int(np.count_nonzero(before >= bounds.max_macs))
     _put(record, "at_ceiling", statistics.proportion(at_ceiling, len(before)))
     if clean is None:
-        for name in relative:
+        for name in AGAINST_CLEAN:
             _lack(record, name, "this is the clean case")
         return
     after = samples["macs"].to_numpy()[here]
@@ -172,9 +191,15 @@ def _against_clean(
     _put(record, "increase", increase(before, after, seed=seed))
     no_room = "every clean input already costs the maximum"
     _put(record, "recovery", recovery(before, after, bounds.max_macs, seed=seed), no_room)
+    seen = max(int(before.max()), int(after.max())) if bounds.seen is None else bounds.seen
+    record["macs_seen"] = seen
+    no_more = "no input that was seen costs more than the clean ones on average"
+    _put(record, "recovery_seen", recovery(before, after, seen, seed=seed), no_more)
     _put(record, "recovery_per_input_mean", recovery_per_input(before, after, bounds.max_macs, seed=seed), no_room)
     right_before = reference["correct"].to_numpy(dtype=bool)[there]
     right_after = samples["correct"].to_numpy(dtype=bool)[here]
+    kept = samples["prediction"].to_numpy()[here] == reference["prediction"].to_numpy()[there]
+    _put(record, "label_kept", statistics.proportion(int(np.count_nonzero(kept)), len(kept)))
     _put(record, "accuracy_drop", statistics.difference_of_means(right_after, right_before, seed=seed))
 
 

@@ -113,14 +113,20 @@ FIELDS: dict[str, Field] = {
     "macs_max": _count("MACs", "dearest path of the model"),
     "macs_full": _count("MACs", "the model's own static network; of a reference, the suite's static one"),
     "macs_p99": _estimate("MACs", "99th percentile over inputs"),
+    "macs_cvar": _estimate("MACs", "mean of the dearest 5 % of the inputs (conditional value at risk)"),
+    "macs_seen": Field("count", "MACs", "dearest input of this model that the run has seen, whatever the condition"),
+    "macs_budget": Field("number", "MACs", "mean cost that the policy was asked to keep; null where it has no budget"),
+    "budget_violation": _estimate("1", "share of inputs that cost more than macs_budget, which is of the mean"),
     "depth_mean": _estimate("nodes", "nodes run a sample, mean"),
     "increase": _estimate("1", "attacked / clean - 1, ratio of mean MACs"),
     "recovery": _estimate("1", "(attacked - clean) / (max - clean), ratio of means"),
+    "recovery_seen": _estimate("1", "(attacked - clean) / (macs_seen - clean), ratio of means"),
     "recovery_per_input_mean": _estimate("1", "mean of per-input recoveries, inputs at the ceiling left out"),
     "at_ceiling": _estimate("1", "share of inputs whose clean cost is macs_max"),
     "efficacy_step": _estimate("1", "1 - mean cost / macs_max"),
     "efficacy_trapezoid": _estimate("1", "trapezoid area under the exit CDF (DeepSloth)"),
     "accuracy_drop": _estimate("1", "clean accuracy - accuracy, same inputs"),
+    "label_kept": _estimate("1", "share of inputs answered as in the clean case, same inputs"),
     "linf_max": Field("number", "pixel range", "largest change of one value", figure=True),
     "l2_mean": _estimate("pixel range", "Euclidean norm of the change, mean"),
     "queries_mean": _estimate("queries", "queries an input, mean"),
@@ -154,6 +160,12 @@ FIELDS: dict[str, Field] = {
 ESTIMATED = tuple(name for name, field in FIELDS.items() if field.estimated)
 FIGURES = tuple(name for name, field in FIELDS.items() if field.figure)
 
+LATER: dict[str, str] = dict.fromkeys(
+    ("macs_cvar", "budget_violation", "recovery_seen", "label_kept"),
+    "recorded before tails, budgets, the dearest path seen and kept answers were: run the suite again",
+)
+"""Figures that were added without a new schema → what is said of a record that has neither value nor reason."""
+
 _TOLD_APART = (
     "nodes_s_per_sample", "policy_s_per_sample", "executor_s_per_sample", "executor_share", "saving_macs",
     "saving_time", "saving_energy", "realised_saving_time", "realised_saving_energy",
@@ -172,6 +184,14 @@ def _without_savings(record: Record) -> Record:
     reason = "recorded before nodes, policy and executor were timed apart: run the suite again"
     kept = {k: v for k, v in record.items() if k.removesuffix("_ci").removesuffix("_missing") not in _TOLD_APART}
     return {**kept, "n_timed": None, **dict.fromkeys(_TOLD_APART), **{f"{f}_missing": reason for f in _TOLD_APART}}
+
+
+def _with_reasons(record: Any) -> Any:
+    """A record in which figures that came later are null, with the reason."""
+    if not isinstance(record, dict):
+        return record
+    absent = [name for name in LATER if name not in record]
+    return record | dict.fromkeys(absent) | {f"{name}_missing": LATER[name] for name in absent} if absent else record
 
 
 MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _with_the_harness}
@@ -200,7 +220,8 @@ def migrate(document: Any, where: str) -> dict[str, Any]:
         version += 1
         document["schema"] = version
     if version == SCHEMA_VERSION:
-        return dict(document)
+        cases = document.get("cases")
+        return dict(document) | ({"cases": list(map(_with_reasons, cases))} if isinstance(cases, list) else {})
     if version > SCHEMA_VERSION:
         todo = "Upgrade adaptbench, or run the suite again with this version."
     else:

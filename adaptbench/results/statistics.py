@@ -322,6 +322,32 @@ def quantile(values: ArrayLike, q: float, level: float = 0.95) -> Estimate:
     )
 
 
+def tail_mean(
+    values: ArrayLike, share: float, level: float = 0.95, *, resamples: int = INPUT_RESAMPLES, seed: int = 0
+) -> Estimate:
+    """Mean of the largest ``share`` of the values, at least one of them (CVaR), with its bootstrap interval.
+
+    Args:
+        values: (n,). share: of the inputs, in (0, 1]; rounded up to whole ones.
+        level: confidence level. resamples, seed: of the bootstrap over inputs.
+    """
+    levels, counts = np.unique(_vector(values), return_counts=True)
+    levels, counts = levels[::-1], counts[::-1]
+    n = int(counts.sum())
+    worst = max(1, int(np.ceil(share * n - 1e-9)))
+
+    def of(drawn: NDArray[Any]) -> Floats:
+        taken = np.diff(np.minimum(np.cumsum(drawn, axis=1), worst), axis=1, prepend=0)
+        return np.asarray(taken @ levels / worst, dtype=np.float64)
+
+    value, rng = float(of(counts[None])[0]), np.random.default_rng(seed)
+    chunk = max(1, _CELLS // len(levels))
+    sizes = [min(chunk, resamples - start) for start in range(0, resamples, chunk)]
+    replicates = np.concatenate([of(rng.multinomial(n, counts / n, size=size)) for size in sizes])
+    low, high = np.quantile(replicates, [(1 - level) / 2, (1 + level) / 2])
+    return Estimate(value, min(float(low), value), max(float(high), value), level, n, "bootstrap over inputs")
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's step-down adjusted p-values, in the order given."""
     p = np.asarray(p_values, dtype=np.float64)

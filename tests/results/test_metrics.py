@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,6 +13,7 @@ from adaptbench.errors import RunError
 from adaptbench.results import metrics
 from adaptbench.results.metrics import CostBounds
 from adaptbench.results.schema import complete, validate_record
+from adaptbench.results.statistics import tail_mean
 
 SEVEN = (15, 30, 45, 60, 75, 90, 100)
 BOUNDS = CostBounds(100, 400, 390, ("early", "middle", "last"), (100, 220, 400))
@@ -105,7 +109,7 @@ def test_summary_of_an_attack(synthetic):
 
 def test_summary_of_the_clean_case_and_of_a_net_without_fixed_exits(synthetic):
     record = metrics.summarise(synthetic().samples("clean"), None, CostBounds(100, 400, 390, ("a", "b", "c")))
-    for name in ("recovery", "increase", "accuracy_drop", "recovery_per_input_mean"):
+    for name in ("recovery", "increase", "accuracy_drop", "recovery_per_input_mean", "recovery_seen"):
         assert record[name] is None
         assert "clean case" in record[f"{name}_missing"]
     assert record["at_ceiling"] > 0
@@ -120,6 +124,38 @@ def test_attack_on_a_subset_is_paired_with_that_subset(synthetic):
     apart = metrics.summarise(attacked.assign(sample_id=range(40)), clean, BOUNDS)
     assert apart["recovery"] is None
     assert "no input in common" in apart["at_ceiling_missing"]
+
+
+def test_the_tail_the_budget_the_dearest_seen_and_kept_answers_by_pandas(synthetic):
+    """Counted again from raw rows in another way."""
+    truth = synthetic()
+    clean, attacked = truth.samples("clean"), truth.samples("ilfo").sample(frac=0.7, random_state=1)
+    bounds = replace(BOUNDS, seen=390, budget=150.0)
+    record = metrics.summarise(attacked, clean, bounds)
+    dearest = attacked["macs"].nlargest(-(-len(attacked) // 20))
+    assert record["macs_cvar"] == pytest.approx(dearest.mean())
+    assert record["budget_violation"] == pytest.approx((attacked["macs"] > 150).mean())
+    assert record["macs_budget"] == 150
+    pairs = attacked.merge(clean, on="sample_id", suffixes=("", "_clean"))
+    assert record["label_kept"] == pytest.approx((pairs["prediction"] == pairs["prediction_clean"]).mean())
+    before = pairs["macs_clean"].mean()
+    assert record["recovery_seen"] == pytest.approx((pairs["macs"].mean() - before) / (390 - before))
+    assert record["recovery_seen"] > record["recovery"]
+    assert record["macs_seen"] == 390
+    for name in ("macs_cvar", "budget_violation", "recovery_seen", "label_kept"):
+        low, high = record[f"{name}_ci"]
+        assert low <= record[name] <= high
+    alone = metrics.summarise(clean, None, BOUNDS)
+    assert "has no budget" in alone["budget_violation_missing"]
+    assert "clean case" in alone["label_kept_missing"]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=80), st.sampled_from([0.05, 0.3, 1.0]))
+def test_the_tail_mean_is_that_of_the_sorted_values(values, share):
+    got = tail_mean(values, share)
+    assert got.value == pytest.approx(np.mean(sorted(values)[-max(1, math.ceil(share * len(values) - 1e-9)) :]))
+    assert min(values) <= got.low <= got.value <= got.high <= max(values)
 
 
 def test_queries_and_ceiling(synthetic):

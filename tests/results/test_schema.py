@@ -82,6 +82,17 @@ def test_old_document_is_lifted_step_by_step(monkeypatch):
     assert old["schema"] == -1, "the document read is left alone"
 
 
+def test_a_record_from_before_a_figure_says_so():
+    old = {k: v for k, v in schema.complete(MINIMAL).items() if not k.startswith(tuple(schema.LATER))}
+    (case,) = schema.validate_summary({"schema": 2, "cases": [old]})
+    for name in schema.LATER:
+        assert case[name] is None
+        assert "recorded before" in case[f"{name}_missing"]
+    assert "macs_cvar" not in old, "the document read is left alone"
+    with pytest.raises(RunError, match="gives no reason"):
+        schema.validate_summary({"schema": 2, "cases": [schema.complete(MINIMAL) | {"macs_cvar_missing": None}]})
+
+
 def test_results_never_load_torch_and_the_gate_is_light():
     code = (
         "import sys, adaptbench.results.gate, adaptbench.results.gate_format, adaptbench.results as r\n"
