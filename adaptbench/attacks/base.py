@@ -15,7 +15,7 @@ from torch import Tensor
 
 from adaptbench.adaptive import AdaptiveModel, Split
 from adaptbench.attacks.identity import foreign_sources
-from adaptbench.attacks.purity import untouched
+from adaptbench.attacks.purity import in_train_mode, untouched
 from adaptbench.attacks.slopes import ClosedClamp
 from adaptbench.errors import CapabilityError, DomainError
 
@@ -26,6 +26,7 @@ Surrogates = Callable[[str], AdaptiveModel]
 Crafting = Split | tuple[Tensor, Tensor] | Callable[[], Split]
 """Pictures that an attack may learn from and is not judged on; a pair is x float in [0, 1] and y."""
 
+TRAINING = "layers of the model came in train mode; it was attacked in eval mode, as it is deployed"
 MASKED_SHARE = 0.1
 """Above this share of samples without a gradient the attack says so: the gradient may be missing, not the weakness."""
 
@@ -162,6 +163,10 @@ class Attack(ABC):
     def _craft(self, task: Task) -> Unaudited:
         """The algorithm; runs under `untouched`, with gradients enabled."""
 
+    def _against_itself(self, task: Task) -> dict[str, Any]:
+        """What speaks against the attack's own result, for the details; runs under `untouched`, after `_craft`."""
+        return {}
+
     def _why_not(self, model: AdaptiveModel) -> str | None:
         """A reason beyond capabilities why the attack means nothing on this model."""
         return None
@@ -224,6 +229,7 @@ class Attack(ABC):
                 f"{len(x)} pictures were given with {len(y)} labels and {len(ids)} ids.", todo="Give one of each."
             )
         self._check_labels(model, y)
+        training = in_train_mode(model)
         started = self.clock()
         with untouched(model), torch.inference_mode(False), torch.enable_grad(), ClosedClamp():
             clean = to_bytes(x)
@@ -238,9 +244,12 @@ class Attack(ABC):
                 crafting,
             )
             unaudited = self._craft(task)
+            doubts = self._against_itself(task)
         change = (unaudited.x_adv.cpu().double() - clean.cpu().double()) / 255.0
         linf, l2 = change.flatten(1).abs().amax(1), change.flatten(1).norm(dim=1)
-        details = {"n": len(x), **unaudited.details, **self._readings(change)}
+        details = {"n": len(x), **unaudited.details, **self._readings(change), **doubts}
+        if training:
+            details["notes"] = [*details.get("notes", []), TRAINING]
         if outside := int(self._outside(change).sum()):
             details["outside_constraint"] = outside
         queries = None if unaudited.queries is None else unaudited.queries.cpu()

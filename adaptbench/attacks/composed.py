@@ -20,6 +20,7 @@ from adaptbench.attacks.purity import same_weights, untouched
 from adaptbench.attacks.randomness import uniform_pixels
 from adaptbench.attacks.recipe import Recipe
 from adaptbench.attacks.searches import GradientSearch, OneDraw, Search
+from adaptbench.attacks.soundness import slopes
 from adaptbench.errors import CapabilityError
 
 
@@ -111,6 +112,10 @@ class ComposedAttack(RecipeAttack):
 
     def _craft(self, task: Task) -> Unaudited:
         return self._optimise(task, task.model)
+
+    def _against_itself(self, task: Task) -> dict[str, Any]:
+        assert isinstance(self.parts.objective, GradientObjective)
+        return slopes(task, task.model, self.parts.objective)
 
 
 class TransferAttack(RecipeAttack):

@@ -170,10 +170,11 @@ class Optimiser:
             pool.seen = pattern
         if goal.reached is not None:
             look = look | goal.reached
+            self.best.promised[pool.rows] |= goal.reached.detach()
         rows = pool.rows[look]
         if len(rows):
             pictures = self.constraint.quantise(x[look], pool.state["clean"][look])
-            self.best.offer(rows, pictures, self._rank(pictures, rows, goal.loss.detach()[look]))
+            self.best.offer(rows, pictures, self._rank(pictures, rows, goal.loss.detach()[look]), x[look])
 
     def _finish(self, pool: _Pool) -> None:
         """The picture after the last step, which no gradient was taken of."""
@@ -188,7 +189,7 @@ class Optimiser:
             if self.keep == "deepest":
                 y = self.task.y[pool.rows]
                 loss = self.objective.measure(self.model, x, pool.state["clean"], pool.context, y).loss
-            self.best.offer(pool.rows, pictures, self._rank(pictures, pool.rows, loss))
+            self.best.offer(pool.rows, pictures, self._rank(pictures, pool.rows, loss), x)
 
     def _rank(self, pictures: Tensor, rows: Tensor, loss: Tensor) -> Tensor:
         if self.keep == "nearest":
@@ -208,7 +209,7 @@ class Optimiser:
         details: dict[str, Any] = {
             "steps_run": self.steps,
             "hard_checks": self.best.judge.checks,
-            "at_max_macs": int((self.best.score >= self.best.judge.ceiling).sum()),
+            **self.best.account(),
             "started": self.moved,
             "zero_gradient": self.flat,
         }

@@ -14,6 +14,7 @@ from adaptbench.attacks.judging import Best, Judge
 from adaptbench.attacks.mixtures import with_label_kept
 from adaptbench.attacks.objectives import GradientObjective
 from adaptbench.attacks.searches import GradientSearch
+from adaptbench.attacks.soundness import slopes
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,17 +94,21 @@ class EnsembleAttack(RecipeAttack):
             )
             raised[f"raised_by_{number}"] = int((best.score > before).sum())
         joined = join_details(details, [1] * len(details))
-        at_max = details[-1]["at_max_macs"]
         skipped = [member.title for i, member in enumerate(self.members, 1) if i not in stages]
         notes = [f"does not apply to this model: {title}" for title in skipped]
         joined |= raised | {
-            "at_max_macs": at_max,
+            **best.account(),
             "hard_checks": best.judge.checks,
             "members_run": [stage.title for stage in stages.values()],
         }
         if notes := [*joined.get("notes", []), *notes]:
             joined["notes"] = notes
         return Unaudited(best.pictures, details=joined)
+
+    def _against_itself(self, task: Task) -> dict[str, Any]:
+        stage = next(iter(self.stages_for(task.model).values()))
+        assert isinstance(stage.parts.objective, GradientObjective)
+        return slopes(task, task.model, stage.parts.objective)
 
 
 def _nth(task: Task, i: int, of: int) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -71,16 +71,28 @@ class Judge:
 
 
 class Best:
-    """The best picture of each sample so far; the clean one to begin with."""
+    """The best picture of each sample so far; the clean one to begin with.
+
+    Attributes:
+        promised: (N,) bool, the relaxation once called the whole dearest path open.
+        rounding: (N,) largest change of a value by rounding what is kept to 8 bits, in pixel range.
+    """
 
     def __init__(self, judge: Judge, keep: Keep) -> None:
         self.judge, self.keep = judge, keep
         self.pictures, self.score = judge.pictures.clone(), judge.clean.clone()
+        self.promised = torch.zeros_like(self.score, dtype=torch.bool)
+        self.rounding = torch.zeros(len(self.score), device=self.score.device)
         start = 0.0 if keep in ("first", "nearest") else torch.inf
         self.rank = torch.full((len(self.score),), start, device=self.score.device)
 
-    def offer(self, rows: Tensor, pictures: Tensor, rank: Tensor) -> None:
-        """Check pictures by the hard pass and keep those that are better."""
+    def offer(self, rows: Tensor, pictures: Tensor, rank: Tensor, unrounded: Tensor | None = None) -> None:
+        """Check pictures by the hard pass and keep those that are better.
+
+        Args:
+            rows: (n,) whose they are. pictures: (n, C, H, W) uint8. rank: (n,) among equal scores, less is better.
+            unrounded: (n, C, H, W) float, what they were rounded from.
+        """
         if not len(rows):
             return
         score = self.judge.score(rows, pictures)
@@ -88,10 +100,29 @@ class Best:
         if self.keep in ("nearest", "deepest"):
             better |= (score == self.score[rows]) & (score != NEVER) & (rank < self.rank[rows])
         self.take(rows[better], pictures[better], score[better], rank[better])
+        if unrounded is not None:
+            change = pictures[better].float() / 255.0 - unrounded[better].detach()
+            self.rounding[rows[better]] = change.flatten(1).abs().amax(1).to(self.rounding)
 
     def take(self, rows: Tensor, pictures: Tensor, score: Tensor, rank: Tensor) -> None:
         """Keep them whatever they are worth."""
         self.pictures[rows], self.score[rows], self.rank[rows] = pictures, score, rank.to(self.rank)
+
+    def account(self) -> dict[str, Any]:
+        """Counts for the details of an attack.
+
+        Returns:
+            ``at_max_macs``: samples at the best score there is; ``rounding_linf_mean``: mean of `rounding`;
+            ``relaxed_open`` and, of them, ``closed_by_hard_pass``, where nothing but cost is judged.
+        """
+        told: dict[str, Any] = {
+            "at_max_macs": int((self.score >= self.judge.ceiling).sum()),
+            "rounding_linf_mean": float(self.rounding.mean()) if len(self.rounding) else 0.0,
+        }
+        if self.judge.aim == "dearest" and self.judge.label == "free":
+            told["relaxed_open"] = int(self.promised.sum())
+            told["closed_by_hard_pass"] = int((self.promised & (self.score < self.judge.ceiling)).sum())
+        return told
 
     def done(self, rows: Tensor) -> Tensor:
         """(n,) bool: nothing better can be found."""

@@ -15,6 +15,14 @@ from torch import Tensor, nn
 logger = logging.getLogger(__name__)
 
 
+_TWO_MODES = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd, nn.RReLU)
+
+
+def in_train_mode(model: nn.Module) -> bool:
+    """Whether a layer that answers otherwise in training is in train mode."""
+    return any(module.training for module in model.modules() if isinstance(module, _TWO_MODES))
+
+
 @contextmanager
 def untouched(model: nn.Module) -> Iterator[None]:
     """Eval mode without weight gradients inside; everything restored outside.

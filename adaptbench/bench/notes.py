@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
+from adaptbench.bench.contradictions import contradictions
 from adaptbench.experiment.failures import Failure
 from adaptbench.report import words
 from adaptbench.results.controls import beside, equal_control, queries_of
@@ -35,6 +36,7 @@ def things_to_know(
         *_over_ceiling(models),
         *_queries(cases, conditions),
         *_chance(cases, conditions),
+        *contradictions(_evaluated(cases), conditions),
         *_versions(conditions),
         *_from_attacks(cases),
         *_ties(cases),

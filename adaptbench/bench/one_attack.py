@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from adaptbench.adaptive import AdaptiveModel, Split
 from adaptbench.attacks import Attack, load_attack
 from adaptbench.attacks.base import join_details
+from adaptbench.attacks.soundness import with_doubts
 from adaptbench.bench.crafting import crafting_split
 from adaptbench.bench.entries import Entry, Fitting
 from adaptbench.bench.evaluate import evaluate_chunk
@@ -168,7 +169,7 @@ def craft(job: Job, options: Options) -> Outcome:
         after,
         summarise(after, before, bounds, seed=job.wish.seed),
         summarise(before, None, bounds, seed=job.wish.seed),
-        join_details(details, [len(part) for part in pictures]),
+        with_doubts(join_details(details, [len(part) for part in pictures])),
         seconds,
     )
 

@@ -15,6 +15,7 @@ from typing import Any, Unpack
 import numpy as np
 
 from adaptbench.attacks.base import join_details
+from adaptbench.attacks.soundness import with_doubts
 from adaptbench.bench.evaluate import evaluate_chunk, hash_inputs
 from adaptbench.bench.manifest import describe_conditions, describe_data, describe_models, describe_references
 from adaptbench.bench.measuring import Measuring, open_meters
@@ -231,7 +232,7 @@ class Runner:
         record: dict[str, Any] = {
             "crafted": None,
             "craft_s": None,
-            "details": join_details([p["details"] for p in parts], [p["n"] for p in parts]),
+            "details": with_doubts(join_details([p["details"] for p in parts], [p["n"] for p in parts])),
         }
         if evaluation.attack is None:
             record["inputs_sha256"] = hash_inputs(evaluation.split.x)

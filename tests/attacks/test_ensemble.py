@@ -7,7 +7,7 @@ from attack_toys import random_model
 from adaptbench.attacks import load_attack
 from adaptbench.attacks.base import Task, to_bytes
 from adaptbench.attacks.constraints import L2, Linf
-from adaptbench.attacks.engine import Deadline, Optimiser, _gradient
+from adaptbench.attacks.engine import Deadline, Optimiser, gradient_of
 from adaptbench.attacks.judging import NEVER, Best, Judge
 from adaptbench.attacks.loading import build
 from adaptbench.attacks.mixtures import LabelMargin, Mixed, SharedPass, WeightedSum
@@ -253,9 +253,9 @@ def test_a_guard_takes_out_what_points_against_it():
     x = torch.zeros(2, 1, 1, 2, requires_grad=True)
     plain = Goal(x.flatten(1) @ torch.tensor([1.0, 1.0]))
     guarded = Goal(plain.loss, guard=x.flatten(1) @ torch.tensor([-1.0, 0.0]))
-    torch.testing.assert_close(_gradient(guarded, x).flatten(1), torch.tensor([[0.0, 1.0]] * 2))
+    torch.testing.assert_close(gradient_of(guarded, x).flatten(1), torch.tensor([[0.0, 1.0]] * 2))
     agreeing = Goal(plain.loss, guard=x.flatten(1) @ torch.tensor([1.0, 0.0]))
-    torch.testing.assert_close(_gradient(agreeing, x), _gradient(plain, x))
+    torch.testing.assert_close(gradient_of(agreeing, x), gradient_of(plain, x))
 
 
 # ---------------------------------------------------------------------- time
