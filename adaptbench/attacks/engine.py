@@ -19,12 +19,14 @@ from torch import Tensor
 from adaptbench.adaptive import AdaptiveModel
 from adaptbench.attacks.base import MASKED_SHARE, Task, Unaudited
 from adaptbench.attacks.constraints import Constraint
-from adaptbench.attacks.judging import POOL, Best, Judge, Keep
+from adaptbench.attacks.judging import NEVER, POOL, Best, Judge, Keep
 from adaptbench.attacks.objectives import Context, Goal, GradientObjective
 from adaptbench.attacks.randomness import uniform_pixels
 from adaptbench.attacks.searches import GradientSearch, State
 
 CHECK_EVERY = 10
+MARKS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+"""Steps after which the mean cost so far is told."""
 Start = Literal["as-set", "noise", "best"]
 """Where pictures begin: as the search is set (mostly the clean one), on the edge of the ball, at the best so far."""
 
@@ -96,6 +98,7 @@ class Optimiser:
         self.best = best or Best(Judge(model, task.x, task.y), keep)
         self.deadline = deadline or Deadline(None)
         self.flat = self.moved = self.steps = self.cut = 0
+        self.after = {mark: torch.full_like(self.best.score, NEVER) for mark in MARKS if mark < search.steps}
 
     def run(self) -> Unaudited:
         """Until every sample has retired."""
@@ -154,11 +157,28 @@ class Optimiser:
         going = ~self.best.done(pool.rows)
         self.search.advance(pool.state, gradient, pool.age, self.constraint)
         pool.age = pool.age + 1
+        self._mark(pool)
         self.steps += int(going.sum())
         ending = going & (pool.age >= self.search.steps)
         if ending.any():
             self._finish(pool.select(ending))
         return going & ~ending & ~self.best.done(pool.rows)
+
+    def _mark(self, pool: _Pool) -> None:
+        """The best score of those that have taken so many steps."""
+        for mark, score in self.after.items():
+            rows = pool.rows[pool.age == mark]
+            score[rows] = self.best.score[rows]
+
+    def _curve(self) -> dict[str, float]:
+        """Mean MACs of the best pictures after so many steps a sample; who retired before keeps what it had."""
+        judge, final = self.best.judge, self.best.score
+        costs = judge.aim == "dearest" and judge.label == "free" and self.model is self.task.model
+        if not costs or self.keep == "last" or not len(final):
+            return {}
+        told = {mark: torch.where(score == NEVER, final, score) for mark, score in self.after.items()}
+        told[self.search.steps] = final
+        return {f"macs_at_step_{mark}": float(score.double().mean()) for mark, score in told.items()}
 
     def _check(self, pool: _Pool, x: Tensor, goal: Goal) -> None:
         look = pool.age % CHECK_EVERY == CHECK_EVERY - 1
@@ -210,6 +230,7 @@ class Optimiser:
             "steps_run": self.steps,
             "hard_checks": self.best.judge.checks,
             **self.best.account(),
+            **self._curve(),
             "started": self.moved,
             "zero_gradient": self.flat,
         }

@@ -94,6 +94,7 @@ class EnsembleAttack(RecipeAttack):
             )
             raised[f"raised_by_{number}"] = int((best.score > before).sum())
         joined = join_details(details, [1] * len(details))
+        joined = {k: v for k, v in joined.items() if not k.startswith("macs_at_step_")}  # one member's, not the whole's
         skipped = [member.title for i, member in enumerate(self.members, 1) if i not in stages]
         notes = [f"does not apply to this model: {title}" for title in skipped]
         joined |= raised | {

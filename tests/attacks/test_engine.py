@@ -193,3 +193,18 @@ def test_joined_details_add_average_and_unite():
     )
     assert joined.details == {"a": 5, "rho": pytest.approx((0.5 + 2.7) / 4), "notes": ["x", "y"]}
     assert len(joined.queries) == 7
+
+
+def test_the_curve_over_steps_is_what_shorter_searches_find(saver, pictures):
+    """Adam knows nothing of its end: after ten steps a long search is where a short one ends, bar its last look."""
+    x, y = pictures[0][:24], pictures[1][:24]
+    found = load_attack("ilfo", {"steps": 30, "eps": 48 / 255}).craft(saver, x, y)
+    curve = {int(k.rpartition("_")[2]): v for k, v in found.details.items() if k.startswith("macs_at_step_")}
+    assert list(curve) == [1, 2, 5, 10, 20, 30]
+    assert list(curve.values()) == sorted(curve.values())
+    assert curve[30] == pytest.approx(saver.infer(found.images()).macs.double().mean().item())
+    assert curve[1] == pytest.approx(saver.infer(x).macs.double().mean().item())
+    short = load_attack("ilfo", {"steps": 10, "eps": 48 / 255}).craft(saver, x, y)
+    assert curve[10] <= short.details["macs_at_step_10"] + 1e-6 <= curve[20] + saver.max_macs * 0.05
+    kept = load_attack("ilfo", {"steps": 5, "label": "keep"}).craft(saver, x, y)
+    assert not [k for k in kept.details if k.startswith("macs_at_step_")], "scores are no costs there"
