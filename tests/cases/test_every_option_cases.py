@@ -11,6 +11,7 @@ import pytest
 import typer
 from pydantic import BaseModel
 
+import adaptbench as ab
 from adaptbench.bench.runner import run_suite
 from adaptbench.bench.suite import Suite, load_suite
 from adaptbench.cli import app
@@ -131,8 +132,43 @@ OF_ATTACK = {
     "download": Refused(f"{ELSEWHERE} --download", "nothing is fetched here"),
     "zoo": Refused(f"{CRAFT} --zoo nowhere", "nowhere"),
 }
+AUDIT = "audit softmax-threshold --data {it} --limit 8 --attacks deepsloth"
+AUDITED_ELSEWHERE = "audit softmax-threshold --data fashion-mnist --data-root nowhere"
+OF_AUDIT = {
+    "data": Refused("audit softmax-threshold --data digitz", "digitz"),
+    "policy": Refused("audit skipnet --data {it} --policy entropy --out b", "takes no policy"),
+    "attacks": Refused("audit softmax-threshold --data {it} --attacks nois", "nois"),
+    "eps": Refused("audit softmax-threshold --data {it} --eps 8", "8/255"),
+    "limit": Seen(f"{AUDIT} --out b", "8 test images"),
+    "seed": Seen(f"{AUDIT} --seed 7 --out c", out="bundle c", file="c/suite.yaml"),
+    "out": Seen(f"{AUDIT} --out b", "bundle b", file="b/SHA256SUMS"),
+    "max_recovery": Seen(f"{AUDIT} --out b --max-recovery 0", "recovery", code=1),
+    "min_accuracy": Seen(f"{AUDIT} --out b --min-accuracy 1", "accuracy", code=1),
+    "max_macs": Seen(f"{AUDIT} --out b --max-macs 1", "MACs", code=1),
+    "allow_imports": Refused("audit ./nosuch.py:net --data {it} --allow-imports", "nosuch.py"),
+    "device": Refused(f"{AUDIT} --out b --device gpu9", "'gpu9' is no device"),
+    "data_root": Refused(AUDITED_ELSEWHERE, "nowhere"),
+    "download": Refused(f"{AUDITED_ELSEWHERE} --download", "nothing is fetched here"),
+    "zoo": Refused(f"{AUDIT} --out b --zoo nowhere", "nowhere"),
+}
+OF_VERIFY = {
+    "model": Seen("verify {bundle} --model softmax-threshold", "holds deepsloth: 8 pictures"),
+    "data": Seen("verify {bundle} --model softmax-threshold --data digitz", "no data set is called 'digitz'", code=3),
+    "allow_imports": Refused("verify {bundle} --model ./nosuch.py:net --allow-imports", "nosuch.py"),
+    "data_root": Seen(
+        "verify {bundle} --model softmax-threshold --data fashion-mnist --data-root nowhere", "nowhere", code=3
+    ),
+    "download": Seen(
+        "verify {bundle} --model softmax-threshold --data fashion-mnist --data-root nowhere --download",
+        "nothing is fetched here",
+        code=3,
+    ),
+    "zoo": Refused("verify {bundle} --model softmax-threshold --zoo nowhere", "nowhere"),
+}
 TABLE: dict[tuple[str, str], dict[str, Entry]] = {
     ("attack", "digits"): OF_ATTACK,
+    ("audit", "digits"): OF_AUDIT,
+    ("verify", "bundle"): OF_VERIFY,
     ("run", "suite"): of_run("{suite_kept}", "data=fashion-mnist", "digits/softmax-threshold/clean clean 5"),
     ("run", "study"): of_run("{study_kept}", "graphs.digits.data=fashion-mnist", "log test 5 samples"),
     ("report", "suite_run"): PAGE,
@@ -211,6 +247,8 @@ def world(folder):
     places = {name: str(folder / f"{name}.yaml") for name in ("suite", "study")}
     places |= {name: str(folder / name) for name in ("suite_run", "study_run")}
     places |= {name: str(folder / f"{name}.json") for name in ("suite_kept", "study_kept")}
+    places["bundle"] = str(folder / "bundle")
+    ab.audit("softmax-threshold", "digits", attacks="deepsloth", limit=8).save(folder / "bundle")
     return places, read
 
 
