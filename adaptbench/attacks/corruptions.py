@@ -115,7 +115,7 @@ class Jpeg(Corruption):
     def _written(self, pixels: np.ndarray) -> np.ndarray:
         file = io.BytesIO()
         Image.fromarray(np.ascontiguousarray(pixels)).save(file, "JPEG", quality=int(self.strength))
-        return np.asarray(Image.open(file))
+        return np.asarray(Image.open(file, formats=["JPEG"]))
 
 
 @dataclass(frozen=True, slots=True)

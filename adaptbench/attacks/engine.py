@@ -77,7 +77,7 @@ class Optimiser:
     Args:
         model: whose relaxation and hard pass are used: the target, or a surrogate.
         best: where what comes out is kept; an attack of several members hands one on. start: where pictures begin.
-        seconds: after so many the rest retires as it is.
+        deadline: after it the rest retires as it is.
     """
 
     def __init__(

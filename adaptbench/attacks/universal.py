@@ -50,11 +50,7 @@ class Shared:
 
 @dataclass(frozen=True, slots=True)
 class SharedByClass(Shared):
-    """One change a class; the attacker knows the class of what is attacked.
-
-    Args:
-        pictures: of each class.
-    """
+    """One change a class, crafted on as many pictures of each; the attacker knows the class of what is attacked."""
 
     name: ClassVar[str] = "class"
 

@@ -21,7 +21,7 @@ from adaptbench.policies.online import ClosedLoop
 from adaptbench.registry import POLICIES
 from adaptbench.results.studies import judged, read_study
 from adaptbench.results.writer import RunWriter
-from adaptbench.study import fits, graph_study, load_study, run_study, schema
+from adaptbench.study import fits, keys, load_study, run_study, schema
 from adaptbench.study.compare import loss_bound
 from adaptbench.study.fits import fit_key
 from adaptbench.study.graph_study import GraphStudy
@@ -165,6 +165,7 @@ def test_a_policy_that_cannot_do_what_is_asked_is_refused_when_the_study_is_read
     ],
 )
 def test_a_rule_that_would_watch_nothing_is_refused_when_the_study_is_planned(tmp_path, gate, said):
+    """A gate whose patterns match no case stays green for ever."""
     loaded = load_study(str(study(tmp_path, "margin: 0.05", f"margin: 0.05\ngate: {gate}")))
     with pytest.raises(SuiteError) as caught:
         make_plan(loaded, Options())
@@ -182,6 +183,7 @@ def test_a_rule_that_would_watch_nothing_is_refused_when_the_study_is_planned(tm
     ],
 )
 def test_a_gate_that_watches_something_is_taken(tmp_path, gate):
+    """The refusal above must not fall on rules that have something to watch."""
     make_plan(load_study(str(study(tmp_path, "margin: 0.05", f"margin: 0.05\ngate: {gate}"))), Options())
 
 
@@ -314,10 +316,10 @@ def test_a_graph_hangs_on_everything_that_changes_it(tmp_path, monkeypatch):
     with torch.no_grad():
         next(other.parameters()).mul_(1.001)
     found.append(key(net=other))
-    monkeypatch.setattr(graph_study, "versions", lambda: {"torch": "another"})
+    monkeypatch.setattr(keys, "versions", lambda: {"torch": "another"})
     found.append(key())
     monkeypatch.undo()
-    monkeypatch.setattr(graph_study, "study_code", lambda: "mended")
+    monkeypatch.setattr(keys, "study_code", lambda: "mended")
     found.append(key())
     assert len(set(found)) == len(found)
 
