@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from adaptbench.adaptive import AdaptiveModel
+from adaptbench.adaptive import AdaptiveModel, Inference
 from adaptbench.attacks.ranges import Queries
 from adaptbench.errors import CapabilityError
 
@@ -17,14 +17,15 @@ CHUNK = 256
 
 @dataclass(frozen=True, slots=True)
 class BlackBox:
-    """The cost of an input, and nothing else.
+    """The cost of an input; the logits of its answer, where the threat is one that sees them.
 
     Args:
-        queries: an input, all included.
+        queries: an input, all included. returns: what comes back of each.
     """
 
     name: ClassVar[str] = "black-box"
     queries: Queries = 500
+    returns: Literal["cost", "cost+logits"] = "cost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,5 +77,23 @@ class QueriedModel:
                 todo="Plan within queried.left(rows), or give more: {queries: …}.",
             )
         self.used += asked
-        costs = [self._model.infer(part.float() / 255.0).macs for part in torch.split(pictures, CHUNK)]
+        costs = [inference.macs for inference in self._infer(pictures)]
         return torch.cat(costs) if costs else torch.zeros(0, dtype=torch.int64)
+
+    def _infer(self, pictures: Tensor) -> list[Inference]:
+        return [self._model.infer(part.float() / 255.0) for part in torch.split(pictures, CHUNK)]
+
+
+class AnsweringModel(QueriedModel):
+    """The same, and the logits of the answer that is returned: one exit's, never those on the way.
+
+    Attributes:
+        logits: (n, C) of the last query, on the model's device; None before the first.
+    """
+
+    logits: Tensor | None = None
+
+    def _infer(self, pictures: Tensor) -> list[Inference]:
+        inferences = super()._infer(pictures)
+        self.logits = torch.cat([inference.logits for inference in inferences]) if inferences else None
+        return inferences

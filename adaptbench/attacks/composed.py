@@ -177,8 +177,9 @@ class QueriedAttack(RecipeAttack):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """With the budget."""
-        return {**super().settings, "queries": self.via.queries}
+        """With the budget, and what is returned where that is more than the cost."""
+        more = {} if self.via.returns == "cost" else {"returns": self.via.returns}
+        return {**super().settings, "queries": self.via.queries, **more}
 
     def _why_not(self, model: AdaptiveModel) -> str | None:
         return one_path(model)

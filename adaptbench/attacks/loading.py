@@ -158,6 +158,8 @@ def build(name: str, recipe: Recipe, where: str) -> Attack:
             raise RecipeError(
                 f"{where}: an estimator is fitted on queries.", todo="Write access: {black-box: {queries: 500}}."
             )
+        if access.returns != "cost":
+            raise RecipeError(f"{where}: an estimator is fitted on costs.", todo="Leave access.returns out.")
         return EstimatedAttack(parts, access)
     if isinstance(access, Transfer):
         return TransferAttack(parts, access)
@@ -210,6 +212,12 @@ def _require_questions(parts: Parts, access: Any, where: str) -> None:
         raise RecipeError(
             f"{where}: the search '{search.name}' asks for costs and takes no objective.",
             todo="Leave objective out and write access: {black-box: {queries: 500}}.",
+        )
+    if access.returns != search.returns:
+        raise RecipeError(
+            f"{where}: the search '{search.name}' looks at {search.returns}; access returns {access.returns}.",
+            why="What an attacker sees is part of the threat, and a figure stands for one threat.",
+            todo=f"Write access: {{black-box: {{queries: {access.queries}, returns: {search.returns}}}}}.",
         )
     if search.balls and parts.constraint.name not in search.balls:
         raise RecipeError(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from adaptbench.attacks.queried import Campaign
@@ -48,6 +51,55 @@ def coarse(campaign: Campaign, finest: float, stripes: float) -> Tensor:
     return cells(campaign, _pixels(height, h), _pixels(width, w))
 
 
+def contours(campaign: Campaign) -> Tensor:
+    """Coarse signs that know the picture, of three kinds.
+
+    As they are, turned where the picture is darker than its surroundings, or two patterns, one for its bright part and
+    one for the dark.
+
+    Returns:
+        (N, C, H, W) float, ±1.
+    """
+    draw = campaign.uniform(2)[:, :, None, None, None]
+    one, two = coarse(campaign, 1 / 4, 0.3), coarse(campaign, 1 / 4, 0.3)
+    x = campaign.clean
+    bright = x > draw[:, 0] / 2
+    raised = torch.where(x > _surroundings(x), 1.0, -1.0)
+    kind = draw[:, 1] * 3
+    return torch.where(kind < 1, torch.where(bright, one, two), torch.where(kind < 2, raised * one, one))
+
+
+def redrawn(campaign: Campaign, pattern: Tensor, other: Tensor) -> Tensor:
+    """A pattern turned, or replaced by another one, within one rectangle of a tenth to six tenths of the sides.
+
+    Args:
+        pattern, other: (N, C, H, W), ±1.
+    """
+    h, w = pattern.shape[2:]
+    draw = campaign.uniform(5)
+    share = 0.1 * 6.0 ** draw[:, :2]
+    window = windows(campaign, _pixels(share[:, 0], h), _pixels(share[:, 1], w), draw[:, 2:4])
+    turned = torch.where((draw[:, 4] < 0.5).view(-1, 1, 1, 1), -pattern, other)
+    return torch.where(window, turned, pattern)
+
+
+def signed_square(campaign: Campaign, pattern: Tensor, share: float) -> Tensor:
+    """A pattern with one square of one sign a channel, drawn so that something changes.
+
+    Args:
+        pattern: (N, C, H, W), ±1 or 0. share: of the picture that the square covers.
+    """
+    n, c, h, w = pattern.shape
+    side = max(1, min(h, w, round(math.sqrt(share * h * w))))
+    draw = campaign.uniform(2 + c)
+    sides = torch.full((n,), side, device=pattern.device)
+    window = windows(campaign, sides, sides, draw[:, :2])
+    signs = torch.where(draw[:, 2:] < 0.5, -1.0, 1.0).view(n, c, 1, 1)
+    changed = torch.where(window, signs, pattern)
+    same = (changed == pattern).flatten(1).all(1).view(-1, 1, 1, 1)
+    return torch.where(same & window, -pattern, changed)
+
+
 def windows(campaign: Campaign, height: Tensor, width: Tensor, place: Tensor) -> Tensor:
     """Rectangles that lie inside the picture.
 
@@ -60,6 +112,12 @@ def windows(campaign: Campaign, height: Tensor, width: Tensor, place: Tensor) ->
     h, w = campaign.clean.shape[2:]
     top, left = (place[:, 0] * (h - height + 1)).long(), (place[:, 1] * (w - width + 1)).long()
     return (_span(h, top, height)[:, :, None] & _span(w, left, width)[:, None, :])[:, None]
+
+
+def _surroundings(x: Tensor) -> Tensor:
+    """(N, C, H, W), the mean over a window of about a quarter of the sides."""
+    reach = max(1, min(x.shape[2:]) // 8)
+    return F.avg_pool2d(F.pad(x, (reach,) * 4, mode="replicate"), 2 * reach + 1, stride=1)
 
 
 def _span(length: int, start: Tensor, size: Tensor) -> Tensor:

@@ -8,12 +8,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from adaptbench.attacks.access import BlackBox, QueriedModel
+from adaptbench.attacks.access import AnsweringModel, BlackBox, QueriedModel
 from adaptbench.attacks.base import Task, Unaudited, to_bytes
 from adaptbench.attacks.composed import Parts, QueriedAttack
 from adaptbench.attacks.constraints import Constraint
 from adaptbench.attacks.randomness import uniform_pixels
 from adaptbench.attacks.searches import Search
+from adaptbench.errors import CapabilityError
 
 MARKS = tuple(k * 10**e for e in range(7) for k in (1, 2, 5))
 """Queries at which the curve is read, as far as the budget goes."""
@@ -27,7 +28,7 @@ class Campaign:
 
     Args:
         task: of the craft. constraint: that every picture is put into.
-        budget: queries an input, the clean one included.
+        budget: queries an input, the clean one included. logits: they come back, too.
 
     Attributes:
         clean: (N, C, H, W) float in [0, 1]. ids: (N,) int64.
@@ -35,9 +36,10 @@ class Campaign:
         clean_cost: (N,) int64.
     """
 
-    def __init__(self, task: Task, constraint: Constraint, budget: int) -> None:
+    def __init__(self, task: Task, constraint: Constraint, budget: int, *, logits: bool = False) -> None:
         self.clean, self.ids, self.constraint = task.x, task.ids, constraint
-        self._task, self._queried = task, QueriedModel(task.model, len(task.x), budget)
+        self._task = task
+        self._queried = (AnsweringModel if logits else QueriedModel)(task.model, len(task.x), budget)
         self._everyone = torch.arange(len(task.x), device=task.x.device)
         self._asked = self._draws = 0
         self._curve: dict[str, float] = {}
@@ -60,6 +62,20 @@ class Campaign:
     def left(self) -> int:
         """Queries that each input still has."""
         return self.budget - self._asked
+
+    @property
+    def logits(self) -> Tensor:
+        """(N, C) of the answers to the last query.
+
+        Raises:
+            CapabilityError: the attacker sees costs only.
+        """
+        if not isinstance(self._queried, AnsweringModel) or self._queried.logits is None:
+            raise CapabilityError(
+                "logits were looked at where only costs come back.",
+                todo="Write access: {black-box: {queries: 500, returns: cost+logits}}.",
+            )
+        return self._queried.logits
 
     def uniform(self, *shape: int) -> Tensor:
         """(N, *shape) float32 in [0, 1), fresh ones; an input's own by seed and id."""
@@ -129,10 +145,12 @@ class QuerySearch(Search):
     Attributes:
         couples: an input's pictures depend on what was answered of other inputs of the craft.
         balls: constraints that it knows how to move in.
+        returns: what it must be told of a query, as of `BlackBox`.
     """
 
     couples: ClassVar[bool] = False
     balls: ClassVar[tuple[str, ...]] = ("linf", "l2")
+    returns: ClassVar[str] = "cost"
 
     @abstractmethod
     def hunt(self, campaign: Campaign) -> None:
@@ -152,6 +170,7 @@ class SearchedAttack(QueriedAttack):
     def _craft(self, task: Task) -> Unaudited:
         search = self.parts.search
         assert isinstance(search, QuerySearch)
-        campaign = Campaign(task, self._constraint(task), self.via.queries)
+        logits = self.via.returns == "cost+logits"
+        campaign = Campaign(task, self._constraint(task), self.via.queries, logits=logits)
         search.hunt(campaign)
         return Unaudited(campaign.best, campaign.used(), campaign.details())

@@ -72,6 +72,14 @@ SEARCHES = Registry(
         "best-of": ("adaptbench.attacks.best_of:BestOf", "many draws on the ball, the dearest of them by queries"),
         "blocks": ("adaptbench.attacks.blocks:Blocks", "draws of coarse signs at many scales, the dearest by queries"),
         "square": ("adaptbench.attacks.square:Square", "squares of one sign, kept where the cost does not fall"),
+        "contours": (
+            "adaptbench.attacks.contours:Contours",
+            "coarse signs that follow the picture, then a walk from the dearest where the cost does not fall",
+        ),
+        "answer-square": (
+            "adaptbench.attacks.answer_square:AnswerSquare",
+            "squares that make the cost rise or the returned answer less sure",
+        ),
         "evolution": (
             "adaptbench.attacks.evolution:Evolution",
             "patterns that are crossed, changed, and handed from picture to picture",

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 import torch
-from torch import Tensor
 
-from adaptbench.attacks.patterns import cells, windows
+from adaptbench.attacks.patterns import cells, signed_square
 from adaptbench.attacks.queried import Campaign, QuerySearch
 from adaptbench.attacks.ranges import count, real
 
@@ -36,21 +35,9 @@ class Square(QuerySearch):
         pattern = cells(campaign, h * like, like)
         cost = campaign.ask(campaign.at(pattern)) if campaign.left else campaign.cost
         while campaign.left:
-            changed = self._changed(campaign, pattern)
+            share = self.area / 2 ** math.floor(campaign.asked / campaign.budget * (self.halvings + 1))
+            changed = signed_square(campaign, pattern, share)
             asked = campaign.ask(campaign.at(changed))
             stays = asked < cost
             pattern = torch.where(stays.view(-1, 1, 1, 1), pattern, changed)
             cost = torch.where(stays, cost, asked)
-
-    def _changed(self, campaign: Campaign, pattern: Tensor) -> Tensor:
-        n, c, h, w = pattern.shape
-        spent = campaign.asked / campaign.budget
-        share = self.area / 2 ** math.floor(spent * (self.halvings + 1))
-        side = max(1, min(h, w, round(math.sqrt(share * h * w))))
-        draw = campaign.uniform(2 + c)
-        sides = torch.full((n,), side, device=pattern.device)
-        window = windows(campaign, sides, sides, draw[:, :2])
-        signs = torch.where(draw[:, 2:] < 0.5, -1.0, 1.0).view(n, c, 1, 1)
-        changed = torch.where(window, signs, pattern)
-        same = (changed == pattern).flatten(1).all(1).view(-1, 1, 1, 1)
-        return torch.where(same & window, -pattern, changed)

@@ -5,14 +5,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adaptbench.attacks import load_attack
-from adaptbench.attacks.base import Crafted
+from adaptbench.attacks.base import Crafted, Task
 from adaptbench.attacks.composed import Parts
-from adaptbench.attacks.queried import MARKS, QuerySearch, SearchedAttack
+from adaptbench.attacks.patterns import coarse, contours, redrawn, signed_square
+from adaptbench.attacks.queried import MARKS, Campaign, QuerySearch, SearchedAttack
 from adaptbench.errors import CapabilityError, RecipeError
 from adaptbench.testing.attacks import AttackConformance
 
-SEARCHES = ("blocks", "square", "evolution", "spsa")
-UNPLANNED = ("best-of-n", "blocks", "evolution", "spsa")
+SEARCHES = ("blocks", "square", "evolution", "spsa", "black-box", "black-box-logits")
+UNPLANNED = ("best-of-n", "blocks", "evolution", "spsa", "black-box")
 """Those whose moves do not depend on the budget."""
 L2 = {"constraint": {"l2": {"eps": 0.4}}}
 EPS = 32 / 255
@@ -56,6 +57,26 @@ class TestSpsa(AttackConformance):
 class TestSpsaUnderL2(AttackConformance):
     def make(self):
         return load_attack("spsa", {"queries": 7, **L2})
+
+
+class TestBlackBox(AttackConformance):
+    def make(self):
+        return load_attack("black-box", {"queries": 12, "first": 4})
+
+
+class TestBlackBoxUnderL2(AttackConformance):
+    def make(self):
+        return load_attack("black-box", {"queries": 8, "first": 3, **L2})
+
+
+class TestBlackBoxLogits(AttackConformance):
+    def make(self):
+        return load_attack("black-box-logits", {"queries": 14, "first": 4})
+
+
+class TestBlackBoxLogitsUnderL2(AttackConformance):
+    def make(self):
+        return load_attack("black-box-logits", {"queries": 8, "first": 3, **L2})
 
 
 def craft(name, model, x, **more):
@@ -143,6 +164,45 @@ def test_what_does_not_go_together_is_refused_in_words(settings, words):
         assert word in str(caught.value)
 
 
+def test_logits_are_a_threat_that_is_named_and_never_assumed():
+    plain, told = load_attack("square"), load_attack("black-box-logits")
+    assert "returns" not in plain.settings
+    assert told.settings["returns"] == "cost+logits"
+    cost, both = {"queries": 9}, {"queries": 9, "returns": "cost+logits"}
+    with pytest.raises(RecipeError, match=r"'square' looks at cost; access returns cost\+logits"):
+        load_attack("square", {"access": {"black-box": both}})
+    with pytest.raises(RecipeError, match=r"looks at cost\+logits; access returns cost"):
+        load_attack("black-box-logits", {"access": {"black-box": cost}})
+    with pytest.raises(RecipeError, match="fitted on costs"):
+        load_attack("ereba", {"access": {"black-box": both}})
+    with pytest.raises(RecipeError, match="returns"):
+        load_attack("square", {"access": {"black-box": {"queries": 9, "returns": "everything"}}})
+
+
+def test_who_sees_costs_only_cannot_look_at_logits(saver, pictures):
+    with pytest.raises(CapabilityError, match="only costs come back"):
+        _made(_Peeping()).craft(saver, pictures[0][:3], pictures[1][:3])
+
+
+def test_logits_take_back_more_than_costs_at_equal_queries(saver, pictures):
+    x = pictures[0][:40]
+    cost = craft("black-box", saver, x, queries=200, eps=20 / 255)
+    logits = craft("black-box-logits", saver, x, queries=200, eps=20 / 255)
+    assert logits.details["macs_at_200"] > cost.details["macs_at_200"]
+
+
+def test_patterns_are_signs_of_every_kind_of_picture():
+    for shape in ((1, 1, 1), (3, 5, 9), (1, 28, 28)):
+        task = Task(None, torch.rand(6, *shape), None, torch.arange(6), 0, None, None)
+        campaign = Campaign.__new__(Campaign)
+        campaign.clean, campaign.ids, campaign._task, campaign._draws = task.x, task.ids, task, 0
+        for pattern in (contours(campaign), coarse(campaign, 0.25, 0.5), redrawn(campaign, -task.x.sign(), task.x)):
+            assert pattern.shape == task.x.shape
+        assert (contours(campaign).abs() == 1).all()
+        changed = signed_square(campaign, pattern := coarse(campaign, 0.5, 0), 0.1)
+        assert (changed != pattern).flatten(1).any(1).all()
+
+
 class _Greedy(QuerySearch):
     """A planted fault: asks once more than it may."""
 
@@ -161,6 +221,15 @@ class _Neighbourly(QuerySearch):
     def hunt(self, campaign):
         while campaign.left:
             campaign.ask(campaign.at(campaign.uniform(*campaign.clean.shape[1:]).roll(1, 0) * 2 - 1))
+
+
+class _Peeping(QuerySearch):
+    """A planted fault: looks at what was not returned."""
+
+    name = "peeping"
+
+    def hunt(self, campaign):
+        assert campaign.logits is not None
 
 
 class _Bold(QuerySearch):
