@@ -169,7 +169,7 @@ def audit(
     data: Annotated[str, typer.Option("--data", help="Data set whose test pictures are attacked.")],
     policy: Annotated[
         str | None,
-        typer.Option("--policy", help="Put the net under it: exact-budget, or {exact-budget: {budget: 0.5}}."),
+        typer.Option("--policy", help="Puts the net under it: NAME, or 'NAME: {setting: value}'."),
     ] = None,
     attacks: Annotated[
         str, typer.Option("--attacks", help="Recipes, parted by commas; standard is run free and label-kept.")
@@ -198,26 +198,28 @@ def audit(
     Exit codes: 0 limits kept, 1 a limit is broken (by the end of the interval that speaks against the net), 2 input
     error, 3 a check says that the figures cannot be trusted, or some are missing.
     """
-    from adaptbench.commands.auditing import Wishes
     from adaptbench.commands.auditing import audit as carry_out
 
-    wishes = Wishes(
+    code = carry_out(
         model,
         data,
-        policy,
-        attacks,
-        eps,
-        limit,
-        seed,
-        out,
-        allow_imports,
-        device,
-        data_root,
-        download,
-        zoo,
-        shlex.join(["adaptbench", *sys.argv[1:]]),
+        out=out,
+        max_recovery=max_recovery,
+        min_accuracy=min_accuracy,
+        max_macs=max_macs,
+        policy=policy,
+        attacks=attacks,
+        eps=eps,
+        limit=limit,
+        seed=seed,
+        allow_imports=allow_imports,
+        device=device,
+        data_root=data_root,
+        download=download,
+        zoo=zoo,
+        command=shlex.join(["adaptbench", *sys.argv[1:]]),
     )
-    raise typer.Exit(carry_out(wishes, max_recovery=max_recovery, min_accuracy=min_accuracy, max_macs=max_macs))
+    raise typer.Exit(code)
 
 
 @app.command()
@@ -244,7 +246,9 @@ def verify(
     from adaptbench.commands.auditing import verify as carry_out
 
     raise typer.Exit(
-        carry_out(bundle, model, data, allow_imports=allow_imports, data_root=data_root, download=download, zoo=zoo)
+        carry_out(
+            bundle, model, data=data, allow_imports=allow_imports, data_root=data_root, download=download, zoo=zoo
+        )
     )
 
 

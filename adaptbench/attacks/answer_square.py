@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
 
-from adaptbench.attacks.patterns import contours, signed_square
+from adaptbench.attacks.patterns import contours, shrunk, signed_square
 from adaptbench.attacks.queried import Campaign, QuerySearch
 from adaptbench.attacks.ranges import count, real
 
@@ -42,7 +41,7 @@ class AnswerSquare(QuerySearch):
             if campaign.asked <= self.first:
                 changed = contours(campaign)
             else:
-                share = self.area / 2 ** math.floor(campaign.asked / campaign.budget * (self.halvings + 1))
+                share = shrunk(campaign, self.area, self.halvings)
                 changed = signed_square(campaign, pattern, share)
             asked = campaign.ask(campaign.at(changed))
             answered = _log_odds(campaign.logits)

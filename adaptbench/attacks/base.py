@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -156,8 +156,12 @@ class Attack(ABC):
         """Hash of what it does, whatever it is called: kind, settings, and the code of classes that are not ours."""
         kind = type(self)
         name = self.hashed_as or f"{kind.__module__}.{kind.__qualname__}"
-        content = [name, self.kind, self.settings, foreign_sources([kind])]
+        content = [name, self.kind, self.settings, foreign_sources([kind, *self._code()])]
         return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+    def _code(self) -> Iterable[type]:
+        """Classes beside its own whose code decides what comes out."""
+        return ()
 
     @abstractmethod
     def _craft(self, task: Task) -> Unaudited:
@@ -185,9 +189,7 @@ class Attack(ABC):
             return f"its inputs span [{model.domain.low:g}, {model.domain.high:g}], and attacks work in [0, 1]"
         if self.requires and model.needs_labels:
             return f"the policy '{model.policy_name}' looks at the label: it is a bound, not a deployed model"
-        if missing := sorted(self.requires - model.capabilities):
-            return f"the model offers no {missing[0].replace('_', ' ')}"
-        return self._why_not(model)
+        return lacking(self.requires, model) or self._why_not(model)
 
     def craft(
         self,
@@ -279,6 +281,12 @@ class Attack(ABC):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.settings.items())})"
+
+
+def lacking(requires: frozenset[str], model: AdaptiveModel) -> str | None:
+    """None, or what a model does not offer."""
+    missing = sorted(requires - model.capabilities)
+    return f"the model offers no {missing[0].replace('_', ' ')}" if missing else None
 
 
 def to_bytes(x: Tensor) -> Tensor:

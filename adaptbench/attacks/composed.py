@@ -10,11 +10,11 @@ import torch
 
 from adaptbench.adaptive import AdaptiveModel
 from adaptbench.attacks.access import BlackBox, Transfer
-from adaptbench.attacks.base import Attack, Task, Unaudited, one_path
+from adaptbench.attacks.base import Attack, Task, Unaudited, lacking, one_path
 from adaptbench.attacks.constraints import Constraint
-from adaptbench.attacks.engine import Deadline, Optimiser
+from adaptbench.attacks.engine import Deadline, Optimiser, Start
 from adaptbench.attacks.judging import Best, Judge
-from adaptbench.attacks.mixtures import with_label_kept
+from adaptbench.attacks.mixtures import WeightedSum, with_label_kept
 from adaptbench.attacks.objectives import GradientObjective, Objective
 from adaptbench.attacks.purity import same_weights, untouched
 from adaptbench.attacks.randomness import uniform_pixels
@@ -33,6 +33,13 @@ class Parts:
     objective: Objective | None
     constraint: Constraint
     search: Search
+
+
+def parts_of(parts: Parts) -> list[type]:
+    """Classes of a recipe's parts, and of the terms of a sum."""
+    terms = [term for term, *_ in parts.objective.terms] if isinstance(parts.objective, WeightedSum) else []
+    made = [parts.objective, parts.constraint, parts.search, *terms]
+    return [type(part) for part in made if part is not None]
 
 
 def settings_of(part: object) -> dict[str, Any]:
@@ -88,21 +95,30 @@ class RecipeAttack(Attack):
         """The recipe's, placed for this run."""
         return self.parts.constraint.placed(task.seed, tuple(task.x.shape[1:]))
 
-    def _optimise(self, task: Task, model: AdaptiveModel) -> Unaudited:
-        objective, search = self.parts.objective, self.parts.search
+    def _code(self) -> list[type]:
+        return parts_of(self.parts)
+
+    def _best(self, task: Task, model: AdaptiveModel) -> Best:
+        recipe = self.parts.recipe
+        return Best(Judge(model, task.x, task.y, aim=recipe.aim, label=recipe.label), recipe.keep)
+
+    def _deadline(self, task: Task) -> Deadline:
+        seconds = self.parts.recipe.seconds
+        return Deadline(None if seconds is None else seconds * len(task.x))
+
+    def _optimise(
+        self, task: Task, model: AdaptiveModel, parts: Parts, best: Best, deadline: Deadline, start: Start = "as-set"
+    ) -> Unaudited:
+        """One objective by one search, as the recipe's conditions have it."""
+        objective, search, recipe = parts.objective, parts.search, parts.recipe
         assert isinstance(objective, GradientObjective)
         assert isinstance(search, GradientSearch)
-        recipe = self.parts.recipe
-        return Optimiser(
-            task,
-            model,
-            with_label_kept(objective) if recipe.label == "keep" else objective,
-            self._constraint(task),
-            search,
-            recipe.keep,
-            best=Best(Judge(model, task.x, task.y, aim=recipe.aim, label=recipe.label), recipe.keep),
-            deadline=Deadline(None if recipe.seconds is None else recipe.seconds * len(task.x)),
-        ).run()
+        wanted = with_label_kept(objective) if recipe.label == "keep" else objective
+        constraint = self._constraint(task)
+        loop = Optimiser(
+            task, model, wanted, constraint, search, recipe.keep, best=best, deadline=deadline, start=start
+        )
+        return loop.run()
 
 
 class ComposedAttack(RecipeAttack):
@@ -111,7 +127,7 @@ class ComposedAttack(RecipeAttack):
     hashed_as = "adaptbench.attacks.composed.ComposedAttack"
 
     def _craft(self, task: Task) -> Unaudited:
-        return self._optimise(task, task.model)
+        return self._optimise(task, task.model, self.parts, self._best(task, task.model), self._deadline(task))
 
     def _against_itself(self, task: Task) -> dict[str, Any]:
         assert isinstance(self.parts.objective, GradientObjective)
@@ -145,11 +161,9 @@ class TransferAttack(RecipeAttack):
         other = task.surrogate(self.via.surrogate)
         objective = self.parts.objective
         assert objective is not None
-        reason = objective.applies_to(other)
+        reason = lacking(objective.requires, other) or objective.applies_to(other)
         if other.domain != task.model.domain:
             reason = f"it takes {other.domain}, the target {task.model.domain}"
-        elif missing := sorted(objective.requires - other.capabilities):
-            reason = f"it offers no {missing[0].replace('_', ' ')}"
         elif other.needs_labels:
             reason = "it is an oracle"
         if reason:
@@ -158,7 +172,7 @@ class TransferAttack(RecipeAttack):
                 todo="Name another one: {surrogate: …}.",
             )
         with untouched(other):
-            unaudited = self._optimise(task, other)
+            unaudited = self._optimise(task, other, self.parts, self._best(task, other), self._deadline(task))
         if same_weights(other, task.model):
             unaudited.details["notes"] = [
                 *unaudited.details.get("notes", []),

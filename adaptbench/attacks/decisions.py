@@ -10,8 +10,20 @@ import torch
 from torch import Tensor
 
 from adaptbench.adaptive import AdaptiveModel, Relaxation
-from adaptbench.attacks.objectives import Context, Goal, GradientObjective, UniformHeads, at_dearest, pushed, scales
+from adaptbench.attacks.objectives import (
+    Context,
+    Goal,
+    GradientObjective,
+    UniformHeads,
+    at_dearest,
+    hinges_of,
+    pushed,
+    scales,
+)
 from adaptbench.attacks.ranges import real
+
+FLOOR = 0.05
+"""Weight of a head that nobody leaves at, so that none is forgotten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +48,10 @@ class NextClosed(GradientObjective):
     def measure(self, model: AdaptiveModel, x: Tensor, clean: Tensor, context: Context, y: Tensor) -> Goal:
         """The hinge of one decision, a hundredth of the others'."""
         relaxed = model.relax(x, temperature=self.temperature)
-        margins = relaxed.margins[:, pushed(model, x)]
-        hinges = (self.kappa - margins / context["scale"]).clamp_min(0.0)
-        closed = margins.detach() <= 0
+        hinges = hinges_of(model, relaxed, context["scale"], self.kappa)
+        closed = relaxed.margins.detach()[:, pushed(model, x)] <= 0
         first = closed & (closed.long().cumsum(1) == 1)
-        loss = (hinges * first).sum(1) + 0.01 * hinges.sum(1)
-        return Goal(loss, relaxed.margins.detach() > 0, (margins.detach() > 0).all(1))
+        return at_dearest(model, relaxed, (hinges * first).sum(1) + 0.01 * hinges.sum(1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +84,7 @@ class LogitGap(GradientObjective):
 class WeightedHeads(GradientObjective):
     """Σ_k w_k H(uniform, p_k(x')), w_k the deployed rule's probability of leaving there at x' (ours, after DeepSloth).
 
-    Heads at which the rule would not leave anyway cost no part of the budget.
+    Heads at which the rule would not leave anyway hardly count.
 
     Args:
         temperature: of the relaxation that the weights come from.
@@ -85,17 +95,18 @@ class WeightedHeads(GradientObjective):
     temperature: Annotated[float, real(1e-6, 100)] = 0.1
 
     def applies_to(self, model: AdaptiveModel) -> str | None:
-        """Not to gated nets: they have one head; not where heads and nodes are not one to one."""
-        return UniformHeads().applies_to(model)
+        """To chains of exits only: elsewhere reach does not say where an input leaves."""
+        chain = model.shape in ("multi-exit", "cascade") and len(model.exit_names) == len(model.node_names)
+        reason = UniformHeads().applies_to(model)
+        return reason or (None if chain else f"it weighs the exits of a chain, and this is a {model.shape} model")
 
     def measure(self, model: AdaptiveModel, x: Tensor, clean: Tensor, context: Context, y: Tensor) -> Goal:
         """Cross-entropy to uniform, in units of log C."""
         relaxed = model.relax(x, temperature=self.temperature)
         logs = relaxed.exit_logits[:, :-1].log_softmax(-1)
         pulls = -logs.mean(-1) / math.log(logs.shape[-1])
-        reach = relaxed.reach.detach()[:, : logs.shape[1] + 1]
-        weight = (reach[:, :-1] - reach[:, 1:]).clamp_min(0.0) if reach.shape[1] == logs.shape[1] + 1 else None
-        weight = torch.ones_like(pulls) if weight is None else weight + 0.05
+        reach = relaxed.reach.detach()
+        weight = (reach[:, :-1] - reach[:, 1:]).clamp_min(0.0) + FLOOR
         return at_dearest(model, relaxed, (weight.to(pulls) * pulls).sum(1))
 
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from adaptbench.adaptive import AdaptiveModel
-from adaptbench.attacks.base import Task, Unaudited, join_details
-from adaptbench.attacks.composed import Parts, RecipeAttack, conditions_of, settings_of
-from adaptbench.attacks.engine import Deadline, Optimiser, Start
-from adaptbench.attacks.judging import Best, Judge
-from adaptbench.attacks.mixtures import with_label_kept
+from adaptbench.attacks.base import Task, Unaudited, join_details, lacking
+from adaptbench.attacks.composed import Parts, RecipeAttack, conditions_of, parts_of, settings_of
+from adaptbench.attacks.engine import Start
 from adaptbench.attacks.objectives import GradientObjective
-from adaptbench.attacks.searches import GradientSearch
 from adaptbench.attacks.soundness import slopes
 
 
@@ -35,7 +32,8 @@ class Stage:
 class EnsembleAttack(RecipeAttack):
     """Members that apply to a model run one after the other; a sample at the ceiling is done (as in AutoAttack).
 
-    A picture is kept only where it scores higher than all before, so no member alone gives anything dearer.
+    A picture is kept only where it scores higher than all before, so that no member that begins as set or from noise
+    gives anything dearer by itself.
     """
 
     def __init__(self, members: list[Stage]) -> None:
@@ -50,6 +48,9 @@ class EnsembleAttack(RecipeAttack):
         flat: dict[str, Any] = {"access": self.access, "constraint": constraint.name} | settings_of(constraint)
         return flat | conditions_of(self.parts.recipe) | {"members": [member.title for member in self.members]}
 
+    def _code(self) -> list[type]:
+        return [part for member in self.members for part in parts_of(member.parts)]
+
     def stages_for(self, model: AdaptiveModel) -> dict[int, Stage]:
         """The members that mean something on a model, by their number."""
         return {i: member for i, member in enumerate(self.members, 1) if self._reason(member, model) is None}
@@ -57,41 +58,21 @@ class EnsembleAttack(RecipeAttack):
     def _reason(self, member: Stage, model: AdaptiveModel) -> str | None:
         objective = member.parts.objective
         assert objective is not None
-        if missing := sorted(objective.requires - model.capabilities):
-            return f"the model offers no {missing[0].replace('_', ' ')}"
-        return objective.applies_to(model)
+        return lacking(objective.requires, model) or objective.applies_to(model)
 
     def _why_not(self, model: AdaptiveModel) -> str | None:
         reasons = [self._reason(member, model) for member in self.members]
         return None if None in reasons else reasons[0]
 
     def _craft(self, task: Task) -> Unaudited:
-        recipe, stages = self.parts.recipe, self.stages_for(task.model)
-        best = Best(Judge(task.model, task.x, task.y, aim=recipe.aim, label=recipe.label), "first")
-        deadline = Deadline(None if recipe.seconds is None else recipe.seconds * len(task.x))
+        stages = self.stages_for(task.model)
+        best, deadline = self._best(task, task.model), self._deadline(task)
         details: list[dict[str, Any]] = []
         raised: dict[str, Any] = {}
         for done, (number, stage) in enumerate(stages.items()):
             before = best.score.clone()
-            objective, search = stage.parts.objective, stage.parts.search
-            assert isinstance(objective, GradientObjective)
-            assert isinstance(search, GradientSearch)
-            part = Task(task.model, task.x, task.y, task.ids, task.seed, task.surrogate, _nth(task, done, len(stages)))
-            details.append(
-                Optimiser(
-                    part,
-                    task.model,
-                    with_label_kept(objective) if recipe.label == "keep" else objective,
-                    self._constraint(task),
-                    search,
-                    "first",
-                    best=best,
-                    start=stage.start,
-                    deadline=deadline,
-                )
-                .run()
-                .details
-            )
+            part = replace(task, progress=_nth(task, done, len(stages)))
+            details.append(self._optimise(part, task.model, stage.parts, best, deadline, stage.start).details)
             raised[f"raised_by_{number}"] = int((best.score > before).sum())
         joined = join_details(details, [1] * len(details))
         joined = {k: v for k, v in joined.items() if not k.startswith("macs_at_step_")}  # one member's, not the whole's
@@ -119,6 +100,6 @@ def _nth(task: Task, i: int, of: int) -> Any:
 
 def _phrase(part: object) -> str:
     settings = {k: v for k, v in settings_of(part).items() if v is not None}
-    inside = ", ".join(f"{k}={v:g}" if isinstance(v, float) else f"{k}={json.dumps(v)}" for k, v in settings.items())
+    inside = ", ".join(f"{k}={json.dumps(v)}" for k, v in settings.items())  # to the last digit: hashes hold it
     name: str = part.name  # type: ignore[attr-defined]  # every part has one
     return f"{name}({inside})" if inside else name

@@ -112,11 +112,13 @@ class Best:
         """Counts for the details of an attack.
 
         Returns:
-            ``at_max_macs``: samples at the best score there is; ``rounding_linf_mean``: mean of `rounding`;
+            ``at_max_macs``, or ``cheapest_and_wrong``: samples at the best score there is; ``rounding_linf_mean``: mean
+            of `rounding`;
             ``relaxed_open`` and, of them, ``closed_by_hard_pass``, where nothing but cost is judged.
         """
+        reached = "at_max_macs" if self.judge.aim == "dearest" else "cheapest_and_wrong"
         told: dict[str, Any] = {
-            "at_max_macs": int((self.score >= self.judge.ceiling).sum()),
+            reached: int((self.score >= self.judge.ceiling).sum()),
             "rounding_linf_mean": float(self.rounding.mean()) if len(self.rounding) else 0.0,
         }
         if self.judge.aim == "dearest" and self.judge.label == "free":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 import torch
@@ -50,6 +50,8 @@ def _terms(value: Any) -> Any:
         for key, high in (("weight", 1e6), ("from", 1.0), ("until", 1.0)):
             if not 0 <= number(term.get(key, 0)) <= high:
                 raise ValueError(f"{key} lies between 0 and {high:g}; seen: {term[key]!r}")
+        if number(term.get("from", 0)) >= number(term.get("until", 1)):
+            raise ValueError(f"a term counts from one share of the steps until a later one; seen: {term!r}")
     return value
 
 
@@ -98,8 +100,8 @@ class WeightedSum(GradientObjective):
         return Goal(total, knowing.on, knowing.reached)
 
 
-@dataclass(slots=True)
-class Mixed(GradientObjective):
+@dataclass
+class Mixed(WeightedSum):
     """A `WeightedSum` that a recipe writes down.
 
     Args:
@@ -108,27 +110,9 @@ class Mixed(GradientObjective):
 
     name: ClassVar[str] = "mixed"
     of: Annotated[list[dict[str, Any]], BeforeValidator(_terms)]
-    sum: WeightedSum = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self.sum = WeightedSum([_term(dict(term)) for term in self.of])
-
-    @property
-    def requires(self) -> frozenset[str]:  # type: ignore[override]  # of the terms, not of the class
-        """What the terms need."""
-        return self.sum.requires
-
-    def applies_to(self, model: AdaptiveModel) -> str | None:
-        """The first reason of a term."""
-        return self.sum.applies_to(model)
-
-    def prepare(self, model: AdaptiveModel, clean: Tensor) -> Context:
-        """Of each term."""
-        return self.sum.prepare(model, clean)
-
-    def measure(self, model: AdaptiveModel, x: Tensor, clean: Tensor, context: Context, y: Tensor) -> Goal:
-        """The sum."""
-        return self.sum.measure(model, x, clean, context, y)
+        self.terms = [_term(dict(term)) for term in self.of]
 
 
 class SharedPass:

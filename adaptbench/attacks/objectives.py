@@ -88,13 +88,12 @@ class HingeMargins(GradientObjective):
     def measure(self, model: AdaptiveModel, x: Tensor, clean: Tensor, context: Context, y: Tensor) -> Goal:
         """Hinge, the pull, and the distance if it has a price."""
         relaxed = model.relax(x, temperature=self.temperature)
-        margins = relaxed.margins[:, pushed(model, x)]
-        loss = (self.kappa - margins / context["scale"]).clamp_min(0.0).sum(1)
+        loss = hinges_of(model, relaxed, context["scale"], self.kappa).sum(1)
         if self.unmask and len(model.exit_names) > 1:
             loss = loss + self.unmask * uniform_pull(relaxed)
         if self.c is not None:
             loss = (x - clean).flatten(1).square().sum(1).add(1e-12).sqrt() + self.c * loss
-        return Goal(loss, relaxed.margins.detach() > 0, (margins.detach() > 0).all(1))
+        return at_dearest(model, relaxed, loss)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +154,12 @@ def scales(model: AdaptiveModel, clean: Tensor, temperature: float) -> Tensor:
     with torch.no_grad():
         size = model.relax(clean, temperature=temperature).margins[:, pushed(model, clean)].abs()
     return torch.maximum(size, 0.1 * size.mean(1, keepdim=True)).clamp_min(1e-6)
+
+
+def hinges_of(model: AdaptiveModel, relaxed: Relaxation, scale: Tensor, kappa: float) -> Tensor:
+    """(n, D') max(0, κ − m_d / s_d) of each decision of the dearest path. scale: (n, D'), of `scales`."""
+    margins = relaxed.margins[:, pushed(model, relaxed.margins)]
+    return (kappa - margins / scale).clamp_min(0.0)
 
 
 def at_dearest(model: AdaptiveModel, relaxed: Relaxation, loss: Tensor) -> Goal:

@@ -100,6 +100,11 @@ def signed_square(campaign: Campaign, pattern: Tensor, share: float) -> Tensor:
     return torch.where(same & window, -pattern, changed)
 
 
+def shrunk(campaign: Campaign, area: float, halvings: int) -> float:
+    """The share of the picture that a square covers by now: halved so often, at equal distances of the budget."""
+    return area / 2.0 ** math.floor(campaign.asked / campaign.budget * (halvings + 1))
+
+
 def windows(campaign: Campaign, height: Tensor, width: Tensor, place: Tensor) -> Tensor:
     """Rectangles that lie inside the picture.
 

@@ -99,6 +99,8 @@ class Recipe(BaseModel):
             raise ValueError("members stand in the place of objective and search; write one or the other")
         if not self.members and self.search is None:
             raise ValueError("a search is missing (or several members)")
+        if self.members and self.keep != "first":
+            raise ValueError("members keep the first of the best pictures; leave keep out")
         if self.aim == "cheap-and-wrong" and self.label == "keep":
             raise ValueError("an answer cannot be wrong and kept; leave label out")
         if self.seconds is not None and not 0 < self.seconds < float("inf"):

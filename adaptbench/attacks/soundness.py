@@ -20,8 +20,6 @@ _WITHIN = 0.5  # of the larger of the two slopes
 _ROUNDING = 1e-5  # of a loss in float32
 _REACH = 8 / 255
 _DRAWS = 4
-
-
 _SHARE = 0.1
 """Above this share of samples a doubt is said."""
 _LEARNED = 0.1

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 import torch
 
-from adaptbench.attacks.patterns import cells, signed_square
+from adaptbench.attacks.patterns import cells, shrunk, signed_square
 from adaptbench.attacks.queried import Campaign, QuerySearch
 from adaptbench.attacks.ranges import count, real
 
@@ -35,7 +34,7 @@ class Square(QuerySearch):
         pattern = cells(campaign, h * like, like)
         cost = campaign.ask(campaign.at(pattern)) if campaign.left else campaign.cost
         while campaign.left:
-            share = self.area / 2 ** math.floor(campaign.asked / campaign.budget * (self.halvings + 1))
+            share = shrunk(campaign, self.area, self.halvings)
             changed = signed_square(campaign, pattern, share)
             asked = campaign.ask(campaign.at(changed))
             stays = asked < cost

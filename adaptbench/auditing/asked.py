@@ -50,22 +50,6 @@ def eps_of(given: float | str) -> float:
     return float(value)
 
 
-def policy_of(given: str | Mapping[str, Any] | None) -> str | dict[str, Any] | None:
-    """A policy's name, or its name with settings, as suites have them.
-
-    Args:
-        given: ``exact-budget``, ``{exact-budget: {budget: 0.5}}`` as text, or the mapping itself.
-    """
-    value = parse(given, "--policy").value if isinstance(given, str) else given
-    if value is None or isinstance(value, str):
-        return value
-    if not isinstance(value, Mapping):
-        raise UsageError(
-            f"--policy {given} is no policy.", todo="Write exact-budget, or {exact-budget: {budget: 0.5}}."
-        )
-    return dict(value)
-
-
 def suite_of(
     *,
     net: str,

@@ -15,11 +15,12 @@ import numpy as np
 
 from adaptbench.adaptive import AdaptiveModel, Policy, Split
 from adaptbench.auditing import bundle, plain, shown
-from adaptbench.auditing.asked import FILE, attacks_of, eps_of, policy_of, suite_of
+from adaptbench.auditing.asked import FILE, attacks_of, eps_of, suite_of
 from adaptbench.auditing.checks import checks_of, left_in_train_mode
 from adaptbench.auditing.evidence import evidence
 from adaptbench.auditing.findings import Check, at_rest
 from adaptbench.auditing.target import Pictures, Target, own_data, target_of
+from adaptbench.bench.entries import policy_of
 from adaptbench.bench.plan import Given, Plan, make_plan
 from adaptbench.bench.records import cost_bounds
 from adaptbench.bench.runner import carry_out

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, model_serializer
 
 from adaptbench.errors import AdaptBenchError, CapabilityError, PolicyError, UsageError
+from adaptbench.located_yaml import parse
 from adaptbench.registry import MODELS, POLICIES, did_you_mean
 
 if TYPE_CHECKING:
@@ -91,6 +92,26 @@ class Entry(BaseModel):
                     f"the policy '{self.policy}' has no setting '{name}'.",
                     todo=f"{did_you_mean(name, takes)}Settings: {', '.join(takes) or 'none'}.",
                 )
+
+
+def policy_of(given: str | Mapping[str, Any] | None) -> str | dict[str, Any] | None:
+    """A policy as the command line and Python name it, in the form of a suite.
+
+    Args:
+        given: ``exact-budget``, ``exact-budget: {budget: 0.5}`` as text (braces may stand around it), or the mapping.
+
+    Raises:
+        UsageError: it is neither a name nor a name with settings.
+    """
+    value = parse(given, "--policy").value if isinstance(given, str) else given
+    try:
+        Entry.of("net" if value is None else {"net": value})
+    except ValueError:
+        raise UsageError(
+            f"--policy {given} is no policy.",
+            todo="Give a name, or a name with settings: --policy 'exact-budget: {budget: 0.5}'.",
+        ) from None
+    return value if value is None or isinstance(value, str) else dict(value)
 
 
 def _single(given: Any) -> tuple[str, Any]:

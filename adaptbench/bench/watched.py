@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
 from adaptbench.bench.suite import LoadedSuite, Suite
-from adaptbench.experiment.watched import check_rules
+from adaptbench.experiment.watched import as_written, check_rules
 from adaptbench.results.identity import timed_id
 from adaptbench.results.schema import KINDS
 
@@ -26,7 +24,7 @@ def check_watched(loaded: LoadedSuite, evaluations: Iterable[Evaluation]) -> Non
         SuiteError: with file, line and rule.
     """
     records = [record for evaluation in evaluations for record in _records(evaluation, loaded.suite)]
-    check_rules(loaded, loaded.suite.gate, records, [*KINDS, *_names(loaded.suite), *_as_written(loaded)])
+    check_rules(loaded, loaded.suite.gate, records, [*KINDS, *_names(loaded.suite), *as_written(loaded, Suite, _names)])
 
 
 def _records(evaluation: Evaluation, suite: Suite) -> list[dict[str, Any]]:
@@ -46,11 +44,3 @@ def _records(evaluation: Evaluation, suite: Suite) -> list[dict[str, Any]]:
 def _names(suite: Suite) -> list[str]:
     told = [name for entry in suite.entries.values() for name in (entry.label, entry.net, entry.policy) if name]
     return [*told, *(condition.id for condition in suite.conditions)]
-
-
-def _as_written(loaded: LoadedSuite) -> list[str]:
-    """Names of the file without the overrides; none where it cannot be read without them."""
-    try:
-        return _names(Suite.model_validate(loaded.located.located.value)) if loaded.overrides else []
-    except ValidationError:
-        return []

@@ -57,18 +57,10 @@ def attack(
 
 
 def _entry(model: str, policy: str | None) -> Entry:
-    from adaptbench.bench.entries import Entry
-    from adaptbench.located_yaml import parse
+    from adaptbench.bench.entries import Entry, policy_of
 
-    if policy is None:
-        return Entry(net=model)
-    try:
-        return Entry.of({model: parse(policy, "--policy").value})
-    except ValueError:
-        raise UsageError(
-            f"--policy {policy} is no policy.",
-            todo="Give a name, or a name with settings: --policy 'exact-budget: {budget: 0.5}'.",
-        ) from None
+    asked = policy_of(policy)
+    return Entry.of(model if asked is None else {model: asked})
 
 
 def _setting(text: str) -> tuple[str, Any]:

@@ -2,40 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from adaptbench.terminal import console
 
 
-@dataclass(frozen=True, slots=True)
-class Wishes:
-    """What was asked for, as `adaptbench audit --help` names it."""
-
-    model: str
-    data: str
-    policy: str | None
-    attacks: str
-    eps: str
-    limit: int
-    seed: int
-    out: Path | None
-    allow_imports: bool
-    device: str | None
-    data_root: Path | None
-    download: bool
-    zoo: Path | None
-    command: str
-
-    @property
-    def place(self) -> Path:
-        """The bundle's directory."""
-        named = f"audit-{self.model.rpartition('/')[2]}-{self.data.partition(':')[0]}"
-        return self.out or Path("runs") / "".join(c if c.isalnum() or c in "._-" else "_" for c in named)
-
-
-def audit(wishes: Wishes, *, max_recovery: float | None, min_accuracy: float | None, max_macs: float | None) -> int:
+def audit(
+    model: str,
+    data: str,
+    *,
+    out: Path | None,
+    max_recovery: float | None,
+    min_accuracy: float | None,
+    max_macs: float | None,
+    **asked: Any,
+) -> int:
     """Do it.
+
+    Args:
+        out: the bundle's directory; one that is named after net and data where None. asked: the rest of `ab.audit`'s.
 
     Returns:
         0 held, 1 a limit is broken, 3 it cannot be told.
@@ -47,23 +33,7 @@ def audit(wishes: Wishes, *, max_recovery: float | None, min_accuracy: float | N
 
     limits = Limits(max_recovery, min_accuracy, max_macs)
     with watcher(console(stderr=True)) as progress:
-        done = carry_out(
-            wishes.model,
-            wishes.data,
-            policy=wishes.policy,
-            attacks=wishes.attacks,
-            eps=wishes.eps,
-            limit=wishes.limit,
-            seed=wishes.seed,
-            out=wishes.place,
-            allow_imports=wishes.allow_imports,
-            device=wishes.device,
-            data_root=wishes.data_root,
-            download=wishes.download,
-            zoo=wishes.zoo,
-            command=wishes.command,
-            on_progress=progress,
-        )
+        done = carry_out(model, data, out=out or _usual(model, data), on_progress=progress, **asked)
     held, shown = verdict(done, limits), console()
     lines = [str(done), "", *held.lines, *([""] if held.lines else [])]
     lines += [f"words    {done.path / WORDS}", f"report   {done.path / PAGE}"]
@@ -73,17 +43,16 @@ def audit(wishes: Wishes, *, max_recovery: float | None, min_accuracy: float | N
     return held.exit_code
 
 
-def verify(
-    bundle: Path,
-    model: str | None,
-    data: str | None,
-    *,
-    allow_imports: bool,
-    data_root: Path | None,
-    download: bool,
-    zoo: Path | None,
-) -> int:
+def _usual(model: str, data: str) -> Path:
+    named = f"audit-{model.rpartition('/')[2]}-{data.partition(':')[0]}"
+    return Path("runs") / "".join(c if c.isalnum() or c in "._-" else "_" for c in named)
+
+
+def verify(bundle: Path, model: str | None, **asked: Any) -> int:
     """Say what of a bundle holds.
+
+    Args:
+        asked: the rest of `ab.verify`'s.
 
     Returns:
         0 all, 1 something does not, 3 something cannot be told.
@@ -92,15 +61,6 @@ def verify(
     from adaptbench.watching import watcher
 
     with watcher(console(stderr=True)) as progress:
-        found = carry_out(
-            bundle,
-            model,
-            data=data,
-            allow_imports=allow_imports,
-            data_root=data_root,
-            download=download,
-            zoo=zoo,
-            on_progress=progress,
-        )
-    console().print(str(found), soft_wrap=True)
-    return found.exit_code
+        done = carry_out(bundle, model, on_progress=progress, **asked)
+    console().print(str(done), soft_wrap=True)
+    return done.exit_code

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
 
 from adaptbench.errors import SuiteError
 from adaptbench.experiment.source import Loaded
 from adaptbench.registry import did_you_mean
 from adaptbench.results.gate_rules import METRICS, Metric, Rule, parse_gate
+
+Kind = TypeVar("Kind", bound=BaseModel)
 
 
 def check_rules(
@@ -36,6 +40,18 @@ def check_rules(
     for metric, given in gate.items():
         for rule in parse_gate({metric: given}, metrics):
             _check(rule, loaded, cases, known, having)
+
+
+def as_written(loaded: Loaded, kind: type[Kind], names: Callable[[Kind], list[str]]) -> list[str]:
+    """Names of the file without the overrides; none where it cannot be read without them.
+
+    Args:
+        kind: what the file is parsed to. names: that patterns may use, of one.
+    """
+    try:
+        return names(kind.model_validate(loaded.located.located.value)) if loaded.overrides else []
+    except ValidationError:
+        return []
 
 
 def _check(

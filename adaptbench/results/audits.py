@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from adaptbench.results import metrics, statistics
-from adaptbench.results.metrics import CostBounds
+from adaptbench.results.metrics import CostBounds, summarise
 from adaptbench.results.schema import Record
-from adaptbench.results.statistics import Estimate
 
 if TYPE_CHECKING:
     import pandas as pd
-
-NO_ROOM = "every clean input already costs the maximum"
-TAIL = 0.05
-"""Share of inputs that the tail's mean is of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +59,14 @@ def audit_figures(samples: pd.DataFrame, conditions: Sequence[Tried], bounds: Co
     }
     worst = max(attacks, key=lambda name: attacks[name]) if attacks else None
     return {
-        "n": len(clean),
+        "n": by_condition["clean"]["n"],
         "macs_min": bounds.min_macs,
         "macs_max": bounds.max_macs,
         "macs_full": bounds.macs_full,
         "macs_seen": seen,
         "seen_in": next(name for name, macs in dearest.items() if macs == seen),
         "accuracy": by_condition["clean"]["accuracy"],
-        "saving": _told(
-            statistics.mean(clean["macs"].to_numpy(), seed=seed).map(lambda mean: 1 - mean / bounds.macs_full)
-        ),
+        "saving": _saving(by_condition["clean"]["macs_mean"], bounds.macs_full),
         "worst": worst,
         "recovery": by_condition[worst]["recovery"] if worst else None,
         "recovery_seen": by_condition[worst]["recovery_seen"] if worst else None,
@@ -84,49 +75,33 @@ def audit_figures(samples: pd.DataFrame, conditions: Sequence[Tried], bounds: Co
 
 
 def _condition(of: Tried, frame: pd.DataFrame, clean: pd.DataFrame, bounds: CostBounds, seen: int, seed: int) -> Record:
+    """The figures of a case's record that an audit speaks of, and how many inputs cost all that can be."""
+    record = summarise(frame, None if of.kind == "clean" else clean, replace(bounds, seen=seen), seed=seed)
     macs = frame["macs"].to_numpy()
-    figures: Record = {
+    estimates = ("accuracy", "macs_mean", "macs_p99", "recovery", "recovery_seen")
+    return {
         "kind": of.kind,
-        "n": len(frame),
-        "accuracy": _told(statistics.proportion(int(frame["correct"].sum()), len(frame))),
-        "macs_mean": _told(statistics.mean(macs, seed=seed)),
-        "macs_p99": _told(statistics.quantile(macs, 0.99)),
-        "macs_cvar": metrics.cvar(macs, TAIL),
+        **{name: record[name] for name in ("n", "linf_max", "ties", "macs_cvar")},
+        **{name: _told(record, name) for name in estimates},
+        "answers_kept": _told(record, "label_kept"),
         "at_max": float(np.mean(macs >= bounds.max_macs)),
         "at_seen": float(np.mean(macs >= seen)),
-        "linf_max": float(frame["linf"].max()),
-        "ties": int(frame["tie"].sum()),
-        "answers_kept": None,
-        "recovery": None,
-        "recovery_seen": None,
     }
-    if of.kind == "clean":
-        return figures
-    here, there = _paired(frame, clean)
-    before, after = clean["macs"].to_numpy()[there], macs[here]
-    kept = frame["prediction"].to_numpy()[here] == clean["prediction"].to_numpy()[there]
-    figures["answers_kept"] = _told(statistics.proportion(int(kept.sum()), len(kept)))
-    figures["recovery"] = _told(metrics.recovery(before, after, bounds.max_macs, seed=seed))
-    figures["recovery_seen"] = _told(metrics.recovery(before, after, seen, seed=seed))
-    return figures
 
 
-def _paired(frame: pd.DataFrame, clean: pd.DataFrame) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Positions of the inputs that both have."""
-    _, here, there = np.intersect1d(frame["sample_id"], clean["sample_id"], return_indices=True)
-    return here, there
-
-
-def _told(estimate: Estimate | None) -> dict[str, float | None] | None:
-    """JSON has no infinity: an end that is open is None."""
-    if estimate is None or not np.isfinite(estimate.value):
+def _told(record: Record, name: str) -> dict[str, float | None] | None:
+    """A record's estimate in one piece; an interval that is open at an end has none."""
+    if record[name] is None:
         return None
-    ends = {name: float(end) if np.isfinite(end) else None for name, end in _ends(estimate)}
-    return {"value": float(estimate.value), **ends}
+    low, high = record.get(f"{name}_ci") or (None, None)
+    return {"value": record[name], "low": low, "high": high}
 
 
-def _ends(estimate: Estimate) -> tuple[tuple[str, float], tuple[str, float]]:
-    return ("low", estimate.low), ("high", estimate.high)
+def _saving(mean: Mapping[str, float | None], full: int) -> dict[str, float | None]:
+    """Of the static net's MACs; the dearest end of the mean is the low end of the saving."""
+    ends = {"value": "value", "low": "high", "high": "low"}
+    told = {name: mean[end] for name, end in ends.items()}
+    return {name: None if value is None else 1 - value / full for name, value in told.items()}
 
 
 def differing(one: Mapping[str, Any], other: Mapping[str, Any], *, slack: float = 1e-9) -> list[str]:

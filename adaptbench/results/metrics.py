@@ -85,12 +85,6 @@ def recovery_per_input(clean: ArrayLike, attacked: ArrayLike, max_macs: int, *, 
     return statistics.mean((after[room] - before[room]) / (max_macs - before[room]), seed=seed)
 
 
-def cvar(macs: ArrayLike, share: float = 0.05) -> float:
-    """Mean cost of the dearest share of inputs, at least one (conditional value at risk, CVaR)."""
-    dearest = np.sort(np.asarray(macs, dtype=np.float64))[::-1]
-    return float(dearest[: max(1, int(np.ceil(share * len(dearest))))].mean())
-
-
 def efficacy_step(macs: ArrayLike, max_macs: int, *, seed: int = 0) -> Estimate:
     """1 − mean cost / max cost: the exact area under the exit CDF, the share of compute saved."""
     return statistics.mean(macs, seed=seed).map(lambda mean: 1 - mean / max_macs)

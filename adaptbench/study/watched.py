@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
-from adaptbench.experiment.watched import check_rules
+from adaptbench.experiment.watched import as_written, check_rules
 from adaptbench.results.gate_rules import OF_STUDIES
 from adaptbench.results.studies import at_setting, for_drop, for_margin
 from adaptbench.results.study_cases import (
@@ -39,7 +37,7 @@ def check_watched(loaded: LoadedStudy, graphs: list[PlannedGraph]) -> None:
     """
     names = [name for graph in graphs for name in _cases(loaded.study, graph)]
     having = {name.told["case"]: FIGURES[name.kind] for name in names}
-    known = [*CASE_KINDS, *_names(loaded.study), *_as_written(loaded)]
+    known = [*CASE_KINDS, *_names(loaded.study), *as_written(loaded, Study, _names)]
     check_rules(loaded, loaded.study.gate, [name.told for name in names], known, OF_STUDIES, having)
 
 
@@ -67,11 +65,3 @@ def _cases(spec: Study, graph: PlannedGraph) -> Iterator[Name]:
 def _names(spec: Study) -> list[str]:
     models = [graph.model for graph in spec.graphs.values()]
     return [*spec.graphs, *models, *spec.policies, *(spec.resplits.policies if spec.resplits is not None else [])]
-
-
-def _as_written(loaded: LoadedStudy) -> list[str]:
-    """Names of the file without the overrides; none where it cannot be read without them."""
-    try:
-        return _names(Study.model_validate(loaded.located.located.value)) if loaded.overrides else []
-    except ValidationError:
-        return []

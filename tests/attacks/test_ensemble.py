@@ -14,7 +14,9 @@ from adaptbench.attacks.mixtures import LabelMargin, Mixed, SharedPass, Weighted
 from adaptbench.attacks.momentum import MomentumDescent, checkpoints
 from adaptbench.attacks.objectives import ExpectedMacs, Goal, HingeMargins, UniformHeads
 from adaptbench.attacks.recipe import make_recipe
+from adaptbench.attacks.registry import OBJECTIVES
 from adaptbench.errors import RecipeError, UnknownNameError
+from adaptbench.registry import Entry
 
 MEMBERS = [
     {"objective": "hinge-margins", "search": {"momentum": {"steps": 12}}},
@@ -70,6 +72,9 @@ def test_early_and_wrong_is_cheap_and_wrong_where_it_changed_anything(saver, pic
     assert changed.any()
     assert (inference.predictions != y)[changed].all()
     assert inference.macs[changed].float().mean() < 0.6 * saver.max_macs
+    best = (inference.macs == saver.min_macs) & (inference.predictions != y)
+    assert crafted.details["cheapest_and_wrong"] == int(best.sum()) > 0
+    assert "at_max_macs" not in crafted.details
 
 
 def test_the_judge_never_takes_another_answer_when_it_must_stay(saver, pictures):
@@ -95,10 +100,10 @@ def test_standard_1_is_what_was_published_under_the_name():
     """A change of composition is another number: this hash never changes."""
     assert load_attack("standard-1", {"eps": "8/255"}).settings["members"] == [
         "hinge-margins(kappa=0.05, unmask=0.01, temperature=0.1) by momentum(steps=60)",
-        "expected-macs(temperature=1) by momentum(steps=40)",
+        "expected-macs(temperature=1.0) by momentum(steps=40)",
         "next-closed(kappa=0.05, temperature=0.1) by momentum(steps=40)",
         "logit-gap by momentum(steps=40)",
-        "expected-macs(temperature=1) by momentum(steps=40) from noise",
+        "expected-macs(temperature=1.0) by momentum(steps=40) from noise",
         "next-closed(kappa=0.05, temperature=0.1) by adam-tanh(lr=0.1, steps=100)",
         "hinge-margins(kappa=0.05, unmask=0.01, temperature=0.1) by adam-tanh(lr=0.1, steps=80) from best",
     ]
@@ -131,6 +136,42 @@ def test_a_hand_made_standard_of_the_same_name_in_the_folder_has_another_hash(tm
     assert load_attack("standard").sha256 != shipped
 
 
+def test_the_hash_holds_a_members_settings_to_the_last_digit():
+    """Titles were written with six digits, so that a weaker member could pass for the published one."""
+    one, other = (
+        make(members=[{"objective": {"hinge-margins": {"kappa": kappa}}, "search": "momentum"}])
+        for kappa in (0.05, 0.0500000001)
+    )
+    assert one.sha256 != other.sha256
+
+
+def test_the_hash_holds_the_code_of_parts_that_plug_ins_bring(tmp_path, monkeypatch):
+    """Cells and baselines that hang on a plug-in's objective would be taken for those of another."""
+    place = tmp_path / "pushy_objective.py"
+    source = (
+        "from dataclasses import dataclass\n"
+        "from adaptbench.attacks.objectives import ExpectedMacs\n\n\n"
+        "@dataclass(frozen=True)\nclass Pushy(ExpectedMacs):\n    name = 'pushy'\n"
+    )
+    place.write_text(source)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setitem(OBJECTIVES._entries, "pushy", Entry("pushy", "pushy_objective:Pushy", "a plug-in's"))
+    written = [
+        {"objective": "pushy", "search": "momentum"},
+        {"members": [MEMBERS[0], {"objective": "pushy", "search": "momentum"}]},
+        {"objective": {"mixed": {"of": [{"hinge-margins": {}}, {"pushy": {}}]}}, "search": "momentum"},
+    ]
+    before = [make(**content).sha256 for content in written]
+    place.write_text(source + "# mended\n")
+    assert all(make(**content).sha256 != then for content, then in zip(written, before, strict=True))
+
+
+def test_weights_of_exits_are_asked_of_chains_only():
+    attack = make(search="momentum", objective="weighted-heads")
+    assert attack.applies_to(random_model("cascade")) is None
+    assert "chain" in attack.applies_to(random_model("dag"))
+
+
 # ---------------------------------------------------------------------- recipes that cannot be
 
 
@@ -149,6 +190,11 @@ def test_a_hand_made_standard_of_the_same_name_in_the_folder_has_another_hash(tm
         ({"search": "momentum", "objective": {"mixed": {"of": [{"hinge-margins": {}, "weight": -1}]}}}, "weight"),
         ({"search": "momentum", "objective": {"mixed": {"of": [{"estimator": {}}]}}}, "no gradient"),
         ({"search": "momentum", "objective": "hinge-margins", "seconds": 0}, "seconds"),
+        ({"members": MEMBERS, "keep": "nearest"}, "leave keep out"),
+        (
+            {"search": "momentum", "objective": {"mixed": {"of": [{"hinge-margins": {}, "from": 0.5, "until": 0.5}]}}},
+            "until a later one",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_in_words(content, said):

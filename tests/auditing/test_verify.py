@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ import torch
 import adaptbench as ab
 from adaptbench.auditing.bundle import SUMS, altered, files_in, write_sums
 from adaptbench.errors import RunError
+from adaptbench.results.writer import seal
 
 
 @pytest.fixture
@@ -72,6 +74,45 @@ def test_a_figure_with_sums_made_anew_is_found(copied: Path, two_heads: ab.Multi
     assert found.exit_code == 1
     assert "recovery: it is" in str(found)
     assert "the bundle says 1.0 %" in str(found)
+
+
+def bent(bundle: Path, name: str, value: Any) -> str:
+    """A figure of the attack's record, under sums made anew; the case's condition."""
+    document = json.loads((bundle / "run" / "summary.json").read_text())
+    case = next(c for c in document["cases"] if c["kind"] == "attack")
+    assert name in case
+    case[name] = value
+    (bundle / "run" / "summary.json").write_text(json.dumps(document))
+    write_sums(bundle)
+    return str(case["condition"])
+
+
+def test_a_bent_record_under_the_runs_old_seal_is_named(copied: Path) -> None:
+    """It ended with 2, as a mistyped command does, and with advice to run the suite again."""
+    bent(copied, "label_kept", 0.1234)
+    found = ab.verify(copied)
+    assert found.exit_code == 1
+    assert "summary.json is damaged" in str(found)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("label_kept", 0.1234),
+        ("recovery_seen", 0.1234),
+        ("macs_p99", 7.0),
+        ("macs_cvar_ci", [0.1, 0.2]),
+        ("exit_histogram", {"exit1": 1}),
+    ],
+)
+def test_every_figure_of_a_record_is_held_to_the_rows(copied: Path, name: str, value: Any) -> None:
+    """Nine names were compared; the page shows the others, too."""
+    condition = bent(copied, name, value)
+    seal(copied / "run", json.loads((copied / "run" / "manifest.json").read_text()))
+    write_sums(copied)
+    found = ab.verify(copied)
+    assert found.exit_code == 1
+    assert f"run/{condition}.{name}" in str(found)
 
 
 def test_another_net_is_named(audited: ab.Audit, foreign: ModuleType, two_heads: ab.MultiExit) -> None:
