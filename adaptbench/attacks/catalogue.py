@@ -13,7 +13,7 @@ from adaptbench.registry import did_you_mean
 
 TORCHATTACKS = "torchattacks/"
 LATEST = {"standard": "standard-1", "standard-kept": "standard-1-kept"}
-"""Short names of versioned recipes; what is recorded is the versioned one."""
+"""Short names of versioned recipes; a case keeps its suite's word, title and hash are the versioned one's."""
 
 
 @dataclass(frozen=True, slots=True)

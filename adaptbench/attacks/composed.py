@@ -107,18 +107,31 @@ class RecipeAttack(Attack):
         return Deadline(None if seconds is None else seconds * len(task.x))
 
     def _optimise(
-        self, task: Task, model: AdaptiveModel, parts: Parts, best: Best, deadline: Deadline, start: Start = "as-set"
+        self,
+        task: Task,
+        model: AdaptiveModel,
+        *,
+        parts: Parts | None = None,
+        best: Best | None = None,
+        deadline: Deadline | None = None,
+        start: Start = "as-set",
     ) -> Unaudited:
-        """One objective by one search, as the recipe's conditions have it."""
+        """The recipe's objective by its search, or a member's, under the recipe's conditions."""
+        parts = parts or self.parts
         objective, search, recipe = parts.objective, parts.search, parts.recipe
         assert isinstance(objective, GradientObjective)
         assert isinstance(search, GradientSearch)
-        wanted = with_label_kept(objective) if recipe.label == "keep" else objective
-        constraint = self._constraint(task)
-        loop = Optimiser(
-            task, model, wanted, constraint, search, recipe.keep, best=best, deadline=deadline, start=start
-        )
-        return loop.run()
+        return Optimiser(
+            task,
+            model,
+            with_label_kept(objective) if recipe.label == "keep" else objective,
+            self._constraint(task),
+            search,
+            recipe.keep,
+            best=best or self._best(task, model),
+            deadline=deadline or self._deadline(task),
+            start=start,
+        ).run()
 
 
 class ComposedAttack(RecipeAttack):
@@ -127,7 +140,7 @@ class ComposedAttack(RecipeAttack):
     hashed_as = "adaptbench.attacks.composed.ComposedAttack"
 
     def _craft(self, task: Task) -> Unaudited:
-        return self._optimise(task, task.model, self.parts, self._best(task, task.model), self._deadline(task))
+        return self._optimise(task, task.model)
 
     def _against_itself(self, task: Task) -> dict[str, Any]:
         assert isinstance(self.parts.objective, GradientObjective)
@@ -172,7 +185,7 @@ class TransferAttack(RecipeAttack):
                 todo="Name another one: {surrogate: …}.",
             )
         with untouched(other):
-            unaudited = self._optimise(task, other, self.parts, self._best(task, other), self._deadline(task))
+            unaudited = self._optimise(task, other)
         if same_weights(other, task.model):
             unaudited.details["notes"] = [
                 *unaudited.details.get("notes", []),

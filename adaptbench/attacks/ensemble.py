@@ -72,7 +72,8 @@ class EnsembleAttack(RecipeAttack):
         for done, (number, stage) in enumerate(stages.items()):
             before = best.score.clone()
             part = replace(task, progress=_nth(task, done, len(stages)))
-            details.append(self._optimise(part, task.model, stage.parts, best, deadline, stage.start).details)
+            one = self._optimise(part, task.model, parts=stage.parts, best=best, deadline=deadline, start=stage.start)
+            details.append(one.details)
             raised[f"raised_by_{number}"] = int((best.score > before).sum())
         joined = join_details(details, [1] * len(details))
         joined = {k: v for k, v in joined.items() if not k.startswith("macs_at_step_")}  # one member's, not the whole's
