@@ -26,6 +26,10 @@ app = typer.Typer(
 
 DataRoot = Annotated[Path | None, typer.Option("--data-root", help="Folder with data sets; also ADAPTBENCH_DATA.")]
 Download = Annotated[bool, typer.Option("--download", help="Fetch a missing data set from its publisher.")]
+Defended = Annotated[
+    str | None,
+    typer.Option("--defence", help="Puts the net under it: NAME, or 'NAME: {setting: value}'; attacks know it."),
+]
 Zoo = Annotated[
     Path | None,
     typer.Option("--zoo", help="Folder with your own checkpoints, before the shipped ones; also ADAPTBENCH_ZOO."),
@@ -106,6 +110,7 @@ def attack(
     policy: Annotated[
         str | None, typer.Option("--policy", help="Puts the net under it: NAME, or 'NAME: {setting: value}'.")
     ] = None,
+    defence: Defended = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Test samples at most.")] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Of policy and attack.")] = 0,
     form: Annotated[Pictures, typer.Option("--format", help="png or safetensors.")] = Pictures.png,
@@ -129,7 +134,7 @@ def attack(
         zoo=zoo,
         command=shlex.join(["adaptbench", *sys.argv[1:]]),
     )
-    carry_out(model, data, recipe, setting or [], policy, seed, form, options)
+    carry_out(model, data, recipe, setting or [], policy, defence, seed, form, options)
 
 
 @app.command()
@@ -171,6 +176,7 @@ def audit(
         str | None,
         typer.Option("--policy", help="Puts the net under it: NAME, or 'NAME: {setting: value}'."),
     ] = None,
+    defence: Defended = None,
     attacks: Annotated[
         str, typer.Option("--attacks", help="Recipes, parted by commas; standard is run free and label-kept.")
     ] = "standard",
@@ -208,6 +214,7 @@ def audit(
         min_accuracy=min_accuracy,
         max_macs=max_macs,
         policy=policy,
+        defence=defence,
         attacks=attacks,
         eps=eps,
         limit=limit,
@@ -308,7 +315,7 @@ def train(
 
 @app.command(name="list")
 def list_names(
-    kind: Annotated[str, typer.Argument(help="models, policies, online, attacks, data, meters or suites.")],
+    kind: Annotated[str, typer.Argument(help="models, policies, online, defences, attacks, data, meters or suites.")],
     data: Annotated[
         str | None, typer.Option("--data", help="Of the models, those with checkpoints for this data set.")
     ] = None,

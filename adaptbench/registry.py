@@ -1,7 +1,7 @@
 """Names → things. Targets are ``module:attribute`` strings, loaded on first use, so that listing names stays fast.
 
 A plug-in adds to a registry through an entry point of its group (``adaptbench.models``, ``adaptbench.policies``,
-``adaptbench.data``, ``adaptbench.meters``, ``adaptbench.searches`` …); nothing in this package needs an edit.
+``adaptbench.defences``, ``adaptbench.data``, ``adaptbench.meters``, ``adaptbench.searches`` …); nothing in this package needs an edit.
 """
 
 from __future__ import annotations
@@ -313,6 +313,22 @@ ONLINE = Registry(
         ),
         "closed-loop": ("adaptbench.policies.online:ClosedLoop", "PI control of a policy's knob towards a cost budget"),
         "open-loop": ("adaptbench.policies.online:OpenLoop", "a plain policy, nothing learned"),
+    },
+)
+
+DEFENCES = Registry(
+    "defence",
+    "defences",
+    {
+        "quantise": (
+            "adaptbench.defences.quantise:Quantise",
+            "fewer grey levels; attacked straight through the rounding (BPDA)",
+        ),
+        "harden": (
+            "adaptbench.defences.harden:Harden",
+            "stopping made easier at every node, within an accuracy allowance on calibration",
+        ),
+        "smooth": ("adaptbench.defences.smooth:Smooth", "Gaussian, mean or median filter; its MACs count"),
     },
 )
 

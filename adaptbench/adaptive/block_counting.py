@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from adaptbench.adaptive.counting import MacCounter
+from adaptbench.adaptive.fronts import count_front
 from adaptbench.adaptive.model import frozen, runs
 from adaptbench.adaptive.writes import Lent
 from adaptbench.errors import GraphError
@@ -24,6 +25,7 @@ class BlockCosts:
     """Of one sample.
 
     Args:
+        front: MACs of what stands in front of the net; every sample pays them.
         always: MACs of stem, head and all that is run around the blocks. gates: of all gates.
         bodies: what each block adds where it runs. plain: everything run, no gate asked.
         start_writes, stem_writes, head_writes: the part works in place on what it is given and must be given a copy.
@@ -31,6 +33,7 @@ class BlockCosts:
         uncounted: operators without a formula.
     """
 
+    front: int
     always: int
     gates: int
     bodies: tuple[int, ...]
@@ -41,6 +44,11 @@ class BlockCosts:
     body_writes: tuple[bool, ...]
     after_writes: tuple[bool, ...]
     uncounted: tuple[str, ...]
+
+    @property
+    def entry(self) -> int:
+        """What every sample pays beside gates and bodies."""
+        return self.front + self.always
 
 
 @torch.no_grad()
@@ -64,6 +72,7 @@ def count_blocks(net: GatedNetwork, x: Tensor) -> BlockCosts:
 
     names = net.node_names[1:-1]
     with frozen(net):
+        x, front = count_front(net, x, counter)
         state, gates, start = cost("the gates' start", net.gates.start, x)
         h, always, stem = cost("the stem", net.stem, x)
         bodies: list[int] = []
@@ -109,6 +118,7 @@ def count_blocks(net: GatedNetwork, x: Tensor) -> BlockCosts:
         )
     always += macs
     return BlockCosts(
+        front,
         always,
         gates,
         tuple(bodies),

@@ -162,7 +162,7 @@ class GatedNetwork(AdaptiveModel):
             path[:, v] = run
         for _, margin in decided.best:
             tie |= margin.abs() <= tie_margin(x.dtype)
-        per_node = torch.tensor([costs.always, *costs.bodies, 0], device=device)
+        per_node = torch.tensor([costs.entry, *costs.bodies, 0], device=device)
         macs = (path * per_node).sum(1) + costs.gates
         return Inference(out, macs, torch.zeros(n, dtype=torch.int64, device=device), path, tie)
 
@@ -177,6 +177,7 @@ class GatedNetwork(AdaptiveModel):
         """(n, C) answers, and what each gate decided: `ran` holds (n,) bool. It waits for the device once a gate."""
         decided = Decided([], [], [])
         lap(EXECUTOR)
+        x = self.entered(x, lap)
         state = self.gates.start(apart(x) if costs.start_writes else x)
         lap(POLICY)
         h = self.stem(apart(x) if costs.stem_writes else x)
@@ -256,7 +257,7 @@ class GatedNetwork(AdaptiveModel):
             column += gated
         reach.append(sure)
         arrived = torch.stack(reach, 1)
-        expected = costs.gates + arrived @ sure.new_tensor([costs.always, *costs.bodies, 0])
+        expected = costs.gates + arrived @ sure.new_tensor([costs.entry, *costs.bodies, 0])
         return Relaxation(expected, margins, logits[:, None], arrived)
 
     def gated_forward(self, x: Tensor, *, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
@@ -267,6 +268,7 @@ class GatedNetwork(AdaptiveModel):
         """
         x = self.taken(x)
         costs = self._counted(x)
+        x = self.entered(x)
         state = self.gates.start(apart(x) if costs.start_writes else x)
         h = self.stem(apart(x) if costs.stem_writes else x)
         margins: list[Tensor] = []
@@ -296,8 +298,8 @@ class GatedNetwork(AdaptiveModel):
         return self.head(apart(h) if costs.head_writes else h)  # type: ignore[no-any-return]
 
     def dense_logits(self, x: Tensor) -> Tensor:
-        """(N, 1, C) of the ungated backbone."""
-        return self.plain_forward(x)[:, None]
+        """(N, 1, C) of the ungated backbone, behind a defence where there is one."""
+        return self.plain_forward(self.entered(self.taken(x)))[:, None]
 
     def run_reference(self, x: Tensor) -> Tensor:
         """(N, C) of the ungated backbone."""
@@ -322,8 +324,8 @@ class GatedNetwork(AdaptiveModel):
 
     @property
     def node_macs(self) -> tuple[int, ...]:
-        """Stem (with shortcuts and head, which always run), each block's body, and 0 for the head's column."""
-        return (self._table.always, *self._table.bodies, 0)
+        """Stem (with a defence, shortcuts and head, which always run), each block's body, 0 for the head's column."""
+        return (self._table.entry, *self._table.bodies, 0)
 
     @property
     def gate_macs(self) -> int:
@@ -335,17 +337,17 @@ class GatedNetwork(AdaptiveModel):
         """Every gated block skipped."""
         table = self._table
         return (
-            table.always + table.gates + sum(m for m, gated in zip(table.bodies, self.gated, strict=True) if not gated)
+            table.entry + table.gates + sum(m for m, gated in zip(table.bodies, self.gated, strict=True) if not gated)
         )
 
     @property
     def max_macs(self) -> int:
         """Every block run, gates paid."""
-        return self._table.plain + self._table.gates
+        return self._table.front + self._table.plain + self._table.gates
 
     @property
     def macs_full(self) -> int:
-        """The backbone without gates."""
+        """The backbone without gates and without a defence."""
         return self._table.plain
 
     @property

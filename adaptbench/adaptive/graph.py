@@ -113,8 +113,7 @@ class DecisionGraph(AdaptiveModel):
         """
         as_policy(policy).bind(self.structure)
         own = copy.deepcopy(policy).to(self._blank().device).eval()
-        shared = {id(t): t for t in (*self.parameters(), *self.buffers())}
-        twin = copy.deepcopy(self, {**shared, id(self.policy): own})
+        twin = self._twin({id(self.policy): own})
         twin.policy = own
         return twin
 
@@ -154,6 +153,7 @@ class DecisionGraph(AdaptiveModel):
     ) -> tuple[Tensor, Decided]:
         """(n, C) answers, and the way of each row. It waits for the device once a decision."""
         n, policy = len(x), self.policy
+        x = self.entered(x, lap)
         decided = Decided([], [], [])
         history = visited = None
         if policy.uses_history:
@@ -241,6 +241,7 @@ class DecisionGraph(AdaptiveModel):
         logits: list[Tensor] = []
         x = self.taken(x)
         costs = self._counted(x)
+        x = self.entered(x)
         for v, source in enumerate(self.reads):
             given, answer = self._node(v, x if source < 0 else features[source], costs)
             features.append(given)
@@ -281,7 +282,7 @@ class DecisionGraph(AdaptiveModel):
 
     @property
     def node_macs(self) -> tuple[int, ...]:
-        """Stage and head of each node."""
+        """Stage and head of each node; with the first, what stands in front of the net."""
         return self._table.node
 
     @property
@@ -311,7 +312,7 @@ class DecisionGraph(AdaptiveModel):
 
     @property
     def macs_full(self) -> int:
-        """Stages of the reference and its last head; no other head, no policy."""
+        """Stages of the reference and its last head; no other head, no policy, no defence."""
         table = self._table
         return sum(table.stage[v] for v in self.reference) + table.head[self.reference[-1]]
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +15,10 @@ from adaptbench.adaptive.cost_tables import CostTables
 from adaptbench.adaptive.domain import ImageDomain
 from adaptbench.adaptive.log import CalibrationLog, check_labels
 from adaptbench.adaptive.outcome import Inference, Relaxation
-from adaptbench.adaptive.parts import Lap, no_lap
+from adaptbench.adaptive.parts import NODES, Lap, no_lap
 from adaptbench.adaptive.splits import Split
 from adaptbench.errors import AdaptBenchError, CapabilityError, DomainError, GraphError, NonFiniteError
+from adaptbench.registry import DEFENCES
 
 _ALL = frozenset({"gradients", "exit_logits", "queries"})
 
@@ -120,6 +122,63 @@ class AdaptiveModel(nn.Module):
     @abstractmethod
     def policy_name(self) -> str:
         """The policy in force."""
+
+    # ------------------------------------------------------------------ a defence in front
+
+    @property
+    def front(self) -> nn.Module | None:
+        """What pictures go through before the net sees them; its MACs are the first node's. None: nothing."""
+        return self._modules.get("in_front")
+
+    def entered(self, x: Tensor, lap: Lap = no_lap) -> Tensor:
+        """(N, C, H, W) the pictures as the net gets to see them. lap: told of the stretch, where there is one."""
+        if (front := self.front) is not None:
+            x = front(x)
+            lap(NODES)
+        return x
+
+    def behind(self, front: nn.Module) -> Self:
+        """The same net, its weights shared, behind a copy of a transformation of the pictures; this one stays as it is.
+
+        The static reference stays without it: there is no saving to defend, and savings keep one measure.
+
+        Args:
+            front: (N, C, H, W) in the domain → the same shape; it comes before one that is there already.
+
+        Raises:
+            GraphError: it gives another shape, or writes into what it is given.
+        """
+        twin = self._twin()
+        already = twin._modules.pop("in_front", None)
+        own = copy.deepcopy(front).to(self._blank()).eval().requires_grad_(False)
+        twin.add_module("in_front", own if already is None else nn.Sequential(own, already))
+        _ = twin.min_macs  # one that does not fit is refused here
+        return twin
+
+    def defended(self, name: str, *, log: CalibrationLog | None = None, seed: int = 0, **settings: Any) -> Self:
+        """The same net, its weights shared, under a registered defence; this one stays as it is.
+
+        Args:
+            name: in the registry of defences; `adaptbench list defences`.
+            log: of calibration samples through this net, for defences that are fitted. seed: of that fit.
+            settings: of the defence.
+
+        Raises:
+            UnknownNameError: no such defence. UsageError: a setting that it does not take.
+            CapabilityError: it does not apply to this kind of net. CalibrationError: it needs a log.
+
+        >>> import adaptbench as ab
+        >>> net = ab.load_model("softmax-threshold", "digits")
+        >>> smooth = net.defended("smooth", size=3)
+        >>> smooth.min_macs - net.min_macs, smooth.macs_full == net.macs_full
+        (384, True)
+        """
+        return DEFENCES.load(name).made(name, settings).applied(self, log=log, seed=seed)  # type: ignore[no-any-return]
+
+    def _twin(self, instead: dict[int, Any] | None = None) -> Self:
+        """A copy that shares every tensor. instead: id of a part → what the copy has in its place."""
+        shared = {id(t): t for t in (*self.parameters(), *self.buffers())}
+        return copy.deepcopy(self, {**shared, **(instead or {})})
 
     def recount(self) -> None:
         """Count MACs anew, after a change that no attribute of a module shows (see `CostTables`)."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from adaptbench.adaptive.counting import MacCounter
+from adaptbench.adaptive.fronts import count_front
 from adaptbench.adaptive.model import frozen, runs
 from adaptbench.adaptive.outcome import Signals
 from adaptbench.adaptive.policy import Policy
@@ -25,12 +26,14 @@ class NodeCosts:
     """Of one sample, V entries each.
 
     Args:
+        front: MACs of what stands in front of the net; every sample pays them with the first node.
         stage, head, policy, predict: MACs of a node's parts, of deciding there and of answering there.
         stage_writes, head_writes: the part works in place on what it is given, so that it must be given a copy.
         decides_in: type of the logits that the policy is shown, its own or a finer one.
         uncounted: operators without a formula.
     """
 
+    front: int
     stage: tuple[int, ...]
     head: tuple[int, ...]
     policy: tuple[int, ...]
@@ -42,8 +45,9 @@ class NodeCosts:
 
     @property
     def node(self) -> tuple[int, ...]:
-        """Stage and head."""
-        return tuple(s + h for s, h in zip(self.stage, self.head, strict=True))
+        """Stage and head; the first with what stands in front."""
+        own = [s + h for s, h in zip(self.stage, self.head, strict=True)]
+        return (self.front + own[0], *own[1:])
 
 
 @torch.no_grad()
@@ -73,6 +77,7 @@ def count_nodes(graph: DecisionGraph, x: Tensor) -> NodeCosts:
     visited = torch.zeros(1, size, dtype=torch.bool, device=x.device)
     history, decides_in = None, x.dtype
     with frozen(graph):
+        x, front = count_front(graph, x, counter)
         for v, source in enumerate(graph.reads):
             with runs(f"node '{names[v]}'"):
                 given = Lent(x if source < 0 else features[source])
@@ -111,6 +116,7 @@ def count_nodes(graph: DecisionGraph, x: Tensor) -> NodeCosts:
                     todo="Write logits / T instead of logits.div_(T), and the like.",
                 )
     return NodeCosts(
+        front,
         tuple(stage),
         tuple(head),
         tuple(decide),

@@ -20,7 +20,7 @@ from adaptbench.auditing.checks import checks_of, left_in_train_mode
 from adaptbench.auditing.evidence import evidence
 from adaptbench.auditing.findings import Check, at_rest
 from adaptbench.auditing.target import Pictures, Target, own_data, target_of
-from adaptbench.bench.entries import policy_of
+from adaptbench.bench.entries import put_under
 from adaptbench.bench.plan import Given, Plan, make_plan
 from adaptbench.bench.records import cost_bounds
 from adaptbench.bench.runner import carry_out
@@ -179,6 +179,7 @@ def audit(
     data: str | Split | Pictures,
     *,
     policy: str | Mapping[str, Any] | Policy | None = None,
+    defence: str | Mapping[str, Any] | None = None,
     attacks: str | Sequence[str] = "standard",
     eps: float | str = 8 / 255,
     limit: int = LIMIT,
@@ -198,6 +199,7 @@ def audit(
         model: a net; a registered name; or ``package.module:factory``, ``./file.py:factory``.
         data: a data set's name, a test split, or (images, labels).
         policy: to put the net under: a policy, its name, or its name with the settings of its fit, as suites have it.
+        defence: to put the net behind: its name, or its name with settings; attacks know it, checks look at it.
         attacks: recipes; ``standard`` is run twice, free and with every answer kept.
         eps: of the L∞ ball, in [0, 1] pixel units or as "8/255". limit: pictures at most. seed: of everything drawn.
         out: the bundle's directory (default: a temporary one, that `Audit.save` copies).
@@ -233,7 +235,7 @@ def audit(
         progress=on_progress or Silent(),
     )
     given = Given(loaded or load_data(str(data), root=data_root, download=download), target.given)
-    words_of = None if isinstance(policy, Policy) else policy_of(policy)
+    words_of = put_under(None if isinstance(policy, Policy) else policy, defence)
     suite = suite_of(
         net=target.name,
         policy=words_of,
@@ -317,6 +319,7 @@ def _summary(
             "source": target.source,
             "policy": loaded.model.policy_name,
             "asked_policy": None if entry.policy is None else {entry.policy: entry.settings},
+            "asked_defence": None if entry.defence is None else {entry.defence: entry.defence_settings},
             "shape": loaded.model.shape,
             "sha256": model_hash(loaded.model),
             "min_macs": loaded.model.min_macs,

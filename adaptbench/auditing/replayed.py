@@ -12,7 +12,7 @@ import torch
 from adaptbench.adaptive import AdaptiveModel, Inference, Split
 from adaptbench.auditing import bundle
 from adaptbench.auditing.target import Pictures, own_data, target_of
-from adaptbench.bench.entries import Entry, Fitting
+from adaptbench.bench.entries import Entry, Fitting, put_under
 from adaptbench.bench.evaluate import as_input, hash_inputs, rows_of, sample_seeds
 from adaptbench.data import load_data
 from adaptbench.data.base import DataSet
@@ -69,10 +69,11 @@ def again_of(
     split, source, why = _pictures(audit, data, data_root=data_root, download=download)
     target = target_of(told["net"] if model is None else model, about["spec"], allow_imports=allow_imports)
     loaded = target.given.get(target.name) or load_system(target.name, about["spec"].partition(":")[0], zoo=zoo)
-    if told["asked_policy"] is not None:
+    asked = put_under(told["asked_policy"], told.get("asked_defence"))
+    if asked is not None:
         if source is None:
-            return Again(None, None, f"its policy is fitted on {about['spec']}, and {why}")
-        entry = Entry.of({target.name: told["asked_policy"]})
+            return Again(None, None, f"its policy or defence is fitted on {about['spec']}, and {why}")
+        entry = Entry.of({target.name: asked})
         loaded = Fitting(lambda: source.split("calibration"), audit.summary["seed"], {}).apply(entry, loaded)
     return Again(loaded.model, split, why)
 

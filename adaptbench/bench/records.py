@@ -151,6 +151,8 @@ def _identity(evaluation: Evaluation, device: str) -> dict[str, Any]:
         "net": evaluation.entry.net,
         "policy": evaluation.policy,
         "policy_settings": evaluation.entry.settings,
+        "defence": evaluation.entry.defence,
+        "defence_settings": evaluation.entry.defence_settings,
         "knob": evaluation.knob,
         "knob_value": evaluation.knob_value,
         "data": evaluation.split.name,

@@ -35,6 +35,7 @@ def _records(evaluation: Evaluation, suite: Suite) -> list[dict[str, Any]]:
         "model": evaluation.loaded.name,
         "net": evaluation.entry.net,
         "policy": evaluation.policy,
+        "defence": evaluation.entry.defence,
         "evaluation": evaluation.id,
     }
     sizes = suite.measure.batch_sizes if suite.measure else []
@@ -42,5 +43,6 @@ def _records(evaluation: Evaluation, suite: Suite) -> list[dict[str, Any]]:
 
 
 def _names(suite: Suite) -> list[str]:
-    told = [name for entry in suite.entries.values() for name in (entry.label, entry.net, entry.policy) if name]
+    entries = suite.entries.values()
+    told = [name for entry in entries for name in (entry.label, entry.net, entry.policy, entry.defence) if name]
     return [*told, *(condition.id for condition in suite.conditions)]

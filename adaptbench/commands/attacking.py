@@ -26,15 +26,24 @@ class Format(StrEnum):
 
 
 def attack(
-    model: str, data: str, recipe: str, settings: list[str], policy: str | None, seed: int, form: Format, asked: Options
+    model: str,
+    data: str,
+    recipe: str,
+    settings: list[str],
+    policy: str | None,
+    defence: str | None,
+    seed: int,
+    form: Format,
+    asked: Options,
 ) -> None:
     """Craft, write and show.
 
     Args:
         model: registry name. policy: name, or ``{name: {setting: value}}`` as a suite has it.
-        settings: ``KEY=VALUE`` laid over the recipe. asked: its `out` is where pictures go.
+        defence: the same of a defence. settings: ``KEY=VALUE`` laid over the recipe.
+        asked: its `out` is where pictures go.
     """
-    entry, laid = _entry(model, policy), dict(map(_setting, settings))
+    entry, laid = _entry(model, policy, defence), dict(map(_setting, settings))
     from adaptbench.bench.crafted_files import require_form, require_room, write
     from adaptbench.bench.one_attack import Wish, craft, prepare
     from adaptbench.results.lock import DirectoryLock
@@ -56,10 +65,10 @@ def attack(
     _show(job, outcome, f"{place}, anew" if asked.fresh else str(place), document)
 
 
-def _entry(model: str, policy: str | None) -> Entry:
-    from adaptbench.bench.entries import Entry, policy_of
+def _entry(model: str, policy: str | None, defence: str | None) -> Entry:
+    from adaptbench.bench.entries import Entry, put_under
 
-    asked = policy_of(policy)
+    asked = put_under(policy, defence)
     return Entry.of(model if asked is None else {model: asked})
 
 

@@ -14,6 +14,7 @@ class Kind(StrEnum):
     models = "models"
     policies = "policies"
     online = "online"
+    defences = "defences"
     attacks = "attacks"
     data = "data"
     meters = "meters"
@@ -88,6 +89,7 @@ def _names(kind: Kind) -> tuple[list[tuple[str, str]], list[str]]:
         Kind.models: registry.MODELS,
         Kind.policies: registry.POLICIES,
         Kind.online: registry.ONLINE,
+        Kind.defences: registry.DEFENCES,
         Kind.data: registry.DATA,
         Kind.meters: registry.METERS,
     }

@@ -31,7 +31,7 @@ def node_costs(
     warmup_s: float = 0.1,
     seed: int = 0,
 ) -> tuple[Tensor, str]:
-    """Median cost a sample of each node's stage and head, in interleaved windows.
+    """Median cost a sample of each node's stage and head, a defence with the first, in interleaved windows.
 
     Bolukbasi et al. 2017 weigh wall-clock time; with MACs the best policies differ. Feed the result to
     ``log.priced(costs, unit)``. Policies' own cost and the hand-over are not in it.
@@ -50,8 +50,13 @@ def node_costs(
     x, device = model.taken(x), x.device
     with frozen(model), torch.no_grad():
         features, _ = model._dense(x)
+        seen = model.entered(x)
     arms = [
-        Arm(name, _run(model, v, x if source < 0 else features[source]), Work(model.node_macs[v] * len(x), 0, len(x)))
+        Arm(
+            name,
+            _run(model, v, (seen if v else x) if source < 0 else features[source]),
+            Work(model.node_macs[v] * len(x), 0, len(x)),
+        )
         for v, (name, source) in enumerate(zip(model.node_names, model.reads, strict=True))
     ]
     rows = measure(
@@ -82,6 +87,6 @@ def node_costs(
 def _run(model: DecisionGraph, node: int, given: Any) -> Callable[[], None]:
     def run() -> None:
         with torch.inference_mode():
-            model.heads[node](model.stages[node](given))
+            model.heads[node](model.stages[node](given if node else model.entered(given)))
 
     return run

@@ -111,7 +111,7 @@ def _traffic(model: AdaptiveModel, inference: Inference, x: Tensor) -> int:
     Activations are taken to stay in cache: a lower bound, which the modelled meter's provenance says.
     """
     ran = inference.path.any(0).tolist()
-    total = _bytes(x)
+    total = _bytes(x) + (0 if model.front is None else _weight_bytes(model.front))
     if isinstance(model, DecisionGraph):
         total += sum(_weight_bytes(model.stages[v], model.heads[v]) for v, yes in enumerate(ran) if yes)
         return total + _weight_bytes(model.policy)

@@ -143,7 +143,7 @@ class Rule:
         return f"{self.kind} of at most {amount}"
 
 
-_TOLD_BY = ("kind", "condition", "graph", "model", "net", "policy", "evaluation", "case")
+_TOLD_BY = ("kind", "condition", "graph", "model", "net", "policy", "defence", "evaluation", "case")
 
 
 def _among(pattern: str, names: Collection[str]) -> bool:

@@ -96,6 +96,8 @@ FIELDS: dict[str, Field] = {
     "net": _text("registry name of the weights; one net may stand under several policies"),
     "policy": _text("what decides"),
     "policy_settings": Field("map", meaning="of the policy's fit, as the suite gives them"),
+    "defence": _text("what was put in the attacker's way, as the suite names it; null for nothing"),
+    "defence_settings": Field("map", meaning="of the defence, as the suite gives them"),
     "knob": _text("name of the setting that a sweep turns"),
     "knob_value": Field("number", meaning="its value"),
     "data": _text("data set", required=True),

@@ -2,6 +2,7 @@
 
 from adaptbench.testing.attacks import AttackConformance
 from adaptbench.testing.data import DataConformance
+from adaptbench.testing.defences import DefenceConformance
 from adaptbench.testing.meters import MeterConformance
 from adaptbench.testing.models import ModelConformance, check_model
 from adaptbench.testing.online import OnlineConformance, check_online
@@ -11,6 +12,7 @@ from adaptbench.testing.policies import PolicyConformance, check_policy
 __all__ = [
     "AttackConformance",
     "DataConformance",
+    "DefenceConformance",
     "MeterConformance",
     "ModelConformance",
     "OnlineConformance",

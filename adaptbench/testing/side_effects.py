@@ -58,6 +58,9 @@ def nobody_writes(model: AdaptiveModel, x: Tensor, infer: Callable[..., Inferenc
         close(inference.logits, logits, sure, "the hard pass", "its parts on copies")
     if isinstance(model, DecisionGraph):
         every = torch.ones(len(x), dtype=torch.bool, device=x.device)
+        if model.front is not None:
+            with frozen(model), torch.no_grad():
+                own = views.logits_apart(model, x, defended=False)
         close(model.run_reference(x), own[:, model.reference[-1]], every, "the reference", "its parts on copies")
 
 

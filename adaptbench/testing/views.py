@@ -66,10 +66,15 @@ def chosen_afterwards(model: AdaptiveModel, x: Tensor) -> tuple[Tensor, Tensor, 
     return None
 
 
-def logits_apart(model: DecisionGraph, x: Tensor) -> Tensor:
-    """(N, V, C), every stage and head on a copy of what it reads: nobody can write into what somebody else sees."""
+def logits_apart(model: DecisionGraph, x: Tensor, *, defended: bool = True) -> Tensor:
+    """(N, V, C), every stage and head on a copy of what it reads: nobody can write into what somebody else sees.
+
+    Args:
+        defended: False where what stands in front of the net is left out, as in the static reference.
+    """
     features: list[Any] = []
     logits: list[Tensor] = []
+    x = model.entered(apart(x)) if defended else x
     for v, source in enumerate(model.reads):
         features.append(apart(model.stages[v](apart(x if source < 0 else features[source]))))
         logits.append(model.heads[v](apart(features[v])))
@@ -88,6 +93,7 @@ def everything_run_apart(model: AdaptiveModel, x: Tensor) -> Tensor | None:
 
 def _blocks_apart(net: GatedNetwork, x: Tensor, *, everybody: bool = False) -> tuple[Tensor, Tensor]:
     path = torch.ones(len(x), len(net.node_names), dtype=torch.bool)
+    x = net.entered(apart(x))
     state, h = net.gates.start(x.clone()), net.stem(x.clone())
     for b, (body, shortcut, after) in enumerate(zip(net.bodies, net.shortcuts, net.afters, strict=True)):
         h = apart(h)

@@ -5,6 +5,7 @@ import itertools
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
+from hypothesis.strategies import sampled_from
 from random_models import CLASSES, SHAPE, RandomScores, decision_graphs, gated_networks
 from torch import nn
 
@@ -37,6 +38,18 @@ def test_every_decision_graph_keeps_the_laws(net):
 @given(gated_networks())
 def test_every_gated_network_keeps_the_laws(net):
     check_model(net, n_inputs=9)
+
+
+@settings(few, max_examples=8)
+@given(decision_graphs(), sampled_from([("quantise", {"levels": 4}), ("smooth", {}), ("smooth", {"kind": "median"})]))
+def test_every_decision_graph_keeps_the_laws_behind_a_defence(net, defence):
+    check_model(net.defended(defence[0], **defence[1]), n_inputs=9)
+
+
+@settings(few, max_examples=5)
+@given(gated_networks(), sampled_from([("quantise", {"levels": 4}), ("smooth", {"kind": "mean"})]))
+def test_every_gated_network_keeps_the_laws_behind_a_defence(net, defence):
+    check_model(net.defended(defence[0], **defence[1]), n_inputs=9)
 
 
 @settings(few, max_examples=8)

@@ -123,6 +123,7 @@ OF_ATTACK = {
     "out": Seen(CRAFT, "pictures dear", file="dear/crafted.json"),
     "setting": Seen(f"{CRAFT} -o eps=3/255", "at most 3/255"),
     "policy": Refused("attack skipnet --data {it} --recipe noise --out dear --policy entropy", "takes no policy"),
+    "defence": Seen(f"{CRAFT} --defence quantise", "on softmax-threshold+quantise"),
     "limit": Seen(CRAFT, "5 test images"),
     "seed": Seen(f"{CRAFT} --seed 7", "seed 7"),
     "form": Seen(f"{CRAFT} --format safetensors", file="dear/crafted.safetensors"),
@@ -137,6 +138,7 @@ AUDITED_ELSEWHERE = "audit softmax-threshold --data fashion-mnist --data-root no
 OF_AUDIT = {
     "data": Refused("audit softmax-threshold --data digitz", "digitz"),
     "policy": Refused("audit skipnet --data {it} --policy entropy --out b", "takes no policy"),
+    "defence": Seen(f"{AUDIT} --defence smooth --out d", "audit · softmax-threshold+smooth"),
     "attacks": Refused("audit softmax-threshold --data {it} --attacks nois", "nois"),
     "eps": Refused("audit softmax-threshold --data {it} --eps 8", "8/255"),
     "limit": Seen(f"{AUDIT} --out b", "8 test images"),
@@ -328,6 +330,8 @@ def entries(key: str) -> dict[str, str]:
         f"{key}.net": f"{key}=[nosuchnet]",
         f"{key}.policy": f"{key}=[{{sdn: uniform}}]",
         f"{key}.settings": f"{key}=[{{sdn: {{exact-budget: {{budget: 0.6}}}}}}]",
+        f"{key}.defence": f"{key}=[{{softmax-threshold: {{defence: quantise}}}}]",
+        f"{key}.defence_settings": f"{key}=[{{softmax-threshold: {{defence: {{quantise: {{levels: 1}}}}}}}}]",
         f"{key}.id": f"{key}=[{{sdn: {{exact-budget: {{budget: 0.6, id: mine}}}}}}]",
     }
 
