@@ -138,7 +138,7 @@ AUDITED_ELSEWHERE = "audit softmax-threshold --data fashion-mnist --data-root no
 OF_AUDIT = {
     "data": Refused("audit softmax-threshold --data digitz", "digitz"),
     "policy": Refused("audit skipnet --data {it} --policy entropy --out b", "takes no policy"),
-    "defence": Seen(f"{AUDIT} --defence smooth --out d", "audit · softmax-threshold+smooth"),
+    "defence": Seen(f"{AUDIT} --defence quantise --out d", "audit · softmax-threshold+quantise"),
     "attacks": Refused("audit softmax-threshold --data {it} --attacks nois", "nois"),
     "eps": Refused("audit softmax-threshold --data {it} --eps 8", "8/255"),
     "limit": Seen(f"{AUDIT} --out b", "8 test images"),
