@@ -312,6 +312,10 @@ ONLINE = Registry(
             "one exit a domain, by a bandit on disagreement, no labels (2022)",
         ),
         "closed-loop": ("adaptbench.policies.online:ClosedLoop", "PI control of a policy's knob towards a cost budget"),
+        "compute-budget": (
+            "adaptbench.policies.online:ComputeBudget",
+            "a token bucket of work that all inputs share; when it runs low, exits are forced",
+        ),
         "open-loop": ("adaptbench.policies.online:OpenLoop", "a plain policy, nothing learned"),
     },
 )

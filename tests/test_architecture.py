@@ -21,7 +21,7 @@ ROOM = {
     "adaptive": 2,
     "policies": 3,
     "data": 3,
-    "defences": 4,
+    "defences": 5,
     "models": 4,
     "attacks": 4,
     "meters": 4,

@@ -1,5 +1,6 @@
 """Policies with state across samples, on the protocol of `adaptbench.adaptive.online`."""
 
+from adaptbench.policies.online.compute_budget import Capped, ComputeBudget
 from adaptbench.policies.online.controller import ClosedLoop, KnobTable, OpenLoop
 from adaptbench.policies.online.uee_ucb import (
     Dominance,
@@ -11,7 +12,9 @@ from adaptbench.policies.online.uee_ucb import (
 )
 
 __all__ = [
+    "Capped",
     "ClosedLoop",
+    "ComputeBudget",
     "Dominance",
     "KnobTable",
     "OpenLoop",
