@@ -245,6 +245,9 @@ def verify(
     data_root: DataRoot = None,
     download: Download = False,
     zoo: Zoo = None,
+    refit: Annotated[
+        bool, typer.Option("--refit", help="Fit the policy once more, in place of the bundle's own.")
+    ] = False,
 ) -> None:
     """Say what of an audit holds: files by their hashes, figures by their rows, rows by the net. Nothing is crafted.
 
@@ -254,7 +257,14 @@ def verify(
 
     raise typer.Exit(
         carry_out(
-            bundle, model, data=data, allow_imports=allow_imports, data_root=data_root, download=download, zoo=zoo
+            bundle,
+            model,
+            data=data,
+            allow_imports=allow_imports,
+            data_root=data_root,
+            download=download,
+            zoo=zoo,
+            refit=refit,
         )
     )
 

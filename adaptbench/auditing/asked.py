@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,17 +10,20 @@ from typing import Any
 import yaml
 
 from adaptbench.attacks import Attack, load_attack
+from adaptbench.attacks.catalogue import TORCHATTACKS, find_recipe, shipped_folder
 from adaptbench.attacks.fractions import parse_fraction
+from adaptbench.attacks.registry import ATTACKS
 from adaptbench.bench.suite import LoadedSuite, checked
 from adaptbench.errors import UsageError
 from adaptbench.experiment.source import Source
 from adaptbench.located_yaml import parse
 from adaptbench.report import words
+from adaptbench.results.files import write_text
 
 CONTROLS = ("noise", "noise-sign")
 PAIRS = {"standard": ("standard", "standard-kept")}
 """A recipe and its variant that keeps every answer: either is reported, apart from the other."""
-FILE = "suite.yaml"
+FILE, RECIPES = "suite.yaml", "recipes"
 
 
 def attacks_of(attacks: str | Sequence[str]) -> list[str]:
@@ -60,11 +64,13 @@ def suite_of(
     limit: int,
     seed: int,
     given: Collection[str],
+    bundle: Path,
 ) -> LoadedSuite:
     """The suite of an audit: the clean inputs, noise of the same norm, and the attacks.
 
     Args:
-        given: names that are handed over and stand in no registry.
+        attacks: as the bundle has them, see `recipes_into`. given: names that are handed over and stand in no registry.
+        bundle: where the file will lie.
 
     Raises:
         SuiteError: a model, policy, data set or attack that does not exist.
@@ -73,19 +79,50 @@ def suite_of(
         "title": f"audit of {net} on {data}",
         "data": data,
         "models": [net if policy is None else {net: policy}],
-        "conditions": ["clean", *(_condition(ref, eps) for ref in dict.fromkeys([*CONTROLS, *attacks]))],
+        "conditions": ["clean", *(_condition(ref, eps, bundle) for ref in dict.fromkeys([*CONTROLS, *attacks]))],
         "limit": limit,
         "seeds": [seed],
         "strict": False,  # what no formula covers is a finding, not the end
     }
     text = yaml.safe_dump(contents, sort_keys=False, allow_unicode=True, width=120)
     located = parse(f"# written by adaptbench audit\n{text}", FILE)
-    return checked(Source("audit", dict(located.value), located), given)
+    return checked(Source("audit", dict(located.value), located, folder=bundle), given)
 
 
-def _condition(ref: str, eps: float) -> Any:
-    settings: dict[str, Any] = {"id": Path(ref).stem} if ref.endswith((".yaml", ".yml")) else {}
-    if takes_eps(load_attack(ref)):
+def recipes_into(bundle: Path, attacks: Sequence[str]) -> list[str]:
+    """Attacks as the bundle's suite names them: recipes that do not ship are copied beside it.
+
+    Raises:
+        UnknownNameError: no such attack. UsageError: two of them would be one file.
+    """
+    named: list[str] = []
+    copied: dict[str, tuple[Path, str]] = {}
+    for ref in attacks:
+        if ref.startswith(TORCHATTACKS) or ref in ATTACKS:
+            named.append(ref)
+            continue
+        name, place = find_recipe(ref)
+        if place.resolve().parent == shipped_folder().resolve() and not ref.endswith((".yaml", ".yml")):
+            named.append(ref)
+            continue
+        if (other := copied.get(name, (place,))[0]).resolve() != place.resolve():
+            raise UsageError(
+                f"{other} and {place} are both called '{name}'.",
+                why="The bundle keeps each recipe under its name.",
+                todo="Rename one of the files.",
+            )
+        copied[name] = (place, place.read_text(encoding="utf-8"))
+        named.append(f"{RECIPES}/{name}.yaml")
+    shutil.rmtree(bundle / RECIPES, ignore_errors=True)  # of an audit that lay here before
+    for name, (_, text) in copied.items():
+        write_text(bundle / RECIPES / f"{name}.yaml", text)
+    return list(dict.fromkeys(named))
+
+
+def _condition(ref: str, eps: float, bundle: Path) -> Any:
+    own = ref.startswith(f"{RECIPES}/")
+    settings: dict[str, Any] = {"id": Path(ref).stem} if own else {}
+    if takes_eps(load_attack(str(bundle / ref) if own else ref)):
         settings["eps"] = _spelled(eps)
     return {ref: settings} if settings else ref
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from adaptbench.adaptive import AdaptiveModel, Policy, Split
-from adaptbench.auditing import bundle, plain, shown
-from adaptbench.auditing.asked import FILE, attacks_of, eps_of, suite_of
+from adaptbench.auditing import bundle, kept, plain, shown
+from adaptbench.auditing.asked import FILE, attacks_of, eps_of, recipes_into, suite_of
 from adaptbench.auditing.checks import checks_of, left_in_train_mode
 from adaptbench.auditing.evidence import evidence
 from adaptbench.auditing.findings import Check, at_rest
@@ -215,8 +215,8 @@ def audit(
     named, size = attacks_of(attacks), eps_of(eps)
     if isinstance(limit, bool) or limit < 1:
         raise UsageError(f"a limit of {limit} leaves no pictures.", todo="Give 1 or more.")
-    kept = Kept() if out is None else None
-    place = kept.path if kept is not None else Path(str(out))
+    until = Kept() if out is None else None
+    place = until.path if until is not None else Path(str(out))
     bundle.free_for(place)
     target = target_of(model, _called(data), allow_imports=allow_imports)
     if isinstance(policy, Policy):
@@ -240,11 +240,12 @@ def audit(
         net=target.name,
         policy=words_of,
         data=given.data.name if loaded and given.data else str(data),
-        attacks=named,
+        attacks=recipes_into(place, named),
         eps=size,
         limit=limit,
         seed=seed,
         given=given.names,
+        bundle=place,
     )
     with ExitStack() as rest:
         before = [left_in_train_mode(target.model)] if target.model is not None else []
@@ -258,7 +259,15 @@ def audit(
         options.progress.end()
         run = carry_out(plan, options)
         summary = _summary(plan, run, target, before, size, seed, own=loaded)
-        return Audit(place, _written(place, summary, plan, own=loaded), kept)
+        if policy is not None:
+            summary["model"]["kept_policy"] = kept.keep(place, found.model, _fit_of(found.card))
+        return Audit(place, _written(place, summary, plan, own=loaded), until)
+
+
+def _fit_of(card: Mapping[str, Any]) -> Record:
+    """What the card of a net says of its policy's fit; nothing where it was handed over fitted."""
+    told = card.get("policy") or {}
+    return {name: told[name] for name in ("fitted_on", "fitted_on_sha256", "seed") if name in told}
 
 
 def _called(data: Any) -> str:
@@ -320,6 +329,7 @@ def _summary(
             "policy": loaded.model.policy_name,
             "asked_policy": None if entry.policy is None else {entry.policy: entry.settings},
             "asked_defence": None if entry.defence is None else {entry.defence: entry.defence_settings},
+            "kept_policy": None,
             "shape": loaded.model.shape,
             "sha256": model_hash(loaded.model),
             "min_macs": loaded.model.min_macs,

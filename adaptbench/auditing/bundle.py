@@ -9,6 +9,7 @@ import hashlib
 import re
 from pathlib import Path
 
+from adaptbench.auditing.asked import RECIPES
 from adaptbench.errors import OutputError, RunError
 from adaptbench.results.files import sealed, write_text
 
@@ -90,7 +91,7 @@ def free_for(bundle: Path) -> None:
     if not bundle.is_dir():
         raise OutputError(f"{bundle}: it is a file.", todo="Name a new or empty directory with --out.")
     present = {entry.name for entry in bundle.iterdir()}
-    if present and not present & {RUN, SUMS}:
+    if present and not present & {RUN, SUMS, RECIPES}:
         raise OutputError(
             f"{bundle}: the directory holds other files ({', '.join(sorted(present)[:3])} …).",
             why="The bundle's hashes are over every file in it.",

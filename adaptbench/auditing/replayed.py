@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from adaptbench.adaptive import AdaptiveModel, Inference, Split
+from adaptbench.adaptive import AdaptiveModel, DecisionGraph, Inference, Split
 from adaptbench.auditing import bundle
+from adaptbench.auditing.kept import Held, read
 from adaptbench.auditing.target import Pictures, own_data, target_of
 from adaptbench.bench.entries import Entry, Fitting, put_under
 from adaptbench.bench.evaluate import as_input, hash_inputs, rows_of, sample_seeds
 from adaptbench.data import load_data
 from adaptbench.data.base import DataSet
-from adaptbench.errors import AdaptBenchError, RunError
+from adaptbench.errors import AdaptBenchError, RunError, UsageError
 from adaptbench.report import words
 from adaptbench.results.store import Run
 from adaptbench.zoo.loading import load_system
@@ -40,12 +42,13 @@ class Again:
 
     Args:
         model: under its policy; None where it was not named. split: its clean pictures; None where they are not there.
-        why: one of them is missing.
+        why: one of them is missing. policy: what was seen of the bundle's own, where it is used.
     """
 
     model: AdaptiveModel | None
     split: Split | None
     why: str = ""
+    policy: Held | None = None
 
 
 def again_of(
@@ -57,18 +60,28 @@ def again_of(
     data_root: Path | None,
     download: bool,
     zoo: Path | None,
+    refit: bool = False,
 ) -> Again:
     """The net and the clean pictures, as far as they can be had.
 
     Raises:
-        AdaptBenchError: a model was named and cannot be had.
+        AdaptBenchError: a model was named and cannot be had. UsageError: a policy that nobody fitted is to be refitted.
     """
     told, about = audit.summary["model"], audit.summary["data"]
+    if refit and told["asked_policy"] is None:
+        raise UsageError(
+            f"the policy of {audit.path} was not fitted by the audit.",
+            why="It came with the net, so there is nothing to fit again.",
+            todo="Leave --refit out.",
+        )
     if model is None and told["source"] != "registry":
         return Again(None, None, f"it was {told['spec']}: name it with --model, or only files and figures are compared")
     split, source, why = _pictures(audit, data, data_root=data_root, download=download)
     target = target_of(told["net"] if model is None else model, about["spec"], allow_imports=allow_imports)
     loaded = target.given.get(target.name) or load_system(target.name, about["spec"].partition(":")[0], zoo=zoo)
+    if (kept := told.get("kept_policy")) is not None and not refit:
+        front = _behind(loaded.model, told.get("asked_defence"), audit.summary["seed"])
+        return _under_the_kept(front, split, why, read(audit.path, kept))
     asked = put_under(told["asked_policy"], told.get("asked_defence"))
     if asked is not None:
         if source is None:
@@ -76,6 +89,23 @@ def again_of(
         entry = Entry.of({target.name: asked})
         loaded = Fitting(lambda: source.split("calibration"), audit.summary["seed"], {}).apply(entry, loaded)
     return Again(loaded.model, split, why)
+
+
+def _behind(model: AdaptiveModel, defence: Mapping[str, Any] | None, seed: int) -> AdaptiveModel:
+    """Behind what stood in front of the net; what is fitted to a policy is part of no policy that is kept."""
+    made = None if defence is None else Entry.of({"net": put_under(None, defence)}).made_defence()
+    return model if made is None else made.applied(model, seed=seed)
+
+
+def _under_the_kept(model: AdaptiveModel, split: Split | None, why: str, held: Held) -> Again:
+    if held.policy is None:
+        return Again(None, None, "the bundle's policy cannot be read", held)
+    if not isinstance(model, DecisionGraph):
+        return Again(None, None, "the net that was named takes no policy", held)
+    try:
+        return Again(model.under(held.policy.to(next(model.parameters()).device)), split, why, held)
+    except AdaptBenchError as error:
+        return Again(None, None, f"the bundle's policy does not go with the net: {error.seen}", held)
 
 
 def _pictures(

@@ -81,6 +81,7 @@ def verify(
     data_root: Path | None = None,
     download: bool = False,
     zoo: Path | None = None,
+    refit: bool = False,
     on_progress: Progress | None = None,
 ) -> Verification:
     """Compare a bundle with itself and with the net that it speaks of.
@@ -90,10 +91,11 @@ def verify(
         model: as for `audit`; None for the registered one that the bundle names, if it names one.
         data: as for `audit`; None for what the bundle names or holds.
         allow_imports: a factory's file may be run. data_root, download, zoo: where data and checkpoints are.
+        refit: fit the policy once more, in place of the bundle's own.
         on_progress: told of each stretch of work.
 
     Raises:
-        RunError: it is no bundle. UsageError: no such factory, or one without `allow_imports`.
+        RunError: it is no bundle. UsageError: no such factory, one without `allow_imports`, or nothing to refit.
     """
     place = Path(path)
     wrong = bundle.altered(place)
@@ -111,7 +113,11 @@ def verify(
             f"what is altered cannot be read any further: {said}" if wrong else f"made anew were only the sums: {said}"
         )
         return Verification(place, (*found, Finding("figures", None if wrong else False, seen)))
-    again = again_of(audit, model, data, allow_imports=allow_imports, data_root=data_root, download=download, zoo=zoo)
+    again = again_of(
+        audit, model, data, allow_imports=allow_imports, data_root=data_root, download=download, zoo=zoo, refit=refit
+    )
+    if again.policy is not None:
+        found.append(Finding("the policy", again.policy.holds, again.policy.seen))
     if again.model is None:
         found.append(Finding(NET, None, again.why))
         return Verification(place, tuple(found))

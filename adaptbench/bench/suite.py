@@ -31,7 +31,7 @@ class Condition(_Strict):
     """One column of the bench: clean inputs, a control, or an attack.
 
     Args:
-        id: in case names. ref: recipe name, path, or torchattacks/NAME.
+        id: in case names. ref: recipe name, path (from the suite's folder, then from here), or torchattacks/NAME.
         settings: laid over the recipe. limit: samples, when fewer than the suite's.
     """
 
@@ -139,6 +139,8 @@ def checked(source: Source, given: Collection[str] = ()) -> LoadedSuite:
         SuiteError: file, line, field; what is wrong and what would be right.
     """
     suite, digest = source.contents(Suite)
+    conditions = [c.model_copy(update={"ref": source.beside(c.ref)}) for c in suite.conditions]
+    suite = suite.model_copy(update={"conditions": conditions})
     _check_names(suite, source, given)
     return LoadedSuite(source.name, source.located.text, source.overrides, digest, source, suite)
 

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import yaml
@@ -25,7 +26,7 @@ class Source:
 
     Args:
         name: file stem. value: with the overrides. located: as written. overrides: ``-o`` as given.
-        laid: where each of them reaches.
+        laid: where each of them reaches. folder: that the file lies in; None where it lies in memory.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Source:
     located: Located
     overrides: tuple[str, ...] = ()
     laid: tuple[tuple[Place, str], ...] = ()
+    folder: Path | None = None
 
     @classmethod
     def read(cls, name: str, overrides: Sequence[str] = ()) -> Source:
@@ -57,7 +59,13 @@ class Source:
             place, new = _override(text)
             _put(value, place, new, text)
             laid.append((place, text))
-        return cls(path.stem, value, located, tuple(overrides), tuple(laid))
+        return cls(path.stem, value, located, tuple(overrides), tuple(laid), path.parent)
+
+    def beside(self, ref: str) -> str:
+        """What a file refers to: a YAML file by its path from the own folder, if it lies there; else as given."""
+        if self.folder is not None and ref.endswith((".yaml", ".yml")) and (self.folder / ref).is_file():
+            return str(self.folder / ref)
+        return ref
 
     def where(self, place: Place) -> str:
         """A place as users read it; what an override reached is told by the override."""

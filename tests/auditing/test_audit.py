@@ -39,6 +39,7 @@ def test_the_bundle_is_whole(audited: ab.Audit) -> None:
         "AUDIT.md",
         "SHA256SUMS",
         "inputs.safetensors",
+        "recipes",
     }
     assert altered(audited.path) == []
     told = (audited.path / "AUDIT.md").read_text(encoding="utf-8")

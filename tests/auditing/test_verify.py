@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -8,11 +9,17 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save as to_bytes
 
 import adaptbench as ab
+from adaptbench.attacks import load_attack
 from adaptbench.auditing.bundle import SUMS, altered, files_in, write_sums
-from adaptbench.errors import RunError
+from adaptbench.bench.suite import checked
+from adaptbench.errors import RunError, UsageError
+from adaptbench.experiment.source import Source
 from adaptbench.results.writer import seal
+
+QUICK = str(Path(__file__).parent / "quick.yaml")
 
 
 @pytest.fixture
@@ -158,3 +165,105 @@ def test_on_the_command_line(adaptbench, foreign: ModuleType, tmp_path: Path) ->
     (tmp_path / "b" / "AUDIT.md").write_text("all is well")
     assert adaptbench(*again, "--allow-imports").code == 1
     assert adaptbench("verify", "nowhere").code == 2
+
+
+# ---------------------------------------------------------------------- the policy and the recipes of a bundle
+
+
+@pytest.fixture(scope="module")
+def fitted(two_heads: ab.MultiExit, tmp_path_factory: pytest.TempPathFactory) -> ab.Audit:
+    place = tmp_path_factory.mktemp("audits") / "fitted"
+    return ab.audit(two_heads, "digits", policy="{uniform: {drop: 0.01}}", attacks=QUICK, limit=20, out=place)
+
+
+def test_a_fitted_policy_is_used_as_it_was(
+    fitted: ab.Audit, two_heads: ab.MultiExit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On another processor a fit ends a digit elsewhere; here it is made to."""
+    kind = ab.policies.UniformThreshold
+    monkeypatch.setattr(kind, "fit", classmethod(lambda cls, log, *, seed=0, drop=0.0: cls(0.5000001)))
+    found = ab.verify(fitted.path, two_heads)
+    assert found.exit_code == 0, str(found)
+    assert "the policy: a 'uniform' as it was fitted then" in str(found)
+    again = ab.verify(fitted.path, two_heads, refit=True)
+    assert again.exit_code == 1
+    assert "it is another one" in str(again)
+    assert "the policy" not in str(again)
+
+
+def test_a_policy_is_fitted_again_where_it_is_asked_for(fitted: ab.Audit, two_heads: ab.MultiExit) -> None:
+    assert ab.verify(fitted.path, two_heads, refit=True).exit_code == 0
+
+
+def test_nothing_is_fitted_again_that_was_not_fitted(audited: ab.Audit, two_heads: ab.MultiExit) -> None:
+    with pytest.raises(UsageError, match="not fitted by the audit"):
+        ab.verify(audited.path, two_heads, refit=True)
+
+
+def test_a_bent_policy_is_named(fitted: ab.Audit, two_heads: ab.MultiExit, tmp_path: Path) -> None:
+    """By the sums; where those are made anew by its card, then by the summary, and at last by the net's hash."""
+    bundle = fitted.save(tmp_path / "bundle")
+    place, card = bundle / "policy.safetensors", bundle / "policy.json"
+    settings = json.loads(card.read_text())
+    fitted_settings = dict(settings["settings"])
+    settings["settings"]["threshold"] = 0.123
+    card.write_text(json.dumps(settings))
+    found = ab.verify(bundle, two_heads)
+    assert (found.exit_code, "policy.json is altered" in str(found)) == (1, True)
+    write_sums(bundle)
+    found = ab.verify(bundle, two_heads)
+    assert (found.exit_code, "it is another one" in str(found)) == (1, True), str(found)
+    place.write_bytes(place.read_bytes() + b" ")
+    write_sums(bundle)
+    found = ab.verify(bundle, two_heads)
+    assert found.exit_code == 1
+    assert "DIFFERS the policy" in str(found)
+    assert "policy.safetensors: its SHA-256" in str(found)
+    place.write_bytes(to_bytes({}, metadata={"written": "anew"}))  # whole, and under its own card
+    settings["sha256"] = hashlib.sha256(place.read_bytes()).hexdigest()
+    settings["settings"] = fitted_settings
+    card.write_text(json.dumps(settings))
+    write_sums(bundle)
+    found = ab.verify(bundle, two_heads)
+    assert found.exit_code == 1
+    assert "the audited one was a 'uniform'" in str(found)
+    settings["policy"] = "nonesuch"
+    card.write_text(json.dumps(settings))
+    write_sums(bundle)
+    assert ab.verify(bundle, two_heads).exit_code == 1
+
+
+def test_a_policy_handed_over_is_kept_if_a_registry_has_its_class(two_heads: ab.MultiExit, tmp_path: Path) -> None:
+    test = ab.load_data("digits").split("test").first(20)
+    done = ab.audit(two_heads, test, policy=ab.policies.UniformThreshold(0.5), attacks=QUICK, out=tmp_path / "ours")
+    assert done.summary["model"]["kept_policy"]["name"] == "uniform"
+    assert ab.verify(done.path, two_heads).exit_code == 0, "the net comes under another policy, the bundle's is used"
+
+    class Theirs(ab.policies.UniformThreshold):
+        name = "theirs"
+
+    other = ab.audit(two_heads, test, policy=Theirs(0.5), attacks=QUICK, out=tmp_path / "theirs")
+    assert other.summary["model"]["kept_policy"] is None
+    assert not (other.path / "policy.safetensors").exists()
+    assert ab.verify(other.path, two_heads.under(Theirs(0.5))).exit_code == 0
+
+
+def test_a_recipe_travels_with_its_bundle(fitted: ab.Audit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its suite runs from anywhere, and from the bundle's own copy even where a file of that name lies here."""
+    bundle = fitted.save(tmp_path / "bundle")
+    assert "recipes/quick.yaml" in (bundle / "suite.yaml").read_text()
+    here = tmp_path / "here"
+    (here / "recipes").mkdir(parents=True)
+    (here / "recipes" / "quick.yaml").write_text("title: another\n")
+    monkeypatch.chdir(here)
+    source = Source.read(str(bundle / "suite.yaml"))
+    suite = checked(source, ["MultiExit"]).suite
+    (ref,) = (c.ref for c in suite.conditions if c.id == "quick")
+    assert load_attack(ref).sha256 == load_attack(QUICK).sha256
+
+
+def test_two_recipes_of_one_name_are_refused(two_heads: ab.MultiExit, tmp_path: Path) -> None:
+    other = tmp_path / "quick.yaml"
+    other.write_text(Path(QUICK).read_text())
+    with pytest.raises(UsageError, match="both called 'quick'"):
+        ab.audit(two_heads, "digits", attacks=[QUICK, str(other)], limit=20)

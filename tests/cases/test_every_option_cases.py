@@ -166,6 +166,7 @@ OF_VERIFY = {
         code=3,
     ),
     "zoo": Refused("verify {bundle} --model softmax-threshold --zoo nowhere", "nowhere"),
+    "refit": Refused("verify {bundle} --model softmax-threshold --refit", "was not fitted by the audit"),
 }
 TABLE: dict[tuple[str, str], dict[str, Entry]] = {
     ("attack", "digits"): OF_ATTACK,
