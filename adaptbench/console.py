@@ -12,6 +12,7 @@ from rich.text import Text
 from adaptbench.errors import AdaptBenchError
 from adaptbench.report import words
 from adaptbench.results.study_schema import filled
+from adaptbench.results.transfers import matrices
 
 Record = Mapping[str, Any]
 
@@ -61,6 +62,22 @@ def result_table(cases: Sequence[Record], manifest: Mapping[str, Any], *, width:
     return table
 
 
+def transfer_grids(cases: Sequence[Record]) -> list[Table]:
+    """What an attacker takes back with pictures of another model: rows crafted on, columns judged on."""
+    grids = []
+    for matrix in matrices([dict(case) for case in cases]):
+        seed = f", seed {matrix.seed}" if matrix.seed else ""
+        title = f"{matrix.condition}{seed}: taken back; crafted on the row's model, judged on the column's"
+        table = Table(box=None, pad_edge=False, header_style="dim", title=title, title_justify="left")
+        for name in ("", *matrix.models):
+            table.add_column(Text(words.printable(name)), justify="left" if not name else "right", overflow="fold")
+        for source in matrix.models:
+            pairs = [matrix.cells.get((source, judged)) or {} for judged in matrix.models]
+            table.add_row(Text(words.printable(source)), *(words.percent(pair.get("recovery")) for pair in pairs))
+        grids.append(table)
+    return grids
+
+
 def study_table(record: Mapping[str, Any]) -> list[Table]:
     """One table a graph of a study: what each policy lost and saved at the points chosen on calibration.
 
@@ -96,8 +113,8 @@ def _energy_title(rows: Sequence[Record]) -> str:
 def _one_row_each(cases: Sequence[Record]) -> list[Record]:
     chosen: dict[str, Record] = {}
     for case in cases:
-        if case["knob"] is not None:
-            continue  # points of a curve: the page draws them
+        if case["knob"] is not None or case["kind"] == "transfer":
+            continue  # points of a curve, which the page draws; what `transfer_grids` shows
         kept = chosen.get(case["evaluation"])
         if kept is None or (case.get("batch_size") or 0) > (kept.get("batch_size") or 0):
             chosen[case["evaluation"]] = case

@@ -10,6 +10,7 @@ import torch
 from adaptbench.adaptive import Split
 from adaptbench.attacks import Attack, load_attack
 from adaptbench.errors import SuiteError
+from adaptbench.registry import did_you_mean
 
 CLEAN = "clean"
 
@@ -44,6 +45,32 @@ def check_condition(name: str, ref: str, settings: dict[str, Any]) -> None:
             todo="Give it another id, or none.",
         )
     load_attack(ref, settings)
+
+
+def check_transfer(name: str, conditions: Mapping[str, tuple[str, dict[str, Any]]], models: int) -> None:
+    """Refuse a condition whose pictures say nothing on another model than the one they were crafted on.
+
+    Args:
+        conditions: id → reference and settings. models: how many the suite has.
+
+    Raises:
+        SuiteError: no such condition, one that does not look at the model, or a suite of one model.
+    """
+    if name not in conditions:
+        raise SuiteError(
+            f"no condition is called '{name}'.",
+            todo=f"{did_you_mean(name, list(conditions))}Conditions: {', '.join(conditions)}.",
+        )
+    ref, settings = conditions[name]
+    attack = None if ref == CLEAN else load_attack(ref, settings)
+    if attack is None or attack.kind == "control" or attack.access in ("transfer", "none"):
+        raise SuiteError(
+            f"the pictures of '{name}' are crafted on no model of this suite.",
+            why="Carried to another model, they are what that model's own case has.",
+            todo="Name an attack that looks at its target, or leave it out.",
+        )
+    if models < 2:
+        raise SuiteError("there is one model, and none to carry pictures to.", todo="Name two models or more.")
 
 
 def finer_than_data(attacks: Mapping[str, Attack], split: Split) -> list[str]:

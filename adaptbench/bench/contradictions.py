@@ -11,6 +11,7 @@ from typing import Any
 
 from adaptbench.report import words
 from adaptbench.results.controls import queries_of
+from adaptbench.results.transfers import matrices
 
 Record = Mapping[str, Any]
 Conditions = Mapping[str, Mapping[str, Any]]
@@ -26,7 +27,7 @@ def contradictions(cases: Sequence[Record], conditions: Conditions) -> list[str]
     """
     rows = [c for c in cases if c["kind"] in ("attack", "control") and _wants_cost(c, conditions)]
     found = [*_beats_white_box(rows, conditions), *_flat_in_eps(rows, conditions), *_beaten_by_chance(rows, conditions)]
-    return [*found, *_at_ceiling(cases)]
+    return [*found, *_beaten_from_elsewhere(cases, conditions), *_at_ceiling(cases)]
 
 
 def _beats_white_box(rows: Sequence[Record], conditions: Conditions) -> list[str]:
@@ -81,6 +82,22 @@ def _beaten_by_chance(rows: Sequence[Record], conditions: Conditions) -> list[st
                 f"{best['condition']} takes back more on {row['model']} by chance ({_told(best)}) than "
                 f"{row['condition']} ({_told(row)})"
             )
+    return said
+
+
+def _beaten_from_elsewhere(cases: Sequence[Record], conditions: Conditions) -> list[str]:
+    """Pictures of another model that are dearer here than those that were crafted here, by the same attack."""
+    said = []
+    for matrix in matrices([dict(c) for c in cases]):
+        for (source, judged), away in matrix.cells.items():
+            home = matrix.cells.get((judged, judged))
+            if source == judged or home is None or not all(_wants_cost(c, conditions) for c in (home, away)):
+                continue
+            if _beyond(away, home):
+                said.append(
+                    f"{matrix.condition} takes back more on {judged} when it is crafted on {source} ({_told(away)}) "
+                    f"than on {judged} itself ({_told(home)}): gradients are masked there, or that search is weak"
+                )
     return said
 
 

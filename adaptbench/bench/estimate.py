@@ -109,7 +109,7 @@ class _Costs:
         if label not in self._passes:
             self._passes[label] = self._pass(evaluation)
         own_s = self._passes[label] * n + (chunks + 1) * COMMIT_S
-        if evaluation.attack is None:
+        if evaluation.attack is None or evaluation.source is not None:
             return Craft(own_s)
         known = (label, evaluation.condition.id)
         if known not in self._crafts:

@@ -42,6 +42,7 @@ def evaluate_chunk(
     device: str,
     surrogate: Callable[[str], AdaptiveModel],
     crafting: Split | None = None,
+    given: Tensor | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Chunk:
     """Craft and evaluate the samples start … stop of an evaluation.
@@ -52,12 +53,15 @@ def evaluate_chunk(
         device: where it runs.
         surrogate: name → another model, for transfer attacks.
         crafting: pictures for attacks that share one change.
+        given: (stop − start, C, H, W) uint8, crafted elsewhere: nothing is crafted here.
         on_progress: told (done, of) while crafting.
     """
     split = evaluation.split
     clean, labels, ids = split.x[start:stop], split.y[start:stop], split.ids[start:stop]
     inputs, crafted, seconds, details, queries = clean, None, None, {}, None
-    if evaluation.attack is not None:
+    if given is not None:
+        inputs = given
+    elif evaluation.attack is not None:
         began = time.perf_counter()
         made = evaluation.attack.craft(
             evaluation.model,

@@ -11,6 +11,7 @@ from adaptbench.bench.conditions import finer_than_data
 from adaptbench.bench.crafting import crafting_split
 from adaptbench.bench.entries import Entry, Fitting
 from adaptbench.bench.suite import Condition, LoadedSuite, Suite
+from adaptbench.bench.transfers import carried
 from adaptbench.bench.watched import check_watched
 from adaptbench.data import load_data
 from adaptbench.data.base import DataSet
@@ -27,9 +28,10 @@ class Evaluation:
     """One model, one knob setting, one condition, one seed.
 
     Args:
-        id: for reading, see `results.identity`. kind: "clean", "control", "attack", "sweep" or "reference".
+        id: for reading, see `results.identity`. kind: one of `results.schema.KINDS`.
         entry, condition: of the suite. loaded: the model. attack: None for clean. seed: of crafting and drawing.
         split: its inputs. key: hash of everything the outcome hangs on.
+        source: the evaluation that crafted its inputs on another model, where one did.
     """
 
     id: str
@@ -43,6 +45,7 @@ class Evaluation:
     key: str
     knob: str | None = None
     knob_value: float | None = None
+    source: Evaluation | None = None
 
     @property
     def model(self) -> AdaptiveModel:
@@ -191,6 +194,9 @@ def make_plan(suite: LoadedSuite, options: Options | None = None, given: Given |
                         crafting=crafting,
                     )
                 )
+    over, not_over = carried(spec, planned, device)
+    planned += over
+    skipped += not_over
     planned += [
         _evaluation("reference", entry, models[entry.label], clean, None, spec.seeds[0], split, device, spec.chunk)
         for entry in spec.references

@@ -12,6 +12,7 @@ from adaptbench.adaptive import AdaptiveModel, DecisionGraph
 from adaptbench.bench.manifest import attack_hash
 from adaptbench.bench.measuring import Timing
 from adaptbench.bench.plan import Evaluation, Plan
+from adaptbench.bench.transfers import attack_sha256, surrogate_of
 from adaptbench.experiment.failures import Failures
 from adaptbench.experiment.measuring import windows_of
 from adaptbench.experiment.progress import Progress
@@ -56,6 +57,7 @@ def case_records(
             bounds = replace(bounds, macs_full=whole.get(evaluation.split.name, bounds.macs_full))
         base = {
             **_identity(evaluation, device),
+            **surrogate_of(plan, evaluation),
             **summarise(samples(evaluation), clean, bounds, seed=evaluation.seed),
             "craft_s": cell["craft_s"],
             "craft_s_missing": "nothing was crafted",
@@ -63,7 +65,7 @@ def case_records(
             "crafted": cell["crafted"],
             "uncounted": list(evaluation.model.uncounted),
             "craft_details": cell["details"],
-            "attack_sha256": hashes.get(evaluation.condition.id),
+            "attack_sha256": attack_sha256(evaluation, hashes),
             "attack_versions": evaluation.attack.versions if evaluation.attack else {},
         }
         if without:
@@ -122,6 +124,8 @@ def _nothing(evaluation: Evaluation, device: str, timing: Timing, failures: Fail
     """Records of an evaluation that failed: every figure null, with the reason."""
     reason = _failed(failures, evaluation.id)
     blank = {**_identity(evaluation, device), "n": 0, "failed": reason, **{f"{f}_missing": reason for f in FIGURES}}
+    if evaluation.source is not None:
+        blank["surrogate"] = evaluation.source.loaded.name
     timed = timing.cases.get(evaluation.id)
     if not timed:
         return [{**blank, "case": evaluation.id, "batch_size": None}]

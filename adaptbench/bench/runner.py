@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Unpack
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from adaptbench.attacks.base import join_details
 from adaptbench.attacks.soundness import with_doubts
@@ -23,6 +25,7 @@ from adaptbench.bench.notes import things_to_know
 from adaptbench.bench.plan import Evaluation, Plan, make_plan
 from adaptbench.bench.records import case_records
 from adaptbench.bench.suite import LoadedSuite, load_suite
+from adaptbench.bench.transfers import require
 from adaptbench.errors import AdaptBenchError, Stopped, UncountedError
 from adaptbench.experiment.environment import check_device, describe_device
 from adaptbench.experiment.failures import Failures
@@ -187,7 +190,8 @@ class Runner:
         if self._is_whole(evaluation):
             return
         size, n = self.plan.suite.suite.chunk, len(evaluation.split)
-        verb = "evaluating" if evaluation.attack is None else "crafting"
+        verb = "evaluating" if evaluation.attack is None or evaluation.source else "crafting"
+        given = self._carried(evaluation.source)
         words = f"{evaluation.condition.id} → {evaluation.loaded.name}"
         self.progress.begin(f"{verb}  {words}", n)
         for start, key in zip(range(0, n, size), self.plan.chunk_keys(evaluation), strict=True):
@@ -200,6 +204,7 @@ class Runner:
                     device=self.device,
                     surrogate=self.plan.surrogates.__getitem__,
                     crafting=self.plan.crafting,
+                    given=None if given is None else given[start:stop],
                     on_progress=self._bar(start, stop),
                 )
                 crafted = self.writer.commit_crafted(chunk.crafted) if chunk.crafted else None
@@ -210,6 +215,13 @@ class Runner:
                 )
             self.progress.advance(stop)
         self._join(evaluation)
+
+    def _carried(self, source: Evaluation | None) -> Tensor | None:
+        """(N, C, H, W) uint8, as they were crafted on another model; None where an evaluation has inputs of its own."""
+        if source is None:
+            return None
+        require(source, source.id in self.failures)
+        return torch.from_numpy(self.writer.crafted(str(self.writer.record(source.key)["crafted"]))["x_adv"].copy())
 
     def _is_whole(self, evaluation: Evaluation) -> bool:
         """True where an evaluation was ended; where some of it is damaged since, all of it is forgotten."""
@@ -234,7 +246,11 @@ class Runner:
             "craft_s": None,
             "details": with_doubts(join_details([p["details"] for p in parts], [p["n"] for p in parts])),
         }
-        if evaluation.attack is None:
+        if evaluation.source is not None:
+            there = self.writer.record(evaluation.source.key)
+            record |= {name: there[name] for name in ("crafted", "inputs_sha256")}
+            self._obsolete = []
+        elif evaluation.attack is None:
             record["inputs_sha256"] = hash_inputs(evaluation.split.x)
         else:
             files = [str(p["crafted"]) for p in parts]

@@ -6,9 +6,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
-from adaptbench.bench.conditions import check_condition
+from adaptbench.bench.conditions import check_condition, check_transfer
 from adaptbench.bench.entries import Entry
 from adaptbench.errors import SuiteError
 from adaptbench.experiment.measuring import Count, Windows
@@ -39,6 +39,11 @@ class Condition(_Strict):
     ref: str
     settings: dict[str, Any] = {}
     limit: Count | None = None
+
+
+def without_unsaid(contents: dict[str, Any], *later: str) -> dict[str, Any]:
+    """Contents without those of some keys that are empty."""
+    return {key: value for key, value in contents.items() if value or key not in later}
 
 
 def _condition(given: Any) -> Any:
@@ -78,6 +83,7 @@ class Suite(_Strict):
     Args:
         models, references: registered names, or nets under policies, see `Entry`.
         sweeps: a registered name, or the label of an entry above → values of its policy's knob.
+        transfer: conditions whose pictures, crafted on each model, are judged on all the others.
     """
 
     title: str = ""
@@ -86,12 +92,18 @@ class Suite(_Strict):
     references: list[Net] = []
     sweeps: dict[str, list[Knob]] = {}
     conditions: list[Annotated[Condition, BeforeValidator(_condition)]] = [Condition(id="clean", ref="clean")]
+    transfer: list[str] = []
     limit: Count | None = None
     chunk: Annotated[int, Field(ge=1, le=1_000_000, strict=True)] = 500
     seeds: Annotated[list[Seed], Field(min_length=1)] = [0]
     strict: Annotated[bool, Field(strict=True)] = True
     measure: Measure | None = None
     gate: dict[str, Any] = {}
+
+    @model_serializer(mode="wrap")
+    def _as_written(self, told: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without keys that came later and say nothing, so that suites from before keep their hash."""
+        return without_unsaid(told(self), "transfer")
 
     @property
     def entries(self) -> dict[str, Entry]:
@@ -180,6 +192,7 @@ def _check_each_once(suite: Suite, source: Source) -> None:
         (("models",), suite.labels),
         (("references",), [entry.label for entry in suite.references]),
         (("seeds",), suite.seeds),
+        (("transfer",), suite.transfer),
         (("measure", "batch_sizes"), suite.measure.batch_sizes if suite.measure else []),
         (("measure", "meters"), suite.measure.meters if suite.measure else []),
         *((("sweeps", name), [f"{value:g}" for value in values]) for name, values in suite.sweeps.items()),
@@ -218,6 +231,9 @@ def _check_conditions(suite: Suite, source: Source) -> None:
             why="Recovery and increase are counted against the clean case of the same model.",
             todo="Put `- clean` first.",
         )
+    for i, name in enumerate(suite.transfer):
+        with source.placed(("transfer", i)):
+            check_transfer(name, {c.id: (c.ref, c.settings) for c in suite.conditions}, len(suite.models))
     for i, name in enumerate(suite.measure.conditions or [] if suite.measure else []):
         if name not in ids:
             raise SuiteError(

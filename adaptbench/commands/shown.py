@@ -120,11 +120,12 @@ class Suites:
 
     def outcome(self, done: Run, width: int) -> Outcome:
         """Models, conditions and what they cost."""
-        from adaptbench.console import headline, result_table
+        from adaptbench.console import headline, result_table, transfer_grids
 
         failed, nothing = any(case.get("failed") for case in done.cases), all(not case["n"] for case in done.cases)
         table, notes = result_table(done.cases, done.manifest, width=width), done.manifest["notes"]
-        return Outcome(done.manifest["started"], headline(done.manifest), [table], notes, failed, nothing)
+        grids = transfer_grids(done.cases)
+        return Outcome(done.manifest["started"], headline(done.manifest), [table, *grids], notes, failed, nothing)
 
 
 class Studies:

@@ -58,6 +58,11 @@ def evaluation_id(
     return f"{_quoted(data)}/{label}/{shown}" + (f"/s{seed}" if seed else "")
 
 
+def carried_id(condition: str, model: str) -> str:
+    """What a condition is called on another model than the one that its inputs were crafted on."""
+    return f"{condition} from {model}"
+
+
 def timed_id(evaluation: str, batch_size: int) -> str:
     """The case of an evaluation that was timed at a batch size."""
     return f"{evaluation}/b{batch_size}"

@@ -16,7 +16,7 @@ SCHEMA_VERSION = 2
 Record = dict[str, Any]
 """One case, flat, as it stands in ``summary.json``."""
 
-KINDS = ("clean", "control", "attack", "sweep", "reference")
+KINDS = ("clean", "control", "attack", "transfer", "sweep", "reference")
 
 SAMPLE_COLUMNS: dict[str, str] = {
     "case": "string",
@@ -155,6 +155,8 @@ FIELDS: dict[str, Field] = {
     "attack_sha256": _text(
         "hash of what the attack does: kind, settings, foreign code, surrogate's weights, crafting pictures"
     ),
+    "surrogate": _text("model that the inputs were crafted on, where it is not this one"),
+    "surrogate_sha256": _text("hash of it: weights, settings, policy, foreign code"),
     "attack_versions": Field("map", meaning="packages, beside this one, that the crafted inputs hang on", of="text"),
     "uncounted": Field("list", meaning="operators that no MAC formula covers", of="text"),
 }

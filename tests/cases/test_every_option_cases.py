@@ -351,6 +351,7 @@ CHANGED = {
         "conditions.ref": "conditions=[clean, {noise-sign: {id: noise, limit: 6}}]",
         "conditions.settings": "conditions=[clean, {noise: {eps: 9/255, limit: 6}}]",
         "conditions.limit": "conditions=[clean, {noise: {eps: 8/255, limit: 5}}]",
+        "transfer": "transfer=[noise]",
         "limit": "limit=7",
         "chunk": "chunk=4",
         "seeds": "seeds=[1]",
