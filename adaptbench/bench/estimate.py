@@ -15,6 +15,7 @@ import pandas as pd
 
 from adaptbench.bench.evaluate import evaluate_chunk
 from adaptbench.bench.measuring import open_meters
+from adaptbench.bench.neighbours import mixed_cases
 from adaptbench.bench.plan import Evaluation, Plan
 from adaptbench.bench.probing import Craft, probe_craft
 from adaptbench.bench.records import cost_bounds
@@ -178,15 +179,19 @@ def _sessions(plan: Plan, device: str, cells: RunWriter | None, costs: _Costs) -
             static: dict[str, Evaluation] = {}
             for e in plan.timed:
                 static.setdefault(static_id(e.entry.net, size), e)
-            names = [*timed, *static]
+            mixed = mixed_cases(plan, size)
+            names = [*timed, *static, *mixed]
             blocks = list(range(spec.blocks))
             if cells is not None:
-                key = session_key(spec, size, names, {case: e.key for case, e in timed.items()}, meters, device)
+                key = session_key(
+                    spec, size, names, {case: e.key for case, e in (timed | mixed).items()}, meters, device
+                )
                 blocks = [b for b in blocks if not (cells.has(key) or cells.has(f"{key}-{b}"))]
             arms: dict[str, ArmCost] = {}
             if blocks:
                 arms = {case: costs.arm(e, size, static=False) for case, e in timed.items()}
                 arms |= {case: costs.arm(e, size, static=True) for case, e in static.items()}
+                arms |= {case: costs.arm(e, size, static=False) for case, e in mixed.items()}
             cases = (*names, IDLE) if idle else tuple(names)
             sessions.append(session(size, cases, blocks, arms, spec, window_length(spec, meters), idle=idle))
         return tuple(sessions)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 
 from adaptbench.bench.evaluate import as_input, sample_seeds
+from adaptbench.bench.neighbours import mixed_arm, mixed_cases, mixtures
 from adaptbench.bench.plan import Evaluation, Plan
 from adaptbench.bench.suite import Measure
 from adaptbench.bench.whole_run import WholeRun
@@ -19,7 +20,7 @@ from adaptbench.experiment.options import Options
 from adaptbench.experiment.timed import TimedInputs, make_arm, make_static_arm
 from adaptbench.meters.base import Meter
 from adaptbench.meters.windows import Arm
-from adaptbench.results.identity import static_id, timed_id
+from adaptbench.results.identity import mixed_id, static_id, timed_id
 from adaptbench.results.writer import RunWriter
 
 
@@ -30,13 +31,14 @@ class Timing:
     Args:
         keys: cells with windows, in order.
         cases: evaluation id → [(batch size, case id, static case id)].
-        inputs: case id → what was timed.
+        inputs: case id → what was timed. mixed: case id → attacked rows → MACs of a batch, None where it failed.
         energy_meters: names of those that read joules of single cases, in the suite's order.
     """
 
     keys: list[str] = field(default_factory=list)
     cases: dict[str, list[tuple[int, str, str]]] = field(default_factory=dict)
     inputs: dict[str, TimedInputs] = field(default_factory=dict)
+    mixed: dict[str, dict[int, float | None]] = field(default_factory=dict)
     energy_meters: tuple[str, ...] = ()
 
 
@@ -73,6 +75,7 @@ class Measuring:
         sessions = Sessions(self.writer, spec, options.device, meters, options.progress, self.failures)
         for size in spec.batch_sizes:
             keys = {timed_id(e.id, size): e.key for e in self.plan.timed}
+            keys |= {case: e.key for case, e in mixed_cases(self.plan, size).items()}
             if done := sessions.run(size, self._arms(spec, size, timing), keys):
                 timing.keys.append(done)
         return timing
@@ -95,6 +98,25 @@ class Measuring:
             clean = as_input(evaluation.split.x[: spec.samples], self.options.device)
             with self.failures.instead(static):
                 arms[static] = make_static_arm(static, evaluation.model, clean, size)
+        for evaluation in self.plan.timed:
+            case = timed_id(evaluation.id, size)
+            if evaluation.kind == "attack" and case in arms:
+                arms |= self._mixed(evaluation, case, spec, size, timing)
+        return arms
+
+    def _mixed(self, evaluation: Evaluation, case: str, spec: Measure, size: int, timing: Timing) -> dict[str, Arm]:
+        """Arms of clean batches with attacked rows in them."""
+        arms: dict[str, Arm] = {}
+        attacked = self._inputs(evaluation, spec.samples)
+        clean = as_input(evaluation.split.x[: len(attacked)], self.options.device)
+        seeds = sample_seeds(evaluation.split.ids[: len(attacked)], evaluation.seed)
+        for k in mixtures(spec.neighbours, size):
+            name = mixed_id(case, k)
+            timing.mixed.setdefault(case, {})[k] = None
+            with self.failures.instead(name):
+                mixed = mixed_arm(name, evaluation.model, clean, attacked, seeds, size, k)
+                arms[name] = mixed.arm
+                timing.mixed[case][k] = mixed.macs
         return arms
 
     def _inputs(self, evaluation: Evaluation, samples: int) -> torch.Tensor:

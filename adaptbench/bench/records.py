@@ -17,7 +17,9 @@ from adaptbench.experiment.failures import Failures
 from adaptbench.experiment.measuring import windows_of
 from adaptbench.experiment.progress import Progress
 from adaptbench.registry import METERS
+from adaptbench.results.identity import mixed_id
 from adaptbench.results.metrics import AGAINST_CLEAN, CostBounds, summarise
+from adaptbench.results.neighbours import neighbour_figures
 from adaptbench.results.schema import FIGURES
 from adaptbench.results.timing import not_timed, summarise_windows
 from adaptbench.results.writer import RunWriter
@@ -91,6 +93,8 @@ def case_records(
                 energy_meters=timing.energy_meters,
                 no_energy=_no_energy(plan),
             )
+            if timing.mixed.get(case):
+                seconds["neighbours"] = _neighbours(windows, case, size, timing, failures)
             by_size.append({**base, "case": case, "batch_size": size, **seconds})
         return by_size
 
@@ -103,6 +107,15 @@ def case_records(
         records += own or _nothing(evaluation, device, timing, failures)
         progress.advance(i + 1)
     return records
+
+
+def _neighbours(
+    windows: pd.DataFrame, case: str, size: int, timing: Timing, failures: Failures
+) -> list[dict[str, Any]]:
+    asked = {k: mixed_id(case, k) for k in timing.mixed[case]}
+    reasons = {k: _failed(failures, name) for k, name in asked.items() if name in failures}
+    macs = {k: mean for k, mean in timing.mixed[case].items() if k not in reasons and mean is not None}
+    return neighbour_figures(windows, case, size, macs, reasons)
 
 
 def _dearest_seen(plan: Plan, samples: Callable[[Evaluation], pd.DataFrame], failures: Failures) -> dict[str, int]:

@@ -63,15 +63,22 @@ class Measure(Windows):
 
     Args:
         meters: names. conditions: which are timed (default: all).
+        neighbours: attacked rows in batches that are clean otherwise, as further arms of each timed attack.
         country, region: ISO code and CodeCarbon's name, for its grid intensity; no network is asked.
         grid_g_per_kwh: grid intensity, instead of the place's.
     """
 
     meters: list[str] = Field(default=["clock", "modelled"])
     conditions: list[str] | None = None
+    neighbours: list[Count] = []
     country: Annotated[str, Field(pattern="^[A-Z]{3}$")] | None = None
     region: Annotated[str, Field(min_length=1)] | None = None
     grid_g_per_kwh: Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)] | None = None
+
+    @model_serializer(mode="wrap")
+    def _as_written(self, told: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without keys that came later and say nothing, so that suites and windows from before keep their hash."""
+        return without_unsaid(told(self), "neighbours")
 
 
 Net = Annotated[Entry, BeforeValidator(Entry.of)]
@@ -174,6 +181,13 @@ def _check_names(suite: Suite, source: Source, given: Collection[str]) -> None:
         with source.placed(place):
             registry.entry(name)
     if suite.measure is not None:
+        for i, rows in enumerate(suite.measure.neighbours):
+            if rows >= max(suite.measure.batch_sizes):
+                raise SuiteError(
+                    f"{source.where(('measure', 'neighbours', i))}: {rows} attacked rows leave no clean neighbour in a "
+                    f"batch of {max(suite.measure.batch_sizes)}.",
+                    todo="Attack fewer rows, or time larger batches.",
+                )
         for i in range(len(suite.measure.meters)):
             with source.placed(("measure", "meters", i)):
                 check_meter(i, suite.measure)
@@ -195,6 +209,7 @@ def _check_each_once(suite: Suite, source: Source) -> None:
         (("transfer",), suite.transfer),
         (("measure", "batch_sizes"), suite.measure.batch_sizes if suite.measure else []),
         (("measure", "meters"), suite.measure.meters if suite.measure else []),
+        (("measure", "neighbours"), suite.measure.neighbours if suite.measure else []),
         *((("sweeps", name), [f"{value:g}" for value in values]) for name, values in suite.sweeps.items()),
     ]
     for place, values in lists:

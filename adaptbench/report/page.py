@@ -12,6 +12,7 @@ from adaptbench.report import html, sections, verdict, words
 from adaptbench.report.difference import Difference
 from adaptbench.report.figures import curves, energy, exits, recovery, savings
 from adaptbench.report.gallery import gallery
+from adaptbench.report.neighbours import neighbour_table
 from adaptbench.report.transfers import transfer_tables
 from adaptbench.report.view import RunLike, View
 
@@ -116,6 +117,7 @@ def run_page(run: RunLike) -> str:
         gallery=gallery(view),
         audit=sections.attack_audit(view) if any(view.attacks(subject) for subject in view.subjects) else None,
         transfers=transfer_tables(view),
+        neighbours=neighbour_table(view),
         recipes=sections.recipes(view),
         models=sections.model_table(view),
         model_details=_models(view),

@@ -14,7 +14,7 @@ CASE = (*EVALUATION, "batch_size")
 """Fields that make two cases different ones."""
 
 Key = tuple[Any, ...]
-_LIKE_A_SUFFIX = re.compile(r"/(?=[sb]\d+(?:/|$))")
+_LIKE_A_SUFFIX = re.compile(r"/(?=[sbk]\d+(?:/|$))")
 
 
 def evaluation_key(record: Mapping[str, Any]) -> Key:
@@ -66,6 +66,11 @@ def carried_id(condition: str, model: str) -> str:
 def timed_id(evaluation: str, batch_size: int) -> str:
     """The case of an evaluation that was timed at a batch size."""
     return f"{evaluation}/b{batch_size}"
+
+
+def mixed_id(case: str, attacked: int) -> str:
+    """The windows of a timed case's clean batches in which so many rows are attacked."""
+    return f"{case}/k{attacked}"
 
 
 def static_id(net: str, batch_size: int | None) -> str:

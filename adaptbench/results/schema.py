@@ -143,6 +143,12 @@ FIELDS: dict[str, Field] = {
     "executor_s_per_sample": _estimate("s", "of a window, grouping rows: the harness, no net's"),
     "executor_share": _estimate("1", "of the seconds told apart, the executor's"),
     "n_timed": _count("samples", "different inputs that were timed: the first of the evaluation", figure=False),
+    "neighbours": Field(
+        "list",
+        meaning="clean batches with some attacked rows: attacked, batch_s, batch_increase, neighbour_s (longer, a clean "
+        "row), batch_macs_increase; null where the suite did not ask",
+        of="map",
+    ),
     "saving_macs": _estimate("1", "1 - MACs / the static reference's, of the timed inputs"),
     "saving_time": _estimate("1", "1 - seconds of nodes and policy / the static reference's, of the timed inputs"),
     "saving_energy": _estimate("1", "1 - joules of whole windows / the static reference's, of the timed inputs"),

@@ -364,6 +364,7 @@ CHANGED = {
         "measure.warmup_s": "measure.warmup_s=0.001",
         "measure.samples": "measure.samples=3",
         "measure.conditions": "measure.conditions=[clean]",
+        "measure.neighbours": "measure={batch_sizes: [4], neighbours: [1]}",
         "measure.country": "measure.country=FRA",
         "measure.region": "measure.region=x",
         "measure.grid_g_per_kwh": "measure.grid_g_per_kwh=3",
