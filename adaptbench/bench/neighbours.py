@@ -1,4 +1,4 @@
-"""What attacked rows do to the batch they are in: the same batches with none, one and a few of them, timed side by side."""
+"""What attacked rows do to their batch: the same batches with none, one and a few of them, timed side by side."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Mixed:
 
 
 def mixtures(asked: Sequence[int], size: int) -> list[int]:
-    """How many rows of a batch are attacked, none first; nothing where no batch of this size leaves a clean neighbour."""
+    """How many rows of a batch are attacked, none first; nothing where no clean neighbour would be left."""
     some = [k for k in asked if k < size]
     return [0, *some] if some else []
 

@@ -70,7 +70,7 @@ class Measure(Windows):
 
     meters: list[str] = Field(default=["clock", "modelled"])
     conditions: list[str] | None = None
-    neighbours: list[Count] = []
+    neighbours: list[Count] = Field(default=[])
     country: Annotated[str, Field(pattern="^[A-Z]{3}$")] | None = None
     region: Annotated[str, Field(min_length=1)] | None = None
     grid_g_per_kwh: Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)] | None = None

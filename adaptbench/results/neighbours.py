@@ -30,8 +30,8 @@ def neighbour_figures(
         macs: attacked rows → MACs of a batch. reasons: attacked rows → why there are none.
 
     Returns:
-        ``attacked``, ``batch_s``, ``batch_increase`` (of its seconds), ``neighbour_s``, the seconds that the batch takes
-        longer, spread over its clean rows, and ``batch_macs_increase``; each of the clock with ``_ci`` or ``_missing``.
+        ``attacked``, ``batch_s``, ``batch_increase`` (of its seconds), ``neighbour_s`` (the seconds that it takes
+        longer, spread over its clean rows), ``batch_macs_increase``; those of the clock with ``_ci`` or ``_missing``.
     """
     none = blocks(windows, mixed_id(case, 0), CLOCK)
     return [_entry(windows, case, size, k, none, macs, reasons) for k in sorted({*macs, *reasons})]

@@ -145,8 +145,8 @@ FIELDS: dict[str, Field] = {
     "n_timed": _count("samples", "different inputs that were timed: the first of the evaluation", figure=False),
     "neighbours": Field(
         "list",
-        meaning="clean batches with some attacked rows: attacked, batch_s, batch_increase, neighbour_s (longer, a clean "
-        "row), batch_macs_increase; null where the suite did not ask",
+        meaning="clean batches with some attacked rows: attacked, batch_s, batch_increase, neighbour_s (s longer, "
+        "spread over the clean rows), batch_macs_increase; null where the suite did not ask",
         of="map",
     ),
     "saving_macs": _estimate("1", "1 - MACs / the static reference's, of the timed inputs"),
