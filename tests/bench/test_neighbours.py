@@ -22,7 +22,7 @@ SUITE = """
 title: neighbours
 data: digits
 models: [softmax-threshold]
-conditions: [clean, {deepsloth: {eps: 32/255, steps: 4}}]
+conditions: [clean, {deepsloth: {eps: 48/255, step: 8/255, steps: 30}}]
 limit: 20
 measure:
   {batch_sizes: [1, 8], meters: [clock], neighbours: [1, 3], blocks: 6, window_s: 0.002, warmup_s: 0, samples: 20}
@@ -129,7 +129,8 @@ def test_a_suite_that_asks_has_them(tmp_path: Path) -> None:
     (entries,) = [told for told in by_case.values() if told]
     assert by_case["digits/softmax-threshold/deepsloth/b8"] == entries, "a batch of one has no neighbours"
     assert [e["attacked"] for e in entries] == [0, 1, 3]
-    assert entries[2]["batch_macs_increase"] > entries[1]["batch_macs_increase"] > 0
+    assert entries[2]["batch_macs_increase"] >= entries[1]["batch_macs_increase"] >= 0
+    assert entries[2]["batch_macs_increase"] > 0
     for entry in entries[1:]:
         low, high = entry["batch_increase_ci"]
         assert low <= entry["batch_increase"] <= high
