@@ -109,6 +109,20 @@ def test_standard_1_is_what_was_published_under_the_name():
     ]
 
 
+@pytest.mark.parametrize("shape", ["multi-exit", "cascade", "dag", "gated"])
+def test_the_search_that_standard_is_measured_against_costs_ten_times_as_much(shape):
+    """And holds each of its members with more steps, on whatever shape of net."""
+
+    def steps(name):
+        stages = load_attack(name).stages_for(random_model(shape)).values()
+        return [(type(s.parts.objective), type(s.parts.search), s.start, s.parts.search.steps) for s in stages]
+
+    short, long = steps("standard"), steps("exhaustive")
+    assert sum(n for *_, n in long) >= 10 * sum(n for *_, n in short)
+    for *member, n in short:
+        assert max((more for *other, more in long if other == member), default=0) > n, member
+
+
 @pytest.mark.parametrize(
     "setting", [{"members": []}, {"label": "keep"}, {"seconds": 3}, {"steps": 5}, {"keep": "last"}]
 )
