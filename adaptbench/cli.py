@@ -230,6 +230,30 @@ def audit(
 
 
 @app.command()
+def budget(
+    run_directory: Annotated[Path, typer.Argument(metavar="RUN", help="A run with an attack in it.")],
+    headroom: Annotated[
+        float, typer.Option("--headroom", help="What each input adds, as a multiple of the mean clean input.")
+    ] = 1.2,
+    burst: Annotated[float, typer.Option("--burst", help="What the bucket holds, in refills.")] = 50.0,
+    shares: Annotated[
+        str | None, typer.Option("--shares", help="Of the traffic, the attacker's: 0,0.01,0.05,0.1,0.25,0.5.")
+    ] = None,
+    orders: Annotated[int, typer.Option("--orders", min=2, help="Shuffles of the stream.")] = 10,
+    out: Annotated[Path | None, typer.Option("--out", help="JSON file for the figures.")] = None,
+    data_root: DataRoot = None,
+    download: Download = False,
+    zoo: Zoo = None,
+) -> None:
+    """A budget of work shared by honest inputs and a run's crafted ones: what either gets, by the attacker's share."""
+    from adaptbench.commands.budgeting import budget as carry_out
+    from adaptbench.experiment.options import Options
+
+    options = Options(data_root=data_root, download=download, zoo=zoo)
+    carry_out(run_directory, headroom=headroom, burst=burst, shares=shares, orders=orders, out=out, options=options)
+
+
+@app.command()
 def verify(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="What `adaptbench audit` left behind.")],
     model: Annotated[

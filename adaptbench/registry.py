@@ -181,6 +181,10 @@ MODELS = Registry(
             "the nets of learned-cascade and dag-selection as a chain; name a policy",
         ),
         "multi-exit": ("adaptbench.zoo.systems:multi_exit", "the net of softmax-threshold; name a policy"),
+        "adversarial-heads": (
+            "adaptbench.zoo.systems:adversarial_heads",
+            "the net of softmax-threshold, its heads trained against slow-down (a defence)",
+        ),
         "boosted-exits": (
             "adaptbench.zoo.systems:boosted_exits",
             "exits that add to the answer before (BoostedNet, Yu et al. 2023)",

@@ -140,11 +140,14 @@ class Shared:
     stream_macs_free: float
 
 
-def shared_stream(clean: Ways, attacked: Ways, *, share: float, rate: float, capacity: float, order: int) -> Shared:
-    """One stream: as many inputs as there are clean ones, a share of them replaced by attacked ones, shuffled.
+def shared_stream(
+    clean: Ways, attacked: Ways, *, share: float, rate: float, capacity: float, order: int, passes: int = 1
+) -> Shared:
+    """One stream: the samples in some passes, in each a share of them replaced by attacked ones, all shuffled.
 
     Args:
-        clean, attacked: of the same n samples, in the same order. share: in [0, 1). order: seed of the shuffle.
+        clean, attacked: of the same n samples, in the same order. share: in [0, 1). order: seed of the shuffles.
+        passes: over the samples; the bucket begins full, so a stream has to be long beside what it holds.
 
     Raises:
         UsageError: another share, different numbers of samples, or a bucket that cannot pay for the entry node.
@@ -156,9 +159,9 @@ def shared_stream(clean: Ways, attacked: Ways, *, share: float, rate: float, cap
             todo="Give a share in [0, 1), and the same samples clean and attacked.",
         )
     rng = np.random.default_rng(order)
-    stream = rng.permutation(n)
-    hostile = np.zeros(n, bool)
-    hostile[rng.permutation(n)[: round(share * n)]] = True
+    stream = np.concatenate([rng.permutation(n) for _ in range(passes)])
+    hostile = np.zeros(passes * n, bool)
+    hostile[rng.permutation(passes * n)[: round(share * passes * n)]] = True
     sources = [(attacked if bad else clean, i) for i, bad in zip(stream.tolist(), hostile.tolist(), strict=True)]
     steps, answers = [w.costs[i] for w, i in sources], [w.right[i] for w, i in sources]
     run = through_bucket(steps, answers, rate=rate, capacity=capacity)

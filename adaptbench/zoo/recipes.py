@@ -16,13 +16,14 @@ from adaptbench.models.cifar import CifarNets
 from adaptbench.models.exit_heads import HEADS, attach_exits, backbone_of, boosted
 from adaptbench.models.nearest_mean import class_mean_exits
 from adaptbench.models.small import SmallNets
-from adaptbench.zoo.parts import Part, TrainingRecipe, bolted_heads, stage
+from adaptbench.zoo.parts import Part, TrainingRecipe, bolted_heads, itself, stage
 from adaptbench.zoo.training.phase import Phase
 from adaptbench.zoo.training.procedures import (
     BlockDropPlan,
     ClassMeanExits,
     Exits,
     FrozenHeads,
+    HeadsAgainstSlowdown,
     JointCascade,
     Ladder,
     Plain,
@@ -42,12 +43,14 @@ def _ladder(nets: SmallNets) -> NetworkDag:
     return NetworkDag(built, input_shape=nets.shape)
 
 
-def small_recipe(backbone: Phase, gates: Phase, joint: Phase, epsilon: float = 0.01) -> TrainingRecipe:
+def small_recipe(
+    backbone: Phase, gates: Phase, joint: Phase, hardened: Phase, *, eps: float, epsilon: float = 0.01
+) -> TrainingRecipe:
     """Of small pictures.
 
     Args:
         backbone: every net from scratch. gates: skipnet's second phase. joint: the cascade's joint phase.
-        epsilon: of the softmax-threshold policy.
+        hardened: of exit heads against slow-down within eps. epsilon: of the softmax-threshold policy.
     """
     return TrainingRecipe(
         {
@@ -56,6 +59,13 @@ def small_recipe(backbone: Phase, gates: Phase, joint: Phase, epsilon: float = 0
                 lambda nets: Cascade(nets.ladder(), input_shape=nets.shape), JointCascade(joint, 0.05), ("ladder",)
             ),
             "multi-exit": Part(SmallNets.multi_exit, Exits(backbone, "weighted", {"values": (0.3, 0.4, 0.6, 1.0)})),
+            "multi-exit-adversarial-heads": Part(
+                SmallNets.multi_exit,
+                HeadsAgainstSlowdown(hardened, epsilon, eps),
+                ("multi-exit",),
+                bolted_heads,
+                itself,
+            ),
             "boosted-exits": Part(lambda nets: boosted(nets.multi_exit()), Exits(backbone, "boosted")),
             "skipnet": Part(SmallNets.skipnet, RateGates((backbone, gates))),
         },
@@ -184,6 +194,8 @@ RECIPES: dict[str, dict[str, TrainingRecipe]] = {
             backbone=Phase(60, 0.1, 64, "crop", ema=0.98),
             gates=Phase(40, 0.05, 64, "crop", ema=0.98),
             joint=Phase(15, 0.01, 64, "crop", ema=0.98),
+            hardened=Phase(20, 0.01, 64, "crop", ema=0.98),
+            eps=16 / 255,
             epsilon=0.002,
         )
     },
@@ -192,6 +204,8 @@ RECIPES: dict[str, dict[str, TrainingRecipe]] = {
             backbone=Phase(14, 0.15, 128, "crop+flip", ema=0.998),
             gates=Phase(6, 0.05, 128, "crop+flip", ema=0.998),
             joint=Phase(3, 0.01, 128, "crop+flip", ema=0.998),
+            hardened=Phase(2, 0.02, 128, "crop+flip", ema=0.998),
+            eps=8 / 255,
         )
     },
     "cifar10": _CIFAR,

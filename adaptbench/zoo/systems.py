@@ -176,6 +176,14 @@ multi_exit = System(
     softmax_threshold.cite,
     softmax_threshold.on,
 )
+adversarial_heads = System(
+    "adversarial-heads",
+    "one net, several exits, heads trained against slow-down of their own rule",
+    "after Madry et al., ICLR 2018; heads and rule of Berestizshevsky & Even",
+    {"small": "multi-exit-adversarial-heads"},
+    SoftmaxThreshold,
+    ("epsilon",),
+)
 skipnet = System(
     "skipnet",
     "residual net, a feed-forward gate before each block",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -19,6 +21,7 @@ from adaptbench.commands.listing import Kind
 from adaptbench.errors import AdaptBenchError
 from adaptbench.experiment.source import model_inside
 from adaptbench.results.baseline import write_baseline
+from adaptbench.results.files import digest, write_json
 from adaptbench.results.studies import keep_study
 from adaptbench.study import load_study, run_study
 from adaptbench.study.schema import Study
@@ -153,6 +156,17 @@ OF_AUDIT = {
     "download": Refused(f"{AUDITED_ELSEWHERE} --download", "nothing is fetched here"),
     "zoo": Refused(f"{AUDIT} --out b --zoo nowhere", "nowhere"),
 }
+BUDGET = "budget {it} --shares 0,0.5 --orders 2"
+OF_BUDGET = {
+    "headroom": Seen(f"{BUDGET} --headroom 3", "each 3 × the mean clean input"),
+    "burst": Seen(f"{BUDGET} --burst 7", "a bucket of 7 refills"),
+    "shares": Seen(f"{BUDGET} --shares 0.25", "25 %", gone="50 %"),
+    "orders": Seen(f"{BUDGET} --orders 3", "over 3 orders"),
+    "out": Seen(f"{BUDGET} --out shared.json", "figures  shared.json", file="shared.json"),
+    "data_root": Refused("budget {elsewhere} --data-root nowhere", "nowhere"),
+    "download": Refused("budget {elsewhere} --data-root nowhere --download", "nothing is fetched here"),
+    "zoo": Refused("budget {it} --zoo nowhere", "nowhere"),
+}
 OF_VERIFY = {
     "model": Seen("verify {bundle} --model softmax-threshold", "holds deepsloth: 8 pictures"),
     "data": Seen("verify {bundle} --model softmax-threshold --data digitz", "no data set is called 'digitz'", code=3),
@@ -172,6 +186,7 @@ TABLE: dict[tuple[str, str], dict[str, Entry]] = {
     ("attack", "digits"): OF_ATTACK,
     ("audit", "digits"): OF_AUDIT,
     ("verify", "bundle"): OF_VERIFY,
+    ("budget", "attacked_run"): OF_BUDGET,
     ("run", "suite"): of_run("{suite_kept}", "data=fashion-mnist", "digits/softmax-threshold/clean clean 5"),
     ("run", "study"): of_run("{study_kept}", "graphs.digits.data=fashion-mnist", "log test 5 samples"),
     ("report", "suite_run"): PAGE,
@@ -245,10 +260,16 @@ def world(folder):
         patch.setattr(BaseModel, "__getattribute__", watched)
         run = run_suite(suite, out=folder / "suite_run")
         run_study(study, out=folder / "study_run")
+    attacked = {"limit": 8, "overrides": ["models=[softmax-threshold]", "conditions=[clean, deepsloth]", "gate={}"]}
+    ab.run(str(folder / "suite.yaml"), out=folder / "attacked_run", **attacked)
+    elsewhere = shutil.copytree(folder / "attacked_run", folder / "elsewhere")
+    manifest = json.loads((elsewhere / "manifest.json").read_text(encoding="utf-8"))
+    manifest["suite"]["overrides"] += ["data=fashion-mnist"]
+    write_json(elsewhere / "manifest.json", {**manifest, "digest": digest(manifest)})
     write_baseline(run, folder / "suite_kept.json")
     keep_study(folder / "study_run", folder / "study_kept.json")
     places = {name: str(folder / f"{name}.yaml") for name in ("suite", "study")}
-    places |= {name: str(folder / name) for name in ("suite_run", "study_run")}
+    places |= {name: str(folder / name) for name in ("suite_run", "study_run", "attacked_run", "elsewhere")}
     places |= {name: str(folder / f"{name}.json") for name in ("suite_kept", "study_kept")}
     places["bundle"] = str(folder / "bundle")
     ab.audit("softmax-threshold", "digits", attacks="deepsloth", limit=8).save(folder / "bundle")

@@ -44,7 +44,9 @@ ours = System(
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
-    monkeypatch.setitem(RECIPES, "digits", {"short": replace(small_recipe(PHASE, PHASE, PHASE), prices=(0.1,))})
+    monkeypatch.setitem(
+        RECIPES, "digits", {"short": replace(small_recipe(PHASE, PHASE, PHASE, PHASE, eps=0.05), prices=(0.1,))}
+    )
 
 
 def card_of(zoo, part):

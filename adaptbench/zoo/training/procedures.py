@@ -13,9 +13,10 @@ from adaptbench.adaptive.policy import NeverStop
 from adaptbench.models.exit_heads import backbone_of
 from adaptbench.models.nearest_mean import attach_class_means
 from adaptbench.models.resnet import grow
-from adaptbench.policies import LearnedCascade
+from adaptbench.policies import LearnedCascade, SoftmaxThreshold
 from adaptbench.zoo.training.exits import train_backtrack, train_heads
 from adaptbench.zoo.training.gates import BlockDrop, decisive, set_rate, skipnet_hybrid, skipnet_supervised
+from adaptbench.zoo.training.hardened_heads import train_against_slowdown
 from adaptbench.zoo.training.loop import fit
 from adaptbench.zoo.training.losses import cross_entropy, gated_at_rate, joint_cascade, plain_backbone
 from adaptbench.zoo.training.objective import fit_objective
@@ -132,6 +133,30 @@ class FrozenHeads:
         backbone_of(net).load_state_dict(needed[0].state_dict())
         how = {"distil": self.distil, "temperature": self.temperature}
         session.run("", train_heads, net, self.phase, channels_last=False, **how)
+
+
+@dataclass(frozen=True, slots=True)
+class HeadsAgainstSlowdown:
+    """Exit heads of a trained net, trained on against slow-down of confidence thresholds; the rest stays as it is.
+
+    Args:
+        epsilon: of the softmax thresholds that the pictures are crafted against, fitted on the net as it comes.
+        eps, steps, weight: as `train_against_slowdown` takes them.
+    """
+
+    phase: Phase
+    epsilon: float
+    eps: float
+    backbone: str = field(default="frozen", init=False)
+    steps: int = 2
+    weight: float = 0.5
+
+    def __call__(self, net: MultiExit, needed: Sequence[nn.Module], session: Session) -> None:
+        """All heads at once: they share nothing but the pictures."""
+        net.load_state_dict(needed[0].state_dict())
+        policy = SoftmaxThreshold.fit(net.log(session.calibration), epsilon=self.epsilon, seed=session.seed)
+        how = {"policy": policy, "eps": self.eps, "steps": self.steps, "weight": self.weight}
+        session.run("", train_against_slowdown, net, self.phase, channels_last=False, **how)
 
 
 @dataclass(frozen=True, slots=True)
