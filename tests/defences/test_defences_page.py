@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import re
 from pathlib import Path
 
@@ -9,9 +11,31 @@ import pytest
 import yaml
 
 from adaptbench.bench.entries import Entry
+from adaptbench.bench.shared_budget import SHARES
+from adaptbench.bench.suite import load_suite
 from adaptbench.registry import DEFENCES
 
 PAGE = (Path(__file__).parents[2] / "docs" / "defences.md").read_text(encoding="utf-8")
+
+
+def test_its_figures_are_those_of_the_committed_run() -> None:
+    place = Path(__file__).parents[2] / "docs" / "defences_page.py"
+    spec = importlib.util.spec_from_file_location("defences_page", place)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.page(PAGE) == PAGE, "run python docs/defences_page.py"
+
+
+def test_the_committed_run_is_of_the_suite_and_kept_to_its_bounds() -> None:
+    root = Path(__file__).parents[2] / "reports" / "published"
+    kept = json.loads((root / "defences.json").read_text(encoding="utf-8"))
+    assert list(kept["manifest"]["models"]) == load_suite("defences").suite.labels
+    for case in kept["cases"]:
+        assert case["macs_mean"] <= case["macs_max"]
+    rows = json.loads((root / "budgets" / "defences.json").read_text(encoding="utf-8"))["rows"]
+    assert {row["share"] for row in rows} == set(SHARES)
+    for row in rows:
+        assert row["stream_macs_mean"]["high"] <= row["rate_macs"] * (1 + 1 / 20) + 1e-6, "a bucket that leaks"
 
 
 @pytest.mark.slow
