@@ -49,6 +49,14 @@ def test_the_page_of_fields_is_that_of_the_tables() -> None:
     assert module.page() == module.PAGE.read_text(encoding="utf-8"), "run python docs/fields_page.py"
 
 
+def test_the_page_of_threat_models_has_every_recipe_as_it_is() -> None:
+    module = _script("threat_models_page")
+    text = module.PAGE.read_text(encoding="utf-8")
+    assert module.page(text) == text, "run python docs/threat_models_page.py"
+    for place in (ROOT / "attacks").glob("*.yaml"):
+        assert text.partition(module.BEGIN)[2].count(f"| `{place.stem}` |") == 1, place.stem
+
+
 def test_the_zoo_page_is_that_of_the_shipped_cards() -> None:
     module = _script("zoo_page")
     assert module.page() == module.PAGE.read_text(encoding="utf-8"), "run python docs/zoo_page.py"

@@ -48,3 +48,17 @@ def test_every_check_stands_in_its_table(audited) -> None:
     asides = {"every case ran", "attacks that apply"}
     for check in audited.checks:
         assert check.name.startswith("law: ") or check.name in asides or f"| {check.name} |" in told, check.name
+
+
+def test_what_is_to_be_cited_stands_in_a_bundle(audited) -> None:
+    """The table of docs/threat-models.md names parts of summary.json."""
+    text = (Path(__file__).parents[2] / "docs" / "threat-models.md").read_text(encoding="utf-8")
+    rows = [line for line in text.partition("## How to cite")[2].splitlines() if line.startswith("| ")][1:]
+    named = [name for row in rows for name in re.findall(r"`([\w.]+)`", row.split("|")[3])]
+    assert len(named) >= 10
+    for name in named:
+        value = audited.summary
+        for part in name.split("."):
+            assert part in value, name
+            value = value[part]
+    assert audited.run().manifest["git"]["revision"]
