@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,21 +18,24 @@ from adaptbench.attacks.base import join_details
 from adaptbench.attacks.soundness import with_doubts
 from adaptbench.bench.crafting import crafting_split
 from adaptbench.bench.entries import Entry, Fitting
-from adaptbench.bench.evaluate import evaluate_chunk
+from adaptbench.bench.evaluate import Chunk, evaluate_chunk
 from adaptbench.bench.plan import Evaluation
 from adaptbench.bench.records import cost_bounds
 from adaptbench.bench.suite import Condition
 from adaptbench.data import load_data
 from adaptbench.errors import CapabilityError, Stopped
 from adaptbench.experiment.environment import check_device
-from adaptbench.experiment.keys import digest_of, model_hash, split_hash
+from adaptbench.experiment.keys import digest_of, evaluation_key, model_hash, split_hash
 from adaptbench.experiment.options import Options
 from adaptbench.results.metrics import summarise
 from adaptbench.results.schema import Record
+from adaptbench.results.writer import RunWriter
 from adaptbench.zoo.loading import Loaded, load_system
 
 CHUNK = 500
 """As suites cut; the same samples come out of both."""
+PARTS = ".parts"
+"""Finished chunks of a craft that was stopped, in the directory of its pictures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,12 +127,16 @@ def prepare(wish: Wish, options: Options) -> Job:
     return Job(wish, loaded, attack, data.split("test").first(options.limit), surrogate, crafting, device)
 
 
-def craft(job: Job, options: Options) -> Outcome:
+def craft(job: Job, options: Options, place: Path | None = None) -> Outcome:
     """Craft in chunks, as a suite does, and judge by the hard pass on the 8-bit pictures.
 
+    Args:
+        place: where each chunk is kept as soon as it is finished, and read back from; None for nowhere.
+
     Raises:
-        Stopped: Ctrl-C.
+        Stopped: Ctrl-C; says what is kept.
     """
+    parts = None if place is None else RunWriter(place / PARTS)
     attacked = _evaluation(job, job.attack)
     clean = replace(attacked, id="clean", kind="clean", attack=None)
     progress, n = options.progress, len(job.split)
@@ -142,23 +152,16 @@ def craft(job: Job, options: Options) -> Outcome:
             def told(done: int, of: int, start: int = start, stop: int = stop) -> None:
                 progress.advance(start + (stop - start) * done // max(of, 1))
 
-            for name, evaluation in (("clean", clean), ("attacked", attacked)):
-                chunk = evaluate_chunk(
-                    evaluation,
-                    start,
-                    stop,
-                    device=job.device,
-                    surrogate=lambda _: _there(job),
-                    crafting=job.crafting,
-                    on_progress=told,
-                )
-                rows[name].append(chunk.samples)
-            assert chunk.crafted is not None  # the attacked one is the last
+            rows["clean"].append(_evaluated(job, clean, start, stop, told).samples)
+            chunk = _kept(parts, f"{attacked.key}-{start}", lambda: _evaluated(job, attacked, start, stop, told))  # noqa: B023
+            assert chunk.crafted is not None
+            rows["attacked"].append(chunk.samples)
             pictures.append(chunk.crafted["x_adv"])
             details.append(chunk.details)
             seconds += chunk.seconds or 0.0
+            progress.advance(stop)
     except KeyboardInterrupt:
-        raise Stopped("nothing was written: pictures are when all are crafted") from None
+        raise _stopped(place, sum(map(len, pictures)), n) from None
     finally:
         progress.end()
     before, after = (pd.concat(rows[name], ignore_index=True) for name in ("clean", "attacked"))
@@ -174,6 +177,45 @@ def craft(job: Job, options: Options) -> Outcome:
     )
 
 
+def _evaluated(job: Job, evaluation: Evaluation, start: int, stop: int, told: Callable[[int, int], None]) -> Chunk:
+    return evaluate_chunk(
+        evaluation,
+        start,
+        stop,
+        device=job.device,
+        surrogate=lambda _: _there(job),
+        crafting=job.crafting,
+        on_progress=told,
+    )
+
+
+def _kept(parts: RunWriter | None, key: str, make: Callable[[], Chunk]) -> Chunk:
+    """A chunk as an interrupted craft left it, else a new one, which is kept."""
+    if parts is not None and parts.has(key):
+        cell = parts.load(key)
+        assert cell.samples is not None
+        return Chunk(cell.samples, cell.tensors, cell.record["seconds"], cell.record["details"])
+    chunk = make()
+    if parts is not None:
+        assert chunk.crafted is not None
+        record = {"seconds": chunk.seconds, "details": chunk.details}
+        parts.commit(key, record, samples=chunk.samples, tensors={"x_adv": chunk.crafted["x_adv"]})
+    return chunk
+
+
+def _stopped(place: Path | None, done: int, n: int) -> Stopped:
+    if place is None or not done:
+        forget_parts(place)
+        return Stopped(f"nothing was written: pictures are finished {CHUNK} at a time, and none were")
+    return Stopped(f"the first {done} of {n} pictures are kept in {place / PARTS}, to be written when all are there")
+
+
+def forget_parts(place: Path | None) -> None:
+    """Remove what an interrupted craft kept: all of it is written, or none of it is wanted."""
+    if place is not None:
+        shutil.rmtree(place / PARTS, ignore_errors=True)
+
+
 def _there(job: Job) -> AdaptiveModel:
     assert job.surrogate is not None
     return job.surrogate
@@ -182,4 +224,15 @@ def _there(job: Job) -> AdaptiveModel:
 def _evaluation(job: Job, attack: Attack) -> Evaluation:
     wish = job.wish
     condition = Condition(id=attack.name, ref=wish.recipe, settings=wish.settings)
-    return Evaluation(attack.name, attack.kind, wish.entry, job.loaded, condition, attack, wish.seed, job.split, key="")
+    key = evaluation_key(
+        [job.split.name, job.loaded.name, attack.name],
+        job.loaded.model,
+        job.split,
+        attack,
+        job.surrogate,
+        seed=wish.seed,
+        device=job.device,
+        chunk=CHUNK,
+        crafting=job.crafting,
+    )
+    return Evaluation(attack.name, attack.kind, wish.entry, job.loaded, condition, attack, wish.seed, job.split, key)

@@ -45,7 +45,7 @@ def attack(
     """
     entry, laid = _entry(model, policy, defence), dict(map(_setting, settings))
     from adaptbench.bench.crafted_files import require_form, require_room, write
-    from adaptbench.bench.one_attack import Wish, craft, prepare
+    from adaptbench.bench.one_attack import Wish, craft, forget_parts, prepare
     from adaptbench.results.lock import DirectoryLock
     from adaptbench.watching import watcher
 
@@ -56,8 +56,11 @@ def attack(
     new = not place.exists()
     try:
         with DirectoryLock(place, asked.command), watcher(console(stderr=True)) as progress:
-            outcome = craft(job, replace(asked, progress=progress))
+            if asked.fresh:
+                forget_parts(place)
+            outcome = craft(job, replace(asked, progress=progress), place)
             document = write(place, job, outcome, form.value, asked.command)
+            forget_parts(place)
     except BaseException:
         if new and place.is_dir() and not any(place.iterdir()):
             place.rmdir()

@@ -121,3 +121,56 @@ def test_ctrl_c_leaves_nothing(adaptbench, tmp_path, monkeypatch):
     assert done.code == 130
     assert "nothing was written" in done.err
     assert not list(tmp_path.iterdir())
+
+
+def test_ctrl_c_keeps_finished_chunks_and_the_same_command_goes_on(adaptbench, tmp_path, monkeypatch):
+    """Everything was lost, however long it had taken."""
+    from adaptbench.attacks import Attack
+
+    monkeypatch.setattr("adaptbench.bench.one_attack.CHUNK", 2)
+    whole = adaptbench("attack", "softmax-threshold", *ILFO, "--out", "whole")
+    assert whole.code == 0, whole.err
+    craft, made = Attack.craft, []
+
+    def interrupted(self, *given, **named):
+        made.append(1)
+        if len(made) == 3:
+            raise KeyboardInterrupt
+        return craft(self, *given, **named)
+
+    monkeypatch.setattr(Attack, "craft", interrupted)
+    stopped = adaptbench("attack", "softmax-threshold", *ILFO, "--out", "dear")
+    assert stopped.code == 130
+    assert "the first 4 of 6 pictures are kept in dear" in " ".join(stopped.err.split())
+    assert "same command goes on" in " ".join(stopped.err.split())
+    assert not (tmp_path / "dear" / "crafted.json").exists()
+    done = adaptbench("attack", "softmax-threshold", *ILFO, "--out", "dear")
+    assert done.code == 0, done.err
+    assert len(made) == 4, "only the third chunk was crafted anew"
+    one, other = document(tmp_path / "whole"), document(tmp_path / "dear")
+    for part in ("inputs_sha256", "samples", "details"):
+        assert one[part] == other[part]
+    assert {entry.name for entry in (tmp_path / "dear").iterdir() if entry.name != ".lock"} == {
+        "crafted.json",
+        "pictures",
+    }
+
+
+def test_another_attack_takes_nothing_that_was_kept(adaptbench, monkeypatch):
+    from adaptbench.attacks import Attack
+
+    monkeypatch.setattr("adaptbench.bench.one_attack.CHUNK", 2)
+    craft, made = Attack.craft, []
+
+    def interrupted(self, *given, **named):
+        made.append(1)
+        if len(made) == 3:
+            raise KeyboardInterrupt
+        return craft(self, *given, **named)
+
+    monkeypatch.setattr(Attack, "craft", interrupted)
+    assert adaptbench("attack", "softmax-threshold", *ILFO, "--out", "dear").code == 130
+    made.clear()
+    monkeypatch.setattr(Attack, "craft", lambda *given, **named: made.append(1) or craft(*given, **named))
+    assert adaptbench("attack", "softmax-threshold", *ILFO, "-o", "steps=19", "--out", "dear").code == 0
+    assert len(made) == 3
