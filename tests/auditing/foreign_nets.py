@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 import adaptbench as ab
+from adaptbench.attacks.base import Attack, Task, Unaudited
+from adaptbench.attacks.fractions import parse_fraction
 
 
 class TwoHeads(nn.Module):
@@ -50,3 +54,23 @@ def adapted(module: nn.Module, threshold: float = 0.9) -> ab.MultiExit:
 def build() -> ab.MultiExit:
     """A factory."""
     return adapted(trained(TwoHeads()))
+
+
+class Leaver(Attack):
+    """An attack that says 8/255 and moves four times as far."""
+
+    name = "leaver"
+    title = "leaves its ball"
+
+    def __init__(self, eps: str | float = "8/255") -> None:
+        super().__init__()
+        self.eps = float(parse_fraction(eps))
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """With the bound that is not kept."""
+        return {"constraint": "linf", "eps": self.eps}
+
+    def _craft(self, task: Task) -> Unaudited:
+        sign = torch.rand(task.x.shape, generator=torch.Generator().manual_seed(0)).sub(0.5).sign()
+        return Unaudited(((task.x.cpu() + 4 * self.eps * sign).clamp(0, 1) * 255).round().to(torch.uint8))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import adaptbench as ab
 from adaptbench.adaptive import Policy
+from adaptbench.attacks.registry import ATTACKS
 from adaptbench.auditing.checks import checks_of, left_in_train_mode
 from adaptbench.auditing.evidence import evidence
 from adaptbench.auditing.findings import Check, at_rest
@@ -18,6 +19,7 @@ from adaptbench.auditing.pictures import cheap_by_content, full_range, normalise
 from adaptbench.auditing.slopes import slopes
 from adaptbench.auditing.target import Target
 from adaptbench.policies import ChainPolicy
+from adaptbench.registry import Entry
 
 QUICK = str(Path(__file__).parent / "quick.yaml")
 
@@ -158,6 +160,18 @@ def test_an_attack_that_leaves_the_ball_is_found(audited: ab.Audit) -> None:
     check = named(evidence(run, audited.figures, []), "crafted pictures inside their ball")
     assert check.level == "cannot be trusted"
     assert "quick moves a value by 17/255" in check.seen
+
+
+def test_a_recipe_that_leaves_the_ball_is_found_from_end_to_end(
+    foreign: ModuleType, two_heads: ab.MultiExit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = Entry("leaver", "foreign_nets:Leaver", "a plug-in")
+    monkeypatch.setitem(ATTACKS._entries, "leaver", entry)
+    done = ab.audit(two_heads, "digits", attacks="leaver", eps="8/255", limit=20)
+    check = named(done.checks, "crafted pictures inside their ball")
+    assert check.level == "cannot be trusted"
+    assert "leaver moves a value by 32/255" in check.seen
+    assert not done.trusted
 
 
 def test_chance_that_does_as_well_is_found(audited: ab.Audit) -> None:
