@@ -78,14 +78,12 @@ class EnsembleAttack(RecipeAttack):
         joined = join_details(details, [1] * len(details))
         joined = {k: v for k, v in joined.items() if not k.startswith("macs_at_step_")}  # one member's, not the whole's
         skipped = [member.title for i, member in enumerate(self.members, 1) if i not in stages]
-        notes = [f"does not apply to this model: {title}" for title in skipped]
         joined |= raised | {
             **best.account(),
             "hard_checks": best.judge.checks,
             "members_run": [stage.title for stage in stages.values()],
+            "members_skipped": skipped,  # by composition, so no note: it says nothing about this search
         }
-        if notes := [*joined.get("notes", []), *notes]:
-            joined["notes"] = notes
         return Unaudited(best.pictures, details=joined)
 
     def _against_itself(self, task: Task) -> dict[str, Any]:

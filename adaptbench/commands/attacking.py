@@ -95,7 +95,8 @@ def _show(job: Job, outcome: Outcome, place: str, document: Path) -> None:
     shown.print(_table(outcome))
     shown.print()
     shown.print(_costs(outcome))
-    show_notes(shown, outcome.details.get("notes") or [])
+    skipped = [f"does not apply to this model: {title}" for title in outcome.details.get("members_skipped") or []]
+    show_notes(shown, [*(outcome.details.get("notes") or []), *skipped])
     shown.print()
     shown.print(f"pictures {place}", soft_wrap=True)
     shown.print(f"figures  {document}", soft_wrap=True)
