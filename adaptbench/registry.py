@@ -152,6 +152,10 @@ MODELS = Registry(
             "adaptbench.zoo.systems:skipnet_rnn",
             "CIFAR ResNet, one recurrent gate (Wang et al. 2018)",
         ),
+        "act": (
+            "adaptbench.zoo.systems:act",
+            "residual net whose stages halt by score (after Figurnov et al. 2017)",
+        ),
         "sdn": ("adaptbench.zoo.systems:sdn", "CIFAR ResNet, six internal classifiers (Kaya et al. 2019)"),
         "exits-and-nets": (
             "adaptbench.zoo.systems:exits_and_nets",

@@ -17,6 +17,7 @@ ROOT = Path(__file__).parent.parent
 PUBLISHED = ROOT / "reports" / "published"
 PAGE = ROOT / "docs" / "replication.md"
 GATES = "replicate-gates.json"
+ATTACKS = "replicate-attacks.json"
 
 HEAD = """# Replication
 
@@ -322,10 +323,17 @@ def page(folder: Path = PUBLISHED) -> str:
 
     lines = [HEAD]
     for file in sorted(folder.glob("replicate-*.json")):
+        if file.name == ATTACKS:
+            continue
         if file.name == GATES:
             lines += gated(Baseline.load(file), file.name) + gates_apart()
         else:
             lines += study(read_study(file), file.name)
+    if (folder / ATTACKS).exists():
+        sys.path.insert(0, str(Path(__file__).parent))  # a script's own folder, for whoever loads it by its place
+        from replicated_attacks import section
+
+        lines += section(Baseline.load(folder / ATTACKS))
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -123,6 +123,7 @@ class Attack(ABC):
         couples_samples: samples of one craft influence each other; cut chunks at fixed places.
         surrogate: name of the model that it works on in the target's place.
         needs_crafting: it is crafted on other pictures than those that it is judged on.
+        replaces: what it returns are other pictures; labels of the clean ones and distances to them mean nothing.
     """
 
     name: str = ""
@@ -135,6 +136,7 @@ class Attack(ABC):
     couples_samples: bool = False
     surrogate: str | None = None
     needs_crafting: bool = False
+    replaces: bool = False
     hashed_as: ClassVar[str] = ""
     """What the algorithm was called when hashes of it were first published; another name of its class changes none."""
 

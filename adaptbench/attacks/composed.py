@@ -140,7 +140,10 @@ class ComposedAttack(RecipeAttack):
     hashed_as = "adaptbench.attacks.composed.ComposedAttack"
 
     def _craft(self, task: Task) -> Unaudited:
-        return self._optimise(task, task.model)
+        made = self._optimise(task, task.model)
+        assert self.parts.objective is not None
+        made.details |= self.parts.objective.account(task.model, task.x, made.x_adv)
+        return made
 
     def _against_itself(self, task: Task) -> dict[str, Any]:
         assert isinstance(self.parts.objective, GradientObjective)
@@ -230,4 +233,5 @@ class RandomAttack(RecipeAttack):
         noise = uniform_pixels(task.ids, tuple(task.x.shape[1:]), task.seed)
         x = search.draw(task.x, constraint, noise)
         task.progress(len(x), len(x))
-        return Unaudited(constraint.quantise(x, task.x))
+        pictures = constraint.quantise(x, task.x)
+        return Unaudited(pictures, details=search.account(task.model, task.x, pictures))

@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from adaptbench.adaptive import AdaptiveModel
+from adaptbench.attacks.activations import densities
 from adaptbench.attacks.base import to_bytes
 from adaptbench.attacks.constraints import Constraint
 from adaptbench.attacks.ranges import count
@@ -128,3 +130,7 @@ class OneColour(OneDraw):
         """A sample's own colour."""
         colour = (0.5 + 0.5 * noise[:, :, :1, :1]).expand_as(clean)
         return constraint.project(colour, clean)
+
+    def account(self, model: AdaptiveModel, clean: Tensor, pictures: Tensor) -> dict[str, float]:
+        """Density before and after: dense activations are what such pictures were proposed for."""
+        return densities(model, clean, pictures)

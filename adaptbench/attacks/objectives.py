@@ -45,6 +45,10 @@ class Objective(ABC):
         """None, or the reason why not."""
         return one_path(model)
 
+    def account(self, model: AdaptiveModel, clean: Tensor, pictures: Tensor) -> dict[str, float]:
+        """What else there is to say of the result, for the details. clean: float; pictures: uint8; (N, C, H, W)."""
+        return {}
+
 
 class GradientObjective(Objective):
     """Differentiable in the picture, through the model."""

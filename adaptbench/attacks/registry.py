@@ -26,6 +26,11 @@ OBJECTIVES = Registry(
         "cheap-and-wrong": ("adaptbench.attacks.decisions:CheapAndWrong", "leave early with a wrong answer"),
         "guarded-gates": ("adaptbench.attacks.gates:GuardedGates", "open closed gates without closing open ones"),
         "gate-power": ("adaptbench.attacks.gates:GatePower", "raise a power norm of the gates"),
+        "ponder-cost": ("adaptbench.attacks.ponder:PonderCost", "raise the ponder cost of a halting net"),
+        "activation-norm": (
+            "adaptbench.attacks.activations:ActivationNorm",
+            "make activations large and dense; not after the counted cost",
+        ),
         "label-margin": ("adaptbench.attacks.mixtures:LabelMargin", "keep the answer at the dearest path's exit"),
         "mixed": ("adaptbench.attacks.mixtures:Mixed", "a weighted, scheduled sum of objectives"),
         "estimator": (

@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from adaptbench.adaptive import AdaptiveModel
 from adaptbench.attacks.constraints import Constraint
 from adaptbench.attacks.ranges import Steps, real
 
@@ -123,6 +124,10 @@ class OneDraw(Search):
     @abstractmethod
     def draw(self, clean: Tensor, constraint: Constraint, noise: Tensor) -> Tensor:
         """(N, C, H, W) pictures; noise: like clean, in [−1, 1), a sample's own."""
+
+    def account(self, model: AdaptiveModel, clean: Tensor, pictures: Tensor) -> dict[str, float]:
+        """What else there is to say of the result, for the details. clean: float; pictures: uint8; (N, C, H, W)."""
+        return {}
 
 
 @dataclass(frozen=True, slots=True)

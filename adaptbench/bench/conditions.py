@@ -9,6 +9,7 @@ import torch
 
 from adaptbench.adaptive import Split
 from adaptbench.attacks import Attack, load_attack
+from adaptbench.bench.shift import SHIFT, check_shift
 from adaptbench.errors import SuiteError
 from adaptbench.registry import did_you_mean
 
@@ -19,7 +20,7 @@ def check_condition(name: str, ref: str, settings: dict[str, Any]) -> None:
     """Refuse a condition that cannot be what it is called.
 
     Args:
-        name: its id. ref: "clean", a recipe, or torchattacks/NAME. settings: laid over the recipe.
+        name: its id. ref: "clean", "shift", a recipe, or torchattacks/NAME. settings: laid over the recipe.
 
     Raises:
         SuiteError: something else is called clean, or clean inputs are given settings.
@@ -44,7 +45,10 @@ def check_condition(name: str, ref: str, settings: dict[str, Any]) -> None:
             why="Recovery and increase would be counted against changed inputs.",
             todo="Give it another id, or none.",
         )
-    load_attack(ref, settings)
+    if ref == SHIFT:
+        check_shift(settings)
+    else:
+        load_attack(ref, settings)
 
 
 def check_transfer(name: str, conditions: Mapping[str, tuple[str, dict[str, Any]]], models: int) -> None:
@@ -62,7 +66,7 @@ def check_transfer(name: str, conditions: Mapping[str, tuple[str, dict[str, Any]
             todo=f"{did_you_mean(name, list(conditions))}Conditions: {', '.join(conditions)}.",
         )
     ref, settings = conditions[name]
-    attack = None if ref == CLEAN else load_attack(ref, settings)
+    attack = None if ref in (CLEAN, SHIFT) else load_attack(ref, settings)
     if attack is None or attack.kind == "control" or attack.access in ("transfer", "none"):
         raise SuiteError(
             f"the pictures of '{name}' are crafted on no model of this suite.",

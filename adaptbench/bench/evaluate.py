@@ -15,6 +15,7 @@ from torch import Tensor
 
 from adaptbench.adaptive import AdaptiveModel, Inference, Split
 from adaptbench.bench.plan import Evaluation
+from adaptbench.results.schema import NO_LABEL
 
 GALLERY = 16
 
@@ -81,7 +82,10 @@ def evaluate_chunk(
         seeds=sample_seeds(ids, evaluation.seed).to(device),
         labels=labels.to(device) if evaluation.model.needs_labels else None,
     )
-    return Chunk(rows_of(evaluation.id, inference, labels, ids, clean, inputs, queries), crafted, seconds, details)
+    rows = rows_of(evaluation.id, inference, labels, ids, clean, inputs, queries)
+    if evaluation.attack is not None and evaluation.attack.replaces:
+        rows = without_labels(rows)
+    return Chunk(rows, crafted, seconds, details)
 
 
 def sample_seeds(ids: Tensor, seed: int) -> Tensor:
@@ -132,6 +136,11 @@ def rows_of(
             "confidence": inference.logits.softmax(1).amax(1).double().cpu().numpy(),
         }
     )
+
+
+def without_labels(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of pictures whose classes are none of the net's: label `NO_LABEL`, no distance to a clean picture."""
+    return rows.assign(label=NO_LABEL, correct=False, linf=np.nan, l2=np.nan)
 
 
 def hash_inputs(x: np.ndarray | Tensor) -> str:

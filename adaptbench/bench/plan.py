@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from adaptbench.adaptive import AdaptiveModel, DecisionGraph, Split
 from adaptbench.attacks import Attack, load_attack
 from adaptbench.bench.conditions import finer_than_data
 from adaptbench.bench.crafting import crafting_split
 from adaptbench.bench.entries import Entry, Fitting
+from adaptbench.bench.shift import SHIFT, shifted
 from adaptbench.bench.suite import Condition, LoadedSuite, Suite
 from adaptbench.bench.transfers import carried
 from adaptbench.bench.watched import check_watched
@@ -150,12 +152,17 @@ def make_plan(suite: LoadedSuite, options: Options | None = None, given: Given |
     data = given.data or load_data(spec.data, root=options.data_root, download=options.download)
     split = data.split("test").first(options.at_most(spec.limit))
     models = _models(suite, data, options, given)
+    other_data = partial(load_data, root=options.data_root, download=options.download)
     attacks: dict[str, Attack] = {}
     surrogates: dict[str, AdaptiveModel] = {}
     for i, condition in enumerate(spec.conditions):
         if condition.ref != "clean":
             try:
-                attacks[condition.id] = load_attack(condition.ref, condition.settings)
+                attacks[condition.id] = (
+                    shifted(condition.settings, data, split.first(condition.limit), other_data)
+                    if condition.ref == SHIFT
+                    else load_attack(condition.ref, condition.settings)
+                )
                 if (other := attacks[condition.id].surrogate) and other not in surrogates:
                     known = models.get(other) or load_system(other, data.name, zoo=zoo, device=device)
                     surrogates[other] = known.model
@@ -171,6 +178,8 @@ def make_plan(suite: LoadedSuite, options: Options | None = None, given: Given |
         for entry in spec.models:
             name = entry.label
             for condition in spec.conditions:
+                if condition.models is not None and name not in condition.models:
+                    continue
                 attack = attacks.get(condition.id)
                 reason = _why_not(attack, entry, models[name]) if attack else None
                 if reason:

@@ -31,14 +31,22 @@ class Condition(_Strict):
     """One column of the bench: clean inputs, a control, or an attack.
 
     Args:
-        id: in case names. ref: recipe name, path (from the suite's folder, then from here), or torchattacks/NAME.
+        id: in case names.
+        ref: recipe name, path (from the suite's folder, then from here), torchattacks/NAME, or "shift".
         settings: laid over the recipe. limit: samples, when fewer than the suite's.
+        models: labels of the models that it is for; None: all.
     """
 
     id: str
     ref: str
     settings: dict[str, Any] = {}
     limit: Count | None = None
+    models: Annotated[list[str], Field(min_length=1)] | None = None
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, told: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without `models` where none are named, so that suites from before keep their hash."""
+        return without_unsaid(told(self), "models")
 
 
 def without_unsaid(contents: dict[str, Any], *later: str) -> dict[str, Any]:
@@ -53,7 +61,7 @@ def _condition(given: Any) -> Any:
         ((ref, settings),) = given.items()
         settings = dict(settings or {}) if isinstance(settings, dict | None) else settings
         if isinstance(settings, dict):
-            extra = {key: settings.pop(key) for key in ("id", "limit") if key in settings}
+            extra = {key: settings.pop(key) for key in ("id", "limit", "models") if key in settings}
             return {"id": ref, **extra, "ref": ref, "settings": settings}
     raise ValueError("a condition is a name, or a name with settings: `ilfo` or `ilfo: {eps: 16/255}`")
 
@@ -234,6 +242,7 @@ def _check_conditions(suite: Suite, source: Source) -> None:
     for i, condition in enumerate(suite.conditions):
         with source.placed(("conditions", i)):
             check_condition(condition.id, condition.ref, condition.settings)
+        _check_models_of(condition, suite.labels, source, i)
     for i, name in enumerate(ids):
         if ids.index(name) != i:
             raise SuiteError(
@@ -254,4 +263,16 @@ def _check_conditions(suite: Suite, source: Source) -> None:
             raise SuiteError(
                 f"{source.where(('measure', 'conditions', i))}: no condition is called '{name}'.",
                 todo=f"{did_you_mean(name, ids)}Conditions: {', '.join(ids)}.",
+            )
+
+
+def _check_models_of(condition: Condition, labels: list[str], source: Source, i: int) -> None:
+    """A condition may be for some models; clean is for all, as everything is held against it."""
+    for name in condition.models or []:
+        if condition.id == "clean" or name not in labels:
+            what = "the condition 'clean' is for all models" if name in labels else f"no model is called '{name}'"
+            raise SuiteError(
+                f"{source.where(('conditions', i))}: {what}.",
+                why=f"'{condition.id}' names the models that it is for.",
+                todo=f"{did_you_mean(name, labels)}Models of this suite: {', '.join(labels)}.",
             )

@@ -13,6 +13,7 @@ from adaptbench.models.blockdrop import blockdrop
 from adaptbench.models.densenet import multi_exit_densenet
 from adaptbench.models.exit_heads import attach_exits
 from adaptbench.models.gated_resnet import skipnet
+from adaptbench.models.halting import HaltingNetwork, halting_resnet
 from adaptbench.models.msdnet import PLANS as MSDNETS
 from adaptbench.models.msdnet import msdnet
 from adaptbench.models.resnet import resnet
@@ -50,6 +51,10 @@ class CifarNets:
         if kind == "blockdrop":
             return blockdrop(net, statistics=self.data)
         return skipnet(net, kind, open_by=2.0)
+
+    def act(self, depth: int) -> HaltingNetwork:
+        """A ResNet whose stages halt."""
+        return halting_resnet(depth, self.n_classes, self.data)
 
     def msdnet(self) -> MultiExit:
         """MSDNet in the batch configuration."""

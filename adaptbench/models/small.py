@@ -12,6 +12,7 @@ from torch import nn
 
 from adaptbench.adaptive import Block, FeedForwardGates, GatedNetwork, ImageDomain, MultiExit, Normalise
 from adaptbench.models.blocks import ResidualBlock, classifier, conv_bn, conv_classifier, residual_body
+from adaptbench.models.halting import HaltingNetwork
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,20 @@ class SmallNets:
             blocks=blocks,
             head=classifier(wide, self.n_classes, pool=2),
             gates=FeedForwardGates(gates),
+            domain=self.domain,
+            n_classes=self.n_classes,
+        )
+
+    def act(self) -> HaltingNetwork:
+        """Residual net of two stages that halt, of the skipnet's widths and units."""
+        width, wide, depth = self.gates
+        return HaltingNetwork(
+            stem=nn.Sequential(self.normalise(), conv_bn(self.shape[0], width, self.kernel, self.stride)),
+            stages=[
+                ([ResidualBlock(width, width) for _ in range(depth + 1)], width),
+                ([ResidualBlock(width if j == 0 else wide, wide, 2 if j == 0 else 1) for j in range(depth + 1)], wide),
+            ],
+            head=classifier(wide, self.n_classes, pool=2),
             domain=self.domain,
             n_classes=self.n_classes,
         )

@@ -33,7 +33,13 @@ def beside(record: Mapping[str, Any], rows: Sequence[Row], conditions: Condition
     if queries_of(conditions.get(record["condition"]) or {}) is not None:
         name = equal_control(record["condition"], conditions)
         return next((r for r in rows if r["condition"] == name and r["n"] == record["n"]), None)
-    drawn = [r for r in rows if r["kind"] == "control" and queries_of(conditions.get(r["condition"]) or {}) is None]
+    drawn = [
+        r
+        for r in rows
+        if r["kind"] == "control"
+        and queries_of(conditions.get(r["condition"]) or {}) is None
+        and "data" not in (conditions.get(r["condition"], {}).get("settings") or {})  # other pictures: of no norm
+    ]
     return drawn[0] if drawn else None
 
 

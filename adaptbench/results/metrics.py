@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from adaptbench.errors import RunError
 from adaptbench.results import statistics
-from adaptbench.results.schema import Record
+from adaptbench.results.schema import NO_LABEL, Record
 from adaptbench.results.statistics import Estimate, Floats
 
 if TYPE_CHECKING:
@@ -45,6 +45,9 @@ class CostBounds:
     budget: float | None = None
     no_budget: str = "the policy has no budget"
 
+
+FOREIGN = "the pictures are of another data set, whose labels mean something else"
+APART = "the pictures are of another data set: no change of the clean ones"
 
 TAIL = 0.05
 """Share of the inputs, the dearest ones, that the conditional value at risk is the mean of."""
@@ -130,11 +133,14 @@ def summarise(samples: pd.DataFrame, clean: pd.DataFrame | None, bounds: CostBou
         "macs_min": bounds.min_macs,
         "macs_max": bounds.max_macs,
         "macs_full": bounds.macs_full,
-        "linf_max": float(columns["linf"].max()),
         "exit_histogram": _histogram(columns["exit"], bounds.exit_names),
         "ties": int(np.count_nonzero(columns["tie"])),
     }
-    _put(record, "accuracy", statistics.proportion(right, n))
+    foreign = bool((samples["label"] == NO_LABEL).all())
+    if foreign:
+        _lack(record, "accuracy", FOREIGN)
+    else:
+        _put(record, "accuracy", statistics.proportion(right, n))
     _put(record, "macs_mean", statistics.mean(columns["macs"], seed=seed))
     _put(record, "macs_p99", statistics.quantile(columns["macs"], 0.99))
     _put(record, "macs_cvar", statistics.tail_mean(columns["macs"], TAIL, seed=seed))
@@ -150,7 +156,12 @@ def summarise(samples: pd.DataFrame, clean: pd.DataFrame | None, bounds: CostBou
         _lack(record, "efficacy_trapezoid", "an exit of this model has no one cost")
     else:
         _put(record, "efficacy_trapezoid", efficacy_trapezoid(columns["exit"], bounds.exit_macs, seed=seed))
-    _put(record, "l2_mean", statistics.mean(columns["l2"], seed=seed))
+    if foreign:
+        _lack(record, "linf_max", APART)
+        _lack(record, "l2_mean", APART)
+    else:
+        record["linf_max"] = float(columns["linf"].max())
+        _put(record, "l2_mean", statistics.mean(columns["l2"], seed=seed))
     queries = samples["queries"].dropna().to_numpy(dtype=np.float64)
     if len(queries):
         _put(record, "queries_mean", statistics.mean(queries, seed=seed))
@@ -189,6 +200,10 @@ def _against_clean(
     record["macs_seen"] = seen
     no_more = "no input that was seen costs more than the clean ones on average"
     _put(record, "recovery_seen", recovery(before, after, seen, seed=seed), no_more)
+    if (samples["label"] == NO_LABEL).all():
+        for name, reason in (("recovery_per_input_mean", APART), ("label_kept", APART), ("accuracy_drop", FOREIGN)):
+            _lack(record, name, reason)
+        return
     _put(record, "recovery_per_input_mean", recovery_per_input(before, after, bounds.max_macs, seed=seed), no_room)
     right_before = reference["correct"].to_numpy(dtype=bool)[there]
     right_after = samples["correct"].to_numpy(dtype=bool)[here]

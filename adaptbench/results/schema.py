@@ -51,6 +51,9 @@ WINDOW_COLUMNS: dict[str, str] = {
 }
 """Columns of ``windows.parquet``; ``energy_j`` and ``missing`` may be null, never both filled."""
 
+NO_LABEL = -1
+"""``label`` of a picture whose class is none of the net's: ``correct`` says nothing there, distances are NaN."""
+
 NULLABLE_COLUMNS = frozenset({"queries", "energy_j", "missing"})
 
 

@@ -23,6 +23,7 @@ from adaptbench.zoo.training.procedures import (
     ClassMeanExits,
     Exits,
     FrozenHeads,
+    Halting,
     HeadsAgainstSlowdown,
     JointCascade,
     Ladder,
@@ -44,13 +45,22 @@ def _ladder(nets: SmallNets) -> NetworkDag:
 
 
 def small_recipe(
-    backbone: Phase, gates: Phase, joint: Phase, hardened: Phase, *, eps: float, epsilon: float = 0.01
+    backbone: Phase,
+    gates: Phase,
+    joint: Phase,
+    hardened: Phase,
+    *,
+    eps: float,
+    epsilon: float = 0.01,
+    halting: Phase | None = None,
+    tau: float = 0.1,
 ) -> TrainingRecipe:
     """Of small pictures.
 
     Args:
         backbone: every net from scratch. gates: skipnet's second phase. joint: the cascade's joint phase.
         hardened: of exit heads against slow-down within eps. epsilon: of the softmax-threshold policy.
+        halting, tau: of the halting net; its phase is the backbone's if None.
     """
     return TrainingRecipe(
         {
@@ -68,6 +78,7 @@ def small_recipe(
             ),
             "boosted-exits": Part(lambda nets: boosted(nets.multi_exit()), Exits(backbone, "boosted")),
             "skipnet": Part(SmallNets.skipnet, RateGates((backbone, gates))),
+            "act": Part(SmallNets.act, Halting(halting or backbone, tau)),
         },
         halved=False,
         prices=(0.005, 0.01, 0.0125, 0.015, 0.0175, 0.02, 0.03, 0.04, 0.08, 0.16, 0.32),
@@ -82,6 +93,7 @@ def cifar_recipe(
     joint: Phase,
     gates: SkipNet,
     plan: BlockDropPlan,
+    halting: Halting,
     scratch: Phase,
     grown: Mapping[int, int] | None = None,
     **of_policies: Any,
@@ -91,7 +103,7 @@ def cifar_recipe(
     Args:
         nets: depth → phase. grown: depth → the shallower net it starts from.
         heads: of exits on a frozen net. joint: of exits and net together, from the trained net.
-        gates, plan: of SkipNets and BlockDrops. scratch: of MSDNet and DenseNet.
+        gates, plan, halting: of SkipNets, BlockDrops and halting nets. scratch: of MSDNet and DenseNet.
         of_policies: fields of `TrainingRecipe`.
     """
     parts = {
@@ -100,14 +112,21 @@ def cifar_recipe(
         "boosted-exits": Part(lambda nets: boosted(nets.msdnet()), Exits(scratch, "boosted")),
     }
     for depth in nets:
-        parts |= _hosted(depth, nets[depth], (grown or {}).get(depth), heads, joint, gates, plan)
+        parts |= _hosted(depth, nets[depth], (grown or {}).get(depth), heads, joint, gates, plan, halting)
     return TrainingRecipe(
         parts, halved=True, **{"prices": (0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2, 0.32), **of_policies}
     )
 
 
 def _hosted(
-    depth: int, phase: Phase, start: int | None, heads: Phase, joint: Phase, gates: SkipNet, plan: BlockDropPlan
+    depth: int,
+    phase: Phase,
+    start: int | None,
+    heads: Phase,
+    joint: Phase,
+    gates: SkipNet,
+    plan: BlockDropPlan,
+    halting: Halting,
 ) -> dict[str, Part]:
     """A ResNet and all that is bolted onto it."""
     name = f"resnet{depth}"
@@ -127,6 +146,8 @@ def _hosted(
             lambda nets: nets.gated(depth, "blockdrop"), plan, (name, "resnet8") if plan.plan_rate else (name,)
         ),
     }
+    if depth > 8:  # a stage of one unit cannot halt
+        parts[f"act{depth}"] = Part(lambda nets: nets.act(depth), halting, (name,))
     for kind in HEADS:
 
         def build(nets: CifarNets, kind: str = kind) -> Any:
@@ -175,6 +196,9 @@ _CIFAR = {
             plan_rate=0.5,
             plan_alpha=0.95,
         ),
+        halting=Halting(
+            Phase(2, 0.05, 128, "crop+flip", ema=0.99, precision="bfloat16", sizes=((0.0, 24), (0.5, 32))), 0.1
+        ),
         scratch=_short(20, 0.1),
         grown={20: 8, 56: 20, 32: 8, 14: 8, 110: 20},
     ),
@@ -184,6 +208,7 @@ _CIFAR = {
         joint=_long(60, 0.05),
         gates=SkipNet((_gated(60, 0.05), _gated(40, 0.01))),
         plan=BlockDropPlan((_gated(60, 0.02), _gated(60, 0.01))),
+        halting=Halting(_long(200, 0.1), 0.01),
         scratch=_long(200, 0.1),
     ),
 }
@@ -206,6 +231,7 @@ RECIPES: dict[str, dict[str, TrainingRecipe]] = {
             joint=Phase(3, 0.01, 128, "crop+flip", ema=0.998),
             hardened=Phase(2, 0.02, 128, "crop+flip", ema=0.998),
             eps=8 / 255,
+            halting=Phase(5, 0.15, 128, "crop+flip", ema=0.998, precision="bfloat16"),
         )
     },
     "cifar10": _CIFAR,

@@ -202,6 +202,12 @@ blockdrop = System(
     "Wu et al., CVPR 2018",
     {"cifar": "blockdrop{nets.host}"},
 )
+act = System(
+    "act",
+    "residual net, each stage runs units until their halting scores add up to one",
+    "after Figurnov et al., CVPR 2017 (ACT, by image)",
+    {"small": "act", "cifar": "act20"},
+)
 sdn = System(
     "sdn",
     "one net, six internal classifiers and its own, one confidence threshold",

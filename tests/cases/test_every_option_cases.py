@@ -373,6 +373,7 @@ CHANGED = {
         "conditions.settings": "conditions=[clean, {noise: {eps: 9/255, limit: 6}}]",
         "conditions.limit": "conditions=[clean, {noise: {eps: 8/255, limit: 5}}]",
         "transfer": "transfer=[noise]",
+        "conditions.models": "conditions=[clean, {noise: {eps: 8/255, limit: 6, models: [softmax-threshold]}}]",
         "limit": "limit=7",
         "chunk": "chunk=4",
         "seeds": "seeds=[1]",

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adaptbench.adaptive import Cascade, GatedNetwork
+from adaptbench.models.halting import HaltingNetwork
 from adaptbench.policies.gates.learned_cascade import LearnedCascade, stage_losses
 from adaptbench.policies.gates.selection_module import Estimator, cascade_objective, stopping_distribution
 
@@ -64,5 +65,16 @@ def joint_cascade(price: float, estimator: Estimator) -> Callable[[nn.Module, Te
         )
         chances = stopping_distribution(stop).detach()
         return decisions + (chances * stage_losses(logits, y, "cross-entropy")).sum(1).mean()
+
+    return loss
+
+
+def pondering(tau: float) -> Callable[[nn.Module, Tensor, Tensor], Tensor]:
+    """Cross-entropy of a halting net plus τ · Σ of its stages' ponder costs (Figurnov et al., CVPR 2017)."""
+
+    def loss(module: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        assert isinstance(module, HaltingNetwork)
+        logits, margins = module.unmasked(x)
+        return F.cross_entropy(logits, y) + tau * module.ponder(margins).sum(1).mean()
 
     return loss

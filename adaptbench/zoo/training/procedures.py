@@ -11,6 +11,7 @@ from torch import nn
 from adaptbench.adaptive import Cascade, DecisionGraph, GatedNetwork, MultiExit
 from adaptbench.adaptive.policy import NeverStop
 from adaptbench.models.exit_heads import backbone_of
+from adaptbench.models.halting import HaltingNetwork
 from adaptbench.models.nearest_mean import attach_class_means
 from adaptbench.models.resnet import grow
 from adaptbench.policies import LearnedCascade, SoftmaxThreshold
@@ -18,7 +19,7 @@ from adaptbench.zoo.training.exits import train_backtrack, train_heads
 from adaptbench.zoo.training.gates import BlockDrop, decisive, set_rate, skipnet_hybrid, skipnet_supervised
 from adaptbench.zoo.training.hardened_heads import train_against_slowdown
 from adaptbench.zoo.training.loop import fit
-from adaptbench.zoo.training.losses import cross_entropy, gated_at_rate, joint_cascade, plain_backbone
+from adaptbench.zoo.training.losses import cross_entropy, gated_at_rate, joint_cascade, plain_backbone, pondering
 from adaptbench.zoo.training.objective import fit_objective
 from adaptbench.zoo.training.phase import Phase
 from adaptbench.zoo.training.session import Session
@@ -242,6 +243,24 @@ class BlockDropPlan:
             planner.load_state_dict(planner.state_dict() | begun)
             _straight_through(session, "before", first, net, self.plan_rate)
         session.run("joint", fit_objective, BlockDrop(net, joint=True, alpha=self.plan_alpha), second)
+
+
+@dataclass(frozen=True, slots=True)
+class Halting:
+    """A net whose stages halt, by cross-entropy and ponder cost; begun from a trained net where it needs one.
+
+    Args:
+        tau: τ, price of a unit of ponder cost.
+    """
+
+    phase: Phase
+    tau: float
+
+    def __call__(self, net: HaltingNetwork, needed: Sequence[nn.Sequential], session: Session) -> None:
+        """Units and halting scores together."""
+        for host in needed:
+            net.take(host)
+        session.run("", fit, net, self.phase, pondering(self.tau))
 
 
 def _take_backbone(net: GatedNetwork, host: nn.Sequential) -> None:
