@@ -111,6 +111,7 @@ def page(folder: Path = SHIPPED) -> str:
             ]
         if families:
             lines += [
+                *([""] if parts else []),
                 "| weights | parameters | KiB | test %, each exit | made by |",
                 "|---|---|---|---|---|",
                 *families,
