@@ -18,7 +18,7 @@ from adaptbench.zoo.recipes import DEPTHS, RECIPES, cifar_recipe
 from adaptbench.zoo.trainer import train_system
 from adaptbench.zoo.training import procedures
 from adaptbench.zoo.training.phase import Phase
-from adaptbench.zoo.training.procedures import BlockDropPlan, SkipNet
+from adaptbench.zoo.training.procedures import BlockDropPlan, Halting, SkipNet
 
 TOY = CifarNets("cifar10", 10, (8, 20), 20)
 TINY = Phase(1, 0.01, 16, "none", sizes=((0.0, 8),))
@@ -43,6 +43,7 @@ def toy_recipe(**plan):
         joint=TINY,
         gates=SkipNet((TINY, TINY)),
         plan=BlockDropPlan((TINY, TINY), **plan),
+        halting=Halting(TINY, 0.1),
         scratch=TINY,
         grown={20: 8},
         prices=(0.1, 0.3),
@@ -93,7 +94,9 @@ def test_exits_are_bolted_onto_the_net_as_trained(tmp_path, quick):
     assert weights.keys() == net.stages[0].state_dict().keys()
 
 
-@pytest.mark.parametrize("part", ["resnet20-paper-joint", "resnet20-class-means", "skipnet20-rnn", "blockdrop20"])
+@pytest.mark.parametrize(
+    "part", ["resnet20-paper-joint", "resnet20-class-means", "skipnet20-rnn", "blockdrop20", "act20"]
+)
 def test_every_kind_of_part_trains(tmp_path, quick, part):
     train_system(part, ToyData(), tmp_path)
     card = json.loads((tmp_path / "cifar10" / f"{part}.json").read_text())
@@ -136,7 +139,7 @@ def test_a_plan_started_straight_through_begins_from_the_small_net_and_says_so(t
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("part", ["skipnet20-rnn", "blockdrop20"])
+@pytest.mark.parametrize("part", ["skipnet20-rnn", "blockdrop20", "act20"])
 def test_gated_nets_are_moved_before_their_first_training(tmp_path, quick, monkeypatch, part):
     """An objective's buffers are made where the net is; a net moved later, or never, trains on the CPU."""
     seen = []
