@@ -8,8 +8,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from adaptbench.adaptive import AdaptiveModel
+from adaptbench.adaptive.halting import HaltingNetwork
 from adaptbench.attacks.objectives import Context, Goal, GradientObjective, pushed
-from adaptbench.models.halting import HaltingNetwork
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,12 @@ from typing import ClassVar, Literal
 from torch import nn
 
 from adaptbench.adaptive import AdaptiveModel, DecisionGraph, GatedNetwork, ImageDomain, MultiExit, Node
+from adaptbench.adaptive.halting import HaltingNetwork
 from adaptbench.models.blockdrop import blockdrop
 from adaptbench.models.densenet import multi_exit_densenet
 from adaptbench.models.exit_heads import attach_exits
 from adaptbench.models.gated_resnet import skipnet
-from adaptbench.models.halting import HaltingNetwork, halting_resnet
+from adaptbench.models.halting import halting_resnet
 from adaptbench.models.msdnet import PLANS as MSDNETS
 from adaptbench.models.msdnet import msdnet
 from adaptbench.models.resnet import resnet

@@ -11,8 +11,8 @@ from typing import ClassVar
 from torch import nn
 
 from adaptbench.adaptive import Block, FeedForwardGates, GatedNetwork, ImageDomain, MultiExit, Normalise
+from adaptbench.adaptive.halting import HaltingNetwork
 from adaptbench.models.blocks import ResidualBlock, classifier, conv_bn, conv_classifier, residual_body
-from adaptbench.models.halting import HaltingNetwork
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,11 @@ from attack_toys import random_model
 from torch import nn
 
 from adaptbench.adaptive import ImageDomain, Static
+from adaptbench.adaptive.halting import HaltingNetwork, HaltingUnit
 from adaptbench.attacks import load_attack
 from adaptbench.attacks.activations import Watched, densities, density
 from adaptbench.attacks.ponder import PonderCost
 from adaptbench.attacks.purity import fingerprint
-from adaptbench.models.halting import HaltingNetwork, HaltingUnit
 from adaptbench.models.resnet import BasicBlock
 
 

@@ -5,9 +5,10 @@ import torch
 from torch import nn
 
 from adaptbench.adaptive import ImageDomain
+from adaptbench.adaptive.halting import HaltingNetwork, HaltingUnit, ponder_cost
 from adaptbench.errors import UsageError
 from adaptbench.models.blocks import classifier, conv_bn
-from adaptbench.models.halting import HaltingNetwork, HaltingUnit, halting_resnet, ponder_cost
+from adaptbench.models.halting import halting_resnet
 from adaptbench.models.resnet import BasicBlock, resnet
 from adaptbench.models.small import SMALL_NETS
 from adaptbench.testing import ModelConformance

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adaptbench.adaptive import Cascade, GatedNetwork
-from adaptbench.models.halting import HaltingNetwork
+from adaptbench.adaptive.halting import HaltingNetwork
 from adaptbench.policies.gates.learned_cascade import LearnedCascade, stage_losses
 from adaptbench.policies.gates.selection_module import Estimator, cascade_objective, stopping_distribution
 

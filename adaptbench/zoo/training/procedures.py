@@ -9,9 +9,9 @@ from typing import Any, Protocol
 from torch import nn
 
 from adaptbench.adaptive import Cascade, DecisionGraph, GatedNetwork, MultiExit
+from adaptbench.adaptive.halting import HaltingNetwork
 from adaptbench.adaptive.policy import NeverStop
 from adaptbench.models.exit_heads import backbone_of
-from adaptbench.models.halting import HaltingNetwork
 from adaptbench.models.nearest_mean import attach_class_means
 from adaptbench.models.resnet import grow
 from adaptbench.policies import LearnedCascade, SoftmaxThreshold
