@@ -55,6 +55,8 @@ def wants(recipe: Any) -> str:
         return "a control" + (": the dearest of its draws" if recipe.access.name == "black-box" else "")
     if recipe.aim == "cheap-and-wrong":
         return "cheap and wrong"
+    if recipe.objective is not None and recipe.objective.name == "activation-norm":
+        return "dense activations, whatever they cost"
     nearest = ", by the smallest change" if recipe.keep == "nearest" else ""
     return ("dear, every answer kept" if recipe.label == "keep" else "dear") + nearest
 
