@@ -12,7 +12,7 @@ from torch import Tensor
 from adaptbench.attacks.access import QueriedModel
 from adaptbench.attacks.base import Task, Unaudited, to_bytes
 from adaptbench.attacks.composed import Parts, QueriedAttack
-from adaptbench.attacks.estimator import Estimator, EstimatorEnergy, rank_correlation
+from adaptbench.attacks.estimator import Estimator, EstimatorEnergy, ascend, rank_correlation, within_inputs
 from adaptbench.attacks.randomness import sample_keys, uniform_pixels
 from adaptbench.attacks.searches import GradientSearch
 
@@ -100,17 +100,12 @@ class _Campaign:
             "estimator_spearman_within": None,
             "input_mean_spearman": None,
         }
-        if pooled is None:
+        if costs.min() == costs.max():
             return ranks
         predicted = self.estimator.predict(torch.cat(self.pictures)[held])
         fitting = self._split()[0].to(costs.device)
         means = torch.stack([costs[fitting][owners[fitting] == row].float().mean() for row in self.everyone])
-        within = [
-            rho
-            for row in self.everyone
-            if (rho := rank_correlation(predicted[owners[held] == row], costs[held][owners[held] == row])) is not None
-        ]
-        ranks["estimator_spearman_within"] = sum(within) / len(within) if within else None
+        ranks["estimator_spearman_within"] = within_inputs(predicted, costs[held], owners[held])
         ranks["input_mean_spearman"] = rank_correlation(means[owners[held]].nan_to_num(), costs[held])
         return ranks
 
@@ -154,19 +149,10 @@ class _Campaign:
         clean = self.task.x[rows]
         noise = self._noise(rows)
         near = self.best[rows].float() / 255.0 + self.constraint.draw(noise, None) * noise.abs()
-        state = self.search.begin(clean, self.constraint, noise)
-        state["variable"] = self.search.variable(self.constraint.project(near, clean), clean, self.constraint)
-        age = torch.zeros_like(rows)
-        for step in range(self.search.steps):
-            variable = state["variable"] = state["variable"].detach().requires_grad_()
-            loss = -self.estimator.logit(self.search.point(state, self.constraint))
-            (gradient,) = torch.autograd.grad(loss.sum(), variable)
-            state["variable"], state["loss"] = variable.detach(), loss.detach()
-            self.search.advance(state, gradient, age, self.constraint)
-            age = age + 1
+        way = ascend(self.estimator, self.search, self.constraint, clean, near, noise)
+        for step, point in enumerate(way):
             if step >= self.search.steps - asks:
-                with torch.no_grad():
-                    self._ask(rows, self.constraint.quantise(self.search.point(state, self.constraint), clean))
+                self._ask(rows, self.constraint.quantise(point, clean))
 
     def _noise(self, rows: Tensor) -> Tensor:
         self.draws += 1

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from adaptbench.attacks.constraints import Constraint
 from adaptbench.attacks.objectives import Objective
-from adaptbench.attacks.ranges import count, real
+from adaptbench.attacks.ranges import UNSAID, count, real
+from adaptbench.attacks.searches import GradientSearch
 
 BATCH = 128
+FIT_PICTURES = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,9 @@ class EstimatorEnergy(Objective):
         width: channels of the estimator's first layer.
         fit_steps: minibatch steps a refit.
         holdout: share of the queried pictures that no fit sees.
+        fit_on: "own": the estimator is fitted on queries around the attacked inputs themselves, and refitted on what it
+            led to; "disjoint": once, on queries around pictures that nothing is judged on.
+        fit_pictures: of those, at most; each is asked for as it is and for each probe.
     """
 
     name: ClassVar[str] = "estimator"
@@ -38,6 +45,8 @@ class EstimatorEnergy(Objective):
     width: Annotated[int, count(1, 1024)] = 16
     fit_steps: Annotated[int, count(1, 100_000)] = 100
     holdout: Annotated[float, real(0.001, 0.5)] = 0.1
+    fit_on: Literal["own", "disjoint"] = field(default="own", metadata=UNSAID)
+    fit_pictures: Annotated[int, count(10, 1_000_000)] = field(default=FIT_PICTURES, metadata=UNSAID)
 
 
 class Estimator(nn.Module):
@@ -116,3 +125,48 @@ def rank_correlation(predicted: Tensor, true: Tensor) -> float | None:
     if len(a) < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return None
     return float(spearmanr(a, b).statistic)
+
+
+def within_inputs(predicted: Tensor, costs: Tensor, owners: Tensor) -> float | None:
+    """Mean over inputs of the rank correlation of predictions with costs, each within one input's queries.
+
+    A prediction that is the same for all of an input's queries tells nothing of what moves its cost, and counts as 0;
+    so does an estimator that says one and the same of everything.
+
+    Args:
+        predicted, costs, owners: (M,), of queries that no fit saw.
+
+    Returns:
+        None where no input has three such queries of different cost, and the estimator says different things.
+    """
+    if len(predicted) and predicted.min() == predicted.max() and costs.min() < costs.max():
+        return 0.0
+    found = []
+    for row in set(owners.tolist()):
+        mine = owners == row
+        if int(mine.sum()) >= 3 and costs[mine].min() < costs[mine].max():
+            found.append(rank_correlation(predicted[mine], costs[mine]) or 0.0)
+    return sum(found) / len(found) if found else None
+
+
+def ascend(
+    estimator: Estimator, search: GradientSearch, constraint: Constraint, clean: Tensor, near: Tensor, noise: Tensor
+) -> Iterator[Tensor]:
+    """Pictures on the way up an estimate, after each step; floats inside the constraint.
+
+    Args:
+        clean: (n, C, H, W), what the constraint is around. near: like clean, where to begin, put into the constraint.
+        noise: like clean, in [−1, 1).
+    """
+    state = search.begin(clean, constraint, noise)
+    state["variable"] = search.variable(constraint.project(near, clean), clean, constraint)
+    age = torch.zeros(len(clean), dtype=torch.int64, device=clean.device)
+    for _ in range(search.steps):
+        variable = state["variable"] = state["variable"].detach().requires_grad_()
+        loss = -estimator.logit(search.point(state, constraint))
+        (gradient,) = torch.autograd.grad(loss.sum(), variable)
+        state["variable"], state["loss"] = variable.detach(), loss.detach()
+        search.advance(state, gradient, age, constraint)
+        age = age + 1
+        with torch.no_grad():
+            yield search.point(state, constraint)

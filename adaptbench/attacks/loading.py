@@ -15,6 +15,7 @@ from adaptbench.attacks.catalogue import TORCHATTACKS, find_recipe
 from adaptbench.attacks.composed import ComposedAttack, Parts, RandomAttack, TransferAttack, conditions_of
 from adaptbench.attacks.ensemble import EnsembleAttack, Stage
 from adaptbench.attacks.ereba import EstimatedAttack
+from adaptbench.attacks.ereba_disjoint import DisjointAttack
 from adaptbench.attacks.estimator import EstimatorEnergy
 from adaptbench.attacks.objectives import GradientObjective
 from adaptbench.attacks.queried import QuerySearch, SearchedAttack
@@ -160,7 +161,7 @@ def build(name: str, recipe: Recipe, where: str) -> Attack:
             )
         if access.returns != "cost":
             raise RecipeError(f"{where}: an estimator is fitted on costs.", todo="Leave access.returns out.")
-        return EstimatedAttack(parts, access)
+        return (DisjointAttack if objective.fit_on == "disjoint" else EstimatedAttack)(parts, access)
     if isinstance(access, Transfer):
         return TransferAttack(parts, access)
     if recipe.access.name != "white-box" or not isinstance(objective, GradientObjective):

@@ -14,22 +14,19 @@ from typing import Annotated, Any, ClassVar
 import torch
 from torch import Tensor
 
-from adaptbench.adaptive import AdaptiveModel, Split
 from adaptbench.attacks.base import Task, Unaudited, to_bytes
 from adaptbench.attacks.composed import Parts, RecipeAttack
 from adaptbench.attacks.constraints import GREY, Constraint
+from adaptbench.attacks.disjoint import FEWEST, known_by, pictures_apart, require_enough
 from adaptbench.attacks.engine import CHECK_EVERY, gradient_of
 from adaptbench.attacks.judging import hard_macs
 from adaptbench.attacks.objectives import Context, Goal, GradientObjective
-from adaptbench.attacks.purity import weights
 from adaptbench.attacks.randomness import sample_keys, uniform_pixels
 from adaptbench.attacks.ranges import count
 from adaptbench.attacks.searches import GradientSearch
-from adaptbench.errors import CapabilityError, DomainError, LeakageError
 
 HELD_OUT = 5
 """Every fifth crafting picture chooses the iterate, and moves none."""
-FEWEST = 10
 _CHUNK = 256
 _ORDER = -3
 """The draw that batches are shuffled by, minus the epoch."""
@@ -76,7 +73,7 @@ class UniversalAttack(RecipeAttack):
         return {**super().settings, "shared": self.shared.name, **shared}
 
     def _craft(self, task: Task) -> Unaudited:
-        x, y, source = self._crafting(task)
+        x, y, source = pictures_apart(self.name, task)
         by_class = isinstance(self.shared, SharedByClass)
         group = task.y if by_class else torch.zeros_like(task.y)
         known = _known_by(task, x, y)
@@ -104,51 +101,8 @@ class UniversalAttack(RecipeAttack):
         }
         return Unaudited(out, details=details | ({"notes": list(dict.fromkeys(notes))} if notes else {}))
 
-    def _crafting(self, task: Task) -> tuple[Tensor, Tensor, str]:
-        """Pictures, labels, and what they are called.
-
-        Raises:
-            CapabilityError: none were given, or too few.
-            LeakageError: some of them are among those that are attacked, or may only be judged on.
-        """
-        given = task.crafting
-        if given is None:
-            raise CapabilityError(
-                f"'{self.name}' is crafted on pictures of its own, and none were given.",
-                why="A change that was made for the pictures that judge it says nothing about others.",
-                todo="Call craft(…, crafting=(x, y)), or crafting=data.split('calibration').",
-            )
-        if not isinstance(given, Split | tuple):
-            given = given()
-        if isinstance(given, Split):
-            given.require("train", "calibration", purpose=f"crafting '{self.name}'")
-            x, y, source = given.images(), given.y, f"{given.name}/{given.role}"
-        else:
-            (x, y), source = given, "pictures given"
-            task.model.domain.check(x)
-        if len(x) != len(y) or tuple(x.shape[1:]) != tuple(task.x.shape[1:]):
-            raise DomainError(
-                f"{len(x)} crafting pictures of shape {tuple(x.shape[1:])} were given with {len(y)} labels; "
-                f"those attacked are of shape {tuple(task.x.shape[1:])}.",
-                todo="Give pictures as the attacked ones are, and a label each.",
-            )
-        chosen = to_bytes(x)
-        if both := len(_each(chosen) & _each(to_bytes(task.x))):
-            raise LeakageError(
-                f"{both} of the crafting pictures are among those that '{self.name}' is judged on.",
-                why="A change that was made for the pictures that judge it says nothing about others.",
-                todo="Give crafting pictures of another split.",
-            )
-        digest = hashlib.sha256(chosen.cpu().numpy().tobytes()).hexdigest()[:16]
-        return chosen.to(task.x.device).float() / 255.0, y.to(task.x.device), f"{source} {digest}"
-
     def _make(self, task: Task, constraint: Constraint, x: Tensor, y: Tensor, chosen: Tensor, label: int) -> _Change:
-        if len(chosen) < FEWEST:
-            of = f" of class {label}" if isinstance(self.shared, SharedByClass) else ""
-            raise CapabilityError(
-                f"there are {len(chosen)} crafting pictures{of}; '{self.name}' needs {FEWEST} at least.",
-                todo="Give more of them with crafting=, or leave the attack out.",
-            )
+        require_enough(self.name, len(chosen), f" of class {label}" if isinstance(self.shared, SharedByClass) else "")
         objective, search = self.parts.objective, self.parts.search
         assert isinstance(objective, GradientObjective)
         assert isinstance(search, GradientSearch)
@@ -239,19 +193,8 @@ def _mean(goal: Goal) -> Goal:
     return Goal(goal.loss.mean()[None], guard=None if goal.guard is None else goal.guard.mean()[None])
 
 
-def _each(pictures: Tensor) -> set[bytes]:
-    return {row.tobytes() for row in pictures.cpu().numpy()}
-
-
 def _known_by(task: Task, x: Tensor, y: Tensor) -> str:
-    """Hash of what a change hangs on; a model is known by its tensors and by what it answers."""
-    digest = hashlib.sha256(f"{task.seed} {weights(task.model)} {task.model.max_macs}".encode())
-    answers = _answers(task.model, x[:_CHUNK])
-    for tensor in (to_bytes(x), y, *answers):
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _answers(model: AdaptiveModel, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Hash of what a change hangs on; margins tell thresholds that no answer shows."""
     with torch.no_grad():
-        return model.infer(x).macs, model.relax(x).margins  # which tell thresholds that no answer shows
+        margins = task.model.relax(x[:_CHUNK]).margins
+    return known_by(task.model, task.seed, x, y, margins)

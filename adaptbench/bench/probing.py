@@ -108,8 +108,9 @@ def _rounds(settings: dict[str, Any], seconds: Run) -> float:
     short, longer = max(fit // 20, 1), max(fit // 10, 2)
     seconds({**share, "fit_steps": 1})
     few, more = (seconds({**share, "fit_steps": steps}) for steps in (short, longer))
-    fits = max((more - few) / (longer - short), 0.0) * fit / 2  # one round fits twice
-    return (rounds + 1) * fits + rounds * line((short, few), (longer, more), 0)
+    once = settings.get("fit_on") == "disjoint"  # else one round fits twice
+    fits = max((more - few) / (longer - short), 0.0) * fit / (1 if once else 2)
+    return (1 if once else rounds + 1) * fits + rounds * line((short, few), (longer, more), 0)
 
 
 def _is_count(value: Any) -> bool:

@@ -1,0 +1,166 @@
+"""EREBA as published: an estimator fitted on other pictures, once; what it leads to is confirmed by queries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from adaptbench.adaptive import AdaptiveModel
+from adaptbench.attacks.access import BlackBox, QueriedModel
+from adaptbench.attacks.base import Task, Unaudited, to_bytes
+from adaptbench.attacks.composed import Parts, QueriedAttack
+from adaptbench.attacks.constraints import Constraint
+from adaptbench.attacks.disjoint import known_by, pictures_apart, require_enough
+from adaptbench.attacks.estimator import Estimator, EstimatorEnergy, ascend, rank_correlation, within_inputs
+from adaptbench.attacks.randomness import sample_keys, uniform_pixels
+from adaptbench.attacks.searches import GradientSearch
+
+CHUNK = 512
+
+
+@dataclass(slots=True)
+class Lessons:
+    """What was asked around crafting pictures, and what it cost.
+
+    Args:
+        pictures: (M, C, H, W) uint8. costs: (M,) int64. owners: (M,) which crafting picture each belongs to.
+    """
+
+    pictures: Tensor
+    costs: Tensor
+    owners: Tensor
+
+    @classmethod
+    def asked(cls, model: AdaptiveModel, x: Tensor, constraint: Constraint, probes: int, seed: int) -> Lessons:
+        """Each crafting picture as it is, and under random changes.
+
+        Args:
+            x: (P, C, H, W) float. probes: changes a picture.
+        """
+        queried, rows = QueriedModel(model, len(x), probes + 1), torch.arange(len(x), device=x.device)
+        asked = [to_bytes(x)]
+        for draw in range(probes):
+            noise = uniform_pixels(rows, tuple(x.shape[1:]), seed, draw + 1)
+            asked.append(constraint.quantise(x + constraint.draw(noise, None), x))
+        costs = [queried.query(rows, pictures).to(x.device) for pictures in asked]
+        return cls(torch.cat(asked), torch.cat(costs), rows.repeat(probes + 1))
+
+    def taught(self, estimator: Estimator, objective: EstimatorEnergy) -> dict[str, Any]:
+        """Fit on all crafting pictures but some, and say how well the others' costs are ranked.
+
+        Returns:
+            Details as of `EstimatedAttack`; nothing is fitted where all costs are equal.
+        """
+        every = max(2, round(1 / objective.holdout))
+        held = self.owners % every == every - 1
+        ranks: dict[str, Any] = {
+            "held_out": int(held.sum()),
+            "estimator_spearman": None,
+            "estimator_spearman_within": None,
+        }
+        low, high = self.costs.min(), self.costs.max()
+        if low == high:
+            return ranks
+        wanted = ((self.costs - low).double() / (high - low)).float()
+        estimator.fit(self.pictures[~held], wanted[~held], objective.fit_steps)
+        predicted = estimator.predict(self.pictures[held])
+        ranks["estimator_spearman"] = rank_correlation(predicted, self.costs[held])
+        ranks["estimator_spearman_within"] = within_inputs(predicted, self.costs[held], self.owners[held])
+        return ranks
+
+
+def estimator_of(objective: EstimatorEnergy, x: Tensor, seed: int) -> Estimator:
+    """A new one for pictures like x; its weights and minibatches are the seed's."""
+    key = int(sample_keys(torch.zeros(1, dtype=torch.int64), seed, -2)[0]) & 0x7FFFFFFF
+    c, h, w = x.shape[1:]
+    return Estimator((c, h, w), objective.width, torch.Generator().manual_seed(key)).to(x.device)
+
+
+class DisjointAttack(QueriedAttack):
+    """Of an attacked input nothing is asked but whether a candidate is dear; no answer to one reaches another.
+
+    The estimator hangs on model, crafting pictures and seed. It is fitted on the first call and kept for the next ones
+    with the same, so that the chunks of a run share it and its queries are counted once.
+    """
+
+    needs_crafting = True
+
+    def __init__(self, parts: Parts, via: BlackBox) -> None:
+        super().__init__(parts, via)
+        self._kept: tuple[str, tuple[Estimator, int, dict[str, Any]] | None] = ("", None)
+
+    def _craft(self, task: Task) -> Unaudited:
+        objective, search, constraint = self.parts.objective, self.parts.search, self._constraint(task)
+        assert isinstance(objective, EstimatorEnergy)
+        assert isinstance(search, GradientSearch)
+        x, _, source = pictures_apart(self.name, task)
+        x = x[: objective.fit_pictures]
+        require_enough(self.name, len(x))
+        known = known_by(task.model, task.seed, x)
+        details: dict[str, Any] = {"crafted_on": [source], "fit_queries": 0}
+        notes = []
+        if known != self._kept[0]:
+            lessons = Lessons.asked(task.model, x, constraint, objective.probes, task.seed)
+            estimator = estimator_of(objective, x, task.seed)
+            ranks = lessons.taught(estimator, objective)
+            self._kept = (known, (estimator, int(lessons.costs.max()), ranks))
+            details["fit_queries"] = len(lessons.costs)
+            notes.append(
+                f"the estimator was fitted on {len(lessons.costs)} queries to {len(x)} pictures that nothing is judged "
+                "on; they are not among the queries of an input"
+            )
+            if ranks["estimator_spearman"] is None and lessons.costs.min() == lessons.costs.max():
+                notes.append("all queried costs are equal: the estimator had nothing to learn")
+        assert self._kept[1] is not None
+        estimator, dearest, ranks = self._kept[1]
+        details["fit_queries_per_input"] = details["fit_queries"] / max(len(task.x), 1)
+        found = _Confirmed(task, QueriedModel(task.model, len(task.x), self.via.queries))
+        found.ask(found.everyone, found.best.clone())
+        clean = found.cost.clone()
+        plan = objective.rounds * objective.climbs
+        climb = 0
+        while len(rows := found.open(dearest)):
+            left = int(found.queried.left(rows).min())
+            asks = min(search.steps, max(1, left // max(plan - climb, 1)), left)
+            climb += 1
+            for part in torch.split(rows, CHUNK):
+                start = task.x[part]
+                noise = uniform_pixels(task.ids[part], tuple(start.shape[1:]), task.seed, climb)
+                near = start + constraint.draw(noise, None) * noise.abs()
+                for step, point in enumerate(ascend(estimator, search, constraint, start, near, noise)):
+                    if step >= search.steps - asks:
+                        found.ask(part, constraint.quantise(point, start))
+            task.progress(int(found.queried.used.sum()) // self.via.queries, len(task.x))
+        task.progress(len(task.x), len(task.x))
+        details |= {**ranks, "queries_total": int(found.queried.used.sum())}
+        details |= {"dearer_than_clean": int((found.cost > clean).sum()), "never_moved": int((~found.moved).sum())}
+        if spared := int((found.queried.left(found.everyone) > 0).sum()):
+            notes.append(
+                f"{spared} of {len(task.x)} inputs were asked fewer than {self.via.queries} times: they cost "
+                "as much as the dearest crafting picture"
+            )
+        return Unaudited(found.best, found.queried.used.clone(), details | ({"notes": notes} if notes else {}))
+
+
+class _Confirmed:
+    """What each attacked input cost, and the dearest picture of it so far."""
+
+    def __init__(self, task: Task, queried: QueriedModel) -> None:
+        self.queried = queried
+        self.everyone = torch.arange(len(task.x), device=task.x.device)
+        self.best = to_bytes(task.x)
+        self.cost = torch.full((len(task.x),), -1, dtype=torch.int64, device=task.x.device)
+        self.moved = torch.zeros(len(task.x), dtype=torch.bool, device=task.x.device)
+
+    def ask(self, rows: Tensor, pictures: Tensor) -> None:
+        costs = self.queried.query(rows, pictures).to(rows.device)
+        self.moved[rows] |= (self.cost[rows] >= 0) & (costs != self.cost[rows])
+        better = costs > self.cost[rows]
+        self.best[rows[better]], self.cost[rows[better]] = pictures[better], costs[better]
+
+    def open(self, dearest: int) -> Tensor:
+        """Inputs that may be asked again, and cost less than the dearest that the estimator was fitted on."""
+        return self.everyone[(self.cost < dearest) & (self.queried.left(self.everyone).to(self.cost.device) > 0)]

@@ -1,0 +1,155 @@
+"""Estimators of the cost: fitted on pictures of their own, judged within each picture, and found out when they learned
+nothing."""
+
+import pytest
+import torch
+from attack_toys import faint_pictures, random_model
+
+from adaptbench.adaptive import Split
+from adaptbench.attacks import load_attack
+from adaptbench.attacks.base import Crafted
+from adaptbench.attacks.estimator import Estimator, within_inputs
+from adaptbench.attacks.soundness import doubts, with_doubts
+from adaptbench.errors import CapabilityError, LeakageError
+from adaptbench.policies import UniformThreshold
+from adaptbench.testing.attacks import AttackConformance
+
+QUICK = {"fit_pictures": 40, "fit_steps": 60, "probes": 6, "holdout": 0.34}
+LEARNS = {"fit_pictures": 100, "fit_steps": 400, "probes": 12}
+EPS = 40 / 255
+
+
+class TestEstimatorOnDisjointPictures(AttackConformance):
+    def make(self):
+        return load_attack("ereba-disjoint", {"queries": 14, "fit_steps": 10, "fit_pictures": 30, "probes": 2})
+
+
+@pytest.fixture(scope="module")
+def own():
+    """Crafting pictures, none of those that judge."""
+    return faint_pictures(120, 5)
+
+
+def disjoint(**settings):
+    return load_attack("ereba-disjoint", {"eps": EPS, **QUICK, **settings})
+
+
+def recovery(model, x, crafted):
+    clean, attacked = model.infer(x).macs.double().mean(), model.infer(crafted.images()).macs.double().mean()
+    return float((attacked - clean) / (model.max_macs - clean))
+
+
+def test_it_learns_from_other_pictures_what_makes_these_dear(saver, pictures, own):
+    x, y = pictures[0][:30], pictures[1][:30]
+    crafted = disjoint(queries=40, **LEARNS).craft(saver, x, y, crafting=own)
+    noise = load_attack("noise-sign", {"eps": EPS}).craft(saver, x, y)
+    assert recovery(saver, x, crafted) > recovery(saver, x, noise) + 0.1
+    assert crafted.details["estimator_spearman_within"] > 0.2
+    assert not doubts(crafted.details)
+
+
+def test_queries_of_the_fit_are_counted_and_not_hidden(saver, pictures, own):
+    x, y, ids = pictures[0][:20], pictures[1][:20], torch.arange(20)
+    attack = disjoint(queries=12)
+    first = attack.craft(saver, x[:14], y[:14], ids=ids[:14], crafting=own)
+    second = attack.craft(saver, x[14:], y[14:], ids=ids[14:], crafting=own)
+    assert first.details["fit_queries"] == 40 * 7
+    assert second.details["fit_queries"] == 0, "the fit is shared by the chunks of a run"
+    joined = Crafted.join([first, second])
+    assert joined.details["fit_queries"] == 40 * 7
+    assert joined.details["fit_queries_per_input"] == pytest.approx(40 * 7 / 20)
+    assert int(joined.queries.sum()) == joined.details["queries_total"] <= 12 * 20
+    assert any("280 queries to 40 pictures" in note for note in joined.details["notes"])
+    whole = disjoint(queries=12).craft(saver, x, y, ids=ids, crafting=own)
+    assert torch.equal(whole.x_adv, joined.x_adv)
+
+
+def test_it_is_fitted_anew_for_another_policy_or_seed(saver, pictures, own):
+    x, y = pictures[0][:4], pictures[1][:4]
+    attack = disjoint(queries=3, fit_steps=2)
+    assert attack.craft(saver, x, y, crafting=own).details["fit_queries"]
+    policy = saver.policy
+    try:
+        saver.policy = UniformThreshold(0.5)
+        assert attack.craft(saver, x, y, crafting=own).details["fit_queries"]
+    finally:
+        saver.policy = policy
+    assert attack.craft(saver, x, y, seed=1, crafting=own).details["fit_queries"]
+
+
+def test_judged_pictures_are_refused_to_the_byte(saver, pictures, own):
+    x, y = pictures[0][:6], pictures[1][:6]
+    attack = disjoint(queries=3)
+    with pytest.raises(CapabilityError, match=r"crafting=\(x, y\)"):
+        attack.craft(saver, x, y)
+    with pytest.raises(LeakageError, match="1 of the crafting pictures"):
+        attack.craft(saver, x, y, crafting=(torch.cat([own[0], x[:1]]), torch.cat([own[1], y[:1]])))
+    judged = Split("faint", "test", (own[0] * 255).round().byte(), own[1], torch.arange(120), tuple("abcd"))
+    with pytest.raises(LeakageError, match="test split"):
+        attack.craft(saver, x, y, crafting=judged)
+    with pytest.raises(CapabilityError, match="needs 10"):
+        attack.craft(saver, x, y, crafting=(own[0][:9], own[1][:9]))
+
+
+def test_no_gradient_of_the_target_is_asked_for(saver, pictures, own, monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("a black-box attack looked inside")
+
+    monkeypatch.setattr(type(saver), "relax", refuse)
+    monkeypatch.setattr(type(saver), "forward", refuse)
+    disjoint(queries=6, fit_steps=2).craft(saver, pictures[0][:4], pictures[1][:4], crafting=own)
+
+
+def test_settings_of_the_other_fit_change_no_hash():
+    plain = load_attack("ereba")
+    assert "fit_on" not in plain.settings
+    assert "fit_pictures" not in plain.settings
+    assert load_attack("ereba", {"fit_on": "own"}).sha256 == plain.sha256
+    assert load_attack("ereba", {"fit_on": "disjoint"}).sha256 != plain.sha256
+    assert load_attack("ereba", {"fit_on": "disjoint"}).needs_crafting
+
+
+def test_costs_that_never_move_teach_nothing_and_it_is_said(pictures, own):
+    model = random_model("multi-exit")
+    model.policy = UniformThreshold(0.0)
+    crafted = disjoint(queries=4).craft(model, pictures[0][:3], pictures[1][:3], crafting=own)
+    assert any("nothing to learn" in note for note in crafted.details["notes"])
+    assert crafted.details["estimator_spearman_within"] is None
+
+
+def test_rank_correlation_is_within_each_input():
+    costs, owners = torch.tensor([1, 2, 3, 7, 8, 9, 5, 5, 5]), torch.arange(3).repeat_interleave(3)
+    assert within_inputs(costs.double(), costs, owners) == pytest.approx(1.0)
+    between = owners.double()
+    assert within_inputs(between, costs, owners) == 0.0, "knows the inputs, and nothing of what moves them"
+    assert within_inputs(torch.full((9,), 0.5), costs, owners) == 0.0
+    assert within_inputs(costs.double(), torch.full((9,), 4), owners) is None
+
+
+def _constant(self, x):
+    return torch.full((len(x),), 0.5) + _without_effect(self, x)
+
+
+def _of_the_input_only(self, x):
+    """Sees the picture in the coarse, as an estimator does that knows inputs apart and nothing of their changes."""
+    return (x.flatten(1).mean(1) * 8).round() + _without_effect(self, x)
+
+
+def _without_effect(self, x):
+    """Nothing, with a slope of nothing."""
+    return 0 * (x.flatten(1).sum(1) + self.layers[-1].bias)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", [_constant, _of_the_input_only])
+@pytest.mark.parametrize("name", ["ereba", "ereba-disjoint"])
+def test_an_estimator_that_learned_nothing_is_found(name, fault, saver, pictures, own, monkeypatch):
+    x, y = pictures[0][:20], pictures[1][:20]
+    settings = {"queries": 60, "eps": EPS, "rounds": 2, **({} if name == "ereba" else LEARNS)}
+    attack = load_attack(name, settings)
+    sound = attack.craft(saver, x, y, crafting=own).details
+    assert not any("learned nothing" in said for said in doubts(sound))
+    monkeypatch.setattr(Estimator, "logit", fault)
+    faulty = load_attack(name, settings).craft(saver, x, y, crafting=own).details
+    assert faulty["estimator_spearman_within"] < 0.1
+    assert any("the estimator learned nothing" in said for said in with_doubts(faulty)["notes"])
