@@ -33,7 +33,7 @@ class Campaign:
     Attributes:
         clean: (N, C, H, W) float in [0, 1]. ids: (N,) int64.
         best: (N, C, H, W) uint8, the first of the dearest pictures. cost: (N,) int64, its executed MACs.
-        clean_cost: (N,) int64.
+        clean_cost: (N,) int64. told: what a search has to say, beside the counts in `details`.
     """
 
     def __init__(self, task: Task, constraint: Constraint, budget: int, *, logits: bool = False) -> None:
@@ -43,6 +43,7 @@ class Campaign:
         self._everyone = torch.arange(len(task.x), device=task.x.device)
         self._asked = self._draws = 0
         self._curve: dict[str, float] = {}
+        self.told: dict[str, Any] = {}
         self.best = to_bytes(task.x)
         self.cost = torch.full((len(task.x),), -1, dtype=torch.int64, device=task.x.device)
         self._moved = torch.zeros(len(task.x), dtype=torch.bool, device=task.x.device)
@@ -131,6 +132,7 @@ class Campaign:
             "queries_total": int(self._queried.used.sum()),
             "dearer_than_clean": int((self.cost > self.clean_cost).sum()),
             **self._curve,
+            **self.told,
         }
         if still := int((~self._moved).sum()):
             details["never_moved"] = still

@@ -89,6 +89,10 @@ SEARCHES = Registry(
             "adaptbench.attacks.evolution:Evolution",
             "patterns that are crossed, changed, and handed from picture to picture",
         ),
+        "ordinal": (
+            "adaptbench.attacks.ordinal:Ordinal",
+            "patterns that an ensemble of ordinal models expects most of, refitted on the answers",
+        ),
         "spsa": ("adaptbench.attacks.spsa:Spsa", "a slope of the cost, estimated from pairs of queries"),
     },
 )

@@ -7,8 +7,11 @@ from attack_toys import faint_pictures, random_model
 
 from adaptbench.adaptive import Split
 from adaptbench.attacks import load_attack
-from adaptbench.attacks.base import Crafted
+from adaptbench.attacks.base import Crafted, Task
 from adaptbench.attacks.estimator import Estimator, within_inputs
+from adaptbench.attacks.ordinal import LEVELS, _Asked, _Link
+from adaptbench.attacks.patterns import contours
+from adaptbench.attacks.queried import Campaign
 from adaptbench.attacks.soundness import doubts, with_doubts
 from adaptbench.errors import CapabilityError, LeakageError
 from adaptbench.policies import UniformThreshold
@@ -22,6 +25,16 @@ EPS = 40 / 255
 class TestEstimatorOnDisjointPictures(AttackConformance):
     def make(self):
         return load_attack("ereba-disjoint", {"queries": 14, "fit_steps": 10, "fit_pictures": 30, "probes": 2})
+
+
+class TestOrdinalEnsemble(AttackConformance):
+    def make(self):
+        return load_attack("ereba-ordinal", {"queries": 16, "first": 4, "every": 5, "fit_steps": 5})
+
+
+class TestOrdinalEnsembleUnderL2(AttackConformance):
+    def make(self):
+        return load_attack("ereba-ordinal", {"queries": 9, "first": 3, "pool": 4, "constraint": {"l2": {"eps": 0.4}}})
 
 
 @pytest.fixture(scope="module")
@@ -153,3 +166,50 @@ def test_an_estimator_that_learned_nothing_is_found(name, fault, saver, pictures
     faulty = load_attack(name, settings).craft(saver, x, y, crafting=own).details
     assert faulty["estimator_spearman_within"] < 0.1
     assert any("the estimator learned nothing" in said for said in with_doubts(faulty)["notes"])
+
+
+def ordinal(**settings):
+    return load_attack("ereba-ordinal", {"eps": EPS, "queries": 60, "first": 10, "explore": 0.3, **settings})
+
+
+def test_ordinal_models_rank_what_chance_drew_and_beat_noise(saver, pictures):
+    x, y = pictures[0][:30], pictures[1][:30]
+    crafted = ordinal().craft(saver, x, y)
+    assert crafted.queries.tolist() == [60] * 30
+    assert crafted.details["estimator_spearman_within"] > 0.2
+    assert crafted.details["held_out"] > 200
+    noise = load_attack("best-of-n", {"eps": EPS, "queries": 60}).craft(saver, x, y)
+    assert recovery(saver, x, crafted) > recovery(saver, x, noise)
+
+
+def test_ordinal_models_that_learned_nothing_are_found(saver, pictures, monkeypatch):
+    x, y = pictures[0][:20], pictures[1][:20]
+    monkeypatch.setattr(_Link, "fit", lambda self, asked, steps: None)
+    monkeypatch.setattr(_Link, "chances", lambda self, asked, patterns, rows: torch.full(
+        (len(rows), len(self.levels) - 1), 0.5))  # fmt: skip
+    faulty = ordinal().craft(saver, x, y).details
+    assert faulty["estimator_spearman_within"] == 0.0
+    assert any("the estimator learned nothing" in said for said in doubts(faulty))
+
+
+def test_thresholds_rise_so_that_a_dearer_level_is_never_likelier(saver, pictures):
+    task = Task(saver, pictures[0][:6], pictures[1][:6], torch.arange(6), 0, None, lambda done, n: None)
+    campaign = Campaign(task, load_attack("ereba-ordinal").parts.constraint, 9)
+    asked = _Asked(campaign)
+    for _ in range(4):
+        asked.ask(contours(campaign))
+    link = _Link(asked, torch.tensor([1.0, 2.0, 5.0, 9.0], dtype=torch.float64), 4, 0)
+    link.fit(asked, 10)
+    rows = torch.arange(6)
+    chances = link.chances(asked, asked.patterns[0], rows)
+    assert chances.shape == (6, 3)
+    assert (chances[:, :-1] >= chances[:, 1:]).all()
+
+
+def test_many_costs_are_joined_into_few_levels(saver, pictures):
+    task = Task(saver, pictures[0][:6], pictures[1][:6], torch.arange(6), 0, None, lambda done, n: None)
+    asked = _Asked(Campaign(task, load_attack("ereba-ordinal").parts.constraint, 3))
+    asked.costs.append(torch.arange(1000))
+    levels = asked.levels()
+    assert len(levels) == LEVELS
+    assert (levels[1:] > levels[:-1]).all()
