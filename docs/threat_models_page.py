@@ -38,9 +38,11 @@ def sees(recipe: Any) -> str:
         return f"weights, policy, gradients{made}"
     if recipe.access.name == "black-box":
         answers = "" if settings.get("returns", "cost") == "cost" else " and logits"
+        cost = settings.get("cost", "cost")
         apart = (recipe.objective.settings if recipe.objective else {}).get("fit_on") == "disjoint"
         fitted = "; fits on other pictures" if apart else ""
-        return f"cost{answers} of {settings.get('queries', 500)} queries an input{fitted}"
+        asked = "in all" if recipe.shared else "an input"
+        return f"{cost}{answers} of {settings.get('queries', 500)} queries {asked}{fitted}"
     return f"`{settings['surrogate']}`" if recipe.access.name == "transfer" else "nothing"
 
 

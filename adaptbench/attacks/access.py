@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from adaptbench.adaptive import AdaptiveModel, Inference
-from adaptbench.attacks.ranges import Queries
+from adaptbench.attacks.ranges import UNSAID, Queries, count
 from adaptbench.errors import CapabilityError
 
 CHUNK = 256
+READINGS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +22,15 @@ class BlackBox:
 
     Args:
         queries: an input, all included. returns: what comes back of each.
+        cost: counted "macs", or "seconds" or "joules" that a meter reads, one inference at a time.
+        readings: of the meter, a query; the picture counts once, however often it is read.
     """
 
     name: ClassVar[str] = "black-box"
     queries: Queries = 500
     returns: Literal["cost", "cost+logits"] = "cost"
+    cost: Literal["macs", "seconds", "joules"] = field(default="macs", metadata=UNSAID)
+    readings: Annotated[int, count(2, 1000)] = field(default=READINGS, metadata=UNSAID)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +82,9 @@ class QueriedModel:
                 todo="Plan within queried.left(rows), or give more: {queries: …}.",
             )
         self.used += asked
+        return self._costs(pictures)
+
+    def _costs(self, pictures: Tensor) -> Tensor:
         costs = [inference.macs for inference in self._infer(pictures)]
         return torch.cat(costs) if costs else torch.zeros(0, dtype=torch.int64)
 

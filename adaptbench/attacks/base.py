@@ -26,6 +26,9 @@ Surrogates = Callable[[str], AdaptiveModel]
 Crafting = Split | tuple[Tensor, Tensor] | Callable[[], Split]
 """Pictures that an attack may learn from and is not judged on; a pair is x float in [0, 1] and y."""
 
+Metering = Callable[[AdaptiveModel, Tensor, int], Tensor]
+"""(model, (n, C, H, W) pictures, k) → (n, k) float64: what one inference of each took, read k times."""
+
 TRAINING = "layers of the model came in train mode; it was attacked in eval mode, as it is deployed"
 MASKED_SHARE = 0.1
 """Above this share of samples without a gradient the attack says so: the gradient may be missing, not the weakness."""
@@ -100,6 +103,7 @@ class Task:
     surrogate: Surrogates | None
     progress: OnProgress
     crafting: Crafting | None = None
+    metering: Metering | None = None
 
 
 @dataclass(slots=True)
@@ -124,6 +128,7 @@ class Attack(ABC):
         surrogate: name of the model that it works on in the target's place.
         needs_crafting: it is crafted on other pictures than those that it is judged on.
         replaces: what it returns are other pictures; labels of the clean ones and distances to them mean nothing.
+        deterministic: the same seed gives the same pictures; not where a meter is asked.
     """
 
     name: str = ""
@@ -137,6 +142,7 @@ class Attack(ABC):
     surrogate: str | None = None
     needs_crafting: bool = False
     replaces: bool = False
+    deterministic: bool = True
     hashed_as: ClassVar[str] = ""
     """What the algorithm was called when hashes of it were first published; another name of its class changes none."""
 
@@ -203,6 +209,7 @@ class Attack(ABC):
         seed: int = 0,
         surrogate: Surrogates | None = None,
         crafting: Crafting | None = None,
+        metering: Metering | None = None,
         on_progress: OnProgress | None = None,
     ) -> Crafted:
         """Attack a batch of any size; the model is left as it was.
@@ -214,6 +221,7 @@ class Attack(ABC):
             seed: of the run.
             surrogate: registry name → model, for transfer attacks.
             crafting: pictures for attacks that share one change, see `needs_crafting`; never those of x.
+            metering: reads seconds or joules, for attackers who are told these.
             on_progress: told (samples done, N).
 
         Raises:
@@ -246,6 +254,7 @@ class Attack(ABC):
                 surrogate,
                 on_progress or (lambda done, total: None),
                 crafting,
+                metering,
             )
             unaudited = self._craft(task)
             doubts = self._against_itself(task)

@@ -204,12 +204,14 @@ class QueriedAttack(RecipeAttack):
         super().__init__(parts)
         self.via = via
         self.requires |= {"queries"}
+        self.deterministic = via.cost == "macs"
 
     @property
     def settings(self) -> dict[str, Any]:
-        """With the budget, and what is returned where that is more than the cost."""
+        """With the budget, what is returned where that is more than the cost, and the meter where it is not counted."""
         more = {} if self.via.returns == "cost" else {"returns": self.via.returns}
-        return {**super().settings, "queries": self.via.queries, **more}
+        metered = {} if self.via.cost == "macs" else {"cost": self.via.cost, "readings": self.via.readings}
+        return {**super().settings, "queries": self.via.queries, **more, **metered}
 
     def _why_not(self, model: AdaptiveModel) -> str | None:
         return one_path(model)

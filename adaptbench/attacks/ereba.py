@@ -13,6 +13,7 @@ from adaptbench.attacks.access import QueriedModel
 from adaptbench.attacks.base import Task, Unaudited, to_bytes
 from adaptbench.attacks.composed import Parts, QueriedAttack
 from adaptbench.attacks.estimator import Estimator, EstimatorEnergy, ascend, rank_correlation, within_inputs
+from adaptbench.attacks.metered import MeteredModel, questions
 from adaptbench.attacks.randomness import sample_keys, uniform_pixels
 from adaptbench.attacks.searches import GradientSearch
 
@@ -26,7 +27,7 @@ class EstimatedAttack(QueriedAttack):
     couples_samples = True
 
     def _craft(self, task: Task) -> Unaudited:
-        queried = QueriedModel(task.model, len(task.x), self.via.queries)
+        queried = questions(task.model, len(task.x), self.via, task.metering)
         return _Campaign(replace(self.parts, constraint=self._constraint(task)), task, queried).run()
 
 
@@ -77,6 +78,8 @@ class _Campaign:
             **self._judged(),
         }
         details["notes"] = self._notes(details)
+        if isinstance(self.queried, MeteredModel):
+            details = self.queried.with_noise(details)
         return Unaudited(self.best, self.queried.used.clone(), details)
 
     def _at_dearest(self) -> int:

@@ -8,15 +8,16 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from adaptbench.attacks.access import BlackBox, Transfer
+from adaptbench.attacks.access import READINGS, BlackBox, Transfer
 from adaptbench.attacks.base import Attack
 from adaptbench.attacks.best_of import BestOf, BestOfAttack
+from adaptbench.attacks.bomb import BombAttack
 from adaptbench.attacks.catalogue import TORCHATTACKS, find_recipe
 from adaptbench.attacks.composed import ComposedAttack, Parts, RandomAttack, TransferAttack, conditions_of
 from adaptbench.attacks.ensemble import EnsembleAttack, Stage
 from adaptbench.attacks.ereba import EstimatedAttack
 from adaptbench.attacks.ereba_disjoint import DisjointAttack
-from adaptbench.attacks.estimator import EstimatorEnergy
+from adaptbench.attacks.estimator import FIT_PICTURES, EstimatorEnergy
 from adaptbench.attacks.objectives import GradientObjective
 from adaptbench.attacks.queried import QuerySearch, SearchedAttack
 from adaptbench.attacks.ranges import GREY_LEVEL, shown
@@ -134,11 +135,12 @@ def build(name: str, recipe: Recipe, where: str) -> Attack:
     if recipe.members:
         return _ensemble(name, recipe, made["constraint"], where)
     assert recipe.search is not None  # else there are members
+    _require_meter(access, objective, where)
     parts = Parts(name, recipe, objective, made["constraint"], made["search"])
     _require_movement(parts, where)
     _require_gradients(parts, where)
     if "shared" in made:
-        return _shared(parts, made["shared"], where)
+        return _shared(parts, access, made["shared"], where)
     if isinstance(parts.search, QuerySearch):
         _require_questions(parts, access, where)
         return (BestOfAttack if isinstance(parts.search, BestOf) else SearchedAttack)(parts, access)
@@ -170,6 +172,26 @@ def build(name: str, recipe: Recipe, where: str) -> Attack:
             todo="Write access: white-box, or use the objective 'estimator'.",
         )
     return ComposedAttack(parts)
+
+
+def _require_meter(access: Any, objective: Any, where: str) -> None:
+    """Refuse readings of what is counted, and meters where something else is looked at."""
+    if not isinstance(access, BlackBox):
+        return
+    if access.cost == "macs" and access.readings != READINGS:
+        raise RecipeError(
+            f"{where}, access.black-box.readings: MACs are counted, once.", todo="Leave it out, or write cost: seconds."
+        )
+    if access.cost != "macs" and access.returns != "cost":
+        raise RecipeError(
+            f"{where}, access.black-box: logits beside {access.cost} are no threat that is spoken for.",
+            todo="Leave returns out, or write cost: macs.",
+        )
+    if access.cost != "macs" and isinstance(objective, EstimatorEnergy) and objective.fit_on == "disjoint":
+        raise RecipeError(
+            f"{where}, access.black-box.cost: an estimator on disjoint pictures is fitted on counted MACs here.",
+            todo="Write cost: macs, or fit_on: own.",
+        )
 
 
 def _require_gradients(parts: Parts, where: str) -> None:
@@ -234,7 +256,27 @@ def _require_questions(parts: Parts, access: Any, where: str) -> None:
         )
 
 
-def _shared(parts: Parts, shared: Shared, where: str) -> UniversalAttack:
+def _bomb(parts: Parts, access: Any, shared: Shared, where: str) -> BombAttack:
+    """Refuse what would stay near other pictures: one picture stands in the place of all."""
+    objective = parts.objective
+    assert isinstance(objective, EstimatorEnergy)
+    fits = isinstance(access, BlackBox) and access.returns == "cost" and isinstance(parts.search, GradientSearch)
+    if not fits or parts.constraint.name != "none" or shared.name != "all":
+        raise RecipeError(
+            f"{where}, shared: an estimator leads to one picture in the place of all others, which stays near none.",
+            todo="Write access: {black-box: {queries: 500}}, constraint: none, shared: all.",
+        )
+    if objective.fit_on != "disjoint" or objective.fit_pictures != FIT_PICTURES:
+        raise RecipeError(
+            f"{where}, objective.estimator: what is shared is fitted on as many crafting pictures as 'shared' says.",
+            todo="Write fit_on: disjoint, leave fit_pictures out, and write shared: {all: {pictures: …}}.",
+        )
+    return BombAttack(parts, access, shared)
+
+
+def _shared(parts: Parts, access: Any, shared: Shared, where: str) -> UniversalAttack | BombAttack:
+    if isinstance(parts.objective, EstimatorEnergy):
+        return _bomb(parts, access, shared, where)
     follows = isinstance(parts.search, GradientSearch) and isinstance(parts.objective, GradientObjective)
     if parts.recipe.access.name != "white-box" or not follows:
         raise RecipeError(

@@ -8,10 +8,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from adaptbench.attacks.access import AnsweringModel, BlackBox, QueriedModel
+from adaptbench.attacks.access import AnsweringModel, BlackBox
 from adaptbench.attacks.base import Task, Unaudited, to_bytes
 from adaptbench.attacks.composed import Parts, QueriedAttack
 from adaptbench.attacks.constraints import Constraint
+from adaptbench.attacks.metered import MeteredModel, questions
 from adaptbench.attacks.randomness import uniform_pixels
 from adaptbench.attacks.searches import Search
 from adaptbench.errors import CapabilityError
@@ -28,18 +29,18 @@ class Campaign:
 
     Args:
         task: of the craft. constraint: that every picture is put into.
-        budget: queries an input, the clean one included. logits: they come back, too.
+        via: what may be asked how often, the clean picture included.
 
     Attributes:
         clean: (N, C, H, W) float in [0, 1]. ids: (N,) int64.
-        best: (N, C, H, W) uint8, the first of the dearest pictures. cost: (N,) int64, its executed MACs.
-        clean_cost: (N,) int64. told: what a search has to say, beside the counts in `details`.
+        best: (N, C, H, W) uint8, the first of the dearest pictures. cost: (N,) int64, its executed MACs, or steps
+            of a meter. clean_cost: (N,) int64. told: what a search has to say, beside the counts in `details`.
     """
 
-    def __init__(self, task: Task, constraint: Constraint, budget: int, *, logits: bool = False) -> None:
+    def __init__(self, task: Task, constraint: Constraint, via: BlackBox) -> None:
         self.clean, self.ids, self.constraint = task.x, task.ids, constraint
         self._task = task
-        self._queried = (AnsweringModel if logits else QueriedModel)(task.model, len(task.x), budget)
+        self._queried = questions(task.model, len(task.x), via, task.metering)
         self._everyone = torch.arange(len(task.x), device=task.x.device)
         self._asked = self._draws = 0
         self._curve: dict[str, float] = {}
@@ -117,7 +118,9 @@ class Campaign:
         if self._asked > 1:
             self._moved |= costs != self.clean_cost
         if self._asked in MARKS or self._asked == self.budget:
-            self._curve[f"macs_at_{self._asked}"] = float(self.cost.double().mean())
+            metered = self._queried if isinstance(self._queried, MeteredModel) else None
+            amount = float(self.cost.double().mean()) if metered is None else metered.amount(self.cost)
+            self._curve[f"{metered.unit if metered else 'macs'}_at_{self._asked}"] = amount
             self._curve[f"moved_at_{self._asked}"] = float(self._moved.double().mean())
         self._task.progress(len(pictures) * self._asked // self.budget, len(pictures))
         return costs
@@ -138,7 +141,7 @@ class Campaign:
             details["never_moved"] = still
         if self.left:
             details["notes"] = [f"the search ended after {self._asked} of {self.budget} queries"]
-        return details
+        return self._queried.with_noise(details) if isinstance(self._queried, MeteredModel) else details
 
 
 class QuerySearch(Search):
@@ -172,7 +175,6 @@ class SearchedAttack(QueriedAttack):
     def _craft(self, task: Task) -> Unaudited:
         search = self.parts.search
         assert isinstance(search, QuerySearch)
-        logits = self.via.returns == "cost+logits"
-        campaign = Campaign(task, self._constraint(task), self.via.queries, logits=logits)
+        campaign = Campaign(task, self._constraint(task), self.via)
         search.hunt(campaign)
         return Unaudited(campaign.best, campaign.used(), campaign.details())

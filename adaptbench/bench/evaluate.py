@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from adaptbench.adaptive import AdaptiveModel, Inference, Split
+from adaptbench.bench.metered import metering_of
 from adaptbench.bench.plan import Evaluation
 from adaptbench.results.schema import NO_LABEL
 
@@ -72,6 +73,7 @@ def evaluate_chunk(
             seed=evaluation.seed,
             surrogate=surrogate,
             crafting=crafting,
+            metering=metering_of(evaluation.attack, device),
             on_progress=on_progress,
         )
         seconds, details, queries = time.perf_counter() - began, dict(made.details), made.queries

@@ -12,6 +12,7 @@ from adaptbench.attacks import load_attack
 from adaptbench.attacks.judging import POOL
 from adaptbench.attacks.torchattack import CHUNK, TorchAttack
 from adaptbench.bench.evaluate import as_input
+from adaptbench.bench.metered import metering_of
 from adaptbench.bench.plan import Evaluation
 from adaptbench.errors import AdaptBenchError
 from adaptbench.experiment.estimating import line
@@ -66,7 +67,14 @@ def probe_craft(
         x, y = as_input(split.x[:n], device), split.y[:n].to(device)
         began = time.perf_counter()
         made = short.craft(
-            evaluation.model, x, y, ids=split.ids[:n], seed=evaluation.seed, surrogate=surrogate, crafting=crafting
+            evaluation.model,
+            x,
+            y,
+            ids=split.ids[:n],
+            seed=evaluation.seed,
+            surrogate=surrogate,
+            crafting=crafting,
+            metering=metering_of(short, device),
         )
         synchroniser(device)()
         cut = bool(made.details.get("unfinished"))

@@ -10,7 +10,7 @@ from typing import Any
 from adaptbench.errors import UsageError
 from adaptbench.report import html, sections, verdict, words
 from adaptbench.report.difference import Difference
-from adaptbench.report.figures import curves, energy, exits, recovery, savings
+from adaptbench.report.figures import curves, energy, exits, queries, recovery, savings
 from adaptbench.report.gallery import gallery
 from adaptbench.report.neighbours import neighbour_table
 from adaptbench.report.transfers import transfer_tables
@@ -107,6 +107,7 @@ def run_page(run: RunLike) -> str:
         notes=[str(note) for note in manifest.get("notes") or []],
         overview=sections.overview(view),
         recovery=recovery.figure(view),
+        queries=queries.figure(view),
         curves=curves.figure(view),
         exits=exits.figure(view),
         savings=savings.figure(view),

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from adaptbench.adaptive import AdaptiveModel
-from adaptbench.attacks.base import Access, Attack, Crafted, Crafting, Kind, Surrogates
+from adaptbench.attacks.base import Access, Attack, Crafted, Crafting, Kind, Metering, Surrogates
 from adaptbench.attacks.purity import fingerprint
 from adaptbench.errors import CapabilityError, LeakageError
 from adaptbench.policies import UniformThreshold
@@ -58,11 +58,22 @@ class AttackConformance:
         """Pictures that the attack may learn from, none of the subject's."""
         return planted_split("calibration", 120)
 
+    def metering(self) -> Metering | None:
+        """Reads seconds or joules, for attackers who are told these."""
+        return None
+
     def _craft(self, rows: Tensor | None = None, *, seed: int = 0) -> Crafted:
         model, x, y, ids = self.subject()
         rows = torch.arange(len(x)) if rows is None else rows
         return self.make().craft(
-            model, x[rows], y[rows], ids=ids[rows], seed=seed, surrogate=self.surrogates(), crafting=self.crafting()
+            model,
+            x[rows],
+            y[rows],
+            ids=ids[rows],
+            seed=seed,
+            surrogate=self.surrogates(),
+            crafting=self.crafting(),
+            metering=self.metering(),
         )
 
     def test_it_describes_itself(self) -> None:
@@ -115,14 +126,18 @@ class AttackConformance:
             parameter.requires_grad_(True)
             parameter.grad = torch.full_like(parameter, 0.5)
         before = fingerprint(model)
-        self.make().craft(model, x, y, ids=ids, surrogate=self.surrogates(), crafting=self.crafting())
+        self.make().craft(
+            model, x, y, ids=ids, surrogate=self.surrogates(), crafting=self.crafting(), metering=self.metering()
+        )
         assert fingerprint(model) == before, "the attack changed the caller's model or the random state"
 
     def test_the_inputs_are_left_as_they_were(self) -> None:
         """Nothing is written into the caller's tensors."""
         model, x, y, ids = self.subject()
         kept = x.clone(), y.clone(), ids.clone()
-        self.make().craft(model, x, y, ids=ids, surrogate=self.surrogates(), crafting=self.crafting())
+        self.make().craft(
+            model, x, y, ids=ids, surrogate=self.surrogates(), crafting=self.crafting(), metering=self.metering()
+        )
         assert all(torch.equal(a, b) for a, b in zip(kept, (x, y, ids), strict=True))
 
     def test_it_works_under_no_grad(self) -> None:
@@ -130,10 +145,14 @@ class AttackConformance:
         with torch.no_grad():
             inside = self._craft()
             assert not torch.is_grad_enabled()
-        assert torch.equal(inside.x_adv, self._craft().x_adv)
+        if self.make().deterministic:
+            assert torch.equal(inside.x_adv, self._craft().x_adv)
 
     def test_the_same_seed_gives_the_same_bytes(self) -> None:
-        """Whatever the global random state is."""
+        """Whatever the global random state is; attacks that a meter decides say that they are not deterministic."""
+        if not self.make().deterministic:
+            assert self._craft().details.get("notes"), "nothing says that another run finds other pictures"
+            return
         torch.manual_seed(1)
         one = self._craft(seed=7)
         torch.manual_seed(2)
@@ -141,7 +160,7 @@ class AttackConformance:
 
     def test_chunks_and_order_change_nothing(self) -> None:
         """Random numbers belong to (seed, id), and samples do not touch each other; attacks that couple them say so."""
-        if self.make().couples_samples:
+        if self.make().couples_samples or not self.make().deterministic:
             return
         whole = self._craft()
         order = torch.arange(len(whole.x_adv)).flip(0)
@@ -178,7 +197,9 @@ class AttackConformance:
         assert reason
         refusal = ""
         try:
-            attack.craft(model, x, y, ids=ids, surrogate=self.surrogates(), crafting=self.crafting())
+            attack.craft(
+                model, x, y, ids=ids, surrogate=self.surrogates(), crafting=self.crafting(), metering=self.metering()
+            )
         except CapabilityError as error:
             refusal = str(error)
         assert refusal, "craft ran on a model that lacks what the attack requires; raise CapabilityError"
@@ -224,6 +245,7 @@ class AttackConformance:
             ids=ids,
             surrogate=self.surrogates(),
             crafting=self.crafting(),
+            metering=self.metering(),
             on_progress=lambda done, n: told.append((done, n)),
         )
         assert told, "nothing was told"

@@ -7,13 +7,14 @@ from attack_toys import faint_pictures, random_model
 
 from adaptbench.adaptive import Split
 from adaptbench.attacks import load_attack
+from adaptbench.attacks.access import BlackBox
 from adaptbench.attacks.base import Crafted, Task
 from adaptbench.attacks.estimator import Estimator, within_inputs
 from adaptbench.attacks.ordinal import LEVELS, _Asked, _Link
 from adaptbench.attacks.patterns import contours
 from adaptbench.attacks.queried import Campaign
 from adaptbench.attacks.soundness import doubts, with_doubts
-from adaptbench.errors import CapabilityError, LeakageError
+from adaptbench.errors import CapabilityError, LeakageError, RecipeError
 from adaptbench.policies import UniformThreshold
 from adaptbench.testing.attacks import AttackConformance
 
@@ -194,7 +195,7 @@ def test_ordinal_models_that_learned_nothing_are_found(saver, pictures, monkeypa
 
 def test_thresholds_rise_so_that_a_dearer_level_is_never_likelier(saver, pictures):
     task = Task(saver, pictures[0][:6], pictures[1][:6], torch.arange(6), 0, None, lambda done, n: None)
-    campaign = Campaign(task, load_attack("ereba-ordinal").parts.constraint, 9)
+    campaign = Campaign(task, load_attack("ereba-ordinal").parts.constraint, BlackBox(queries=9))
     asked = _Asked(campaign)
     for _ in range(4):
         asked.ask(contours(campaign))
@@ -208,8 +209,47 @@ def test_thresholds_rise_so_that_a_dearer_level_is_never_likelier(saver, picture
 
 def test_many_costs_are_joined_into_few_levels(saver, pictures):
     task = Task(saver, pictures[0][:6], pictures[1][:6], torch.arange(6), 0, None, lambda done, n: None)
-    asked = _Asked(Campaign(task, load_attack("ereba-ordinal").parts.constraint, 3))
+    asked = _Asked(Campaign(task, load_attack("ereba-ordinal").parts.constraint, BlackBox(queries=3)))
     asked.costs.append(torch.arange(1000))
     levels = asked.levels()
     assert len(levels) == LEVELS
     assert (levels[1:] > levels[:-1]).all()
+
+
+class TestBomb(AttackConformance):
+    never_cheaper = False
+
+    def make(self):
+        small = {"shared": {"all": {"pictures": 30, "batch": 5}}, "queries": 12, "fit_steps": 5, "steps": 4}
+        return load_attack("ereba-universal", {**small, "rounds": 2, "climbs": 2, "probes": 2})
+
+
+def test_one_picture_is_led_from_noise_to_where_everything_is_dear(saver, pictures, own):
+    x, y = pictures[0][:20], pictures[1][:20]
+    attack = load_attack("ereba-universal", {"queries": 40, "pictures": 60, "batch": 10, "rounds": 2, "climbs": 2})
+    first = attack.craft(saver, x[:12], y[:12], ids=torch.arange(12), crafting=own)
+    second = attack.craft(saver, x[12:], y[12:], ids=torch.arange(12, 20), crafting=own)
+    joined = Crafted.join([first, second])
+    assert (joined.x_adv == joined.x_adv[0]).all(), "one picture for all"
+    costs = saver.infer(joined.images()).macs
+    assert int(costs[0]) == saver.max_macs
+    assert joined.details["fit_queries"] == 60 * 9
+    assert joined.details["queries_total"] == 40
+    assert (joined.queries == 40).all()
+    assert any("none of the judged pictures was" in note for note in joined.details["notes"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"constraint": {"linf": {"eps": "8/255"}}}, "stays near none"),
+        ({"shared": "class"}, "stays near none"),
+        ({"access": "white-box"}, "stays near none"),
+        ({"fit_on": "own"}, "fit_on: disjoint"),
+        ({"fit_pictures": 50}, "leave fit_pictures out"),
+        ({"cost": "seconds"}, "counted MACs"),
+    ],
+)
+def test_a_bomb_is_what_it_says(settings, words):
+    with pytest.raises(RecipeError, match=words):
+        load_attack("ereba-universal", settings)
