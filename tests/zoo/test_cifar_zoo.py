@@ -139,7 +139,7 @@ def test_a_plan_started_straight_through_begins_from_the_small_net_and_says_so(t
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("part", ["skipnet20-rnn", "blockdrop20", "act20"])
+@pytest.mark.parametrize("part", ["skipnet20-rnn", "blockdrop20"])
 def test_gated_nets_are_moved_before_their_first_training(tmp_path, quick, monkeypatch, part):
     """An objective's buffers are made where the net is; a net moved later, or never, trains on the CPU."""
     seen = []
