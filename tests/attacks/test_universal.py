@@ -144,12 +144,13 @@ def test_shared_is_a_setting_and_absent_where_it_is_not_set():
     assert (universal.settings["shared"], universal.settings["pictures"]) == ("all", 70)
     assert universal.needs_crafting
     for ref, settings in (
-        ("ereba", {"shared": "all"}),
         ("noise", {"shared": "class"}),
         ("transfer", {"shared": "all"}),
     ):
         with pytest.raises(RecipeError, match="gradients of the target"):
             load_attack(ref, settings)
+    with pytest.raises(RecipeError, match="an estimator leads to one picture"):  # of no ball: ereba-universal has none
+        load_attack("ereba", {"shared": "all"})
     with pytest.raises(RecipeError, match="label cannot be asked of a change that is shared"):
         load_attack("ilfo", {"shared": "all", "label": "keep"})
     with pytest.raises(RecipeError, match="Did you mean 'class'"):
