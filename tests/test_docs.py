@@ -57,6 +57,18 @@ def test_the_page_of_threat_models_has_every_recipe_as_it_is() -> None:
         assert text.partition(module.BEGIN)[2].count(f"| `{place.stem}` |") == 1, place.stem
 
 
+def test_the_page_of_the_black_box_is_that_of_the_committed_run() -> None:
+    from adaptbench.results.baseline import Baseline
+
+    module = _script("black_box_page")
+    kept, text = Baseline.load(module.SOURCE), module.PAGE.read_text(encoding="utf-8")
+    assert module.page(text, kept) == text, "run python docs/black_box_page.py"
+    assert kept.manifest["git"]["dirty"] is False
+    asked = {c.name: [p.queries for p in c.points] for c in module.curves_of(kept)}
+    assert asked["black-box"] == asked["best-of-n"] == [10, 50, 100, 200, 500, 1000]
+    assert all(len(p.by_seed) == 3 for c in module.curves_of(kept) for p in c.points)
+
+
 def test_the_zoo_page_is_that_of_the_shipped_cards() -> None:
     module = _script("zoo_page")
     assert module.page() == module.PAGE.read_text(encoding="utf-8"), "run python docs/zoo_page.py"

@@ -1,0 +1,80 @@
+"""Write the tables of docs/black-box.md from the committed run of suites/black-box.yaml; a test holds the two together.
+
+python docs/black_box_page.py
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from adaptbench.results.baseline import Baseline
+    from adaptbench.results.query_curves import Curve, Point
+
+ROOT = Path(__file__).parent.parent
+SOURCE = ROOT / "reports" / "published" / "black-box.json"
+PAGE = ROOT / "docs" / "black-box.md"
+BEGIN, END = "<!-- figures: written by docs/black_box_page.py -->", "<!-- end of figures -->"
+AIMED = (
+    ("black-box", 200, 0.52, "`black-box` takes back at least 0.52 with 200 queries"),
+    ("ereba-disjoint", 500, None, "EREBA on disjoint pictures beats the dearest of as many random signs"),
+    ("ereba-ordinal", 200, None, "the ordinal ensemble beats the dearest of as many random signs"),
+)
+
+
+def told(point: Point | None) -> str:
+    return "–" if point is None else f"{point.recovery:.3f} [{point.low:.2f}, {point.high:.2f}]"
+
+
+def curves_of(kept: Baseline) -> list[Curve]:
+    from adaptbench.results.query_curves import query_curves
+
+    def costs(evaluation: str) -> dict[int, int] | None:
+        rows = kept.samples(evaluation)
+        return None if rows is None else dict(zip(rows.sample_id.tolist(), rows.macs.tolist(), strict=True))
+
+    return query_curves(kept.manifest, kept.cases, costs)
+
+
+def figures(kept: Baseline) -> str:
+    curves = curves_of(kept)
+    (white,) = (c.points[0] for c in curves if c.access == "white-box")
+    asking = [c for c in curves if c.access == "black-box"]
+    budgets = sorted({p.queries for c in asking for p in c.points if p.queries is not None})
+    seeds = ", ".join(str(seed) for seed in kept.manifest["seeds"])
+    lines = [
+        f"{white.n} test images, seeds {seeds}; share of the head-room taken back, mean over seeds, 95 % intervals "
+        f"for which images and seeds were drawn again. White box (`standard`): {told(white)}.",
+        "",
+        "| recipe | " + " | ".join(f"{b} queries" for b in budgets) + " |",
+        "|---|" + "---|" * len(budgets),
+    ]
+    found = {(c.name, p.queries): p for c in asking for p in c.points}
+    for curve in sorted(asking, key=lambda c: (c.kind == "control", c.name)):
+        control = " (control)" if curve.kind == "control" else ""
+        lines.append(
+            f"| `{curve.name}`{control} | " + " | ".join(told(found.get((curve.name, b))) for b in budgets) + " |"
+        )
+    lines += ["", "| aimed at | measured | held |", "|---|---|---|"]
+    for name, queries, wanted, claim in AIMED:
+        point, chance = found[name, queries], found["best-of-n", queries]
+        held = point.recovery >= wanted if wanted is not None else point.low > chance.recovery
+        beside = "" if wanted is not None else f"; chance {told(chance)}"
+        lines.append(f"| {claim} | {told(point)} at {queries}{beside} | {'yes' if held else 'no'} |")
+    seconds = sum(c.get("craft_s") or 0 for c in kept.cases)
+    lines += ["", f"Crafting took {seconds / 60:.0f} minutes in all, on {kept.manifest['device']['cpu']}."]
+    return "\n".join(lines)
+
+
+def page(text: str, kept: Baseline) -> str:
+    before, _, rest = text.partition(BEGIN)
+    return f"{before}{BEGIN}\n\n{figures(kept)}\n\n{END}{rest.partition(END)[2]}"
+
+
+if __name__ == "__main__":
+    from adaptbench.results.baseline import Baseline
+
+    PAGE.write_text(page(PAGE.read_text(encoding="utf-8"), Baseline.load(SOURCE)), encoding="utf-8")
+    sys.stdout.write(f"wrote {PAGE}\n")
