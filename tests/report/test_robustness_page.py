@@ -90,6 +90,22 @@ def test_no_picture_of_standard_is_cheaper_than_the_clean_one():
         assert (kept >= clean).all()
 
 
+def test_the_sentences_hold_on_the_kept_samples():
+    """Every picture on the dearest way, and where `standard` is not the worst case."""
+    exits, gates = _read("audit-cifar10-exits"), _read("audit-cifar10-gates")
+    for model in exits["manifest"]["models"]:
+        dearest = next(c["macs_max"] for c in exits["cases"] if c["model"] == model)
+        attacked = _macs(exits["samples"][f"cifar10/{model}/standard"])
+        assert (len(attacked), (attacked == dearest).all()) == (1000, True)
+        assert (_macs(exits["samples"][f"cifar10/{model}/standard-kept"]) == dearest).all()
+    dearest = next(c["macs_max"] for c in gates["cases"] if c["model"] == "blockdrop")
+    clean, ilfo, ours = (_macs(gates["samples"][f"cifar10/blockdrop/{c}"]) for c in ("clean", "ilfo", "standard"))
+    clean, ours = clean[ilfo.index], ours[ilfo.index]
+    back = [100 * (each.mean() - clean.mean()) / (dearest - clean.mean()) for each in (ilfo, ours)]
+    told = f"takes back {back[0]:.1f} % where `standard` takes {back[1]:.1f} %, and is dearer on {(ilfo > ours).sum()}"
+    assert told in " ".join(TEXT.split())
+
+
 def test_ten_times_the_steps_were_taken():
     document = _read("ten-times-fashion-mnist")
     cases = {(c["model"], c["condition"]): c for c in document["cases"]}
