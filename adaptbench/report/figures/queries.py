@@ -59,7 +59,10 @@ def _panel(key: str, title: str, curves: list[Curve]) -> Panel:
                 linestyle=(0, (3, 2.5)) if curve.kind == "control" else "-",
             )  # fmt: skip
             axes.annotate(curve.name, (across[-1], up[-1]), xytext=(4, 0), textcoords="offset points", fontsize=7)
+        budgets = sorted({p.queries for c in asking for p in c.points if p.queries is not None})
         axes.set_xscale("log")
+        axes.set_xticks(budgets, [str(budget) for budget in budgets])
+        axes.set_xticks([], minor=True)  # its labels are powers of ten in a markup of their own
         axes.set(xlabel="queries an input", ylabel="taken back, %")
     return Panel(title, canvas.svg)
 
