@@ -26,7 +26,8 @@ def contradictions(cases: Sequence[Record], conditions: Conditions) -> list[str]
         cases: one record an evaluation. conditions: of the manifest.
     """
     rows = [c for c in cases if c["kind"] in ("attack", "control") and _wants_cost(c, conditions)]
-    found = [*_beats_white_box(rows, conditions), *_flat_in_eps(rows, conditions), *_beaten_by_chance(rows, conditions)]
+    found = [*_beats_white_box(rows, conditions), *_beats_worst_case(rows, conditions)]
+    found += [*_flat_in_eps(rows, conditions), *_beaten_by_chance(rows, conditions)]
     return [*found, *_beaten_from_elsewhere(cases, conditions), *_at_ceiling(cases)]
 
 
@@ -45,6 +46,29 @@ def _beats_white_box(rows: Sequence[Record], conditions: Conditions) -> list[str
             said.append(
                 f"{row['condition']} takes back more on {row['model']} without gradients ({_told(row)}) than "
                 f"{best['condition']} with them ({_told(best)}): gradients are masked, or that search is weak"
+            )
+    return said
+
+
+def _beats_worst_case(rows: Sequence[Record], conditions: Conditions) -> list[str]:
+    """One search with gradients that finds more than several in turn, which are run as the worst case (`standard`)."""
+    said = []
+    for several in rows:
+        if "members" not in _settings(several, conditions):
+            continue
+        ahead = [
+            r
+            for r in _beside(several, rows, conditions)
+            if r["kind"] == "attack"
+            and _access(r, conditions) == "white-box"
+            and _as_free(r, several, conditions)
+            and _beyond(r, several)
+        ]
+        if ahead:
+            best = max(ahead, key=lambda r: float(r["recovery"]))
+            said.append(
+                f"{best['condition']} takes back more on {several['model']} ({_told(best)}) than "
+                f"{several['condition']} ({_told(several)}), which is no worst case there: read both"
             )
     return said
 
