@@ -57,6 +57,7 @@ def test_the_page_of_threat_models_has_every_recipe_as_it_is() -> None:
         assert text.partition(module.BEGIN)[2].count(f"| `{place.stem}` |") == 1, place.stem
 
 
+@pytest.mark.slow
 def test_the_page_of_the_black_box_is_that_of_the_committed_run() -> None:
     from adaptbench.results.baseline import Baseline
 

@@ -28,6 +28,7 @@ from adaptbench.testing import ModelConformance, check_model
 few = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 
 
+@pytest.mark.slow
 @few
 @given(decision_graphs())
 def test_every_decision_graph_keeps_the_laws(net):
@@ -40,6 +41,7 @@ def test_every_gated_network_keeps_the_laws(net):
     check_model(net, n_inputs=9)
 
 
+@pytest.mark.slow
 @settings(few, max_examples=8)
 @given(decision_graphs(), sampled_from([("quantise", {"levels": 4}), ("smooth", {}), ("smooth", {"kind": "median"})]))
 def test_every_decision_graph_keeps_the_laws_behind_a_defence(net, defence):

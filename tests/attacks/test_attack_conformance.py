@@ -1,3 +1,4 @@
+import pytest
 import torch
 from attack_toys import random_model
 
@@ -67,11 +68,13 @@ class TestIlfo(AttackConformance):
         return load_attack("ilfo", {"steps": 25})
 
 
+@pytest.mark.slow
 class TestIlfoUnderL2(AttackConformance):
     def make(self):
         return load_attack("ilfo", {"steps": 15, "constraint": {"l2": {"eps": 0.4}}})
 
 
+@pytest.mark.slow
 class TestIlfoMinDistance(AttackConformance):
     def make(self):
         return load_attack("ilfo-min-distance", {"steps": 30})
@@ -82,36 +85,43 @@ class TestDeepSloth(AttackConformance):
         return load_attack("deepsloth")
 
 
+@pytest.mark.slow
 class TestDeepSlothUnderL2(AttackConformance):
     def make(self):
         return load_attack("deepsloth-l2", {"steps": 15})
 
 
+@pytest.mark.slow
 class TestDeepSlothUnderL1(AttackConformance):
     def make(self):
         return load_attack("deepsloth-l1", {"steps": 20, "eps": 2})
 
 
+@pytest.mark.slow
 class TestIlfoUnderL1(AttackConformance):
     def make(self):
         return load_attack("ilfo", {"steps": 15, "constraint": {"l1": {"eps": 3}}})
 
 
+@pytest.mark.slow
 class TestIlfoInAPatch(AttackConformance):
     def make(self):
         return load_attack("ilfo", {"steps": 15, "constraint": {"patch": {"side": 3, "place": "random"}}})
 
 
+@pytest.mark.slow
 class TestBestOfNInAPatch(AttackConformance):
     def make(self):
         return load_attack("best-of-n", {"queries": 6, "constraint": {"patch": {"area": 0.3, "place": "centre"}}})
 
 
+@pytest.mark.slow
 class TestStandard(AttackConformance):
     def make(self):
         return load_attack("standard")
 
 
+@pytest.mark.slow
 class TestStandardKept(AttackConformance):
     def make(self):
         return load_attack("standard-kept", {"eps": "16/255"})
@@ -122,11 +132,13 @@ class TestMargin(AttackConformance):
         return load_attack("margin", {"steps": 20})
 
 
+@pytest.mark.slow
 class TestMarginUnderL2(AttackConformance):
     def make(self):
         return load_attack("margin", {"steps": 15, "constraint": {"l2": {"eps": 0.4}}})
 
 
+@pytest.mark.slow
 class TestMarginKept(AttackConformance):
     def make(self):
         return load_attack("margin-kept", {"steps": 20})
@@ -179,6 +191,7 @@ class TestGradMdm(_OnGates):
         return load_attack("gradmdm", {"steps": 20, "lr": 0.1})
 
 
+@pytest.mark.slow
 class TestDeepSlothOnTheFirstExit(AttackConformance):
     def make(self):
         return load_attack("deepsloth-exit1")
@@ -191,6 +204,7 @@ class TestDeepSlothUniversal(AttackConformance):
         return load_attack("deepsloth-universal", {"steps": 25, "eps": "24/255"})
 
 
+@pytest.mark.slow
 class TestDeepSlothClassUniversal(AttackConformance):
     never_cheaper = False
 
@@ -198,6 +212,7 @@ class TestDeepSlothClassUniversal(AttackConformance):
         return load_attack("deepsloth-class-universal", {"steps": 15, "batch": 7})
 
 
+@pytest.mark.slow
 class TestUniversalNoiseUnderL2(AttackConformance):
     never_cheaper = False
 
@@ -212,6 +227,7 @@ class TestUniversalPatch(AttackConformance):
         return load_attack("universal-patch", {"steps": 15, "side": 2, "place": "random"})
 
 
+@pytest.mark.slow
 class TestUniversalByAdam(AttackConformance):
     never_cheaper = False
 
@@ -234,6 +250,7 @@ class TestBestOfN(AttackConformance):
         return load_attack("best-of-n", {"queries": 12})
 
 
+@pytest.mark.slow
 class TestBestOfNInBlocksUnderL2(AttackConformance):
     def make(self):
         return load_attack("best-of-n", {"queries": 6, "block": 3, "constraint": {"l2": {"eps": 0.4}}})
@@ -256,6 +273,7 @@ class TestTorchattacksPgd(AttackConformance):
         return load_attack("torchattacks/PGD", {"steps": 5, "eps": "8/255"})
 
 
+@pytest.mark.slow
 class TestTorchattacksSquare(AttackConformance):
     never_cheaper = False
 

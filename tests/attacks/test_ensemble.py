@@ -54,6 +54,7 @@ def test_a_sample_at_the_ceiling_is_not_attacked_again(saver, pictures):
     assert crafted.details["steps_run"] <= once.details["steps_run"] + 2 * 12 * missing
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["standard-kept", "margin-kept", "ilfo-kept", "deepsloth-kept"])
 def test_a_kept_answer_is_kept_on_every_sample_and_most_of_the_cost_is_reached(saver, pictures, name):
     x, y = pictures

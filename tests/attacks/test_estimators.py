@@ -33,6 +33,7 @@ class TestOrdinalEnsemble(AttackConformance):
         return load_attack("ereba-ordinal", {"queries": 16, "first": 4, "every": 5, "fit_steps": 5})
 
 
+@pytest.mark.slow
 class TestOrdinalEnsembleUnderL2(AttackConformance):
     def make(self):
         return load_attack("ereba-ordinal", {"queries": 9, "first": 3, "pool": 4, "constraint": {"l2": {"eps": 0.4}}})
@@ -53,6 +54,7 @@ def recovery(model, x, crafted):
     return float((attacked - clean) / (model.max_macs - clean))
 
 
+@pytest.mark.slow
 def test_it_learns_from_other_pictures_what_makes_these_dear(saver, pictures, own):
     x, y = pictures[0][:30], pictures[1][:30]
     crafted = disjoint(queries=40, **LEARNS).craft(saver, x, y, crafting=own)
@@ -173,6 +175,7 @@ def ordinal(**settings):
     return load_attack("ereba-ordinal", {"eps": EPS, "queries": 60, "first": 10, "explore": 0.3, **settings})
 
 
+@pytest.mark.slow
 def test_ordinal_models_rank_what_chance_drew_and_beat_noise(saver, pictures):
     x, y = pictures[0][:30], pictures[1][:30]
     crafted = ordinal().craft(saver, x, y)
@@ -216,6 +219,7 @@ def test_many_costs_are_joined_into_few_levels(saver, pictures):
     assert (levels[1:] > levels[:-1]).all()
 
 
+@pytest.mark.slow
 class TestBomb(AttackConformance):
     never_cheaper = False
 
@@ -224,6 +228,7 @@ class TestBomb(AttackConformance):
         return load_attack("ereba-universal", {**small, "rounds": 2, "climbs": 2, "probes": 2})
 
 
+@pytest.mark.slow
 def test_one_picture_is_led_from_noise_to_where_everything_is_dear(saver, pictures, own):
     x, y = pictures[0][:20], pictures[1][:20]
     attack = load_attack("ereba-universal", {"queries": 40, "pictures": 60, "batch": 10, "rounds": 2, "climbs": 2})

@@ -71,6 +71,7 @@ def test_deepsloth_slows_and_stays_in_the_papers_ball(saver, pictures):
     assert float(DeepSloth().craft(saver, x, y).linf.max()) <= 0.03125
 
 
+@pytest.mark.slow
 def test_ereba_beats_noise_without_gradients_and_says_how_well_it_estimates(saver, pictures):
     x, y = pictures[0][:30], pictures[1][:30]
     saver.capabilities = frozenset({"queries"})

@@ -66,6 +66,7 @@ def test_a_slope_of_something_else_is_found(pictures):
     assert "does not go where its gradient points" in doubts({"n": 8, **counts})[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", ["multi-exit", "cascade", "dag", "gated"])
 def test_shipped_attacks_have_no_doubts_on_any_shape(shape, pictures):
     x, y = pictures[0][:8], pictures[1][:8]
@@ -108,6 +109,7 @@ def test_train_mode_is_said_and_changes_nothing(saver, pictures):
     assert torch.equal(handed.x_adv, sound.x_adv)
 
 
+@pytest.mark.slow
 def test_an_estimator_that_learned_nothing_is_said(saver, pictures, monkeypatch):
     from adaptbench.attacks.estimator import Estimator
 

@@ -50,6 +50,7 @@ def contents(folder: Path) -> dict[str, str]:
     return {str(f): hashlib.sha256(f.read_bytes()).hexdigest() for f in folder.rglob("*") if f.is_file()}
 
 
+@pytest.mark.slow
 def test_its_windows_are_those_that_a_run_measures(finished: Run) -> None:
     windows = finished.windows()
     clock = windows[(windows["meter"] == "clock") & (windows["component"] == "clock")]
@@ -62,6 +63,7 @@ def test_no_energy_meter_no_idle_window() -> None:
     assert all(IDLE not in session.cases for session in guess("measure.meters=[clock]").sessions)
 
 
+@pytest.mark.slow
 def test_what_is_kept_costs_nothing_and_nothing_is_touched(finished: Run) -> None:
     before = contents(finished.path)
     guessed = guess(out=finished.path)
@@ -74,6 +76,7 @@ def test_what_is_kept_costs_nothing_and_nothing_is_touched(finished: Run) -> Non
     assert contents(finished.path) == before
 
 
+@pytest.mark.slow
 def test_a_new_setting_costs_only_what_it_changes(finished: Run) -> None:
     longer = guess("measure.blocks=4", out=finished.path)
     assert not any(longer.evaluations.values())

@@ -87,6 +87,7 @@ def test_a_case_is_that_net_under_that_policy(done) -> None:
     assert case["macs_mean"] == pytest.approx(float(macs))
 
 
+@pytest.mark.slow
 def test_a_second_run_is_already_complete(done, tmp_path) -> None:
     before = (done.path / "manifest.json").read_bytes()
     run_suite(written(tmp_path), out=done.path)

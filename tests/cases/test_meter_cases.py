@@ -142,6 +142,7 @@ def test_equal_runs_have_equal_modelled_joules() -> None:
     assert all(record == records[0] for record in records)
 
 
+@pytest.mark.slow
 @pytest.mark.case("own")
 def test_a_suite_with_whole_run_meters_only_says_so(tmp_path: Path) -> None:
     """ "No energy meter was asked for" stood beside a suite that asked for CodeCarbon; it reads the whole run."""
@@ -295,6 +296,7 @@ def test_a_description_that_is_no_json_does_not_cost_the_run() -> None:
     assert {"found": True, "sensor": "5"}.items() <= Lax().declared().items(), "a reader would refuse the manifest"
 
 
+@pytest.mark.slow
 @pytest.mark.case("own")
 def test_a_baseline_from_before_the_declarations_is_still_compared(tmp_path: Path) -> None:
     """Baselines without `quantity` and `scope` would have been told as another model of energy; they say the same."""

@@ -179,6 +179,7 @@ def test_mistakes_are_named(tmp_path, sensor_run):
         write_report([sensor_run.path], tmp_path)
 
 
+@pytest.mark.slow
 def test_reports_know_nothing_of_torch(tmp_path, sensor_run):
     code = (
         "import sys; from pathlib import Path; from adaptbench.report.page import write_report;"

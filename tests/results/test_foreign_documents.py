@@ -123,6 +123,7 @@ def spoilt():
     return lambda changes: changed(kept, changes)
 
 
+@pytest.mark.slow
 @settings(STEADY, max_examples=40)
 @given(changes=CHANGES)
 def test_a_foreign_study_has_a_page_or_one_message(spoilt, tmp_path, changes):

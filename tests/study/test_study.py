@@ -207,6 +207,7 @@ def test_a_killed_study_goes_on_from_logs_and_fits_and_finds_the_same(place, rec
     assert again["graphs"]["digits"]["wall_clock"] == record["graphs"]["digits"]["wall_clock"]
 
 
+@pytest.mark.slow
 def test_what_is_damaged_is_computed_again(place, record, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(place / "run", run)
@@ -283,6 +284,7 @@ def test_the_non_inferior_point_is_chosen_on_calibration(record):
     assert main["executed"]["differing"] == 0
 
 
+@pytest.mark.slow
 def test_choices_do_not_hang_on_test_labels(place, record, monkeypatch):
     real = load_data("digits")
     test = real.split("test")

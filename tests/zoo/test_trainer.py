@@ -121,6 +121,7 @@ def test_an_unfinished_part_is_not_gone_on_with_under_another_loss(tmp_path):
     train_system("multi-exit", load_data("digits"), tmp_path)
 
 
+@pytest.mark.slow
 def test_a_killed_training_of_several_parts_ends_in_the_same_bytes(tmp_path):
     told = []
 
