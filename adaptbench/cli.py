@@ -30,6 +30,7 @@ Defended = Annotated[
     str | None,
     typer.Option("--defence", help="Puts the net under it: NAME, or 'NAME: {setting: value}'; attacks know it."),
 ]
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Say all of it.")]
 Zoo = Annotated[
     Path | None,
     typer.Option("--zoo", help="Folder with your own checkpoints, before the shipped ones; also ADAPTBENCH_ZOO."),
@@ -75,6 +76,7 @@ def run(
     data_root: DataRoot = None,
     download: Download = False,
     zoo: Zoo = None,
+    verbose: Verbose = False,
 ) -> None:
     """Execute a suite: craft, evaluate, measure, report.
 
@@ -95,7 +97,7 @@ def run(
         zoo=zoo,
         command=shlex.join(["adaptbench", *sys.argv[1:]]),
     )
-    raise typer.Exit(execute(Wishes(suite, options, dry_run, report, no_report, baseline)))
+    raise typer.Exit(execute(Wishes(suite, options, dry_run, report, no_report, baseline, verbose)))
 
 
 @app.command()
@@ -159,11 +161,12 @@ def check(
     selftest: Annotated[
         bool, typer.Option("--selftest", help="Plant known regressions and show that the gate goes red.")
     ] = False,
+    verbose: Verbose = False,
 ) -> None:
     """Compare with a baseline. Exit codes: 0 pass, 1 regression or missing case, 2 input error, 3 no verdict."""
     from adaptbench.commands.judging import check as carry_out
 
-    raise typer.Exit(carry_out(run_directory, baseline, form, out, selftest))
+    raise typer.Exit(carry_out(run_directory, baseline, form, out, selftest, verbose))
 
 
 @app.command()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+import textwrap
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -32,34 +35,53 @@ def result_table(cases: Sequence[Record], manifest: Mapping[str, Any], *, width:
 
     Args:
         cases: of a summary. manifest: of its run.
-        width: of the terminal; below 100 columns the intervals are left to the page.
+        width: of the terminal; where it is too narrow for all, energy is left to the page, never the interval.
     """
     rows = _one_row_each(cases)
+    kinds = {words.provenance_kind(c.get("energy_provenance")) for c in rows if c.get("energy_j_per_sample")} - {""}
     joules = words.one_scale([c.get("energy_j_per_sample") for c in rows], "J")
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("", no_wrap=True, overflow="ellipsis")
-    for title in ("accuracy", "MACs/sample", "of its\nstatic net", "attacker\ntakes back", "95 %", _energy_title(rows)):
-        if title != "95 %" or width >= 100:
-            table.add_column(title, justify="right", no_wrap=True)
+    several = len(manifest.get("seeds") or ()) > 1
     most = max((c["n"] for c in rows), default=0)
-    blank = [""] * (len(table.columns) - 1)
+    lines: list[list[Text]] = []
     previous = ""
     for case in rows:
-        if case["model"] != previous:
+        group = "references" if case["kind"] == "reference" else case["model"]
+        if group != previous:
             if previous:
-                table.add_row("", *blank)
-            previous = case["model"]
-            full = f"of {words.macs(case['macs_full'])}" if case.get("macs_full") else ""
-            table.add_row(
-                Text(words.printable(previous), style="bold"), *blank[:2], Text(full, style="dim"), *blank[3:]
-            )
-        cells = _cells(case, manifest, joules)
-        table.add_row(*(cells if width >= 100 else cells[:5] + cells[6:]))
+                lines.append([Text("")] * 6)
+            previous = group
+            lines.append(_group(group, case, rows))
+        lines.append(_cells(case, manifest, joules, kinds, several))
         if case.get("macs_clean_mean") is not None and case["n"] < most:
             before = words.macs(case["macs_clean_mean"])
-            same = [f"    clean, the same {case['n']} inputs", "", before, _of_static(case, case["macs_clean_mean"])]
-            table.add_row(*(Text(text, style="dim") for text in same), *blank[3:])
+            same = [f"    clean, the same {case['n']} inputs", "", before, _of_plain(case, case["macs_clean_mean"])]
+            lines.append([Text(text, style="dim") for text in (*same, "", "")])
+    titles = ["", "accuracy", "MACs", "of its\nplain net", "taken back\nwith 95 % interval", _energy_title(rows, kinds)]
+    return _as_wide(titles, lines, width)
+
+
+def _as_wide(titles: list[str], lines: Sequence[Sequence[Text]], width: int) -> Table:
+    """Columns of figures are never cut: the last goes where there is no room, then names fold."""
+    widths = [
+        max(cell_len(text) for text in [*title.split("\n"), *(line[i].plain for line in lines)])
+        for i, title in enumerate(titles)
+    ]
+    shown = titles if sum(widths) + 2 * (len(titles) - 1) <= width else titles[:-1]
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("", overflow="fold")
+    for title, wide in list(zip(shown, widths, strict=False))[1:]:
+        table.add_column(title, justify="right", no_wrap=True, min_width=wide)
+    for line in lines:
+        table.add_row(*line[: len(shown)])
     return table
+
+
+def _group(title: str, case: Record, rows: Sequence[Record]) -> list[Text]:
+    """A line above the rows of one model, with its plain net; references of a suite share one where they can."""
+    plain = {c.get("macs_full") for c in rows if c["kind"] == "reference"} if title == "references" else set()
+    full = case.get("macs_full") if len(plain) < 2 else None
+    of = f"of {words.macs(full)}" if full else ""
+    return [Text(words.printable(title), style="bold"), Text(""), Text(""), Text(of, style="dim"), Text(""), Text("")]
 
 
 def transfer_grids(cases: Sequence[Record]) -> list[Table]:
@@ -105,9 +127,10 @@ def study_table(record: Mapping[str, Any]) -> list[Table]:
     return tables
 
 
-def _energy_title(rows: Sequence[Record]) -> str:
+def _energy_title(rows: Sequence[Record], kinds: Collection[str]) -> str:
     size = max((case["batch_size"] for case in rows if case.get("batch_size")), default=None)
-    return "energy/sample" if size is None else f"energy/sample\nbatch {size}"
+    parts = [*(kinds if len(kinds) == 1 else ()), "energy/sample", *([] if size is None else [f"batch {size}"])]
+    return "\n".join(parts)
 
 
 def _one_row_each(cases: Sequence[Record]) -> list[Record]:
@@ -121,46 +144,71 @@ def _one_row_each(cases: Sequence[Record]) -> list[Record]:
     return list(chosen.values())
 
 
-def _cells(case: Record, manifest: Mapping[str, Any], joules: Any) -> list[Text]:
+def _cells(case: Record, manifest: Mapping[str, Any], joules: Any, kinds: Collection[str], several: bool) -> list[Text]:
     settings = (manifest["conditions"].get(case["condition"]) or {}).get("settings") or {}
-    name = case["condition"] if case["kind"] != "reference" else "clean (reference)"
+    name = case["condition"]
+    if case["kind"] == "reference":
+        name = f"{case['model']} (plain net)" if case.get("policy") == "static" else case["model"]
     eps = settings.get("eps")
     if isinstance(eps, int | float):
         name += f" {words.eps(eps)}"
     if case["kind"] == "control":
         name += " (control)"
-    back, interval = words.DASH, ""
+    if several and case.get("seed") is not None:
+        name += f", seed {case['seed']}"
+    back = words.DASH
     if case.get("recovery") is not None and case["kind"] in {"control", "attack"}:
-        back, interval = words.percent(case["recovery"]), words.interval(case.get("recovery_ci"))
+        back = f"{words.percent(case['recovery'])} {words.interval(case.get('recovery_ci')):>13}"
     strong = case["kind"] == "attack" and (case.get("recovery") or 0) > 0.5
     energy = words.DASH
     if case.get("energy_j_per_sample") is not None:
-        energy = f"{joules(case['energy_j_per_sample'])} {words.provenance_kind(case.get('energy_provenance'))}"
+        energy = joules(case["energy_j_per_sample"])
+        energy += f" {words.provenance_kind(case.get('energy_provenance'))}" if len(kinds) > 1 else ""
     if not case["n"]:
-        interval = "failed"
+        back = "failed"
     return [
         Text(words.printable(f"  {name}")),
         Text(words.percent(case.get("accuracy"))),
         Text(words.macs(case.get("macs_mean"))),
-        Text(_of_static(case, case.get("macs_mean"))),
+        Text(_of_plain(case, case.get("macs_mean"))),
         Text(back, style="red" if strong else ""),
-        Text(interval, style="dim"),
         Text(energy),
     ]
 
 
-def _of_static(case: Record, macs: float | None) -> str:
+def _of_plain(case: Record, macs: float | None) -> str:
     full = case.get("macs_full")
     return words.percent(macs / full, 0) if macs is not None and full else words.DASH
 
 
-def show_notes(console: Console, notes: Sequence[str]) -> None:
-    """What a careful colleague would add."""
+MOST_NOTES = 4
+"""More than a reader takes in after a table; the others are counted."""
+
+
+def show_notes(console: Console, notes: Sequence[str], *, verbose: bool = True, page: bool = True) -> None:
+    """What a careful colleague would add, the gravest first.
+
+    Args:
+        console: where to. notes: in order of weight. verbose: all of them, else `MOST_NOTES` and how many are left.
+        page: there is one, on which all stand.
+    """
     if not notes:
         return
+    shown = notes if verbose else notes[:MOST_NOTES]
     console.print(f"\n{words.plural(len(notes), 'thing')} to know", style="bold", highlight=False)
-    for note in notes:
-        console.print(Text(words.printable(f"  · {note}")), soft_wrap=False, highlight=False)
+    for note in shown:
+        show_item(console, words.printable(f"· {note}"))
+    if left := len(notes) - len(shown):
+        console.print(f"    {left} more: {'on the page, or ' if page else ''}with -v", style="dim", highlight=False)
+
+
+def show_item(console: Console, text: str) -> None:
+    """A sentence on as many lines as it takes, each set in; a figure keeps its unit."""
+    kept = re.sub(r"(?<=\d) (?=%|MACs|s\b|ms\b|of \d)", "\xa0", " ".join(text.split(" ")))
+    wrap = textwrap.TextWrapper(max(console.width - 4, 20), break_on_hyphens=False, break_long_words=False)
+    lines = [wrapped for line in kept.split("\n") for wrapped in wrap.wrap(line)]
+    for i, line in enumerate(lines):
+        console.print(Text(f"  {'' if i == 0 else '  '}{line}".replace("\xa0", " ")), soft_wrap=True, highlight=False)
 
 
 def headline(manifest: Mapping[str, Any]) -> str:
@@ -180,4 +228,7 @@ def study_headline(record: Mapping[str, Any]) -> str:
 
 
 def _where(device: Mapping[str, Any]) -> str:
-    return f"{device['kind']}, {device.get('threads', '?')} threads" if device["kind"] == "cpu" else str(device["name"])
+    if device["kind"] != "cpu":
+        return str(device["name"])
+    threads = device.get("threads")
+    return f"cpu, {words.plural(threads, 'thread') if threads else '? threads'}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from statistics import fmean
 from typing import Any
@@ -30,17 +31,17 @@ def things_to_know(
     notes = [
         *_failures(failures),
         *_uncounted(models),
-        *_sensors(meters, cases),
-        *_realised(cases),
+        *contradictions(_evaluated(cases), conditions),
         *_no_effect(cases),
+        *_chance(cases, conditions),
+        *_realised(cases),
+        *_sensors(meters, cases),
+        *said_once(_from_attacks(cases)),
+        *_limits(cases),
         *_over_ceiling(models),
         *_queries(cases, conditions),
-        *_chance(cases, conditions),
-        *contradictions(_evaluated(cases), conditions),
-        *_versions(conditions),
-        *_from_attacks(cases),
         *_ties(cases),
-        *_limits(cases),
+        *_versions(conditions),
     ]
     notes += data
     notes += [f"{condition} was not run on {model}: {reason}" for model, condition, reason in skipped]
@@ -94,7 +95,7 @@ def _realised(cases: Sequence[Record]) -> list[str]:
         macs, time, harness = (words.percent(fmean(case[name] for case in timed), 0) for name in told)
         parts.append(f"batch {size}: {time} of the time for {macs} of the MACs (harness: {harness} of the window)")
     return [
-        f"saved by the nets, nodes and policy, against their static nets, mean over models: {'; '.join(parts)}; "
+        f"saved by the nets, nodes and policy, against their plain nets, mean over models: {'; '.join(parts)}; "
         "the harness' own time is no net's"
     ]
 
@@ -129,7 +130,7 @@ def _over_ceiling(models: Mapping[str, Mapping[str, Any]]) -> list[str]:
     if not over:
         return []
     parts = ", ".join(f"{name} {words.percent(share, 0)}" for name, share in over)
-    return [f"the dearest path costs more than the model’s own static network: {parts} of it"]
+    return [f"the dearest path costs more than the model’s own plain net: {parts} of it"]
 
 
 def _queries(cases: Sequence[Record], conditions: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -181,13 +182,44 @@ def _versions(conditions: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return [f"{', '.join(names)}: made with {text}" for text, names in by_version.items()]
 
 
-def _from_attacks(cases: Sequence[Record]) -> list[str]:
-    """What the attacks themselves had to say: missing gradients, deadlines."""
+def _from_attacks(cases: Sequence[Record]) -> list[tuple[str, str, str]]:
+    """What the attacks themselves had to say, each of a condition and a model: missing gradients, deadlines."""
     return [
-        f"{c['condition']} on {c['model']}: {note}"
+        (c["condition"], c["model"], note)
         for c in _evaluated(cases)
         for note in (c.get("craft_details") or {}).get("notes") or []
     ]
+
+
+_FIGURE = re.compile(r"\d+(?:\.\d+)?")
+_LISTED = 4
+"""Figures that are named one by one; of more, the least and the greatest are."""
+
+
+def said_once(said: Sequence[tuple[str, str, str]]) -> list[str]:
+    """One sentence where an attack says the same of several models: their figures stand in the models' order.
+
+    Args:
+        said: (condition, model, sentence), in order.
+    """
+    groups: dict[tuple[str, str], list[tuple[str, list[str]]]] = {}
+    for condition, model, note in said:
+        key = (condition, _FIGURE.sub("{}", note.replace("{", "{{").replace("}", "}}")))
+        groups.setdefault(key, []).append((model, _FIGURE.findall(note)))
+    notes = []
+    for (condition, form), found in groups.items():
+        figures = [_together(column) for column in zip(*(figures for _, figures in found), strict=True)]
+        models = dict.fromkeys(model for model, _ in found)  # seeds share one
+        notes.append(f"{condition} on {words.listing(models)}: {form.format(*figures)}")
+    return notes
+
+
+def _together(figures: Sequence[str]) -> str:
+    if len(set(figures)) == 1:
+        return figures[0]
+    if len(figures) <= _LISTED:
+        return words.listing(figures)
+    return f"{min(figures, key=float)} to {max(figures, key=float)}"
 
 
 def _ties(cases: Sequence[Record]) -> list[str]:

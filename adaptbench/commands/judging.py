@@ -25,7 +25,9 @@ class Format(StrEnum):
     github = "github"
 
 
-def check(run: Path, baseline: Path | None, form: Format | None, out: Path | None, selftest: bool) -> int:
+def check(
+    run: Path, baseline: Path | None, form: Format | None, out: Path | None, selftest: bool, verbose: bool = False
+) -> int:
     """Compare with a baseline, or show that the gate goes red.
 
     Returns:
@@ -42,11 +44,18 @@ def check(run: Path, baseline: Path | None, form: Format | None, out: Path | Non
         return _selftest(run)
     if baseline is None:
         raise UsageError("no baseline was named.", todo="Add --baseline RUN or --baseline reports/baselines/NAME.json.")
-    return judge(run, baseline, form or Format.text, out)
+    return judge(run, baseline, form or Format.text, out, verbose=verbose)
 
 
-def judge(run: Path, baseline: Path | Baseline | StudySide, form: Format = Format.text, out: Path | None = None) -> int:
-    """Print the verdict, and write it to a file, too.
+def judge(
+    run: Path,
+    baseline: Path | Baseline | StudySide,
+    form: Format = Format.text,
+    out: Path | None = None,
+    *,
+    verbose: bool = False,
+) -> int:
+    """Print the verdict, and write it to a file, too; the file names what passed, the terminal where it is asked to.
 
     Returns:
         0 pass, 1 regression or missing case, 3 no verdict.
@@ -56,10 +65,9 @@ def judge(run: Path, baseline: Path | Baseline | StudySide, form: Format = Forma
     from adaptbench.results.gate_format import render
 
     verdict = compare(run, baseline)
-    text = render(verdict, form.value)
     if out is not None:
-        write_text(out, f"{text}\n")
-    typer.echo(text)
+        write_text(out, f"{render(verdict, form.value)}\n")
+    typer.echo(render(verdict, form.value, verbose=verbose))
     return verdict.exit_code
 
 

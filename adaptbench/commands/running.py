@@ -34,6 +34,7 @@ class Wishes:
     report: Path | None
     no_report: bool
     baseline: Path | None
+    verbose: bool = False
 
     def page(self, name: str) -> Path | None:
         """The HTML file: beside the others where the directory is the usual one, else with its run; None for none."""
@@ -83,11 +84,11 @@ def _carry_out(kind: Kind, loaded: LoadedSuite | LoadedStudy, wishes: Wishes, ke
     if datetime.fromisoformat(outcome.started) < began:
         shown.print(ALREADY)
         shown.print()
-    _show(outcome)
+    _show(outcome, wishes)
     _show_written(kind, done.path, loaded.name, wishes.page(loaded.name))
     if outcome.nothing:
         return NOTHING_RAN
-    return _verdict(done.path, kept, outcome.failed)
+    return _verdict(done.path, kept, outcome.failed, wishes.verbose)
 
 
 def _baseline(wishes: Wishes, place: Path) -> Path | None:
@@ -101,14 +102,14 @@ def _baseline(wishes: Wishes, place: Path) -> Path | None:
     return wishes.baseline
 
 
-def _verdict(place: Path, kept: Baseline | StudySide | None, failed: bool) -> int:
+def _verdict(place: Path, kept: Baseline | StudySide | None, failed: bool, verbose: bool) -> int:
     """The exit code: the gate's, where there is a baseline and it is not green."""
     from adaptbench.commands.judging import judge
 
-    return (judge(place, kept) if kept is not None else 0) or (FAILED if failed else 0)
+    return (judge(place, kept, verbose=verbose) if kept is not None else 0) or (FAILED if failed else 0)
 
 
-def _show(outcome: Outcome) -> None:
+def _show(outcome: Outcome, wishes: Wishes) -> None:
     from adaptbench.console import show_notes
 
     shown = console()
@@ -118,7 +119,7 @@ def _show(outcome: Outcome) -> None:
         if i:
             shown.print()
         shown.print(table)
-    show_notes(shown, outcome.notes)
+    show_notes(shown, outcome.notes, verbose=wishes.verbose, page=not wishes.no_report)
     shown.print()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import asdict
 
@@ -13,20 +14,22 @@ from adaptbench.results.gate_rows import FAILED, UNKNOWN, GateReport, GateRow, R
 _WORDS = {0: "pass", 1: "regression", 3: "cannot tell"}
 
 
-def as_text(report: GateReport) -> str:
-    """Plain lines: what is not a pass first, with its interval and reason, then the counts and the verdict."""
-    lines = [f"{report.run} against {report.baseline or 'its ceilings'}"]
-    order = [*FAILED, *UNKNOWN, RowVerdict.IMPROVEMENT]
-    for verdict in order:
+def as_text(report: GateReport, verbose: bool = True) -> str:
+    """Plain lines: the verdict, what is not a pass with its interval and reason, notes; passes where asked for."""
+    lines = [headline(report), f"{report.run} against {report.baseline or 'its ceilings'}"]
+    for verdict in (*FAILED, *UNKNOWN, RowVerdict.IMPROVEMENT):
         for row in report.rows:
             if row.verdict is verdict:
                 lines.append(f"  {row.verdict.value:<14} {row.case}  {row.metric}: {figures(row)}")
                 lines.append(f"                 {row.reason}")
-    passed = [row for row in report.rows if row.verdict is RowVerdict.PASS]
-    width = max((len(row.case) for row in passed), default=0)
-    lines.extend(f"  {row.verdict.value:<14} {row.case:<{width}}  {row.metric}: {figures(row)}" for row in passed)
     lines.extend(f"  note           {note}" for note in report.notes)
-    lines.append(headline(report))
+    passed = [row for row in report.rows if row.verdict is RowVerdict.PASS and row.can_fail]
+    if verbose:
+        width = max((len(row.case) for row in (*passed, *report.idle)), default=0)
+        for word, rows in (("pass", passed), ("cannot fail", report.idle)):
+            lines.extend(f"  {word:<14} {row.case:<{width}}  {row.metric}: {figures(row)}" for row in rows)
+    elif passed:
+        lines.append(f"  {RowVerdict.PASS.value:<14} {len(passed)} of them: -v names each")
     return "\n".join(map(_inert, lines))
 
 
@@ -43,19 +46,22 @@ def headline(report: GateReport) -> str:
         made = f"0 comparisons were made{f' ({counts})' if counts else ''}"
         return f"{word}: {made}: a gate that compared nothing is not green"
     plural = "comparison" if report.comparisons == 1 else "comparisons"
-    return f"{word}: {report.comparisons} {plural} ({counts})"
+    idle = f"; {len(report.idle)} more cannot fail and are not counted" if report.idle else ""
+    return f"{word}: {report.comparisons} {plural} ({counts}){idle}"
 
 
 def figures(row: GateRow) -> str:
     """Value, baseline, change with interval, margin and detectable change, as far as they exist."""
     parts = []
-    if row.seen is not None:
-        parts.append(_number(row.seen, row.unit))
-    if row.baseline is not None:
-        parts.append(f"was {_number(row.baseline, row.unit)}")
+    seen, baseline = _told_apart(row)
+    if seen:
+        parts.append(seen)
+    if baseline:
+        parts.append("as before" if row.seen == row.baseline and not row.change else f"was {baseline}")
     if row.change is not None and row.low is not None and row.high is not None:
-        ends = f"[{amount(row.low, row.relative)}, {amount(row.high, row.relative)}]"
-        parts.append(f"{amount(row.change, row.relative)} {ends}")
+        if row.low or row.high:
+            ends = f"[{100 * row.low:+.3g}, {100 * row.high:+.3g}]"
+            parts.append(f"{amount(row.change, row.relative)} {ends}")
     elif row.change:
         parts.append(amount(row.change, row.relative))
     if row.rule not in ("exact", "present"):
@@ -66,11 +72,35 @@ def figures(row: GateRow) -> str:
     return ", ".join(parts) if parts else row.rule
 
 
-def _number(value: float, unit: str) -> str:
+_ENOUGH, _ALL = 3, 15  # significant digits
+
+
+def _told_apart(row: GateRow) -> tuple[str, str]:
+    """Value and baseline in three significant digits, or in as many as tell one from the other; "" for none."""
+    values = [row.seen, row.baseline]
+    for digits in range(_ENOUGH, _ALL + 1):
+        seen, baseline = ("" if v is None else _number(v, row.unit, digits) for v in values)
+        if seen != baseline or row.seen == row.baseline:
+            break
+    return seen, baseline
+
+
+def _number(value: float, unit: str, digits: int) -> str:
     if unit == "1":
-        return f"{100 * value:.4g} %"
-    text = f"{value:,.0f}" if unit == "MACs" and value == int(value) else f"{value:.5g}"
-    return f"{text} {unit}".rstrip()
+        return f"{_digits(100 * value, digits)} %"
+    factor, prefix = next(((f, p) for f, p in _PREFIXES if abs(value) >= f), (1.0, ""))
+    if unit == "MACs" and factor < 1:
+        factor, prefix = 1.0, ""
+    return f"{_digits(value / factor, digits)} {prefix}{unit}".rstrip()
+
+
+_PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"), (1e-12, "p"))
+
+
+def _digits(value: float, digits: int) -> str:
+    """A number in so many significant digits, never as a power of ten."""
+    places = digits - 1 - math.floor(math.log10(abs(value))) if value else 0
+    return f"{round(value, places):,.{max(places, 0)}f}".replace(",", "\u2009")
 
 
 def as_json(report: GateReport) -> str:
@@ -81,10 +111,14 @@ def as_json(report: GateReport) -> str:
         "run": report.run,
         "baseline": report.baseline or None,
         "exit_code": report.exit_code,
+        "verdict": _WORDS[report.exit_code],
         "comparisons": report.comparisons,
+        "cannot_fail": len(report.idle),
         "counts": report.counts,
         "notes": list(report.notes),
-        "rows": [asdict(row) | {"unit": row.unit, "relative": row.relative} for row in report.rows],
+        "rows": [
+            asdict(row) | {"unit": row.unit, "relative": row.relative, "can_fail": row.can_fail} for row in report.rows
+        ],
     }
     return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
 
@@ -93,18 +127,19 @@ def as_junit(report: GateReport) -> str:
     """JUnit XML: a regression or missing case is a failure, what cannot be told is an error, never a skip."""
     from xml.etree import ElementTree
 
-    failed = sum(row.verdict in FAILED for row in report.rows)
-    unknown = sum(row.verdict in UNKNOWN for row in report.rows)
-    nothing = not report.rows
+    rows = [row for row in report.rows if row.can_fail]
+    failed = sum(row.verdict in FAILED for row in rows)
+    unknown = sum(row.verdict in UNKNOWN for row in rows)
+    nothing = not rows
     suite = ElementTree.Element(
         "testsuite",
         name="adaptbench gate",
-        tests=str(len(report.rows) + nothing),
+        tests=str(len(rows) + nothing),
         failures=str(failed),
         errors=str(unknown + nothing),
         skipped="0",
     )
-    for row in report.rows:
+    for row in rows:
         case = ElementTree.SubElement(suite, "testcase", classname=_xml(row.case), name=f"{row.metric} ({row.rule})")
         message = _xml(f"{figures(row)}: {row.reason}")
         if row.verdict in FAILED:
@@ -160,8 +195,11 @@ FORMATS: dict[str, Callable[[GateReport], str]] = {
 }
 
 
-def render(report: GateReport, form: str = "text") -> str:
+def render(report: GateReport, form: str = "text", *, verbose: bool = True) -> str:
     """A report in one of `FORMATS`.
+
+    Args:
+        report: of `compare`. form: its name. verbose: text names what passed, too; the other forms always do.
 
     Raises:
         UsageError: no such format.
@@ -170,4 +208,4 @@ def render(report: GateReport, form: str = "text") -> str:
         raise UsageError(
             f"no format is called '{form}'.", todo=f"{did_you_mean(form, FORMATS)}Formats are: {', '.join(FORMATS)}."
         )
-    return FORMATS[form](report)
+    return as_text(report, verbose) if form == "text" else FORMATS[form](report)

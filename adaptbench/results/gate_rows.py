@@ -81,6 +81,25 @@ class GateRow:
         """Unit of ``seen`` and ``baseline``."""
         return FIELDS[self.metric].unit if self.metric in FIELDS else ""
 
+    @property
+    def can_fail(self) -> bool:
+        """False where the rule allows more than the figure can lose: 97 % taken back, and ten points more allowed."""
+        metric = EVERY.get(self.metric)
+        if metric is None or metric.worst is None or self.margin is None or self.verdict is not RowVerdict.PASS:
+            return True
+        ceiling = self.rule.startswith("at most")
+        if not ceiling and self.baseline is None:
+            return True
+        allowed = (
+            self.margin if ceiling else (self.baseline or 0.0) + self.margin * (-1 if self.higher_is_better else 1)
+        )
+        return allowed > metric.worst if self.higher_is_better else allowed < metric.worst
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Which way the metric is better."""
+        return self.metric in EVERY and EVERY[self.metric].higher_is_better
+
     def judged(self, new: RowVerdict, reason: str) -> GateRow:
         """The row with another verdict."""
         return replace(self, verdict=new, reason=reason)
@@ -104,14 +123,19 @@ class GateReport:
 
     @property
     def comparisons(self) -> int:
-        """Rows in which two figures, or a figure and a ceiling, really met."""
-        return sum(row.verdict in COMPARED for row in self.rows)
+        """Rows in which two figures, or a figure and a ceiling, really met, and could have failed."""
+        return sum(row.verdict in COMPARED and row.can_fail for row in self.rows)
 
     @property
     def counts(self) -> dict[str, int]:
-        """Verdict → rows."""
-        tally = Counter(row.verdict.value for row in self.rows)
+        """Verdict → rows that could have failed."""
+        tally = Counter(row.verdict.value for row in self.rows if row.can_fail)
         return {name.value: tally[name.value] for name in RowVerdict if tally[name.value]}
+
+    @property
+    def idle(self) -> tuple[GateRow, ...]:
+        """Rows that pass whatever the run says."""
+        return tuple(row for row in self.rows if not row.can_fail)
 
     @property
     def exit_code(self) -> int:

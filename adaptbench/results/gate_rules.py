@@ -34,29 +34,31 @@ class Metric:
         higher_is_better: its direction; there is no default.
         source: how it is compared.
         ratio: True where a relative change means something (costs); False for shares, compared by difference.
+        worst: the value that no figure can be worse than; None where there is none.
     """
 
     higher_is_better: bool
     source: Source
     ratio: bool
+    worst: float | None = None
 
 
 METRICS: dict[str, Metric] = {
-    "accuracy": Metric(True, Source.SAMPLES, ratio=False),
-    "accuracy_drop": Metric(False, Source.SAMPLES, ratio=False),
+    "accuracy": Metric(True, Source.SAMPLES, ratio=False, worst=0.0),
+    "accuracy_drop": Metric(False, Source.SAMPLES, ratio=False, worst=1.0),
     "macs_mean": Metric(False, Source.SAMPLES, ratio=True),
     "increase": Metric(False, Source.SAMPLES, ratio=False),
-    "recovery": Metric(False, Source.SAMPLES, ratio=False),
-    "efficacy_step": Metric(True, Source.SAMPLES, ratio=False),
+    "recovery": Metric(False, Source.SAMPLES, ratio=False, worst=1.0),
+    "efficacy_step": Metric(True, Source.SAMPLES, ratio=False, worst=0.0),
     "macs_p99": Metric(False, Source.RECORD, ratio=True),
     "macs_cvar": Metric(False, Source.RECORD, ratio=True),
-    "budget_violation": Metric(False, Source.RECORD, ratio=False),
-    "recovery_seen": Metric(False, Source.RECORD, ratio=False),
+    "budget_violation": Metric(False, Source.RECORD, ratio=False, worst=1.0),
+    "recovery_seen": Metric(False, Source.RECORD, ratio=False, worst=1.0),
     "macs_min": Metric(False, Source.RECORD, ratio=True),
     "macs_max": Metric(False, Source.RECORD, ratio=True),
     "macs_full": Metric(False, Source.RECORD, ratio=True),
     "depth_mean": Metric(False, Source.RECORD, ratio=True),
-    "recovery_per_input_mean": Metric(False, Source.RECORD, ratio=False),
+    "recovery_per_input_mean": Metric(False, Source.RECORD, ratio=False, worst=1.0),
     "efficacy_trapezoid": Metric(True, Source.RECORD, ratio=False),
     "queries_mean": Metric(True, Source.RECORD, ratio=True),
     "energy_j_per_sample": Metric(False, Source.SENSOR, ratio=True),

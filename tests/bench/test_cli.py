@@ -47,7 +47,7 @@ def test_run_prints_the_table_and_where_things_are(room: Path) -> None:
     text = (room / "stdout").read_text(encoding="utf-8")
     expected = (
         "small · digits, 30 test images",
-        "takes back",
+        "taken back",
         "ilfo",
         "(control)",
         "things to know",

@@ -90,6 +90,7 @@ def of_run(base: str, data: str, limit: str) -> dict[str, Entry]:
         "data_root": Refused(f"run {{it}} -o {data} --data-root nowhere", "nowhere"),
         "download": Refused(f"run {{it}} -o {data} --data-root nowhere --download", "nothing is fetched here"),
         "zoo": Refused("run {it} --zoo nowhere", "nowhere"),
+        "verbose": Seen("run {it} --out {done} --no-report -v", gone="with -v", out="already complete"),
     }
 
 
@@ -101,6 +102,7 @@ def of_check(file: str, said: str) -> dict[str, Entry]:
         "form": Seen(f"{check} --format json", '"kind": "gate"', code=3),
         "out": Seen(f"{check} --out verdict.txt", "kept of this very", code=3, file="verdict.txt"),
         "selftest": Seen("check {it} --selftest", "held    none (control)"),
+        "verbose": Seen(f"{check} -v", "kept of this very", gone="-v names", code=3),
     }
 
 

@@ -334,7 +334,7 @@ def test_a_name_can_not_write_a_line_of_its_own(run):
     text = render(compare(dearer(run.changed(cases=cases)), run.changed(cases=cases)))
     assert "\npass" not in text
     assert "\x1b" not in text
-    assert text.splitlines()[-1].startswith("regression")
+    assert text.splitlines()[0].startswith("regression")
 
 
 @pytest.mark.case("own")

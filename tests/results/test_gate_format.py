@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import pytest
 
 from adaptbench.errors import UsageError
-from adaptbench.results.gate_format import FORMATS, render
+from adaptbench.results.gate_format import FORMATS, figures, render
 from adaptbench.results.gate_rows import GateReport, GateRow, RowVerdict
 
 V = RowVerdict
@@ -56,12 +56,52 @@ def test_exit_codes(verdicts, code):
 def test_text():
     text = render(REPORT)
     lines = text.splitlines()
-    assert lines[0] == "runs/bench against b.json"
-    assert "regression" in lines[1]
-    assert "0.00012 J, was 0.0001 J, +20 % [+18 %, +22 %], allowed: increase of at most 3 %" in text
+    assert lines[0].startswith("regression: 4 comparisons (1 pass, 1 regression, 1 improvement, 1 inconclusive")
+    assert lines[1] == "runs/bench against b.json"
+    assert "regression" in lines[2]
+    assert "120 µJ, was 100 µJ, +20 % [+18, +22], allowed: increase of at most 3 %" in text
     assert "detectable from 4.1 %" in text
-    assert "410,000 MACs" in text
-    assert lines[-1].startswith("regression: 4 comparisons (1 pass, 1 regression, 1 improvement, 1 inconclusive")
+    assert "410 kMACs" in text
+    assert lines[-1].startswith("  pass"), "failures first"
+    assert render(REPORT, verbose=False).splitlines()[-1] == "  pass           1 of them: -v names each"
+
+
+@pytest.mark.parametrize(
+    ("seen", "baseline", "unit", "told"),
+    [
+        (73_974.4, 73_974.4, "MACs", ["74.0 kMACs", "as before"]),
+        (73_975.0, 73_974.0, "MACs", ["73.975 kMACs", "was 73.974 kMACs"]),
+        (0.9694, 0.9722, "1", ["96.9 %", "was 97.2 %"]),
+        (0.0, 0.2, "1", ["0 %", "was 20.0 %"]),
+        (12.0, 12.0, "MACs", ["12.0 MACs", "as before"]),
+    ],
+)
+def test_three_digits_or_as_many_as_tell_two_figures_apart(seen, baseline, unit, told):
+    metric = {"MACs": "macs_mean", "1": "accuracy"}[unit]
+    row = GateRow("d/m/clean", metric, "exact", V.PASS, "", seen, baseline)
+    assert figures(row).split(", ") == told
+
+
+@pytest.mark.parametrize(
+    ("metric", "rule", "margin", "baseline", "can_fail"),
+    [
+        ("recovery", "increase of at most 10 points", 0.1, 0.85, True),
+        ("recovery", "increase of at most 10 points", 0.1, 0.97, False),
+        ("accuracy", "drop of at most 5 points", 0.05, 0.97, True),
+        ("accuracy", "drop of at most 5 points", 0.05, 0.04, False),
+        ("recovery", "at most 0.5", 0.5, None, True),
+        ("recovery", "at most 1", 1.0, None, False),
+        ("macs_mean", "increase of at most 300 %", 3.0, 5e5, True),
+        ("macs_mean", "exact", None, 5e5, True),
+    ],
+)
+def test_a_row_that_cannot_fail_is_not_counted(metric, rule, margin, baseline, can_fail):
+    row = GateRow("d/m/ilfo", metric, rule, V.PASS, "", 0.9, baseline, margin=margin)
+    assert row.can_fail is can_fail
+    report = GateReport("a", "b", (row,))
+    assert (report.comparisons, report.exit_code) == ((1, 0) if can_fail else (0, 3))
+    assert ("cannot fail    d/m/ilfo" in render(report)) is not can_fail
+    assert row.judged(V.REGRESSION, "").can_fail, "what failed could"
 
 
 def test_every_format_says_how_many_comparisons_were_made():
