@@ -13,6 +13,8 @@ import typer
 from adaptbench import terminal
 from adaptbench.commands.attacking import Format as Pictures
 from adaptbench.commands.judging import Format
+from adaptbench.commands.options import DataRoot, Defended, Download, Json, Quiet, Verbose, Zoo
+from adaptbench.commands.voice import Voice
 
 app = typer.Typer(
     name="adaptbench",
@@ -23,18 +25,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-DataRoot = Annotated[Path | None, typer.Option("--data-root", help="Folder with data sets; also ADAPTBENCH_DATA.")]
-Download = Annotated[bool, typer.Option("--download", help="Fetch a missing data set from its publisher.")]
-Defended = Annotated[
-    str | None,
-    typer.Option("--defence", help="Puts the net under it: NAME, or 'NAME: {setting: value}'; attacks know it."),
-]
-Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Say all of it.")]
-Zoo = Annotated[
-    Path | None,
-    typer.Option("--zoo", help="Folder with your own checkpoints, before the shipped ones; also ADAPTBENCH_ZOO."),
-]
 
 
 def _version(wanted: bool) -> None:
@@ -77,6 +67,8 @@ def run(
     download: Download = False,
     zoo: Zoo = None,
     verbose: Verbose = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Execute a suite: craft, evaluate, measure, report.
 
@@ -97,7 +89,9 @@ def run(
         zoo=zoo,
         command=shlex.join(["adaptbench", *sys.argv[1:]]),
     )
-    raise typer.Exit(execute(Wishes(suite, options, dry_run, report, no_report, baseline, verbose)))
+    raise typer.Exit(
+        execute(Wishes(suite, options, dry_run, report, no_report, baseline, Voice(verbose, quiet, as_json)))
+    )
 
 
 @app.command()
@@ -162,11 +156,13 @@ def check(
         bool, typer.Option("--selftest", help="Plant known regressions and show that the gate goes red.")
     ] = False,
     verbose: Verbose = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Compare with a baseline. Exit codes: 0 pass, 1 regression or missing case, 2 input error, 3 no verdict."""
     from adaptbench.commands.judging import check as carry_out
 
-    raise typer.Exit(carry_out(run_directory, baseline, form, out, selftest, verbose))
+    raise typer.Exit(carry_out(run_directory, baseline, form, out, selftest, Voice(verbose, quiet, as_json)))
 
 
 @app.command()
@@ -356,21 +352,21 @@ def list_names(
     data: Annotated[
         str | None, typer.Option("--data", help="Of the models, those with checkpoints for this data set.")
     ] = None,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Names alone.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Names that suites and commands take."""
     from adaptbench.commands import listing
 
-    listing.show(listing.kind_of(kind), data)
+    listing.show(listing.kind_of(kind), data, Voice(quiet=quiet, json=as_json))
 
 
 @app.command()
-def doctor(data_root: DataRoot = None) -> None:
+def doctor(data_root: DataRoot = None, quiet: Quiet = False, as_json: Json = False) -> None:
     """Sensors, permissions, versions, data: found or not, why, and the one command that helps."""
-    from adaptbench.diagnosis import lines
+    from adaptbench.commands.examining import examine
 
-    shown = terminal.console()
-    for line in lines(data_root):
-        shown.print(line, soft_wrap=True)
+    examine(data_root, Voice(quiet=quiet, json=as_json))
 
 
 def main() -> None:

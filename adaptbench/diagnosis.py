@@ -10,9 +10,9 @@ from adaptbench.meters import doctor
 from adaptbench.meters.doctor import Finding
 
 
-def lines(data_root: Path | None) -> list[str]:
-    """Findings as lines of plain text; never raises."""
-    return doctor.lines(doctor.diagnose(data=lambda: _data(data_root)))
+def findings(data_root: Path | None) -> list[Finding]:
+    """Everything that was looked for; never raises."""
+    return doctor.diagnose(data=lambda: _data(data_root))
 
 
 def _data(data_root: Path | None) -> Iterator[Finding]:

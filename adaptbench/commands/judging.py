@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from adaptbench.commands.voice import Voice
 from adaptbench.errors import BaselineError, UsageError
 from adaptbench.terminal import console
 
 if TYPE_CHECKING:
     from adaptbench.results.baseline import Baseline
+    from adaptbench.results.gate_rows import GateReport
     from adaptbench.results.gate_studies import StudySide
 
 
@@ -25,50 +27,49 @@ class Format(StrEnum):
     github = "github"
 
 
-def check(
-    run: Path, baseline: Path | None, form: Format | None, out: Path | None, selftest: bool, verbose: bool = False
-) -> int:
+def check(run: Path, baseline: Path | None, form: Format | None, out: Path | None, selftest: bool, voice: Voice) -> int:
     """Compare with a baseline, or show that the gate goes red.
 
     Returns:
         The gate's exit code.
     """
     if selftest:
-        given = {"--baseline": baseline, "--format": form, "--out": out}
-        if extra := [name for name, value in given.items() if value is not None]:
+        given = [name for name, value in {"--baseline": baseline, "--format": form, "--out": out}.items() if value]
+        if extra := [*given, *voice.given]:
             raise UsageError(
                 f"{' and '.join(extra)} {'was' if len(extra) == 1 else 'were'} given beside --selftest.",
                 why="The self-test plants its own faults and compares the run with itself.",
-                todo="Leave one of them out.",
+                todo="Leave one of them out." if len(extra) == 1 else "Leave them out.",
             )
         return _selftest(run)
     if baseline is None:
         raise UsageError("no baseline was named.", todo="Add --baseline RUN or --baseline reports/baselines/NAME.json.")
-    return judge(run, baseline, form or Format.text, out, verbose=verbose)
-
-
-def judge(
-    run: Path,
-    baseline: Path | Baseline | StudySide,
-    form: Format = Format.text,
-    out: Path | None = None,
-    *,
-    verbose: bool = False,
-) -> int:
-    """Print the verdict, and write it to a file, too; the file names what passed, the terminal where it is asked to.
-
-    Returns:
-        0 pass, 1 regression or missing case, 3 no verdict.
-    """
-    from adaptbench.results.files import write_text
-    from adaptbench.results.gate import compare
-    from adaptbench.results.gate_format import render
-
-    verdict = compare(run, baseline)
+    if voice.json and form not in (None, Format.json):
+        raise UsageError(f"--json and --format {form.value} were both given.", todo="Leave one of them out.")
+    verdict = judge(run, baseline)
+    form = Format.json if voice.json else form or Format.text
     if out is not None:
+        from adaptbench.results.files import write_text
+        from adaptbench.results.gate_format import render
+
         write_text(out, f"{render(verdict, form.value)}\n")
-    typer.echo(render(verdict, form.value, verbose=verbose))
+    say(verdict, voice, form)
     return verdict.exit_code
+
+
+def judge(run: Path, baseline: Path | Baseline | StudySide) -> GateReport:
+    """What the gate says; `say` prints it."""
+    from adaptbench.results.gate import compare
+
+    return compare(run, baseline)
+
+
+def say(verdict: GateReport, voice: Voice, form: Format = Format.text) -> None:
+    """Print a verdict: in one line where that is asked for, else with what failed, and with what passed if verbose."""
+    from adaptbench.results.gate_format import headline, render
+
+    short = voice.quiet and not voice.json
+    typer.echo(headline(verdict) if short else render(verdict, form.value, verbose=voice.verbose))
 
 
 def _selftest(run: Path) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from adaptbench.commands.voice import Voice, print_document
 from adaptbench.errors import UsageError
 from adaptbench.terminal import console
 
@@ -42,22 +43,34 @@ def kind_of(word: str) -> Kind:
     return kind
 
 
-def show(kind: Kind, data: str | None) -> None:
+def show(kind: Kind, data: str | None, voice: Voice) -> None:
     """Print the names of a kind; of models, only those with checkpoints for a data set."""
-    from rich.table import Table
-    from rich.text import Text
-
     names, broken = _names(kind)
     if data is not None:
         names = _with_checkpoints(kind, data, names)
+    if voice.json:
+        entries = [{"name": name, "summary": summary} for name, summary in names]
+        print_document("list", {"of": kind.value, "entries": entries, "left_out": broken})
+        return
+    if voice.quiet:
+        for name, _ in names:
+            console().print(name, soft_wrap=True)
+        return
+    _table(names)
+    for line in broken:
+        console(stderr=True).print(f"left out: {line}", soft_wrap=True)
+
+
+def _table(names: list[tuple[str, str]]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(no_wrap=True)
     table.add_column()
     for name, summary in names:
         table.add_row(Text(name, style="bold"), summary)
     console().print(table)
-    for line in broken:
-        console(stderr=True).print(f"left out: {line}", soft_wrap=True)
 
 
 def _with_checkpoints(kind: Kind, data: str, names: list[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import shlex
 import time
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from adaptbench.commands.judging import judge, say
 from adaptbench.commands.shown import Kind, Outcome, Planned, Studies, Suites
+from adaptbench.commands.voice import Voice, print_document
 from adaptbench.errors import UsageError
 from adaptbench.experiment.options import Options
+from adaptbench.experiment.progress import Progress, Silent
 from adaptbench.terminal import console
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from adaptbench.bench.suite import LoadedSuite
     from adaptbench.results.baseline import Baseline
+    from adaptbench.results.gate_rows import GateReport
     from adaptbench.results.gate_studies import StudySide
     from adaptbench.study.spec import LoadedStudy
 
@@ -34,7 +41,7 @@ class Wishes:
     report: Path | None
     no_report: bool
     baseline: Path | None
-    verbose: bool = False
+    voice: Voice = field(default_factory=Voice)
 
     def page(self, name: str) -> Path | None:
         """The HTML file: beside the others where the directory is the usual one, else with its run; None for none."""
@@ -76,19 +83,53 @@ def _carry_out(kind: Kind, loaded: LoadedSuite | LoadedStudy, wishes: Wishes, ke
     from adaptbench.kinds import run
     from adaptbench.watching import watcher
 
-    began = datetime.now(UTC).replace(microsecond=0)
-    with watcher(console(stderr=True)) as progress:
+    began, voice = datetime.now(UTC).replace(microsecond=0), wishes.voice
+    watching: AbstractContextManager[Progress] = nullcontext(Silent()) if voice.quiet else watcher(console(stderr=True))
+    with watching as progress:
         done = run(loaded, replace(wishes.options, progress=progress))
-    shown = console()
+    shown = console(stderr=voice.json)
     outcome = kind.outcome(done, shown.width)
-    if datetime.fromisoformat(outcome.started) < began:
-        shown.print(ALREADY)
-        shown.print()
-    _show(outcome, wishes)
-    _show_written(kind, done.path, loaded.name, wishes.page(loaded.name))
-    if outcome.nothing:
-        return NOTHING_RAN
-    return _verdict(done.path, kept, outcome.failed, wishes.verbose)
+    anew = datetime.fromisoformat(outcome.started) >= began
+    if not voice.quiet:
+        _show(shown, outcome, wishes, anew)
+    page = wishes.page(loaded.name)
+    if page is not None:
+        from adaptbench.report.page import write_report
+
+        write_report([done.path], page)
+    if not voice.quiet:
+        _show_written(shown, kind, done.path, loaded.name, page)
+    verdict = None if kept is None or outcome.nothing else judge(done.path, kept)
+    code = (
+        NOTHING_RAN if outcome.nothing else (verdict.exit_code if verdict else 0) or (FAILED if outcome.failed else 0)
+    )
+    if voice.json:
+        print_document(kind.word, _document(outcome, done.path, page, verdict, code, computed=anew))
+    elif verdict is not None:
+        say(verdict, voice)
+    elif voice.quiet:
+        shown.print(outcome.verdict, soft_wrap=True)
+    return code
+
+
+def _document(
+    outcome: Outcome, place: Path, page: Path | None, verdict: GateReport | None, code: int, *, computed: bool
+) -> dict[str, Any]:
+    """A run for programs; docs/run-directory.md says what stands in it."""
+    from adaptbench.results.gate_format import document_of
+
+    return {
+        "run": str(place),
+        "report": None if page is None else str(page),
+        "report_missing": "no page was asked for" if page is None else None,
+        "exit_code": code,
+        "verdict": outcome.verdict,
+        "computed": computed,
+        "started": outcome.started,
+        "gate": None if verdict is None else document_of(verdict),
+        "gate_missing": "there was no baseline to compare with" if verdict is None else None,
+        **outcome.figures,
+    }
 
 
 def _baseline(wishes: Wishes, place: Path) -> Path | None:
@@ -102,34 +143,25 @@ def _baseline(wishes: Wishes, place: Path) -> Path | None:
     return wishes.baseline
 
 
-def _verdict(place: Path, kept: Baseline | StudySide | None, failed: bool, verbose: bool) -> int:
-    """The exit code: the gate's, where there is a baseline and it is not green."""
-    from adaptbench.commands.judging import judge
-
-    return (judge(place, kept, verbose=verbose) if kept is not None else 0) or (FAILED if failed else 0)
-
-
-def _show(outcome: Outcome, wishes: Wishes) -> None:
+def _show(shown: Console, outcome: Outcome, wishes: Wishes, anew: bool) -> None:
     from adaptbench.console import show_notes
 
-    shown = console()
+    if not anew:
+        shown.print(ALREADY)
+        shown.print()
     shown.print(outcome.heading)
     shown.print()
     for i, table in enumerate(outcome.tables):
         if i:
             shown.print()
         shown.print(table)
-    show_notes(shown, outcome.notes, verbose=wishes.verbose, page=not wishes.no_report)
+    show_notes(shown, outcome.notes, verbose=wishes.voice.verbose, page=not wishes.no_report)
     shown.print()
 
 
-def _show_written(kind: Kind, place: Path, name: str, page: Path | None) -> None:
+def _show_written(shown: Console, kind: Kind, place: Path, name: str, page: Path | None) -> None:
     """Where the page and the directory are, and how to compare with what is kept."""
-    shown = console()
     if page is not None:
-        from adaptbench.report.page import write_report
-
-        write_report([place], page)
         shown.print(f"report   {page}", soft_wrap=True)
     shown.print(f"{kind.word:<8} {place}", soft_wrap=True)
     kept = Path("reports") / kind.kept / f"{name}.json"
@@ -138,6 +170,15 @@ def _show_written(kind: Kind, place: Path, name: str, page: Path | None) -> None
 
 
 def _show_plan(planned: Planned, wishes: Wishes, name: str) -> None:
+    shown, voice = console(stderr=wishes.voice.json), wishes.voice
+    if voice.json:
+        pieces = [{"name": piece, "kept": s is None, "about_s": s} for piece, s in planned.seconds.items()]
+        told = {"into": str(wishes.options.place(name)), "about_s": planned.total_s, "pieces": pieces}
+        print_document("plan", {**told, "remarks": planned.remarks})
+    if voice.quiet:
+        if not voice.json:
+            shown.print(f"{planned.total}. Nothing was run.", soft_wrap=True)
+        return
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="dim")
@@ -146,7 +187,6 @@ def _show_plan(planned: Planned, wishes: Wishes, name: str) -> None:
         table.add_column(title, justify="left" if title == planned.prose else "right")
     for row in planned.rows:
         table.add_row(*row)
-    shown = console()
     shown.print(table)
     for remark in planned.remarks:
         shown.print(remark, soft_wrap=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -25,6 +25,7 @@ class Planned:
     Args:
         titles: of the columns. rows: one a piece of work.
         remarks: what else to know. total: how much it is, and how long it takes.
+        seconds: the same for programs: (piece, seconds or None where it is kept), then the whole's.
         prose: the title of a column that holds words, not numbers; the first always does.
     """
 
@@ -32,6 +33,8 @@ class Planned:
     rows: Sequence[tuple[str, ...]]
     remarks: list[str]
     total: str
+    seconds: Mapping[str, float | None]
+    total_s: float
     prose: str = ""
 
 
@@ -41,12 +44,15 @@ class Outcome:
 
     Args:
         started: when, in ISO. heading: a line above all. tables: one after the other. notes: what else to know.
+        verdict: in a line. figures: the same for programs: name → value, as the run directory has them.
         failed: some of it could not be done. nothing: none of it could.
     """
 
     started: str
     heading: str
     tables: Sequence[Table]
+    verdict: str
+    figures: Mapping[str, Any]
     notes: Sequence[str] = field(default_factory=list)
     failed: bool = False
     nothing: bool = False
@@ -115,7 +121,12 @@ class Suites:
         if guess.kept:
             total += f", {len(guess.kept)} kept"
         return Planned(
-            ("evaluation", "kind", "inputs", "about"), rows, remarks, f"{total}; {_about(guess.total_s, guess)}"
+            ("evaluation", "kind", "inputs", "about"),
+            rows,
+            remarks,
+            f"{total}; {_about(guess.total_s, guess)}",
+            {e.id: None if e.id in guess.kept else guess.evaluations[e.id] for e in plan.evaluations},
+            guess.total_s,
         )
 
     def outcome(self, done: Run, width: int) -> Outcome:
@@ -124,8 +135,11 @@ class Suites:
 
         failed, nothing = any(case.get("failed") for case in done.cases), all(not case["n"] for case in done.cases)
         table, notes = result_table(done.cases, done.manifest, width=width), done.manifest["notes"]
-        grids = transfer_grids(done.cases)
-        return Outcome(done.manifest["started"], headline(done.manifest), [table, *grids], notes, failed, nothing)
+        tables = [table, *transfer_grids(done.cases)]
+        verdict = _done(sum(bool(case.get("failed")) for case in done.cases), len(done.cases), "case", done.path)
+        figures = {name: done.manifest[name] for name in ("notes", "failures")} | {"cases": done.cases}
+        started, heading = done.manifest["started"], headline(done.manifest)
+        return Outcome(started, heading, tables, verdict, figures, notes, failed, nothing)
 
 
 class Studies:
@@ -155,16 +169,18 @@ class Studies:
         guess = estimate(plan, options, time.perf_counter() - asked)
         rows: list[tuple[str, ...]] = []
         doubts: dict[str, str] = {}
+        seconds: dict[str, float | None] = {}
         for graph in plan.graphs:
             found = guess.graphs[graph.key]
             rows.append((f"{graph.key}: {graph.graph.model} on {graph.graph.data}", "", "kept" if found.kept else ""))
             for stage, much in graph.stages(loaded.study):
                 nothing = "kept" if stage.startswith("log ") else words.DASH
+                seconds[f"{graph.key}: {stage}"] = None if found.kept else found.stages[stage]
                 about = words.seconds(found.stages[stage]) if found.stages[stage] else nothing
                 rows.append((f"  {stage}", much, "" if found.kept else about))
             doubts |= {f"{graph.key}: {what}": doubt for what, doubt in found.doubts.items()}
         total = f"{words.plural(len(plan.graphs), 'graph')}; {_about(guess.total_s, guess)}"
-        return Planned(("stage", "how much", "about"), rows, _doubts(doubts), total, "how much")
+        return Planned(("stage", "how much", "about"), rows, _doubts(doubts), total, seconds, guess.total_s, "how much")
 
     def outcome(self, done: StudyRun, width: int) -> Outcome:
         """Policies and what they lost and saved, graph by graph."""
@@ -172,7 +188,25 @@ class Studies:
         from adaptbench.results.studies import incomplete
 
         record, missing = done.record, incomplete(done.record)
-        return Outcome(record["started"], study_headline(record), study_table(record), missing, bool(missing))
+        lost, graphs = len(record.get("failed_graphs") or {}), len(record["graphs"])
+        figures = {
+            "notes": record["notes"] or [],
+            "missing": missing,
+            **{name: record.get(name) for name in ("paper", "ours", "published", "graphs", "failed_graphs")},
+        }
+        verdict = _done(lost, lost + graphs, "graph", done.path, len(missing))
+        tables = study_table(record)
+        return Outcome(record["started"], study_headline(record), tables, verdict, figures, missing, bool(missing))
+
+
+def _done(failed: int, of: int, what: str, place: Path, gaps: int = 0) -> str:
+    """A run in a line: a study's parts may be missing where no graph is."""
+    from adaptbench.report import words
+
+    if failed:
+        return f"{failed} of {words.plural(of, what)} failed: {place}"
+    missing = f", {words.plural(gaps, 'part')} of them missing" if gaps else ""
+    return f"done: {words.plural(of, what)}{missing or ', none failed'}: {place}"
 
 
 def _doubts(doubts: dict[str, str]) -> list[str]:

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import asdict
+from typing import Any
 
 from adaptbench.errors import UsageError
 from adaptbench.registry import did_you_mean
@@ -103,9 +104,9 @@ def _digits(value: float, digits: int) -> str:
     return f"{round(value, places):,.{max(places, 0)}f}".replace(",", "\u2009")
 
 
-def as_json(report: GateReport) -> str:
+def document_of(report: GateReport) -> dict[str, Any]:
     """One object: exit code, comparisons, counts, notes and every row."""
-    document = {
+    return {
         "schema": 1,
         "kind": "gate",
         "run": report.run,
@@ -120,7 +121,11 @@ def as_json(report: GateReport) -> str:
             asdict(row) | {"unit": row.unit, "relative": row.relative, "can_fail": row.can_fail} for row in report.rows
         ],
     }
-    return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
+
+
+def as_json(report: GateReport) -> str:
+    """The same as text."""
+    return json.dumps(document_of(report), indent=1, ensure_ascii=False, allow_nan=False)
 
 
 def as_junit(report: GateReport) -> str:

@@ -91,6 +91,8 @@ def of_run(base: str, data: str, limit: str) -> dict[str, Entry]:
         "download": Refused(f"run {{it}} -o {data} --data-root nowhere --download", "nothing is fetched here"),
         "zoo": Refused("run {it} --zoo nowhere", "nowhere"),
         "verbose": Seen("run {it} --out {done} --no-report -v", gone="with -v", out="already complete"),
+        "quiet": Seen("run {it} --out {done} --no-report -q", "done: ", gone="already complete"),
+        "as_json": Seen("run {it} --out {done} --no-report --json", '"computed": false'),
     }
 
 
@@ -103,6 +105,8 @@ def of_check(file: str, said: str) -> dict[str, Entry]:
         "out": Seen(f"{check} --out verdict.txt", "kept of this very", code=3, file="verdict.txt"),
         "selftest": Seen("check {it} --selftest", "held    none (control)"),
         "verbose": Seen(f"{check} -v", "kept of this very", gone="-v names", code=3),
+        "quiet": Seen(f"{check} -q", "cannot tell: 0 comparisons", gone="kept of this very", code=3),
+        "as_json": Seen(f"{check} --json", '"kind": "gate"', code=3),
     }
 
 
@@ -184,6 +188,16 @@ OF_VERIFY = {
     "zoo": Refused("verify {bundle} --model softmax-threshold --zoo nowhere", "nowhere"),
     "refit": Refused("verify {bundle} --model softmax-threshold --refit", "was not fitted by the audit"),
 }
+
+
+def of_list(kind: str) -> dict[str, Entry]:
+    """`list`: names alone, and for programs."""
+    return {
+        "quiet": Seen(f"list {kind} -q", gone="  "),
+        "as_json": Seen(f"list {kind} --json", f'"of": "{kind}"'),
+    }
+
+
 TABLE: dict[tuple[str, str], dict[str, Entry]] = {
     ("attack", "digits"): OF_ATTACK,
     ("audit", "digits"): OF_AUDIT,
@@ -206,12 +220,18 @@ TABLE: dict[tuple[str, str], dict[str, Entry]] = {
     ("train", "digits"): IN_TRAINING | {"recipe": Refused("train static --data digits --recipe full", "full")},
     ("train", "cifar10"): IN_TRAINING | {"recipe": Seen("train resnet20 --data cifar10 --recipe full", "recipe full")},
     **{
-        ("list", kind.value): {"data": Refused(f"list {kind.value} --data digits", f"given to `list {kind.value}`")}
+        ("list", kind.value): of_list(kind.value)
+        | {"data": Refused(f"list {kind.value} --data digits", f"given to `list {kind.value}`")}
         for kind in Kind
         if kind is not Kind.models
     },
-    ("list", "models"): {"data": Seen("list models --data digits", "softmax-threshold", gone="resnet-ladder-cifar")},
-    ("doctor", "here"): {"data_root": Seen("doctor --data-root nowhere", "nowhere")},
+    ("list", "models"): of_list("models")
+    | {"data": Seen("list models --data digits", "softmax-threshold", gone="resnet-ladder-cifar")},
+    ("doctor", "here"): {
+        "data_root": Seen("doctor --data-root nowhere", "nowhere"),
+        "quiet": Seen("doctor -q", "missing: ", gone="resolution"),
+        "as_json": Seen("doctor --json", '"kind": "doctor"'),
+    },
 }
 INPUTS: dict[str, list[str]] = {}
 for command, kind in TABLE:

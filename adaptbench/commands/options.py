@@ -1,0 +1,22 @@
+"""Options that several commands take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+DataRoot = Annotated[Path | None, typer.Option("--data-root", help="Folder with data sets; also ADAPTBENCH_DATA.")]
+Download = Annotated[bool, typer.Option("--download", help="Fetch a missing data set from its publisher.")]
+Defended = Annotated[
+    str | None,
+    typer.Option("--defence", help="Puts the net under it: NAME, or 'NAME: {setting: value}'; attacks know it."),
+]
+Zoo = Annotated[
+    Path | None,
+    typer.Option("--zoo", help="Folder with your own checkpoints, before the shipped ones; also ADAPTBENCH_ZOO."),
+]
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Say all of it.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Only errors and one line: the verdict.")]
+Json = Annotated[bool, typer.Option("--json", help="The result as JSON on standard output, all else on the other.")]
