@@ -27,7 +27,7 @@ PALETTE = {
     "clean": ("#0b67a8", "#6bb7ec"),
     "attack": ("#c04a07", "#f49a62"),
     "control": ("#858d95", "#868e96"),
-    "promise": ("#0a8567", "#4cc9a7"),
+    "promise": ("#087a5e", "#4cc9a7"),
     "oracle": ("#9a52a8", "#cf9fe0"),
     "energy": ("#c08a00", "#e6bb4d"),
 }

@@ -1,4 +1,4 @@
-"""A study as one HTML page: published figures beside ours, curves, chosen points, budgets, promises, the clock."""
+"""A study as one HTML page: the verdict, claims one by one, curves, chosen points, the clock, budgets, promises."""
 
 from __future__ import annotations
 
@@ -6,48 +6,40 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from adaptbench.report import html, words
+from adaptbench.report import html, study_tables, study_verdict, words
 from adaptbench.report.figures.study_curves import CAPTION, LEGEND, panels
-from adaptbench.report.study_tables import (
-    budget_error_table,
-    clock_table,
-    graph_title,
-    noise_table,
-    resplit_table,
-    stateful_table,
-)
+from adaptbench.report.policy_names import data_name, policy_name, spelled
+from adaptbench.report.study_clock import clock_table, pace_table
+from adaptbench.report.study_tables import Graph, graph_title
 from adaptbench.report.tables import Builder, Column, Table, TableCell
-from adaptbench.report.view import missing
-from adaptbench.results.studies import (
-    NOT_RECOVERED,
-    chosen_points,
-    decimals,
-    executed_points,
-    incomplete,
-    judged,
-    loss_of,
-    read_study,
-    stated,
-)
+from adaptbench.results.studies import NOT_RECOVERED, decimals, loss_of, read_study, stated
+from adaptbench.results.study_claims import Claim, Outcome, claims
 from adaptbench.results.study_schema import filled
 
-Graph = Mapping[str, Any]
-
 SECTIONS = {
-    "published": "Published and ours",
+    "published": "Claims, one by one",
     "curves": "Accuracy against cost",
-    "chosen": "Points chosen on calibration",
-    "budgets": "At equal realised cost",
-    "promises": "Promises kept and broken",
-    "stateful": "State, and noise in training",
+    "chosen": "What is saved at which loss",
     "clock": "On the clock",
-    "reproduce": "How to reproduce",
+    "budgets": "At the same cost",
+    "promises": "Promises kept and broken",
+    "stateful": "Policies that keep state",
+    "noise": "Noise of the training gradient",
+    "reproduce": "Method, and how to do it again",
 }
 _UNIT = {
-    "speedup": "×", "cost_share": "of full", "drop_points": "points", "accuracy": "%", "oracle_share": "of oracle",
-    "gain_points": "points", "broken": "of 100", "budgets_ahead": "budgets", "budgets_held": "budgets",
-    "budget_error": "%",
+    "speedup": "×", "cost_share": "of the plain net", "drop_points": "points", "accuracy": "%",
+    "oracle_share": "of the oracle's", "gain_points": "points", "broken": "of 100", "budgets_ahead": "budgets",
+    "budgets_held": "budgets", "budget_error": "%",
 }  # fmt: skip
+_READ_FROM = {
+    "[abs]": "abstract or venue page",
+    "[xls]": "authors' spreadsheet",
+    "[code]": "authors' code",
+    "[2nd]": "a secondary source",
+    "[calc]": "worked out from their figures",
+}
+_KINDS = {Outcome.NOT_MET: "bad", Outcome.MET: "good", Outcome.DIFFERS: "unclear", Outcome.NOT_COMPARABLE: "unclear"}
 
 
 def write_study_report(run: Path, out: Path) -> Path:
@@ -63,31 +55,40 @@ def study_page(record: Mapping[str, Any]) -> str:
     """The page as text; the same study gives the same bytes."""
     record = filled(record)
     graphs: Mapping[str, Graph] = record["graphs"]
-    device = record.get("device") or {}
+    device, found = record.get("device") or {}, claims(record)
+    limits, further = study_verdict.limits(record)
+    tables = _tables(record)
+    published = _published(record, found)
+    filled_in = {"published": published, "curves": graphs, "chosen": graphs, **tables, "reproduce": True}
+    names = {key: name for key, name in SECTIONS.items() if filled_in[key]}
     return html.render(
         "study.html.j2",
         title=record["title"] or record["name"],
-        kicker=[f"study {record['name']}", str(device.get("kind", "")), str(record.get("started", ""))[:10]],
-        contents=list(SECTIONS.items()),
-        names=SECTIONS,
+        kicker=[f"study {record['name']}", str(device.get("name") or ""), str(record.get("started", ""))[:10]],
+        contents=list(names.items()),
+        names=names,
         sources=f"the study “{record['name']}”",
-        verdict=_sentences(record),
-        notes=[*(record["notes"] or []), *_notes(record)],
-        published=_published(record),
+        cite=record["cite"],
+        limit=study_verdict.limit(record),
+        verdict=study_verdict.sentences(record, found),
+        chips=study_verdict.chips(record),
+        ledger=study_verdict.ledger(record) if graphs else None,
+        limits=limits,
+        further=further,
+        published=published,
         panels=panels(record),
         legend=LEGEND,
         caption=CAPTION,
-        curve_tables=[_curve_table(record, key, graph) for key, graph in graphs.items()],
-        chosen_tables=[_chosen_table(key, graph) for key, graph in graphs.items()],
+        curve_tables=[study_tables.curve_table(record, key, graph) for key, graph in graphs.items()],
+        chosen_tables=[study_tables.chosen_table(record, key, graph) for key, graph in graphs.items()],
+        tables=tables,
+        clock_tables=[clock_table(key, graph) for key, graph in graphs.items() if graph["wall_clock"]],
         budget_tables=[
             table
             for key, graph in graphs.items()
-            for table in (_budget_table(record, key, graph), budget_error_table(key, graph))
+            for table in (study_tables.budget_table(record, key, graph), study_tables.budget_error_table(key, graph))
         ],
-        resplit_tables=[resplit_table(key, graph) for key, graph in graphs.items() if graph["resplits"]],
-        stateful_tables=[stateful_table(key, graph) for key, graph in graphs.items() if graph.get("online")],
-        noise_tables=[noise_table(key, graph) for key, graph in graphs.items() if graph.get("gradient_noise")],
-        clock_tables=[clock_table(key, graph) for key, graph in graphs.items() if graph["wall_clock"]],
+        ours=policy_name(record["ours"]),
         command=str(record.get("command") or ""),
         facts=_facts(record),
         text=str(record.get("text") or ""),
@@ -95,209 +96,86 @@ def study_page(record: Mapping[str, Any]) -> str:
     )
 
 
-def _sentences(record: Mapping[str, Any]) -> list[str]:
-    """Who is replicated, then two sentences a graph: the published rule and ours."""
-    sentences = [f"Replicates {record['cite']}."]
-    for key, graph in record["graphs"].items():
-        for kind, name in (("The published rule", record["paper"]), ("Ours", record["ours"])):
-            if name in graph["policies"]:
-                sentences.append(f"{kind} ({name}) on {key}: {_headline(graph, graph['policies'][name])}")
-    return sentences
+def _tables(record: Mapping[str, Any]) -> dict[str, list[Table]]:
+    """The tables of each section that a study may leave empty."""
+    graphs: Mapping[str, Graph] = record["graphs"]
+
+    def of(made: Any, name: str) -> list[Table]:
+        return [made(key, graph) for key, graph in graphs.items() if graph.get(name)]
+
+    ahead = [study_tables.ahead_table(record, key, graph) for key, graph in graphs.items() if graph["at_budget"]]
+    return {
+        "clock": of(pace_table, "wall_clock"),
+        "budgets": [table for table in ahead if table is not None],
+        "promises": of(study_tables.resplit_table, "resplits"),
+        "stateful": of(study_tables.stateful_table, "online"),
+        "noise": of(study_tables.noise_table, "gradient_noise"),
+    }
 
 
-def _headline(graph: Graph, policy: Mapping[str, Any]) -> str:
-    """The non-inferior point, and whether test bears it out."""
-    margin = f"{100 * graph['margin']:g} point{'' if graph['margin'] == 0.01 else 's'}"
-    point = policy["non_inferior"]
-    if point is None:
-        return f"no point is shown to lose less than {margin}: {policy['non_inferior_missing']}."
-    low, high = (words.number(end) for end in point["drop_points_ci"])
-    borne_out = "as on test" if point["held"] else "which test does not bear out"
-    return (
-        f"{point['speedup']:.2f} × fewer MACs for {words.number(point['drop_points'])} points [{low}, {high}] of "
-        f"accuracy; the cheapest point that calibration shows to lose less than {margin}, {borne_out}."
-    )
-
-
-def _notes(record: Mapping[str, Any]) -> list[str]:
-    notes = incomplete(record)
-    for key, graph in record["graphs"].items():
-        executed = executed_points(graph)
-        if executed:
-            differing = sum(e["differing"] for e in executed)
-            notes.append(
-                f"{key}: {len(executed)} points were executed on {graph['n_test']} samples each; "
-                f"{words.plural(differing, 'sample')} differed from the log, ties aside "
-                f"({sum(e['ties'] for e in executed)} ties)."
-            )
-        notes += [f"{key}: {what} was not done: {why}." for what, why in graph["not_run"].items()]
-        if graph["dominance_violations"]:
-            notes.append(
-                f"{key}: on {words.percent(graph['dominance_violations'])} of the samples an earlier exit is right "
-                "where the last one is wrong."
-            )
-    return notes
-
-
-def _published(record: Mapping[str, Any]) -> Table | None:
-    if not record["published"]:
+def _published(record: Mapping[str, Any], found: list[Claim]) -> Table | None:
+    """Claims, those not met first."""
+    if not found:
         return None
     table = Builder(
         "published-table",
         "Published figures and targets, ours beside them",
         (
             Column("claim", numeric=False),
-            Column("published"),
-            Column("read from", numeric=False),
-            Column("ours"),
             Column("verdict", numeric=False),
-            Column("why", numeric=False),
+            Column("claimed"),
+            Column("ours"),
+            Column("read from", numeric=False),
+            Column("to know", numeric=False),
         ),
     )
-    for figure in record["published"]:
-        ours = figure["ours"]
-        value, interval, said = judged(record, figure)
-        unit = _UNIT[ours["figure"]] if ours else ""
-        read, digits = stated(figure), decimals(figure)
-        theirs = (
-            TableCell(words.DASH, reason=figure["why"] or NOT_RECOVERED)
-            if read is None
-            else TableCell(f"{words.number(read, digits)} {unit}".strip(), value=read)
-        )
-        if read is not None and figure.get("points_lost") is not None:
-            theirs = TableCell(theirs.text, value=read, under=f"for {words.number(figure['points_lost'])} points")
-        lost, about = loss_of(record, figure)
-        under = words.interval(interval, 2, scale=1)
-        if lost is not None:
-            under = f"for {words.number(lost)} points {words.interval(about, 2, scale=1)}"
-        mine = (
-            TableCell(words.DASH, reason=figure["why"] or "there is no counterpart in this study")
-            if value is None
-            else TableCell(f"{words.number(value, digits)} {unit}", value=value, under=under)
-        )
-        source = "our target" if figure["target"] else figure["provenance"]
-        table.add(figure["claim"], theirs, source, mine, said, figure.get("unlike") or figure["why"])
-    return table.build(drop_empty=(5,))
-
-
-def _curve_table(record: Mapping[str, Any], key: str, graph: Graph) -> Table:
-    drops = list(next(iter(graph["policies"].values()))["cost_at_drop"])
-    table = Builder(
-        f"curve-{key}",
-        f"{graph_title(key, graph)}: the whole curve of each policy. Area: mean accuracy over costs up to the full "
-        "net; cost at a drop is read off the test curve (a description, not a choice)",
-        (
-            Column("policy", numeric=False),
-            Column("area", unit="%"),
-            *(Column(f"cost at −{100 * float(d):g} points", unit="%") for d in drops),
-            Column("members"),
-            Column("fitted in", unit="s"),
-        ),
-    )
-    ranked = sorted(graph["policies"].items(), key=lambda item: -(item[1]["area"] or 0))
-    for name, policy in ranked:
-        kind = "clean" if name == record["ours"] else "attack" if name == record["paper"] else ""
-        area = policy["area"]
-        cells = [
-            TableCell(words.DASH, reason=missing(policy, "cost_at_drop"))
-            if (cost := policy["cost_at_drop"].get(d)) is None
-            else TableCell(words.percent(cost), value=100 * cost)
-            for d in drops
-        ]
+    order, codes = list(Outcome), study_verdict.codes_of(record)
+    for claim in sorted(found, key=lambda claim: order.index(claim.outcome)):
+        figure = claim.published
+        said = claim.said
+        if claim.outcome.value not in said and claim.outcome is not Outcome.DIFFERS:
+            said = f"{claim.outcome}: {said}"
         table.add(
-            name,
-            TableCell(words.DASH, reason=missing(policy, "area"))
-            if area is None
-            else TableCell(words.percent(area, 2), value=100 * area),
-            *cells,
-            TableCell(words.count(policy["members"]), value=policy["members"]),
-            TableCell(words.seconds(policy["fit_s"]), value=policy["fit_s"]),
-            kind=kind,
+            spelled(claim.text, codes),
+            TableCell(said, kind=_KINDS[claim.outcome]),
+            _theirs(figure),
+            _ours(record, claim),
+            "our target" if figure["target"] else _read_from(figure["provenance"]),
+            spelled(claim.why, codes),
         )
-    return table.build()
+    return table.build(drop_empty=(5,), cards=True)
 
 
-def _chosen_table(key: str, graph: Graph) -> Table:
-    oracle = words.percent(graph["oracle"]["macs"] / graph["macs_full"])
-    table = Builder(
-        f"chosen-{key}",
-        f"{graph_title(key, graph)}: reference {words.percent(graph['reference_accuracy'], 2)} at "
-        f"{words.macs(graph['macs_full'])} MACs; the oracle costs {oracle}",
-        (
-            Column("policy", numeric=False),
-            Column("chosen for", numeric=False),
-            Column("lost", unit="points"),
-            Column("MACs", unit="% of full"),
-            Column("speed-up", unit="×"),
-            Column("oracle's saving", unit="%"),
-            Column("executed", numeric=False),
-        ),
-    )
-    for name, policy in graph["policies"].items():
-        for aim, point in chosen_points(policy):
-            ran = point.get("executed")
-            share = point["oracle_share"]
-            table.add(
-                name,
-                aim,
-                TableCell(
-                    words.number(point["drop_points"]),
-                    value=point["drop_points"],
-                    under=words.interval(point["drop_points_ci"], 2, scale=1),
-                ),
-                TableCell(words.percent(point["cost_share"]), value=100 * point["cost_share"]),
-                TableCell(words.number(point["speedup"]), value=point["speedup"]),
-                TableCell(words.DASH, reason=missing(point, "oracle_share"))
-                if share is None
-                else TableCell(words.percent(share, 0), value=100 * share),
-                "" if ran is None else "as logged" if not ran["differing"] else f"{ran['differing']} differ",
-            )
-    return table.build(drop_empty=(6,))
+def _read_from(tags: str) -> str:
+    for tag, said in _READ_FROM.items():
+        tags = tags.replace(tag, said)
+    return tags
 
 
-def _budget_table(record: Mapping[str, Any], key: str, graph: Graph) -> Table:
-    budgets = graph["budgets"]
-    table = Builder(
-        f"budget-{key}",
-        f"{graph_title(key, graph)}: accuracy at a mean cost of so many per cent of the full net; under it, how far "
-        f"{record['ours']} is ahead, in points",
-        (Column("policy", numeric=False), *(Column(f"{100 * b:g} %") for b in budgets)),
-    )
-    rows: dict[str, dict[float, Mapping[str, Any]]] = {}
-    for row in graph["at_budget"]:
-        rows.setdefault(row["policy"], {})[row["budget"]] = row
-    for name, by_budget in rows.items():
-        kind = "clean" if name == record["ours"] else "attack" if name == record["paper"] else ""
-        cells = []
-        for budget in budgets:
-            row = by_budget[budget]
-            if row["accuracy"] is None:
-                cells.append(TableCell(words.DASH, reason=missing(row, "accuracy")))
-                continue
-            ahead, interval = row["ours_ahead_points"], row["ours_ahead_points_ci"]
-            under = why = ""
-            if name != record["ours"] and ahead is None:
-                under, why = (
-                    words.DASH,
-                    f"not told how far {record['ours']} is ahead: {missing(row, 'ours_ahead_points')}",
-                )
-            elif name != record["ours"]:
-                under = f"{words.number(ahead, signed=True)} {words.interval(interval, 2, scale=1)}"
-            cells.append(
-                TableCell(words.percent(row["accuracy"], 2), value=100 * row["accuracy"], under=under, reason=why)
-            )
-        table.add(name, *cells, kind=kind)
-    return table.build()
+def _theirs(figure: Mapping[str, Any]) -> TableCell:
+    read, unit = stated(figure), _UNIT[figure["ours"]["figure"]] if figure["ours"] else ""
+    if read is None:
+        return TableCell(words.DASH, reason=figure["why"] or NOT_RECOVERED)
+    lost = figure.get("points_lost")
+    under = "" if lost is None else f"for {words.number(lost)} points lost"
+    return TableCell(f"{words.number(read, decimals(figure))} {unit}".strip(), value=read, under=under)
+
+
+def _ours(record: Mapping[str, Any], claim: Claim) -> TableCell:
+    figure = claim.published
+    if claim.value is None:
+        return TableCell(words.DASH, reason=claim.why or "there is no counterpart in this study")
+    lost, about = loss_of(record, figure)
+    under = words.interval(claim.interval, 2, scale=1)
+    if lost is not None:
+        under = f"for {words.number(lost)} points lost {words.interval(about, 2, scale=1)}"
+    text = f"{words.number(claim.value, decimals(figure))} {_UNIT[figure['ours']['figure']]}"
+    return TableCell(text, value=claim.value, under=under)
 
 
 def _facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     device, git = record.get("device") or {}, record.get("git") or {}
-    graphs = {
-        f"graph: {key}": f"{g['model']} on {g['data']}, {words.count(g['n_fitting'])} samples to fit on, "
-        f"{words.count(g['n_choosing'])} to choose on, {words.count(g['n_test'])} test samples; "
-        f"choices sealed under {g['choices_sha256'][:16]}…"
-        for key, g in record["graphs"].items()
-    }
+    graphs = {graph_title(key, graph): _about(graph) for key, graph in record["graphs"].items()}
     return html.facts(
         {
             "study": record["name"],
@@ -309,3 +187,12 @@ def _facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
             "ended": record.get("ended"),
         }
     )
+
+
+def _about(graph: Graph) -> str:
+    sealed = (
+        f"{policy_name(graph['model'])} on {data_name(graph['data'])}. {words.count(graph['n_fitting'])} samples to "
+        f"fit on, {words.count(graph['n_choosing'])} to choose on, {words.count(graph['n_test'])} to test on; choices "
+        f"sealed under {graph['choices_sha256'][:16]}…."
+    )
+    return " ".join([sealed, *study_verdict.about_graph(graph)])

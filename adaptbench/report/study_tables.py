@@ -1,4 +1,4 @@
-"""Tables of a study's page that stand for themselves: budgets, promises, state, training noise, the clock."""
+"""Tables of a study's page: curves, chosen points, the clock, budgets, promises, state, training noise."""
 
 from __future__ import annotations
 
@@ -6,15 +6,168 @@ from collections.abc import Mapping
 from typing import Any
 
 from adaptbench.report import words
+from adaptbench.report.policy_names import data_name, policy_name
 from adaptbench.report.tables import Builder, Column, Table, TableCell, figure
 from adaptbench.report.view import missing
+from adaptbench.results.studies import chosen_points
+from adaptbench.results.study_claims import side_of
 
 Graph = Mapping[str, Any]
 
 
 def graph_title(key: str, graph: Graph) -> str:
     """What a graph calls itself, else its net and data."""
-    return str(graph["title"] or f"{key} ({graph['model']} on {graph['data']})")
+    return str(graph["title"] or f"{policy_name(graph['model'])} on {data_name(graph['data'])}, “{key}”")
+
+
+def _rank(record: Mapping[str, Any], name: str) -> str:
+    """The sign of a policy's row: ours, the published one, or another."""
+    return "clean" if name == record["ours"] else "attack" if name == record["paper"] else ""
+
+
+def curve_table(record: Mapping[str, Any], key: str, graph: Graph) -> Table:
+    """The whole curve of each policy in a few figures."""
+    drops = list(next(iter(graph["policies"].values()))["cost_at_drop"])
+    table = Builder(
+        f"curve-{key}",
+        f"{graph_title(key, graph)}: mean accuracy over all costs up to the plain net's; the cost at a loss is read "
+        "off the test curve (a description, not a choice)",
+        (
+            Column("policy", numeric=False),
+            Column("mean accuracy", unit="%"),
+            *(Column(f"cost at −{words.plural_of(100 * float(d), 'point')}", unit="% of plain net") for d in drops),
+            Column("settings tried"),
+            Column("fitted in", unit="s"),
+        ),
+    )
+    fitted = words.one_scale([policy["fit_s"] for policy in graph["policies"].values()], "s")
+    for name, policy in sorted(graph["policies"].items(), key=lambda item: -(item[1]["area"] or 0)):
+        cells = [
+            TableCell(words.DASH, reason=missing(policy, "cost_at_drop"))
+            if (cost := policy["cost_at_drop"].get(d)) is None
+            else TableCell(words.percent(cost), value=100 * cost)
+            for d in drops
+        ]
+        area = policy["area"]
+        table.add(
+            policy_name(name),
+            TableCell(words.DASH, reason=missing(policy, "area"))
+            if area is None
+            else TableCell(words.percent(area, 2), value=100 * area),
+            *cells,
+            TableCell(words.count(policy["members"]), value=policy["members"]),
+            TableCell(fitted(policy["fit_s"]), value=policy["fit_s"]),
+            kind=_rank(record, name),
+        )
+    return table.build()
+
+
+def aim_in_words(aim: str) -> str:
+    """What a point was chosen for: ``−1 points`` and ``non-inferior within 1`` as a person says them."""
+    if aim.startswith("non-inferior"):
+        return f"shown to lose less than {words.plural_of(float(aim.rsplit(' ', 1)[1]), 'point')}"
+    return {"−0 points": "0 points", "−1 points": "−1 point"}.get(aim, aim)
+
+
+def chosen_table(record: Mapping[str, Any], key: str, graph: Graph) -> Table:
+    """Each point chosen on calibration, with what it lost and saved on test."""
+    oracle = words.percent(graph["oracle"]["macs"] / graph["macs_full"])
+    table = Builder(
+        f"chosen-{key}",
+        f"{graph_title(key, graph)}: plain net {words.percent(graph['reference_accuracy'], 2)} at "
+        f"{words.macs(graph['macs_full'])} MACs; the oracle costs {oracle} of it",
+        (
+            Column("policy", numeric=False),
+            Column("chosen for", numeric=False),
+            Column("lost", unit="points"),
+            Column("MACs saved", unit="%"),
+            Column("fewer MACs", unit="×"),
+            Column("of the oracle's saving", unit="%"),
+            Column("executed", numeric=False),
+        ),
+    )
+    for name, policy in graph["policies"].items():
+        for aim, point in chosen_points(policy):
+            ran = point.get("executed")
+            share = point["oracle_share"]
+            saved = 1 - point["cost_share"]
+            table.add(
+                policy_name(name),
+                aim_in_words(aim),
+                TableCell(
+                    words.number(point["drop_points"]),
+                    value=point["drop_points"],
+                    under=words.interval(point["drop_points_ci"], 2, scale=1),
+                ),
+                TableCell(words.percent(saved), value=100 * saved),
+                TableCell(f"{words.number(point['speedup'])} ×", value=point["speedup"]),
+                TableCell(words.DASH, reason=missing(point, "oracle_share"))
+                if share is None
+                else TableCell(words.percent(share, 0), value=100 * share),
+                "" if ran is None else "as logged" if not ran["differing"] else f"{ran['differing']} differ",
+                kind=_rank(record, name),
+            )
+    return table.build(drop_empty=(6,))
+
+
+def budget_table(record: Mapping[str, Any], key: str, graph: Graph) -> Table:
+    """Accuracy of each policy at each mean cost."""
+    table = Builder(
+        f"budget-{key}",
+        f"{graph_title(key, graph)}: accuracy at a mean cost of so many per cent of the plain net",
+        (Column("policy", numeric=False), *(Column(f"{100 * b:g} %", unit="accuracy, %") for b in graph["budgets"])),
+    )
+    for name, by_budget in _at_budgets(graph).items():
+        cells = [
+            TableCell(words.DASH, reason=missing(row, "accuracy"))
+            if row["accuracy"] is None
+            else TableCell(words.percent(row["accuracy"], 2), value=100 * row["accuracy"])
+            for row in (by_budget[budget] for budget in graph["budgets"])
+        ]
+        table.add(policy_name(name), *cells, kind=_rank(record, name))
+    return table.build()
+
+
+def ahead_table(record: Mapping[str, Any], key: str, graph: Graph) -> Table | None:
+    """How far ours is ahead of each policy at each mean cost; an interval that holds zero cannot tell."""
+    ours = record["ours"]
+    if ours not in graph["policies"]:
+        return None
+    table = Builder(
+        f"ahead-{key}",
+        f"{graph_title(key, graph)}: points by which {policy_name(ours)} (ours) is ahead of each policy at the same "
+        "mean cost, % of the plain net",
+        (
+            Column(f"{policy_name(ours)} against", numeric=False),
+            *(Column(f"{100 * b:g} %", unit="points") for b in graph["budgets"]),
+        ),
+    )
+    for name, by_budget in _at_budgets(graph).items():
+        if name != ours:
+            rows = [by_budget[budget] for budget in graph["budgets"]]
+            table.add(policy_name(name), *map(_ahead, rows), kind="attack" if name == record["paper"] else "")
+    return table.build() if table.rows else None
+
+
+def _ahead(row: Mapping[str, Any]) -> TableCell:
+    ahead, interval = row["ours_ahead_points"], row["ours_ahead_points_ci"]
+    if ahead is None:
+        return TableCell(
+            words.DASH, reason=missing(row, "ours_ahead_points" if row["accuracy"] is not None else "accuracy")
+        )
+    told = f"{words.number(ahead, signed=True)} {words.interval(interval, 2, scale=1)}"
+    side = side_of(interval, 0.0)
+    if not side:
+        return TableCell("cannot tell", value=ahead, under=told, kind="unclear")
+    text = words.number(ahead, signed=True)
+    return TableCell(text, value=ahead, under=told.removeprefix(text).strip(), kind="good" if side > 0 else "bad")
+
+
+def _at_budgets(graph: Graph) -> dict[str, dict[float, Mapping[str, Any]]]:
+    rows: dict[str, dict[float, Mapping[str, Any]]] = {}
+    for row in graph["at_budget"]:
+        rows.setdefault(row["policy"], {})[row["budget"]] = row
+    return rows
 
 
 def resplit_table(key: str, graph: Graph) -> Table:
@@ -28,56 +181,18 @@ def resplit_table(key: str, graph: Graph) -> Table:
             Column("broken"),
             Column("realised drop", unit="points"),
             Column("drop / ε"),
-            Column("speed-up", unit="×"),
+            Column("fewer MACs", unit="×"),
         ),
     )
     for row in graph["resplits"]:
         spread = f"5–95 %: {words.number(row['drop_points_5'])} to {words.number(row['drop_points_95'])}"
         table.add(
-            row["policy"],
+            policy_name(row["policy"]),
             TableCell(words.number(100 * row["epsilon"], 1), value=100 * row["epsilon"]),
             figure(row, "rate", f"{row['broken']} of {row['count']}", under=words.interval(row["rate_ci"], 0)),
             figure(row, "drop_points", words.number(row["drop_points"]), under=spread),
             figure(row, "fidelity", words.number(row["fidelity"])),
-            figure(row, "speedup", words.number(row["speedup"])),
-        )
-    return table.build()
-
-
-def clock_table(key: str, graph: Graph) -> Table:
-    """Measured speed-up beside the MAC speed-up."""
-    table = Builder(
-        f"clock-{key}",
-        f"{graph_title(key, graph)}: speed-up of the net (nodes and policy) and of whole windows, harness included, "
-        "beside the MAC speed-up on the same inputs",
-        (
-            Column("point", numeric=False),
-            Column("batch"),
-            Column("the net", unit="×"),
-            Column("with the harness", unit="×"),
-            Column("by MACs", unit="×"),
-            Column("per sample, with the harness", unit="µs"),
-            Column("static, per sample", unit="µs"),
-        ),
-    )
-    for row in graph["wall_clock"]:
-        table.add(
-            row["point"],
-            TableCell(words.count(row["batch_size"]), value=row["batch_size"]),
-            figure(
-                row,
-                "net_speedup",
-                words.number(row["net_speedup"]),
-                under=words.interval(row["net_speedup_ci"], 2, scale=1),
-            ),
-            TableCell(
-                words.number(row["speedup"]),
-                value=row["speedup"],
-                under=words.interval(row["speedup_ci"], 2, scale=1),
-            ),
-            TableCell(words.number(row["macs_speedup"]), value=row["macs_speedup"]),
-            TableCell(words.seconds(row["us_per_sample"] / 1e6), value=row["us_per_sample"]),
-            TableCell(words.seconds(row["us_per_sample_static"] / 1e6), value=row["us_per_sample_static"]),
+            figure(row, "speedup", f"{words.number(row['speedup'])} ×"),
         )
     return table.build()
 
@@ -105,7 +220,7 @@ def budget_error_table(key: str, graph: Graph) -> Table:
             if worst is None
             else TableCell(words.percent(worst, 1, signed=True), value=100 * worst)
         )
-        table.add(name, *cells, last)
+        table.add(policy_name(name), *cells, last)
     return table.build(drop_empty=(len(budgets) + 1,))
 
 
@@ -123,12 +238,12 @@ def stateful_table(key: str, graph: Graph) -> Table:
     def add(policy: str, what: str, spread: Mapping[str, float], scale: float = 100.0, unit: str = " %") -> None:
         low, high = (words.number(scale * spread[end]) for end in ("low", "high"))
         mean = TableCell(f"{words.number(scale * spread['mean'])}{unit}", value=scale * spread["mean"])
-        table.add(policy, what, mean, TableCell(f"{low} to {high}"))
+        table.add(policy_name(policy), what, mean, TableCell(f"{low} to {high}"))
 
     bandit, loop = online["uee-ucb"], online["closed-loop"]
     for name, learner in (("uee-ucb", bandit), ("closed-loop", loop)):
         add(name, "accuracy", learner["accuracy"])
-        add(name, "MACs, of full", learner["cost_share"])
+        add(name, "MACs, of the plain net", learner["cost_share"])
         add(name, "of these, looking", learner["looking_share"])
     add("uee-ucb", f"regret at μ = {bandit['mu']:g}", bandit["regret"], 1.0, "")
     add("closed-loop", f"steady error of the budget ({words.percent(loop['budget_share'], 0)})", loop["steady_error"])
@@ -138,7 +253,7 @@ def stateful_table(key: str, graph: Graph) -> Table:
     table.add("closed-loop", what, TableCell(words.number(lost), value=lost), "")
     for state, name in (("closed", "flood_cost_of_budget"), ("open", "flood_cost_of_budget_open")):
         what = f"cost under the flood, of the budget, loop {state}"
-        table.add("closed-loop", what, TableCell(words.percent(loop[name]), value=100 * loop[name]), "")
+        table.add(policy_name("closed-loop"), what, TableCell(words.percent(loop[name]), value=100 * loop[name]), "")
     return table.build()
 
 

@@ -24,6 +24,8 @@ class TableCell:
     """A bar behind the figure, 0 to 1."""
     under: str = ""
     """A second, quieter line: the interval."""
+    kind: str = ""
+    """``good``, ``bad`` or ``unclear``: said in colour beside the words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,8 @@ class Table:
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     footnotes: tuple[Footnote, ...] = ()
+    cards: bool = False
+    """Whether a narrow window shows a card a row."""
 
     @property
     def grouped(self) -> bool:
@@ -91,7 +95,7 @@ class Builder:
         made = tuple(cell if isinstance(cell, TableCell) else TableCell(cell) for cell in cells)
         self.rows.append(Row(made, kind))
 
-    def build(self, *, drop_empty: Sequence[int] = ()) -> Table:
+    def build(self, *, drop_empty: Sequence[int] = (), cards: bool = False) -> Table:
         """The table, without those of the columns ``drop_empty`` in which no cell has a figure."""
         body = [row for row in self.rows if not row.heading]
         empty = {place for place in drop_empty if all(row.cells[place].text in ("", words.DASH) for row in body)}
@@ -102,7 +106,7 @@ class Builder:
         columns = tuple(column for place, column in enumerate(self.columns) if place not in empty)
         reasons = dict.fromkeys(cell.reason for row in rows for cell in row.cells if cell.reason)
         notes = tuple(Footnote(_letters(place), reason) for place, reason in enumerate(reasons))
-        return Table(self.key, self.caption, columns, rows, notes)
+        return Table(self.key, self.caption, columns, rows, notes, cards)
 
 
 def figure(record: Record, name: str, text: str, *, under: str = "", share: float | None = None) -> TableCell:

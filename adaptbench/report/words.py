@@ -151,6 +151,11 @@ def plural(amount: int, one: str, many: str | None = None) -> str:
     return f"{count(amount)} {one if amount == 1 else many or one + 's'}"
 
 
+def plural_of(amount: float, one: str) -> str:
+    """``1 point``, ``0.5 points``: a figure that need not be whole, with as many decimals as it has."""
+    return f"{amount:g} {one}{'' if amount == 1 else 's'}"
+
+
 def clip(text: str, width: int) -> str:
     """``text`` cut to ``width`` characters, with an ellipsis where something is gone."""
     return text if len(text) <= width else text[: width - 1].rstrip() + "…"

@@ -400,9 +400,9 @@ def test_published_figures_stand_beside_ours(place, record):
     assert verdict(figures[2], None, None) == "not comparable"
     text = study_page(record)
     two = record | {"graphs": {"first": record["graphs"]["digits"], "second": record["graphs"]["digits"]}}
-    assert "on first: " in study_page(two)
-    assert "on second: " in study_page(two)
-    for words in ("not comparable", "[abs]", "other data", "as logged", "as published"):
+    assert "“first”" in study_page(two)
+    assert "“second”" in study_page(two)
+    for words in ("not comparable", "abstract or venue page", "other data", "as logged", "as published"):
         assert words in text
     assert study_page(record) == text
     kept = keep_study(place / "run", place / "kept.json")
