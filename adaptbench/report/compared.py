@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from adaptbench.report import words
 from adaptbench.report.pairing import Common, Pair
 from adaptbench.report.tables import Column, Row, TableCell, scaled_interval
-from adaptbench.report.view import Record, missing
-from adaptbench.results import statistics, timing
+from adaptbench.report.view import Record
+from adaptbench.results import statistics
 from adaptbench.results.statistics import Estimate, Floats
 from adaptbench.results.verdicts import one_sided_p, standard_error
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 LEVEL = 0.95
 
@@ -32,16 +28,14 @@ class Metric:
     change: Callable[[float | None], str]
     ratio: bool = False
     """Whether the difference is told as a ratio rather than in the metric's own unit."""
+    worse: int = 1
+    """The sign of a change for the worse."""
 
 
 COUNTED = (
-    Metric("macs_mean", "MACs/sample", words.macs, words.macs, ratio=True),
-    Metric("accuracy", "accuracy", words.percent, words.points),
-    Metric("recovery", "recovery", words.percent, words.points),
-)
-SENSED = (
-    Metric("energy_j_per_sample", "energy/sample", words.joules, words.joules, ratio=True),
-    Metric("latency_s_per_sample", "latency/sample", words.seconds, words.seconds, ratio=True),
+    Metric("macs_mean", "MACs a sample", words.macs, words.macs, ratio=True),
+    Metric("accuracy", "accuracy", words.percent, words.points, worse=-1),
+    Metric("recovery", "taken back", words.percent, words.points),
 )
 
 
@@ -73,10 +67,15 @@ class Finding:
         return abs(self.change or 0.0)
 
     @property
+    def worse(self) -> bool:
+        """Whether the change is one for the worse: dearer, less accurate, more taken back."""
+        return (self.change or 0.0) * self.metric.worse > 0
+
+    @property
     def text(self) -> str:
-        """``MACs/sample of digits/skipnet/ilfo: +48.2 % [47.0, 49.9]``."""
+        """``MACs a sample of SkipNet, ILFO 8/255: +48.2 % [47.0, 49.9]``."""
         bounds = words.interval(None if self.estimate is None else self.estimate.ci, 2)
-        return f"{self.metric.title} of {self.pair.evaluation}: {_change(self).text} {bounds}".rstrip()
+        return f"{self.metric.title} of {self.pair.name}: {_change(self).text} {bounds}".rstrip()
 
 
 def find(pair: Pair, common: Common) -> list[Finding]:
@@ -115,21 +114,20 @@ def beyond_noise(findings: Sequence[Finding]) -> list[Finding]:
     twenty pairs of runs of one truth, one names a change that is none.
     """
     changed = [place for place, finding in enumerate(findings) if finding.estimate is not None]
-    adjusted = statistics.holm([_two_sided(findings[place]) for place in changed])
+    adjusted = statistics.holm([two_sided(findings[p].estimate, ratio=findings[p].metric.ratio) for p in changed])
     beyond = {place for place, p in zip(changed, adjusted, strict=True) if p < 1 - LEVEL}
     marked = [replace(finding, beyond=place in beyond) for place, finding in enumerate(findings)]
     return sorted(marked, key=lambda finding: (not finding.beyond, -finding.size))
 
 
-def _two_sided(finding: Finding) -> float:
+def two_sided(change: Estimate | None, *, ratio: bool) -> float:
     """Level at which data refute that nothing changed, normal approximation (of ratios, on the log scale).
 
     1 where there is no interval.
     """
-    change = finding.estimate
     if change is None or change.ci is None:
         return 1.0
-    if finding.metric.ratio:
+    if ratio:
         change = change.map(lambda ratio: float(np.log1p(max(ratio, -1 + 1e-12))))
     error = standard_error(change.low, change.high, change.level)
     return min(1.0, 2 * one_sided_p(abs(change.value), error, 0.0))
@@ -193,10 +191,10 @@ def counted_row(finding: Finding) -> Row:
     if finding.values is None or finding.change is None:
         none = TableCell(words.DASH, reason=finding.obstacle)
         change = TableCell(words.DASH, reason=f"not comparable: {finding.obstacle}")
-        head = (TableCell(pair.evaluation), TableCell(metric.title), inputs)
+        head = (TableCell(pair.name, value=pair.evaluation), TableCell(metric.title), inputs)
         return Row((*head, none, none, change, TableCell(words.DASH), TableCell("")), "silent")
     sides = [
-        TableCell(metric.write(value), value=value, under=_under(record, metric) if finding.common.whole else "")
+        TableCell(metric.write(value), value=value, under=under(record, metric) if finding.common.whole else "")
         for value, record in zip(finding.values, (pair.old, pair.new), strict=True)
     ]
     same = pair.old.get("inputs_sha256") and pair.old.get("inputs_sha256") == pair.new.get("inputs_sha256")
@@ -207,7 +205,7 @@ def counted_row(finding: Finding) -> Row:
         remark += "; beyond noise" if finding.beyond else "; within noise"
     span = TableCell(words.interval(None if finding.estimate is None else finding.estimate.ci, 2) or words.DASH)
     cells = (
-        TableCell(pair.evaluation),
+        TableCell(pair.name, value=pair.evaluation),
         TableCell(metric.title),
         inputs,
         *sides,
@@ -222,69 +220,16 @@ def _change(finding: Finding) -> TableCell:
     change, metric = finding.change, finding.metric
     if not change:
         return TableCell("none", value=0.0)
-    return TableCell(words.percent(change, 2, signed=True) if metric.ratio else metric.change(change), value=change)
+    text = words.percent(change, 2, signed=True) if metric.ratio else metric.change(change)
+    return TableCell(text, value=change, kind=tone(beyond=finding.beyond, worse=finding.worse))
 
 
-def _under(record: Record, metric: Metric) -> str:
+def tone(*, beyond: bool, worse: bool) -> str:
+    """``bad`` or ``good`` for a change beyond noise; nothing for any other."""
+    return ("bad" if worse else "good") if beyond else ""
+
+
+def under(record: Record, metric: Metric) -> str:
+    """The interval of a figure, for the quieter line."""
     bounds = record.get(f"{metric.field}_ci")
     return scaled_interval(bounds, metric.write) if metric.ratio else words.interval(bounds)
-
-
-def sensor_obstacle(old: Record, new: Record, metric: Metric) -> str:
-    """Why two seconds or joules cannot be compared, their origins or inputs differing; empty if they can."""
-    timed = [record.get("n_timed") for record in (old, new)]
-    if timed[0] != timed[1]:
-        return f"{timed[0]} and {timed[1]} inputs were timed"
-    if old.get("n") != new.get("n") and timed[0] is None:
-        return f"the timed inputs may be others: {old.get('n')} and {new.get('n')} were evaluated"
-    if metric.field != "energy_j_per_sample":
-        return ""
-    origins = [record.get("energy_provenance") for record in (old, new)]
-    meters = [record.get("energy_meter") for record in (old, new)]
-    for sides in (origins, meters):
-        if None not in sides and sides[0] != sides[1]:
-            return f"{sides[0]} against {sides[1]}"
-    return ""
-
-
-def sensed_row(pair: Pair, metric: Metric, bounds: Sequence[float] | None, obstacle: str = "") -> Row:
-    """The row of seconds or joules.
-
-    Args:
-        pair: the case.
-        metric: which figure.
-        bounds: the interval of B ÷ A − 1, if there is one.
-        obstacle: why the two cannot be compared; then no difference is shown.
-    """
-    sides = [_side(record, metric) for record in (pair.old, pair.new)]
-    before, after = pair.old.get(metric.field), pair.new.get(metric.field)
-    kind, span, remark = "", TableCell(words.DASH), ""
-    if obstacle:
-        kind, change, remark = "silent", TableCell(words.DASH, reason=f"not comparable: {obstacle}"), "not comparable"
-    elif not (words.exists(before) and words.exists(after)) or not before:
-        change = TableCell(words.DASH, reason="one side has no figure")
-    else:
-        kind = "changed" if before != after else ""
-        ratio = after / before - 1
-        change = TableCell(words.percent(ratio, 2, signed=True), value=ratio) if ratio else TableCell("none", value=0.0)
-        span = TableCell(words.interval(bounds, 2) or words.DASH)
-    return Row((TableCell(pair.title), TableCell(metric.title), *sides, change, span, TableCell(remark)), kind)
-
-
-def _side(record: Record, metric: Metric) -> TableCell:
-    value = record.get(metric.field)
-    if not words.exists(value):
-        return TableCell(words.DASH, reason=missing(record, metric.field))
-    return TableCell(metric.write(value), value=value, under=_under(record, metric))
-
-
-def window_interval(windows: Sequence[pd.DataFrame], pair: Pair, metric: Metric) -> Sequence[float] | None:
-    """The exact Mann-Whitney interval of B ÷ A − 1 over the blocks of either run; None where they are too few."""
-    sides = []
-    for frame, record in zip(windows, (pair.old, pair.new), strict=True):
-        meter = record.get("energy_meter") if metric.field == "energy_j_per_sample" else timing.CLOCK
-        sides.append(timing.blocks(frame, str(record["case"]), str(meter)))
-    if sides[0] is None or sides[1] is None:
-        return None
-    ratio = statistics.unpaired_ratio(sides[0].per_sample, sides[1].per_sample)
-    return ratio.map(lambda value: value - 1).ci

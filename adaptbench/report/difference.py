@@ -1,30 +1,29 @@
-"""Two runs side by side: what changed, by how much, and what cannot be compared at all."""
+"""Two runs side by side: what changed beyond noise, the largest first, and what cannot be compared at all."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
-from adaptbench.report import compared, html, words
+from adaptbench.report import compared, difference_tables, html, sensed, words
 from adaptbench.report.figures import shift
-from adaptbench.report.pairing import Common, Inputs, Pair, exit_shares, match
-from adaptbench.report.tables import Builder, Column, Table, TableCell
+from adaptbench.report.pairing import Common, Inputs, Pair, match
 from adaptbench.report.view import Record, RunLike, View
-from adaptbench.results.devices import differing
 from adaptbench.results.devices import obstacle as devices_obstacle
 
 _NAMED = 6
 """Changes that the lead spells out."""
 
 SECTIONS = {
-    "comparable": "What can be compared",
-    "counted": "Counted: MACs, accuracy, recovery",
-    "sensed": "Sensed: time and energy",
-    "exits": "Where inputs leave",
+    "changed": "Beyond noise",
+    "cost": "Cost, side by side",
+    "all": "Everything behind it",
     "cases": "Cases that only one run has",
+    "comparable": "What the two runs are",
 }
+"""Those without content are left out of a page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +33,7 @@ class Difference:
     Args:
         first, second: A and B. pairs: the cases that both have. left: cases that only A and only B have.
         common: the inputs of each evaluation that both have. findings: counted figures, the largest beyond noise first.
-        obstacle: why seconds and joules cannot be compared; empty if they can.
+        sensed: seconds and joules, the same. obstacle: why they cannot be compared; empty if they can.
     """
 
     first: View
@@ -43,6 +42,7 @@ class Difference:
     left: tuple[list[Record], list[Record]]
     common: list[tuple[Pair, Common]]
     findings: list[compared.Finding]
+    sensed: list[sensed.Sensed]
     obstacle: str
 
     @classmethod
@@ -56,36 +56,76 @@ class Difference:
         findings = [finding for pair, shared in common for finding in compared.find(pair, shared)]
         devices = [view.manifest.get("device") or {} for view in (first, second)]
         obstacle = devices_obstacle(devices[0], devices[1], ("A", "B"))
-        return cls(first, second, pairs, (only_a, only_b), common, compared.beyond_noise(findings), obstacle)
+        windows = [view.run.windows() for view in (first, second)]
+        timed = [found for pair in pairs for found in sensed.find(pair, windows, obstacle)]
+        return cls(
+            first,
+            second,
+            pairs,
+            (only_a, only_b),
+            common,
+            compared.beyond_noise(findings),
+            sensed.beyond_noise(timed),
+            obstacle,
+        )
+
+    def verdict(self) -> str:
+        """One sentence: whether anything changed beyond noise, and which way."""
+        if not self.pairs:
+            return "No case occurs in both runs, so that nothing can be compared."
+        if not any(finding.change is not None for finding in self.findings):
+            return "Nothing can be compared."
+        moved = [finding for finding in self.findings if finding.beyond]
+        slow = [found for found in self.sensed if found.beyond and found.kind == "measured"]
+        if not moved and not slow:
+            same = not any(finding.change for finding in self.findings)
+            return "Every counted figure is the same in both runs." if same else "Nothing changed beyond noise."
+        said = []
+        if moved:
+            worse = sum(finding.worse for finding in moved)
+            of = words.plural(sum(finding.change is not None for finding in self.findings), "counted figure")
+            said.append(f"{words.count(len(moved))} of {of} changed beyond noise: {_ways(worse, len(moved) - worse)}")
+        if slow:
+            joules = any(found.metric is not sensed.TIME for found in slow)
+            worse = sum((found.change or 0.0) > 0 for found in slow)
+            total = sum(f.change is not None and f.kind == "measured" for f in self.sensed)
+            of = words.plural(total, "measured figure" if joules else "measured time")
+            ways = ("dearer", "cheaper") if joules else ("slower", "faster")
+            also = "; and " if moved else ""
+            said.append(
+                f"{also}{words.count(len(slow))} of {of} changed beyond noise: {_ways(worse, len(slow) - worse, *ways)}"
+            )
+        return "".join(said) + "."
 
     def lead(self) -> list[str]:
-        """What changed, in sentences, the gravest first."""
-        if not self.pairs:
-            said = ["No case occurs in both runs, so that nothing can be compared."]
-        else:
-            changes, matching = self._changes(), self._matching()
-            said = [*changes, matching] if any(f.beyond or f.obstacle for f in self.findings) else [matching, *changes]
+        """The verdict, then the largest changes and what the comparison stands on, in sentences: for the terminal."""
+        named = self._named() if self.pairs else []
+        return [self.verdict(), *named, *self.basis()]
+
+    def _named(self, most: int = _NAMED) -> list[str]:
+        beyond = [finding.text for finding in self.findings if finding.beyond]
+        beyond += [found.text for found in self.sensed if found.beyond and found.kind == "measured"]
+        if not beyond:
+            return []
+        if most == 1:
+            return [f"The largest: {beyond[0]}."]
+        more = f"; and {words.count(len(beyond) - most)} more" if len(beyond) > most else ""
+        return [f"The largest first: {'; '.join(beyond[:most])}{more}."]
+
+    def basis(self) -> list[str]:
+        """What was compared, how noise was told, and what could not be compared."""
+        said = [self._matching()] if self.pairs else []
+        broken = dict.fromkeys(f.obstacle for f in self.findings if f.obstacle and f.metric.field != "recovery")
+        said += [f"Some figures cannot be compared: {'; '.join(broken)}."] if broken else []
+        moved = [finding for finding in self.findings if finding.change]
+        if within := sum(not finding.beyond for finding in moved):
+            figures = words.plural(within, "counted figure")
+            said.append(f"{figures} moved within noise: the 95 % interval over inputs, corrected for {len(moved)}.")
         said.append(
             f"Seconds and joules cannot be compared: {self.obstacle}."
             if self.obstacle
             else "Seconds and joules come from the same device."
         )
-        return said
-
-    def _changes(self) -> list[str]:
-        beyond = [finding for finding in self.findings if finding.beyond]
-        moved = [finding for finding in self.findings if finding.change]
-        broken = dict.fromkeys(f.obstacle for f in self.findings if f.obstacle and f.metric.field != "recovery")
-        said = [f"Some figures cannot be compared: {'; '.join(broken)}."] if broken else []
-        if beyond:
-            more = f"; and {words.plural(len(beyond) - _NAMED, 'more')}" if len(beyond) > _NAMED else ""
-            listed = "; ".join(finding.text for finding in beyond[:_NAMED])
-            said.append(f"Beyond noise, the largest first: {listed}{more}.")
-        if not any(finding.change for finding in self.findings if finding.metric.field == "macs_mean"):
-            said.append("The counted cost is the same in every one of them.")
-        if len(moved) > len(beyond):
-            within = words.plural(len(moved) - len(beyond), "counted figure")
-            said.append(f"{within} moved within noise: the 95 % interval over inputs, corrected for {len(moved)}.")
         return said
 
     def _matching(self) -> str:
@@ -100,27 +140,34 @@ class Difference:
     def page(self) -> str:
         """The page as text; the same two runs give the same bytes."""
         views = (self.first, self.second)
-        names = [str((view.manifest.get("suite") or {}).get("name") or view.run.path.name) for view in views]
+        suites = [str((view.manifest.get("suite") or {}).get("name") or view.run.path.name) for view in views]
         paths = _told_apart([view.run.path for view in views])
+        parts = {
+            "changed": difference_tables.changed(self.findings, self.sensed),
+            "cost": shift.panels(self.first, self._costs()),
+            "counted": difference_tables.counted(self.findings),
+            "sensed": difference_tables.timed(self.sensed),
+            "exits": difference_tables.exits(self.common),
+            "cases": [(s, [str(r["case"]) for r in left]) for s, left in zip("AB", self.left, strict=True) if left],
+            "comparable": difference_tables.facts(self.first, self.second),
+        }
+        shown = parts | {"all": parts["counted"] or parts["sensed"] or self.obstacle}
+        names = {key: name for key, name in SECTIONS.items() if shown[key]}
         return html.render(
             "difference.html.j2",
-            title=f"{names[0]} and {names[1]}: what differs"
-            if names[0] != names[1]
-            else f"{names[0]}: what differs between two runs",
+            title=f"{suites[0]} and {suites[1]}: what differs"
+            if suites[0] != suites[1]
+            else f"{suites[0]}: what differs between two runs",
             kicker=[f"A {paths[0]}", f"B {paths[1]}"],
-            contents=list(SECTIONS.items()),
-            names=SECTIONS,
+            contents=list(names.items()),
+            names=names,
             sources=f"the runs A “{paths[0]}” and B “{paths[1]}”",
-            lead=self.lead(),
-            facts=_facts(self.first, self.second),
-            shift=shift.panels(self.first, self._costs()),
+            verdict=self.verdict(),
+            largest=self._named(1),
+            basis=self.basis(),
             legend=shift.LEGEND,
-            counted=self._counted(("clean", "control", "attack"), "table-counted", "Counted figures of both runs"),
-            swept=self._counted(("sweep", "reference"), "table-swept", "Sweeps and references of both runs"),
-            sensed=self._sensed(),
-            exits=self._exits(),
-            only=[(side, [str(r["case"]) for r in left]) for side, left in zip("AB", self.left, strict=True) if left],
             obstacle=self.obstacle,
+            **parts,
         )
 
     def _costs(self) -> dict[str, tuple[Record, Record]]:
@@ -134,103 +181,12 @@ class Difference:
             if f.metric.field == "macs_mean" and f.values is not None
         }
 
-    def _counted(self, kinds: Sequence[str], key: str, caption: str) -> Table | None:
-        table = Builder(key, caption, compared.columns(inputs=True))
-        table.rows.extend(compared.counted_row(f) for f in self.findings if f.pair.old["kind"] in kinds)
-        return table.build() if table.rows else None
 
-    def _sensed(self) -> Table | None:
-        table = Builder("table-sensed", "Times and energies of both runs", compared.columns())
-        windows = [view.run.windows() for view in (self.first, self.second)]
-        for pair in self.pairs:
-            if not (pair.old.get("batch_size") and pair.new.get("batch_size")):
-                continue
-            for metric in compared.SENSED:
-                obstacle = self.obstacle or compared.sensor_obstacle(pair.old, pair.new, metric)
-                bounds = None if obstacle else compared.window_interval(windows, pair, metric)
-                table.rows.append(compared.sensed_row(pair, metric, bounds, obstacle))
-        return table.build() if table.rows else None
-
-    def _exits(self) -> Table | None:
-        columns = [
-            Column("case", numeric=False),
-            Column("exit", numeric=False),
-            Column("A"),
-            Column("B"),
-            Column("shift", unit="share"),
-        ]
-        table = Builder("table-exit-shift", "Exits of both runs", columns)
-        for pair, common in self.common:
-            shares = None if common.obstacle else exit_shares(common, pair)
-            if shares is None or shares[1][0] == shares[1][1]:
-                continue
-            for name, before, after in zip(shares[0], *shares[1], strict=True):
-                change = after - before
-                table.add(
-                    pair.evaluation,
-                    name,
-                    *(TableCell(words.percent(share), value=share) for share in (before, after)),
-                    TableCell(words.points(change) if change else "none", value=change),
-                    kind="changed" if change else "",
-                )
-        return table.build() if table.rows else None
-
-
-def _moved(a: View, b: View) -> list[str]:
-    """The details of the device that differ; the number of threads in any case."""
-    details = [name for name, _, _ in differing(a.manifest.get("device") or {}, b.manifest.get("device") or {})]
-    return list(dict.fromkeys([*(name for name in details if name != "name"), "threads"]))
-
-
-def _facts(a: View, b: View) -> Table:
-    columns = [
-        Column("", numeric=False),
-        Column("A", numeric=False),
-        Column("B", numeric=False),
-        Column("verdict", numeric=False),
-    ]
-    table = Builder("table-comparable", "What the two runs are", columns)
-
-    def part(view: View, *path: str) -> str:
-        value: Any = view.manifest
-        for key in path:
-            value = (value or {}).get(key)
-        return "" if value is None else str(value)
-
-    lines = [
-        ("suite", ("suite", "name"), "cases are matched by model, policy and condition"),
-        ("suite sha256", ("suite", "sha256"), "another suite: only cases that both have are compared"),
-        ("limit", ("suite", "limit"), "figures are over the inputs that both have"),
-        ("device", ("device", "name"), "sensor figures are not comparable"),
-        ("fingerprint", ("device", "fingerprint"), "sensor figures are not comparable"),
-        *((name, ("device", name), "sensor figures are not comparable") for name in _moved(a, b)),
-        ("git revision", ("git", "revision"), "another commit"),
-        ("torch", ("versions", "torch"), "crafted inputs may differ"),
-        ("started", ("started",), "another time"),
-        ("command", ("command",), "another command"),
-    ]
-    for name, path, verdict in lines:
-        old, new = part(a, *path), part(b, *path)
-        said = "same" if old == new else verdict
-        sides = [
-            TableCell(
-                words.clip(text, 13) if "sha256" in path or "fingerprint" in path else text or words.DASH, value=text
-            )
-            for text in (old, new)
-        ]
-        table.add(name, *sides, said, kind="" if old == new else "changed")
-    meters = sorted({*(a.manifest.get("meters") or {}), *(b.manifest.get("meters") or {})})
-    for meter in meters:
-        answers = [((view.manifest.get("meters") or {}).get(meter) or {}).get("found") for view in (a, b)]
-        states = ["answered" if one else "silent" if one is False else "not asked" for one in answers]
-        same = states[0] == states[1]
-        table.add(
-            f"meter {meter}",
-            *states,
-            "same" if same else "its figures are not comparable",
-            kind="" if same else "changed",
-        )
-    return table.build()
+def _ways(worse: int, better: int, bad: str = "for the worse", good: str = "for the better") -> str:
+    parts = [(n, way) for n, way in ((worse, bad), (better, good)) if n]
+    if len(parts) == 1 and parts[0][0] > 1:
+        return f"all {parts[0][1]}"
+    return words.listing(f"{words.count(n)} {way}" for n, way in parts)
 
 
 def _told_apart(paths: Sequence[Path]) -> list[str]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from adaptbench.report.view import Record, View
+from adaptbench.report import words
+from adaptbench.report.policy_names import data_name
+from adaptbench.report.view import Record, View, reference_name
 from adaptbench.results.identity import clean_of
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ class Pair:
 
     old: Record
     new: Record
+    name: str = ""
+    """Whose case it is, in words, and the seeds where they differ."""
 
     @property
     def title(self) -> str:
@@ -59,10 +63,26 @@ def match(first: View, second: View) -> tuple[list[Pair], list[Record], list[Rec
             if place not in partners and fits:
                 partners[place] = fits[0]
                 others[:] = [other for other in others if other is not fits[0]]
-    pairs = [Pair(record, partners[place]) for place, record in enumerate(first.records) if place in partners]
+    found = [Pair(record, partners[place]) for place, record in enumerate(first.records) if place in partners]
+    pairs = [replace(pair, name=f"{case_name(first, pair.old)}{pair.seeds}") for pair in found]
     left = [record for place, record in enumerate(first.records) if place not in partners]
     matched = {id(record) for record in partners.values()}
     return pairs, left, [record for record in second.records if id(record) not in matched]
+
+
+def case_name(view: View, record: Record) -> str:
+    """A case in words, without its batch size: ``SkipNet, ILFO 8/255``; its data set where the run has several."""
+    name = view.model_title(record["model"])
+    if record.get("kind") == "reference":
+        reference = reference_name(record)
+        name += f": {'plain net' if reference == 'static' else reference.replace('-', ' ')}"
+    elif record.get("knob") is not None and words.exists(record.get("knob_value")):
+        name += f" at {record['knob']} {record['knob_value']:g}"
+    else:
+        title = view.condition(record["condition"]).get("title") or record["condition"]
+        name += f", {title}"
+    several = len({other["data"] for other in view.records}) > 1
+    return f"{name} on {data_name(record['data'])}" if several else name
 
 
 def _who(record: Record) -> tuple[Any, ...]:

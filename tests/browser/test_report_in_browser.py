@@ -129,6 +129,8 @@ def test_a_grouped_table_downloads_with_its_groups_and_no_formula(visit, tmp_pat
 
 def test_columns_sort_both_ways_with_what_is_missing_last(visit):
     with visit("difference") as page:
+        for details in page.query_selector_all("details"):
+            details.evaluate("(node) => { node.open = true; }")
         head = page.locator("#table-counted thead th", has_text="difference")
         values = """() => {
           const column = [...document.querySelectorAll("#table-counted thead th")]

@@ -57,13 +57,15 @@ def runs(tmp_path_factory):
 
 
 def figures(text):
-    """(case, metric) → (inputs, A, B, difference) of the table of counted figures."""
+    """(case, metric) → (inputs, A, B, difference) of the table of counted figures; ids as its CSV has them."""
     table = re.search(r'<table id="table-counted".*?</table>', text, re.S)[0]
     found = {}
     for row in re.findall(r"<tr.*?</tr>", table, re.S):
         cells = re.findall(r"<t[dh].*?</t[dh]>", row, re.S)
         values = [re.search(r'data-v="([^"]+)"', cell) for cell in cells]
         texts = [re.sub(r"<[^>]+>", "", cell).strip() for cell in cells]
+        if cells and (told := re.search(r'data-t="([^"]+)"', cells[0])):
+            texts[0] = told[1]
         if len(cells) == 8 and all(values[2:6]):
             found[texts[0], texts[1]] = [texts[2], *(float(value[1]) for value in values[3:6])]
     return found
@@ -88,9 +90,9 @@ def test_runs_of_360_and_64_inputs_are_compared_over_the_64_that_both_have(runs)
     top = MODEL.bounds.max_macs
     recovery = [(ilfo - clean) / (top - clean) for ilfo, clean in zip(mean["ilfo"], mean["clean"], strict=True)]
     for key, values, change in (
-        ((ILFO, "MACs/sample"), mean["ilfo"], mean["ilfo"][1] / mean["ilfo"][0] - 1),
+        ((ILFO, "MACs a sample"), mean["ilfo"], mean["ilfo"][1] / mean["ilfo"][0] - 1),
         ((CLEAN, "accuracy"), mean["right"], mean["right"][1] - mean["right"][0]),
-        ((ILFO, "recovery"), recovery, recovery[1] - recovery[0]),
+        ((ILFO, "taken back"), recovery, recovery[1] - recovery[0]),
     ):
         inputs, *shown = found[key]
         assert inputs == "64 of 360 and 64"
@@ -130,13 +132,21 @@ def test_what_changed_beyond_noise_leads_the_largest_first(runs):
     sizes = [finding.size for finding in found.findings if finding.beyond]
     assert sizes == sorted(sizes, reverse=True)
     lead = found.lead()
-    assert lead[0].startswith("Beyond noise, the largest first: recovery of")
-    assert f"MACs/sample of {ILFO}: −50.00 % [−50.00, −50.00]" in lead[0]
-    assert "noise: MACs" not in lead[0]
+    beyond = [finding for finding in found.findings if finding.beyond]
+    assert lead[0].startswith(f"{len(beyond)} of ")
+    assert f"{sum(finding.worse for finding in beyond)} for the worse" in lead[0]
+    assert lead[1].startswith("The largest first: taken back of")
+    assert f"MACs a sample of {MODEL.title}, ILFO 8/255: −50.00 % [−50.00, −50.00]" in lead[1]
+    assert f"MACs a sample of {MODEL.title}, noise" not in lead[1]
     assert "moved within noise" in " ".join(lead)
     page = found.page()
     table = re.search(r'<table id="table-counted".*?</table>', page, re.S)[0]
     assert table.index("beyond noise") < table.index("within noise")
+    changed = re.search(r'<table id="table-changed".*?</table>', page, re.S)[0]
+    assert changed.count("<tr class") == len(beyond)
+    assert "within noise" not in changed
+    opened = re.sub(r"<details.*?</details>", "", page, flags=re.S)
+    assert "within noise<" not in opened, "what stayed within noise is folded away"
 
 
 @pytest.mark.case("own")
@@ -155,7 +165,8 @@ def test_other_pictures_under_the_same_ids_are_not_paired(runs):
     other.rows["label"] = (other.rows["label"] + 1) % 10
     found = Difference.of(runs[0], other)
     assert all(finding.obstacle for finding in found.findings)
-    assert "the same sample ids carry other labels" in found.lead()[0]
+    assert found.lead()[0] == "Nothing can be compared."
+    assert "the same sample ids carry other labels" in " ".join(found.lead())
     assert found.page()
 
 
