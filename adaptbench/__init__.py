@@ -31,6 +31,7 @@ from adaptbench.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from adaptbench import attacks, policies
+    from adaptbench.adapters import from_logits_list, wrap
     from adaptbench.adaptive import (
         Block,
         Cascade,
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
         Normalise,
         Split,
         Static,
-        from_logits_list,
     )
     from adaptbench.auditing.audit import Audit, audit
     from adaptbench.auditing.verify import verify
@@ -73,9 +73,10 @@ _ADAPTIVE = (
     "Normalise",
     "Split",
     "Static",
-    "from_logits_list",
 )
+_ADAPTERS = ("from_logits_list", "wrap")
 _HOMES = {name: ("adaptbench.adaptive", name) for name in _ADAPTIVE} | {
+    **{name: ("adaptbench.adapters", name) for name in _ADAPTERS},
     "Audit": ("adaptbench.auditing.audit", "Audit"),
     "audit": ("adaptbench.auditing.audit", "audit"),
     "AdaptBenchError": ("adaptbench.errors", "AdaptBenchError"),
@@ -117,6 +118,7 @@ __all__ = [
     "policies",
     "run",
     "verify",
+    "wrap",
     "write_report",
 ]
 

@@ -1,6 +1,5 @@
 """What an adaptive network is: graphs, gates, the hard and the differentiable pass, and the count of what ran."""
 
-from adaptbench.adaptive.adapter import from_logits_list
 from adaptbench.adaptive.constructors import Cascade, MultiExit, NetworkDag, Static
 from adaptbench.adaptive.counting import MacCounter
 from adaptbench.adaptive.domain import ImageDomain, Normalise
@@ -41,7 +40,6 @@ __all__ = [
     "Split",
     "Static",
     "Structure",
-    "from_logits_list",
     "over_orders",
     "run_online",
     "run_online_on_model",

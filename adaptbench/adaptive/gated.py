@@ -13,9 +13,10 @@ from adaptbench.adaptive.block_counting import BlockCosts, count_blocks
 from adaptbench.adaptive.cost_tables import CostTables
 from adaptbench.adaptive.domain import ImageDomain
 from adaptbench.adaptive.log import CalibrationLog
-from adaptbench.adaptive.model import AdaptiveModel, frozen, reaches_pictures
+from adaptbench.adaptive.model import AdaptiveModel, frozen
 from adaptbench.adaptive.outcome import Inference, Relaxation, tie_margin
 from adaptbench.adaptive.parts import EXECUTOR, NODES, POLICY, Decided, Lap, no_lap
+from adaptbench.adaptive.reaching import reaches_pictures
 from adaptbench.adaptive.splits import Split
 from adaptbench.adaptive.writes import apart
 from adaptbench.errors import CapabilityError, GraphError

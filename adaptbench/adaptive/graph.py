@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from adaptbench.adaptive.cost_tables import CostTables
 from adaptbench.adaptive.domain import ImageDomain
 from adaptbench.adaptive.log import CalibrationLog
-from adaptbench.adaptive.model import AdaptiveModel, frozen, reaches_pictures
+from adaptbench.adaptive.model import AdaptiveModel, frozen
 from adaptbench.adaptive.node_counting import NodeCosts, count_nodes
 from adaptbench.adaptive.outcome import Inference, Relaxation, Signals, seeds_from_content, tie_margin
 from adaptbench.adaptive.parts import EXECUTOR, NODES, POLICY, Decided, Lap, no_lap
 from adaptbench.adaptive.policy import NeverStop, Policy, as_policy, edge_margins
+from adaptbench.adaptive.reaching import reaches_pictures
 from adaptbench.adaptive.relaxed import relaxed
 from adaptbench.adaptive.rows import gathered, hand_over, written
 from adaptbench.adaptive.splits import Split

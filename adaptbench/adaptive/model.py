@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -328,23 +328,6 @@ def pictures_like(weight: Tensor, domain: ImageDomain, n: int = 1) -> Tensor:
     """(n, C, H, W) noise within the bounds, the same every time, of a weight's type and on its device."""
     noise = torch.rand((n, *domain.shape), generator=torch.Generator().manual_seed(0))
     return domain.clamp(domain.low + (domain.high - domain.low) * noise).to(weight)
-
-
-def reaches_pictures(model: AdaptiveModel, logits: Callable[[Tensor], Tensor]) -> bool:
-    """Autograd finds a way from every exit's logits back to the pictures.
-
-    Args:
-        logits: (1, C, H, W) → (1, K, C).
-    """
-    with frozen(model), torch.enable_grad():
-        leaf = model._blank().requires_grad_()
-        try:
-            answers = logits(leaf)
-            weights = torch.linspace(1, 2, answers.shape[2]).to(answers)
-            slopes = [torch.autograd.grad(z @ weights, leaf, retain_graph=True)[0] for z in answers[0]]
-        except RuntimeError:  # cut off, or an operator without a derivative
-            return False
-    return all(bool(slope.any()) for slope in slopes)
 
 
 @contextmanager

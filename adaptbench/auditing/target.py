@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from adaptbench.adapters import Adapted
 from adaptbench.adaptive import AdaptiveModel, Split
 from adaptbench.adaptive.splits import Role
 from adaptbench.data.base import DataSet
@@ -61,12 +62,13 @@ def target_of(model: str | AdaptiveModel, data: str, *, allow_imports: bool = Fa
         UnknownNameError: no such model. UsageError: a factory without `allow_imports`, or one that gives no net.
     """
     if isinstance(model, AdaptiveModel):
-        return Target(_plain(type(model).__name__), f"an object of {type(model).__qualname__}", "object", model)
+        kind = model.explain().name if isinstance(model, Adapted) else type(model).__qualname__
+        return Target(_plain(kind.rpartition(".")[2]), f"an object of {kind}", "object", model)
     if not isinstance(model, str):
         raise UsageError(
             f"a {type(model).__name__} was given as the model.",
             why="An audit needs to know what may be skipped.",
-            todo="Give it the form of an adaptive net: ab.MultiExit, ab.Cascade, ab.GatedNetwork, ab.from_logits_list.",
+            todo="Give it the form of an adaptive net: ab.wrap(module, example=…), ab.MultiExit or another of them.",
         )
     if ":" not in model:
         MODELS.entry(model)
@@ -167,7 +169,7 @@ def _made(spec: str, factory: Callable[..., Any], data: str) -> AdaptiveModel:
         raise UsageError(
             f"'{spec}' returned a {type(model).__name__}, not an adaptive net.",
             why="An audit needs to know what may be skipped.",
-            todo="Return ab.MultiExit, ab.Cascade, ab.GatedNetwork or ab.from_logits_list of it.",
+            todo="Return ab.wrap(module, example=…), ab.MultiExit, ab.Cascade or ab.GatedNetwork of it.",
         )
     return model
 

@@ -257,7 +257,7 @@ def test_a_recipe_travels_with_its_bundle(fitted: ab.Audit, tmp_path: Path, monk
     (here / "recipes" / "quick.yaml").write_text("title: another\n")
     monkeypatch.chdir(here)
     source = Source.read(str(bundle / "suite.yaml"))
-    suite = checked(source, ["MultiExit"]).suite
+    suite = checked(source, ["TwoHeads"]).suite
     (ref,) = (c.ref for c in suite.conditions if c.id == "quick")
     assert load_attack(ref).sha256 == load_attack(QUICK).sha256
 

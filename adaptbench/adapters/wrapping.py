@@ -1,0 +1,204 @@
+"""Bring your own: a module with several exits becomes a `MultiExit` whose later part is really not run.
+
+The module is traced with torch.fx and its graph is cut at each exit: what later exits need is the stage, what only this
+exit needs is its head. Survivors are compacted between stages like in any other decision graph.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import accumulate
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from adaptbench.adapters.answers import part_of
+from adaptbench.adapters.asking import check_bound, graph_of, unwrapped
+from adaptbench.adapters.cutting import Cut, unstacked
+from adaptbench.adapters.explanation import ExitExplained, Explanation
+from adaptbench.adapters.replaying import values_of, without_writes
+from adaptbench.adapters.whole import Whole
+from adaptbench.adaptive import ImageDomain, MultiExit, Policy
+from adaptbench.adaptive.constructors import Shape
+from adaptbench.adaptive.model import pictures_like
+from adaptbench.adaptive.reaching import reached_exits
+from adaptbench.errors import DomainError
+
+_PROBES = (2, 3)
+
+
+class Adapted(MultiExit):
+    """A `MultiExit` made of somebody's module; `explain` says what became of it."""
+
+    explanation: Explanation
+
+    def explain(self) -> Explanation:
+        """Exits, their MACs here and in the author's code, the difference to the module, and where gradients reach."""
+        return self.explanation
+
+
+def wrap(
+    module: nn.Module,
+    *,
+    example: Tensor,
+    logits: Callable[[Any], Any] | None = None,
+    exits: Sequence[str] | None = None,
+    kwargs: Mapping[str, Any] | None = None,
+    lazy: bool = True,
+    policy: Policy | None = None,
+    bounds: tuple[float, float] = (0.0, 1.0),
+) -> Adapted:
+    """Split a module into a multi-exit net, and compare the two on random pictures.
+
+    Args:
+        module: its forward takes pictures and gives the logits of several exits: a list, a tuple, a dictionary, a model
+            output, ``(final, [others])``, or one stacked tensor (n, K, C) or (K, n, C). What `torch.compile` puts
+            around it is taken off.
+        example: (n, C, H, W), any n: its shape and type; its values are not looked at.
+        logits: what forward returns → the list of logits, where forward returns more; with `exits`, what each of them
+            returns → its logits.
+        exits: names of the sub-modules whose outputs are the logits, from the first on; a list of modules stands for
+            all in it, a module that is called several times for as many exits.
+        kwargs: of forward, the same for every picture; inputs with a default keep it.
+        lazy: work that an exit does not need waits for the next one; False: it runs where the author's code has it.
+        policy: decides at each exit but the last.
+        bounds: of the input values.
+
+    Raises:
+        GraphError: the module cannot be traced (the line is named), returns no logits (n, C) alike, an exit is not
+            found, forward draws, couples samples or writes into its own state, or the net is not the same function.
+        DomainError: an example that is no batch of pictures.
+
+    >>> class Net(nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.body, self.early = nn.Linear(4, 8), nn.Linear(4, 3)
+    ...         self.late = nn.Linear(8, 3)
+    ...
+    ...     def forward(self, x, return_aux=False):
+    ...         n, c, h, w = x.shape
+    ...         assert h == w, "square pictures only"
+    ...         x = x.reshape(n, c * h * w)
+    ...         final = self.late(self.body(x).relu())
+    ...         return (final, [self.early(x)]) if return_aux else final
+    >>> net = wrap(Net(), example=torch.zeros(1, 1, 2, 2), kwargs={"return_aux": True})
+    >>> net.node_macs, net.explain().exits[0].macs_deferred
+    ((12, 56), 56)
+    """
+    module = unwrapped(module)
+    given = dict(kwargs or {})
+    check_bound(module, given)
+    domain = domain_of(example, bounds)
+    weight = next(module.parameters(), torch.zeros((), dtype=example.dtype))
+    x = pictures_like(weight, domain, sum(_PROBES))
+    with torch.compiler.set_stance("force_eager"):
+        whole = Whole(module, given, exits=exits, logits=logits, name=type(module).__name__)
+        whole.look([x[:n] for n in _PROBES])
+        whole.check(x)
+        net = _traced(whole, x, domain, lazy)
+    if policy is not None:
+        net.policy = policy
+    return net
+
+
+def from_logits_list(
+    module: nn.Module,
+    *,
+    input_shape: Shape,
+    exits: Sequence[str] | None = None,
+    output: int | str | None = None,
+    policy: Policy | None = None,
+    bounds: tuple[float, float] = (0.0, 1.0),
+) -> Adapted:
+    """`wrap` for pictures of a known shape.
+
+    Args:
+        module: its forward takes pictures (N, C, H, W) and returns a list or tuple of logits, earliest exit first.
+        input_shape: (C, H, W).
+        exits, policy, bounds: as for `wrap`.
+        output: index or key of the list of logits, where forward returns it beside other things.
+
+    Raises:
+        GraphError: as `wrap`.
+
+    >>> class Net(nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.early = nn.Linear(4, 3)
+    ...         self.body, self.late = nn.Linear(4, 8), nn.Linear(8, 3)
+    ...
+    ...     def forward(self, x):
+    ...         x = x.flatten(1)
+    ...         return [self.early(x), self.late(self.body(x).relu())]
+    >>> from_logits_list(Net(), input_shape=(1, 2, 2)).node_macs
+    (12, 56)
+    """
+    logits = None if output is None else partial(part_of, output=output, name=type(module).__name__)
+    example = torch.zeros(1, *input_shape)
+    return wrap(module, example=example, logits=logits, exits=exits, policy=policy, bounds=bounds)
+
+
+def domain_of(example: Any, bounds: tuple[float, float]) -> ImageDomain:
+    """What the net takes, from an example.
+
+    Raises:
+        DomainError: no floating tensor (n, C, H, W).
+    """
+    if not isinstance(example, Tensor) or example.ndim != 4 or not example.is_floating_point() or not len(example):
+        seen = f"{example.dtype} {tuple(example.shape)}" if isinstance(example, Tensor) else type(example).__name__
+        raise DomainError(
+            f"the example is {seen}, not a batch of pictures (n, C, H, W) of a floating type.",
+            todo="Give one as the net takes it: example=torch.zeros(1, 3, 32, 32); 8-bit pictures: x / 255.",
+        )
+    _, c, h, w = example.shape
+    return ImageDomain((c, h, w), *bounds)
+
+
+def _traced(whole: Whole, x: Tensor, domain: ImageDomain, lazy: bool) -> Adapted:
+    """The net, by tracing.
+
+    Args:
+        x: (n, C, H, W) probes.
+    """
+    traced, sizes_asked = graph_of(whole, [x[: _PROBES[0]], x[_PROBES[0] :]])
+    steps = without_writes(traced, x[:1], whole.name)
+    (last,) = [n for n in traced.graph.nodes if n.op == "output"]
+    leaves = [unstacked(leaf, steps.values) for leaf in last.args[0]]
+    cut = Cut(traced, leaves, steps.macs, values_of(traced, [x[:n] for n in _PROBES]), _PROBES)
+    order = whole.put_in_order(cut.own_macs)
+    cut = cut.in_order(order, lazy=lazy)
+    _warn_of_falling(cut.own_macs, whole.name)
+    stages, heads = cut.parts()
+    net = Adapted(stages, heads, input_shape=domain.shape, names=whole.exit_names, bounds=(domain.low, domain.high))
+    sizes = sorted({1, len(x), *sizes_asked})
+    differences = [whole.compare(net, x[:n] if n <= len(x) else _more(x, domain, n)) for n in sizes]
+    net.explanation = _explained(net, whole.name, "traced", cut, differences, sizes)
+    return net
+
+
+def _warn_of_falling(own: Sequence[int], name: str) -> None:
+    if falling := [k for k in range(1, len(own)) if own[k] < own[k - 1]]:
+        warnings.warn(
+            f"exit {falling[0] + 1} of {name} takes {own[falling[0]]} MACs on its own, the one before it "
+            f"{own[falling[0] - 1]}: list exits from the earliest to the deepest; the last is the static reference.",
+            stacklevel=4,
+        )
+
+
+def _more(x: Tensor, domain: ImageDomain, n: int) -> Tensor:
+    return pictures_like(x, domain, n)
+
+
+def _explained(
+    net: Adapted, name: str, way: str, cut: Cut, differences: Sequence[Sequence[float]], sizes: Sequence[int]
+) -> Explanation:
+    paid = list(accumulate(net.node_macs))
+    reached = reached_exits(net, net.dense_logits)
+    exits = tuple(
+        ExitExplained(exit_name, paid[k], cut.macs_as_written[k], max(d[k] for d in differences), reached[k])
+        for k, exit_name in enumerate(net.exit_names)
+    )
+    return Explanation(name, way, cut.lazy, exits, cut.macs_unused, tuple(sizes))
