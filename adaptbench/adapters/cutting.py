@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from adaptbench.adapters.ports import Port
 from adaptbench.errors import GraphError
 
 
@@ -162,26 +163,24 @@ class _Port:
     """A tensor on its way from part to part, samples first.
 
     Args:
-        keys: the way to it in a tuple. dim: where its samples are. times: rows that each sample has there, one after
-            another.
+        keys: the way to it in a tuple. at: where its samples are.
     """
 
     keys: tuple[int, ...]
-    dim: int
-    times: int
+    at: Port
 
     def out(self, graph: fx.Graph, node: Any) -> Any:
         """(n, …), to be handed over."""
         for key in self.keys:
             node = graph.call_function(operator.getitem, (node, key))
-        if self.times > 1:
-            node = graph.call_method("unflatten", (node, self.dim, (-1, self.times)))
-        return graph.call_method("movedim", (node, self.dim, 0)) if self.dim else node
+        if self.at.times > 1:
+            node = graph.call_method("unflatten", (node, self.at.dim, (-1, self.at.times)))
+        return graph.call_method("movedim", (node, self.at.dim, 0)) if self.at.dim else node
 
     def back(self, graph: fx.Graph, node: Any) -> Any:
         """As it was."""
-        node = graph.call_method("movedim", (node, 0, self.dim)) if self.dim else node
-        return graph.call_method("flatten", (node, self.dim, self.dim + 1)) if self.times > 1 else node
+        node = graph.call_method("movedim", (node, 0, self.at.dim)) if self.at.dim else node
+        return graph.call_method("flatten", (node, self.at.dim, self.at.dim + 1)) if self.at.times > 1 else node
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,12 +219,8 @@ class Carried:
 
 
 def _port(node: fx.Node, parts: tuple[Any, ...], sizes: Sequence[int], keys: tuple[int, ...]) -> _Port:
-    if all(isinstance(p, Tensor) for p in parts) and len({p.ndim for p in parts}) == 1:
-        dims = [d for d in range(parts[0].ndim) if len({p.shape[d] for p in parts}) > 1]
-        if len(dims) == 1:
-            times = {p.shape[dims[0]] / n for p, n in zip(parts, sizes, strict=True)}
-            if len(times) == 1 and (only := times.pop()).is_integer():
-                return _Port(keys, dims[0], int(only))
+    if (at := Port.of(parts, sizes)) is not None:
+        return _Port(keys, at)
     shapes = [tuple(p.shape) if isinstance(p, Tensor) else type(p).__name__ for p in parts]
     raise GraphError(
         f"what '{node.name.removeprefix('module_')}' holds cannot be taken apart by samples: {shapes[0]} for a batch "

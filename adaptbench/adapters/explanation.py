@@ -69,6 +69,11 @@ class Explanation:
                 f"{most.macs_deferred:,} MACs that the code has run by '{most.name}' are deferred: that exit does not "
                 "need them. lazy=False leaves them where they stand."
             )
+        if again := max(-e.macs_deferred for e in self.exits) if self.way != "traced" else 0:
+            said.append(
+                f"{again:,} MACs of plain functions between the sub-modules run again after exits: forward is entered "
+                "anew for those who go on."
+            )
         if self.macs_unused:
             said.append(f"{self.macs_unused:,} MACs of the forward are needed by no exit and left out.")
         return "\n".join([*lines, *said])

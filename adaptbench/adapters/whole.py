@@ -59,7 +59,7 @@ class Whole:
         self.exit_names = [
             e if calls.count(e) == 1 else f"{e}:{k + 1}" for e in dict.fromkeys(calls) for k in range(calls.count(e))
         ]
-        check_alike([self._of_exit(out) for _, out in returned[0]], self.exit_names, self.name, sizes[0])
+        check_alike([self.of_exit(out) for _, out in returned[0]], self.exit_names, self.name, sizes[0])
 
     def put_in_order(self, own_macs: Sequence[int]) -> list[int]:
         """The order of the exits: as listed, or by cost where they were found in a dictionary or the like."""
@@ -93,9 +93,10 @@ class Whole:
         """Logits (n, C) of each exit, from what `returned` gives."""
         if self.reading is not None:
             return self.reading.of(returned)
-        return [self._of_exit(out) for _, out in returned]
+        return [self.of_exit(out) for _, out in returned]
 
-    def _of_exit(self, out: Any) -> Any:
+    def of_exit(self, out: Any) -> Any:
+        """Logits (n, C), from what an exit's sub-module gives."""
         return out if self.logits_of is None else self.logits_of(out)
 
     def _called(self, x: Tensor) -> list[str]:
@@ -151,20 +152,24 @@ class Whole:
         with frozen(net), torch.no_grad(), runs(f"the net cut from {self.name}.forward"):
             dense = net.dense_logits(x.clone())
             hard = net.infer(x, force=force.to(x.device)).logits
+        if dense.dtype != own.dtype:
+            raise self._another(f"logits are {dense.dtype}, not {own.dtype}")
         gaps = {
             "with every exit run": _gap(own, dense),
             "with samples leaving at each exit": _gap(own[torch.arange(len(x)), leaves], hard),
         }
         for how, gap in gaps.items():
             if not gap <= _rounding(own):
-                raise GraphError(
-                    f"the net cut from {self.name}.forward is another function: logits differ by {gap:.3g} {how}, "
-                    f"in a batch of {len(x)}.",
-                    why="Tracing does not see everything that a forward does, such as writes into what others read.",
-                    todo="Name the sub-modules that give the logits, exits=['head1', …], so that forward is run as it "
-                    "stands; or give the pieces yourself: MultiExit(stages=[…], heads=[…], input_shape=…).",
-                )
+                raise self._another(f"logits differ by {gap:.3g} {how}, in a batch of {len(x)}")
         return [_gap(own[:, k], dense[:, k]) for k in range(own.shape[1])]
+
+    def _another(self, how: str) -> GraphError:
+        return GraphError(
+            f"the net cut from {self.name}.forward is another function: {how}.",
+            why="Tracing does not see everything that a forward does, such as writes into what others read.",
+            todo="Name the sub-modules that give the logits, exits=['head1', …], so that forward is run as it stands; "
+            "or give the pieces yourself: MultiExit(stages=[…], heads=[…], input_shape=…).",
+        )
 
 
 def _state(module: nn.Module) -> list[tuple[int, int]]:

@@ -1,13 +1,14 @@
 """Bring your own: a module with several exits becomes a `MultiExit` whose later part is really not run.
 
 The module is traced with torch.fx and its graph is cut at each exit: what later exits need is the stage, what only this
-exit needs is its head. Survivors are compacted between stages like in any other decision graph.
+exit needs is its head. Where that fails and exits are named, forward is left there as it stands. Survivors are
+compacted between stages like in any other decision graph.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import accumulate
 from typing import Any
@@ -19,13 +20,14 @@ from adaptbench.adapters.answers import part_of
 from adaptbench.adapters.asking import check_bound, graph_of, unwrapped
 from adaptbench.adapters.cutting import Cut, unstacked
 from adaptbench.adapters.explanation import ExitExplained, Explanation
+from adaptbench.adapters.leaving import left_at
 from adaptbench.adapters.replaying import values_of, without_writes
 from adaptbench.adapters.whole import Whole
 from adaptbench.adaptive import ImageDomain, MultiExit, Policy
 from adaptbench.adaptive.constructors import Shape
 from adaptbench.adaptive.model import pictures_like
 from adaptbench.adaptive.reaching import reached_exits
-from adaptbench.errors import DomainError
+from adaptbench.errors import DomainError, GraphError
 
 _PROBES = (2, 3)
 
@@ -34,6 +36,8 @@ class Adapted(MultiExit):
     """A `MultiExit` made of somebody's module; `explain` says what became of it."""
 
     explanation: Explanation
+    differences: dict[int, list[float]]
+    """Batch size that was compared with the module → the largest distance of the logits at each exit."""
 
     def explain(self) -> Explanation:
         """Exits, their MACs here and in the author's code, the difference to the module, and where gradients reach."""
@@ -98,7 +102,7 @@ def wrap(
         whole = Whole(module, given, exits=exits, logits=logits, name=type(module).__name__)
         whole.look([x[:n] for n in _PROBES])
         whole.check(x)
-        net = _traced(whole, x, domain, lazy)
+        net = _made(whole, x, domain, lazy)
     if policy is not None:
         net.policy = policy
     return net
@@ -157,25 +161,61 @@ def domain_of(example: Any, bounds: tuple[float, float]) -> ImageDomain:
     return ImageDomain((c, h, w), *bounds)
 
 
-def _traced(whole: Whole, x: Tensor, domain: ImageDomain, lazy: bool) -> Adapted:
+def _made(whole: Whole, x: Tensor, domain: ImageDomain, lazy: bool) -> Adapted:
+    """By tracing; where that fails and exits are named, by leaving forward at them."""
+    try:
+        return traced(whole, x, domain, lazy=lazy)
+    except GraphError as first:
+        if whole.exits is None:
+            raise
+        try:
+            return left(whole, x, domain)
+        except GraphError as second:
+            raise GraphError(
+                first.seen, why=first.why, todo=f"{first.todo}\nLeft at its exits as it stands: {second}"
+            ) from first
+
+
+def traced(whole: Whole, x: Tensor, domain: ImageDomain, *, lazy: bool = True) -> Adapted:
     """The net, by tracing.
 
     Args:
         x: (n, C, H, W) probes.
     """
-    traced, sizes_asked = graph_of(whole, [x[: _PROBES[0]], x[_PROBES[0] :]])
-    steps = without_writes(traced, x[:1], whole.name)
-    (last,) = [n for n in traced.graph.nodes if n.op == "output"]
+    graph, sizes_asked = graph_of(whole, [x[: _PROBES[0]], x[_PROBES[0] :]])
+    steps = without_writes(graph, x[:1], whole.name)
+    (last,) = [n for n in graph.graph.nodes if n.op == "output"]
     leaves = [unstacked(leaf, steps.values) for leaf in last.args[0]]
-    cut = Cut(traced, leaves, steps.macs, values_of(traced, [x[:n] for n in _PROBES]), _PROBES)
+    cut = Cut(graph, leaves, steps.macs, values_of(graph, [x[:n] for n in _PROBES]), _PROBES)
     order = whole.put_in_order(cut.own_macs)
     cut = cut.in_order(order, lazy=lazy)
     _warn_of_falling(cut.own_macs, whole.name)
-    stages, heads = cut.parts()
+    net = _judged(whole, *cut.parts(), x, domain, sizes_asked)
+    return _told(net, whole, "traced", cut.lazy, cut.macs_as_written, cut.macs_unused)
+
+
+def left(whole: Whole, x: Tensor, domain: ImageDomain) -> Adapted:
+    """The net, by leaving forward at its exits; arguments as above."""
+    stages, heads, plan = left_at(whole, [x[:n] for n in _PROBES])
+    net = _judged(whole, stages, heads, x, domain, ())
+    unused = plan.macs_full - plan.macs_as_written[-1]
+    return _told(net, whole, "left at its exits", False, plan.macs_as_written, unused)
+
+
+def _judged(
+    whole: Whole,
+    stages: Sequence[nn.Module],
+    heads: Sequence[nn.Module],
+    x: Tensor,
+    domain: ImageDomain,
+    sizes_asked: Iterable[int],
+) -> Adapted:
+    """The net, compared with the module in several batch sizes."""
     net = Adapted(stages, heads, input_shape=domain.shape, names=whole.exit_names, bounds=(domain.low, domain.high))
-    sizes = sorted({1, len(x), *sizes_asked})
-    differences = [whole.compare(net, x[:n] if n <= len(x) else _more(x, domain, n)) for n in sizes]
-    net.explanation = _explained(net, whole.name, "traced", cut, differences, sizes)
+    net.differences = {
+        n: whole.compare(net, x[:n] if n <= len(x) else pictures_like(x, domain, n))
+        for n in sorted({1, len(x), *sizes_asked})
+    }
     return net
 
 
@@ -188,17 +228,13 @@ def _warn_of_falling(own: Sequence[int], name: str) -> None:
         )
 
 
-def _more(x: Tensor, domain: ImageDomain, n: int) -> Tensor:
-    return pictures_like(x, domain, n)
-
-
-def _explained(
-    net: Adapted, name: str, way: str, cut: Cut, differences: Sequence[Sequence[float]], sizes: Sequence[int]
-) -> Explanation:
+def _told(net: Adapted, whole: Whole, way: str, lazy: bool, as_written: Sequence[int], unused: int) -> Adapted:
+    """The net with what is to be said of it."""
     paid = list(accumulate(net.node_macs))
     reached = reached_exits(net, net.dense_logits)
     exits = tuple(
-        ExitExplained(exit_name, paid[k], cut.macs_as_written[k], max(d[k] for d in differences), reached[k])
-        for k, exit_name in enumerate(net.exit_names)
+        ExitExplained(name, paid[k], as_written[k], max(d[k] for d in net.differences.values()), reached[k])
+        for k, name in enumerate(net.exit_names)
     )
-    return Explanation(name, way, cut.lazy, exits, cut.macs_unused, tuple(sizes))
+    net.explanation = Explanation(whole.name, way, lazy, exits, unused, tuple(net.differences))
+    return net
