@@ -54,6 +54,9 @@ def run(
     device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1.")] = "cpu",
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Test samples at most.")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Compute everything anew.")] = False,
+    allow_imports: Annotated[
+        bool, typer.Option("--allow-imports", help="Run the files of factories that are named; read them first.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and an estimate of its time.")] = False,
     report: Annotated[
         Path | None,
@@ -84,6 +87,7 @@ def run(
         device=device,
         limit=limit,
         fresh=fresh,
+        allow_imports=allow_imports,
         data_root=data_root,
         download=download,
         zoo=zoo,

@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import inspect
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -23,6 +16,7 @@ from adaptbench.data.base import DataSet
 from adaptbench.data.checked import CheckedData
 from adaptbench.errors import DomainError, UsageError
 from adaptbench.registry import MODELS
+from adaptbench.zoo.factories import Factory, is_factory
 from adaptbench.zoo.loading import Loaded
 
 
@@ -70,108 +64,21 @@ def target_of(model: str | AdaptiveModel, data: str, *, allow_imports: bool = Fa
             why="An audit needs to know what may be skipped.",
             todo="Give it the form of an adaptive net: ab.wrap(module, example=…), ab.MultiExit or another of them.",
         )
-    if ":" not in model:
+    if not is_factory(model):
         MODELS.entry(model)
         return Target(model, model, "registry")
-    if not allow_imports:
-        raise UsageError(
-            f"'{model}' is a factory: its file would be run here.",
-            why="It is somebody's code, and running it lets it do whatever you may do.",
-            todo="Read it first; then add --allow-imports (in Python: allow_imports=True).",
-        )
-    factory = _factory(model)
+    factory = Factory.read(model)
+    factory.must_be_allowed(allow_imports)
+    made = factory.found()
 
     def make() -> AdaptiveModel:
-        return _made(model, factory, data)
+        return made(data)
 
-    place, _, attribute = model.rpartition(":")
-    name = f"{Path(place).name if place.endswith('.py') else place}:{attribute}"
-    return Target(_plain(name), model, "factory", make(), make)
+    return Target(_plain(factory.name), model, "factory", make(), make)
 
 
 def _plain(name: str) -> str:
     return "".join(c if c.isalnum() or c in "._:-" else "_" for c in name)
-
-
-def _factory(spec: str) -> Callable[..., Any]:
-    place, _, attribute = spec.rpartition(":")
-    try:
-        module = _from_file(Path(place)) if place.endswith(".py") else _from_package(place)
-    except UsageError:
-        raise
-    except Exception as error:  # whatever its first lines do
-        said = " ".join(str(error).split())[:300]
-        raise UsageError(
-            f"'{place}' could not be imported: {type(error).__name__}: {said}",
-            why="Its own code raised it, or there is no such module.",
-            todo="Write package.module:factory or ./file.py:factory.",
-        ) from error
-    factory = getattr(module, attribute, None)
-    if not callable(factory):
-        raise UsageError(
-            f"'{place}' has no function '{attribute}'.",
-            todo="Name one that returns an adaptive net: ./file.py:factory.",
-        )
-    return factory  # type: ignore[no-any-return]
-
-
-def _from_file(place: Path) -> ModuleType:
-    if not place.is_file():
-        raise UsageError(f"there is no file {place}.", todo="Write ./file.py:factory.")
-    name = f"_audited_{place.stem}"
-    spec = importlib.util.spec_from_file_location(name, place.resolve())
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # its classes are asked for their source
-    with _found_from(place.resolve().parent):
-        spec.loader.exec_module(module)
-    return module
-
-
-def _from_package(name: str) -> ModuleType:
-    with _found_from(Path.cwd()):
-        return importlib.import_module(name)
-
-
-@contextmanager
-def _found_from(folder: Path) -> Iterator[None]:
-    sys.path.insert(0, str(folder))
-    try:
-        yield
-    finally:
-        sys.path.remove(str(folder))
-
-
-def _made(spec: str, factory: Callable[..., Any], data: str) -> AdaptiveModel:
-    try:
-        needed = [
-            p
-            for p in inspect.signature(factory).parameters.values()
-            if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
-        ]
-    except (TypeError, ValueError):
-        needed = []
-    if len(needed) > 1:
-        raise UsageError(
-            f"'{spec}' takes {len(needed)} arguments.", todo="A factory takes nothing, or the name of the data set."
-        )
-    try:
-        model = factory(*[data] * len(needed))
-    except Exception as error:
-        said = " ".join(str(error).split())[:300]
-        raise UsageError(
-            f"'{spec}' raised {type(error).__name__}: {said}",
-            why="It is the factory's own code that did.",
-            todo="Mend it; an audit needs the net that it returns.",
-        ) from error
-    if not isinstance(model, AdaptiveModel):
-        raise UsageError(
-            f"'{spec}' returned a {type(model).__name__}, not an adaptive net.",
-            why="An audit needs to know what may be skipped.",
-            todo="Return ab.wrap(module, example=…), ab.MultiExit, ab.Cascade or ab.GatedNetwork of it.",
-        )
-    return model
 
 
 # ---------------------------------------------------------------------- data

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_serializer
 from adaptbench.errors import AdaptBenchError, CapabilityError, PolicyError, UsageError
 from adaptbench.located_yaml import parse
 from adaptbench.registry import DEFENCES, MODELS, POLICIES, did_you_mean
+from adaptbench.zoo.factories import Factory, is_factory
 
 if TYPE_CHECKING:
     from adaptbench.adaptive import AdaptiveModel, CalibrationLog, Policy, Split
@@ -31,7 +32,8 @@ class Entry(BaseModel):
     """One of a suite's models.
 
     Args:
-        net: name in the model registry. policy: name in the policy registry; None for the net's own.
+        net: name in the model registry, or a factory, ``./mine.py:build``.
+        policy: name in the policy registry; None for the net's own.
         settings: of the policy's fit; a ``budget`` is a share of the plain net's MACs.
         defence: name in the registry of defences; None for none. defence_settings: of it.
         id: in case names, instead of the one made of net, policy, defence and settings.
@@ -51,8 +53,9 @@ class Entry(BaseModel):
         """What its cases are called: ``sdn``, ``sdn:exact-budget(budget=0.5)``, ``sdn+quantise(levels=8)``."""
         if self.id:
             return self.id
+        net = Factory.read(self.net).name if is_factory(self.net) else self.net
         policy = f":{_told(self.policy, self.settings)}" if self.policy else ""
-        return self.net + policy + (f"+{_told(self.defence, self.defence_settings)}" if self.defence else "")
+        return net + policy + (f"+{_told(self.defence, self.defence_settings)}" if self.defence else "")
 
     @classmethod
     def of(cls, given: Any) -> Self:
@@ -108,7 +111,7 @@ class Entry(BaseModel):
             UnknownNameError: no such net, policy or defence. UsageError: no such setting, or a value no defence takes.
         """
         if self.net not in given:
-            MODELS.entry(self.net)
+            Factory.read(self.net) if is_factory(self.net) else MODELS.entry(self.net)
         self.made_defence()
         if self.policy is None:
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -22,6 +23,7 @@ from adaptbench.experiment.keys import evaluation_key
 from adaptbench.experiment.options import Options
 from adaptbench.located_yaml import Place
 from adaptbench.results.identity import evaluation_id
+from adaptbench.zoo.factories import is_factory, load_net
 from adaptbench.zoo.loading import Loaded, load_system
 
 
@@ -233,10 +235,16 @@ def _models(suite: LoadedSuite, data: DataSet, options: Options, given: Given) -
     by_label: dict[str, Loaded] = {}
     for label, entry in suite.suite.entries.items():
         if entry.net not in nets:
-            nets[entry.net] = load_system(entry.net, data.name, zoo=options.zoo, device=options.device)
+            with _at(suite, label, is_factory(entry.net)):
+                nets[entry.net] = load_net(entry.net, data.name, options, suite.located.folder)
         with suite.located.placed(_place(suite.suite, label)):
             by_label[label] = fitting.apply(entry, nets[entry.net])
     return by_label
+
+
+def _at(suite: LoadedSuite, label: str, placed: bool) -> AbstractContextManager[None]:
+    """Mistakes of a factory have a line in the suite; those of the zoo name files of their own."""
+    return suite.located.placed(_place(suite.suite, label)) if placed else nullcontext()
 
 
 def _place(spec: Suite, label: str) -> Place:

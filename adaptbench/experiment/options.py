@@ -18,7 +18,8 @@ class Options:
     Args:
         overrides: ``key=value`` laid over the file. out: the directory (default ``runs/NAME``).
         device: "cpu", "cuda", "cuda:1". limit: test samples at most.
-        fresh: forget what an earlier run left. data_root, download, zoo: where data and checkpoints are.
+        fresh: forget what an earlier run left. allow_imports: files of factories that are named may be run.
+        data_root, download, zoo: where data and checkpoints are.
         command: for the manifest. progress: who watches.
     """
 
@@ -27,6 +28,7 @@ class Options:
     device: str = "cpu"
     limit: int | None = None
     fresh: bool = False
+    allow_imports: bool = False
     data_root: Path | None = None
     download: bool = False
     zoo: Path | None = None
@@ -62,6 +64,7 @@ class Asked(TypedDict, total=False):
     device: str
     limit: int | None
     fresh: bool
+    allow_imports: bool
     data_root: Path | None
     download: bool
     zoo: Path | None

@@ -12,7 +12,7 @@ from adaptbench.experiment.options import Options
 from adaptbench.study.schema import Graph, Study
 from adaptbench.study.spec import LoadedStudy
 from adaptbench.study.watched import check_watched
-from adaptbench.zoo.loading import load_system
+from adaptbench.zoo.factories import load_net
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ def make_plan(loaded: LoadedStudy, options: Options) -> StudyPlan:
     graphs, notes = [], {}
     for key, graph in spec.graphs.items():
         data = load_data(graph.data, root=options.data_root, download=options.download)
-        net = load_system(graph.model, data.name, zoo=options.zoo, device=options.device)
+        net = load_net(graph.model, data.name, options, loaded.located.folder)
         if not isinstance(net.model, DecisionGraph):
             raise SuiteError(
                 f"{loaded.located.where(('graphs', key, 'model'))}: '{graph.model}' has gates, not exits.",

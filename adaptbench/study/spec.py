@@ -20,6 +20,7 @@ from adaptbench.study.schema import (
     Study,
     registry_name,
 )
+from adaptbench.zoo.factories import is_factory
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,8 @@ def _named(study: Study) -> Iterator[tuple[Registry, str, Place]]:
     """Every name of a registry, and where it stands."""
     for key, graph in study.graphs.items():
         yield DATA, graph.data.partition(":")[0], ("graphs", key, "data")
-        yield MODELS, graph.model, ("graphs", key, "model")
+        if not is_factory(graph.model):
+            yield MODELS, graph.model, ("graphs", key, "model")
     for i, name in enumerate(study.policies):
         yield POLICIES, registry_name(name), ("policies", i)
     for i, name in enumerate(study.resplits.policies if study.resplits is not None else []):

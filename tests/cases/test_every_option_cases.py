@@ -75,7 +75,7 @@ Entry = Seen | Refused
 DRY = "run {it} --out there --limit 5 --fresh --report page.html --baseline {base} --dry-run"
 
 
-def of_run(base: str, data: str, limit: str) -> dict[str, Entry]:
+def of_run(base: str, data: str, limit: str, net: str) -> dict[str, Entry]:
     """`run`, on a suite and on a study."""
     return {
         "override": Refused("run {it} -o nosuch=1", "-o nosuch=1, nosuch: there is no such key"),
@@ -83,6 +83,7 @@ def of_run(base: str, data: str, limit: str) -> dict[str, Entry]:
         "device": Refused("run {it} --device gpu9", "'gpu9' is no device"),
         "limit": Seen(DRY, limit),
         "fresh": Seen(DRY, "everything anew"),
+        "allow_imports": Refused(f"run {{it}} -o {net} --allow-imports", "there is no file ./no.py"),
         "dry_run": Seen(DRY, "Nothing was run"),
         "report": Seen(DRY, "report   page.html"),
         "no_report": Seen("run {it} --out {done} --no-report", gone="report   ", out="already complete"),
@@ -203,8 +204,12 @@ TABLE: dict[tuple[str, str], dict[str, Entry]] = {
     ("audit", "digits"): OF_AUDIT,
     ("verify", "bundle"): OF_VERIFY,
     ("budget", "attacked_run"): OF_BUDGET,
-    ("run", "suite"): of_run("{suite_kept}", "data=fashion-mnist", "digits/softmax-threshold/clean clean 5"),
-    ("run", "study"): of_run("{study_kept}", "graphs.digits.data=fashion-mnist", "log test 5 samples"),
+    ("run", "suite"): of_run(
+        "{suite_kept}", "data=fashion-mnist", "digits/softmax-threshold/clean clean 5", "models=[./no.py:build]"
+    ),
+    ("run", "study"): of_run(
+        "{study_kept}", "graphs.digits.data=fashion-mnist", "log test 5 samples", "graphs.digits.model=./no.py:build"
+    ),
     ("report", "suite_run"): PAGE,
     ("report", "study_run"): PAGE,
     ("report", "suite_kept"): {"out": Refused("report {it} --out page.html", "it is a file, no directory")},
