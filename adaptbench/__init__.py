@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         Normalise,
         Split,
         Static,
+        TokenDomain,
     )
     from adaptbench.auditing.audit import Audit, audit
     from adaptbench.auditing.verify import verify
@@ -73,6 +74,7 @@ _ADAPTIVE = (
     "Normalise",
     "Split",
     "Static",
+    "TokenDomain",
 )
 _ADAPTERS = ("from_logits_list", "wrap")
 _HOMES = {name: ("adaptbench.adaptive", name) for name in _ADAPTIVE} | {
@@ -109,6 +111,7 @@ __all__ = [
     "Split",
     "Static",
     "StudyRun",
+    "TokenDomain",
     "attacks",
     "audit",
     "check",

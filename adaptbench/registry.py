@@ -352,6 +352,10 @@ DATA = Registry(
         "fashion-mnist": ("adaptbench.data.fashion_mnist:FashionMnist", "70 000 grey 28×28 garments (IDX files)"),
         "cifar10": ("adaptbench.data.cifar:Cifar10", "60 000 colour 32×32 pictures, 10 classes"),
         "cifar100": ("adaptbench.data.cifar:Cifar100", "60 000 colour 32×32 pictures, 100 classes"),
+        "sst2": ("adaptbench.data.text:Sst2", "film reviews in 2 classes, GLUE's files"),
+        "ag-news": ("adaptbench.data.text:AgNews", "news in 4 classes"),
+        "sst2-minilm": ("adaptbench.data.text:Sst2Minilm", "SST-2 in MiniLM's word pieces"),
+        "ag-news-minilm": ("adaptbench.data.text:AgNewsMinilm", "AG News in MiniLM's word pieces"),
         "imagefolder": ("adaptbench.data.image_folder:ImageFolder", "imagefolder:PATH, a folder a class"),
     },
 )

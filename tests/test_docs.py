@@ -6,6 +6,7 @@ import importlib.util
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -97,6 +98,17 @@ def test_the_own_model_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     table, clean, attacked = shown
     assert [e.name for e in table.exits] == ["exit1", "exit2"]
     assert 0 < float(clean) <= float(attacked)
+
+
+def test_the_text_page_runs(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    block = re.search(r"```python\n(.*?)```", (ROOT / "docs" / "text.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert block is not None
+    names: dict[str, Any] = {}
+    exec(compile(block.group(1), "text.md", "exec"), names)
+    padded, bare = names["padded"], names["bare"]
+    assert padded.path.tolist() == bare.path.tolist()
+    assert (bare.macs < padded.macs).all()
 
 
 def test_every_recipe_and_suite_names_its_purpose() -> None:

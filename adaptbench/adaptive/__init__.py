@@ -12,6 +12,7 @@ from adaptbench.adaptive.outcome import Inference, Relaxation, Signals
 from adaptbench.adaptive.policy import ChainPolicy, NeverStop, Policy
 from adaptbench.adaptive.splits import Split
 from adaptbench.adaptive.structure import Structure
+from adaptbench.adaptive.tokens import TokenDomain
 
 __all__ = [
     "AdaptiveModel",
@@ -40,6 +41,7 @@ __all__ = [
     "Split",
     "Static",
     "Structure",
+    "TokenDomain",
     "over_orders",
     "run_online",
     "run_online_on_model",

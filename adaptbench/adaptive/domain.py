@@ -1,4 +1,4 @@
-"""What a model accepts: shape and value bounds, with the normaliser inside the model."""
+"""What a model accepts: pictures with bounds, the normaliser inside the model; text lies in `tokens`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from adaptbench.errors import DomainError
+from adaptbench.adaptive.tokens import TokenDomain
+from adaptbench.errors import CapabilityError, DomainError
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,32 @@ class ImageDomain:
     def clamp(self, x: Tensor) -> Tensor:
         """The nearest input inside the bounds."""
         return x.clamp(self.low, self.high)
+
+    def drawn(self, n: int, generator: torch.Generator) -> Tensor:
+        """(n, C, H, W) noise within the bounds."""
+        noise = torch.rand((n, *self.shape), generator=generator)
+        return self.clamp(self.low + (self.high - self.low) * noise)
+
+
+Domain = ImageDomain | TokenDomain
+
+
+def pictures_of(domain: Domain, what: str) -> ImageDomain:
+    """The domain, where it is one of pictures.
+
+    Args:
+        what: that needs pictures, for the message.
+
+    Raises:
+        CapabilityError: it is not.
+    """
+    if not isinstance(domain, ImageDomain):
+        raise CapabilityError(
+            f"{what} was asked of a model of text.",
+            why="It changes the values of pixels; token ids are names, and a name has no neighbour by value.",
+            todo="Take an attack or a defence that is made for text (docs/text.md).",
+        )
+    return domain
 
 
 class Normalise(nn.Module):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from adaptbench.adaptive.block_counting import BlockCosts, count_blocks
 from adaptbench.adaptive.cost_tables import CostTables
-from adaptbench.adaptive.domain import ImageDomain
+from adaptbench.adaptive.domain import Domain
 from adaptbench.adaptive.log import CalibrationLog
 from adaptbench.adaptive.model import AdaptiveModel, frozen
 from adaptbench.adaptive.outcome import Inference, Relaxation, tie_margin
@@ -133,7 +133,7 @@ class GatedNetwork(AdaptiveModel):
         blocks: Sequence[Block],
         head: nn.Module,
         gates: Gates,
-        domain: ImageDomain,
+        domain: Domain,
         n_classes: int,
     ) -> None:
         super().__init__()

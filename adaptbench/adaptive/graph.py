@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from adaptbench.adaptive.cost_tables import CostTables
-from adaptbench.adaptive.domain import ImageDomain
+from adaptbench.adaptive.domain import Domain
 from adaptbench.adaptive.log import CalibrationLog
 from adaptbench.adaptive.model import AdaptiveModel, frozen
 from adaptbench.adaptive.node_counting import NodeCosts, count_nodes
@@ -71,7 +71,7 @@ class DecisionGraph(AdaptiveModel):
         self,
         nodes: Sequence[Node],
         *,
-        domain: ImageDomain,
+        domain: Domain,
         n_classes: int,
         policy: Policy | None = None,
         reference: Sequence[str] | None = None,

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from adaptbench.adaptive.domain import ImageDomain
+from adaptbench.adaptive.domain import Domain
 from adaptbench.adaptive.gated import Block, GatedNetwork, Gates
 from adaptbench.adaptive.model import frozen
 from adaptbench.errors import UsageError
@@ -138,7 +138,7 @@ class HaltingNetwork(GatedNetwork):
         stem: nn.Module,
         stages: Sequence[tuple[Sequence[nn.Module], int]],
         head: nn.Module,
-        domain: ImageDomain,
+        domain: Domain,
         n_classes: int,
         epsilon: float = EPSILON,
     ) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from adaptbench.adaptive.cost_tables import CostTables
-from adaptbench.adaptive.domain import ImageDomain
+from adaptbench.adaptive.domain import Domain, pictures_of
 from adaptbench.adaptive.log import CalibrationLog, check_labels
 from adaptbench.adaptive.outcome import Inference, Relaxation
 from adaptbench.adaptive.parts import NODES, Lap, no_lap
@@ -36,7 +36,7 @@ class AdaptiveModel(nn.Module):
         batch_semantics: "regroup": survivors of a batch are compacted, samples do not touch each other.
     """
 
-    domain: ImageDomain
+    domain: Domain
     n_classes: int
     node_names: tuple[str, ...]
     exit_names: tuple[str, ...]
@@ -146,8 +146,9 @@ class AdaptiveModel(nn.Module):
             front: (N, C, H, W) in the domain → the same shape; it comes before one that is there already.
 
         Raises:
-            GraphError: it gives another shape, or writes into what it is given.
+            GraphError: it gives another shape, or writes into what it is given. CapabilityError: a net of text.
         """
+        pictures_of(self.domain, f"what stands in front of a net ({type(front).__name__})")
         twin = self._twin()
         already = twin._modules.pop("in_front", None)
         own = copy.deepcopy(front).to(self._blank()).eval().requires_grad_(False)
@@ -201,7 +202,7 @@ class AdaptiveModel(nn.Module):
         return x.to(some.dtype) if x.is_floating_point() else x
 
     def _blank(self) -> Tensor:
-        """(1, C, H, W) one picture of noise, as the weights are: their type, on their device."""
+        """One input of noise, as the weights are: pictures in their type, on their device."""
         return pictures_like(next(self.parameters(), torch.zeros(())), self.domain)
 
     @property
@@ -324,10 +325,10 @@ class AdaptiveModel(nn.Module):
         """
 
 
-def pictures_like(weight: Tensor, domain: ImageDomain, n: int = 1) -> Tensor:
-    """(n, C, H, W) noise within the bounds, the same every time, of a weight's type and on its device."""
-    noise = torch.rand((n, *domain.shape), generator=torch.Generator().manual_seed(0))
-    return domain.clamp(domain.low + (domain.high - domain.low) * noise).to(weight)
+def pictures_like(weight: Tensor, domain: Domain, n: int = 1) -> Tensor:
+    """(n, …) inputs drawn from a domain, the same every time, on a weight's device; pictures are of its type."""
+    drawn = domain.drawn(n, torch.Generator().manual_seed(0))
+    return drawn.to(weight) if drawn.is_floating_point() else drawn.to(weight.device)
 
 
 @contextmanager

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from adaptbench.adaptive.model import AdaptiveModel, frozen
+from adaptbench.adaptive.tokens import followed
 
 
 def reaches_pictures(model: AdaptiveModel, logits: Callable[[Tensor], Tensor]) -> bool:
-    """Autograd finds a way from every exit's logits back to the pictures.
+    """Autograd finds a way from every exit's logits back to the pictures, or to the embeddings of a text.
 
     Args:
         logits: (1, C, H, W) → (1, K, C).
@@ -22,9 +23,10 @@ def reaches_pictures(model: AdaptiveModel, logits: Callable[[Tensor], Tensor]) -
 def reached_exits(model: AdaptiveModel, logits: Callable[[Tensor], Tensor]) -> list[bool]:
     """Of each exit, whether autograd finds a way from its logits back to the pictures; arguments as above."""
     with frozen(model), torch.enable_grad():
-        leaf = model._blank().requires_grad_()
         try:
-            answers = logits(leaf)
+            with followed(model._blank()) as (x, reached):
+                answers = logits(x)
+                leaf = reached()
         except RuntimeError:  # an operator without a derivative
             return [False]
         weights = torch.linspace(1, 2, answers.shape[2]).to(answers)

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from adaptbench.errors import DataFormatError, LeakageError, UsageError
+from adaptbench.errors import DataFormatError, DomainError, LeakageError, UsageError
 
 Role = Literal["train", "calibration", "test"]
 
@@ -22,11 +22,11 @@ class Split:
     Args:
         name: the data set's name.
         role: what the samples may be used for.
-        x: (N, C, H, W) uint8 pictures.
+        x: (N, C, H, W) uint8 pictures, or (N, L) int64 token ids.
         y: (N,) int64 labels.
         ids: (N,) int64, unique over all roles of the data set.
         class_names: one name a class.
-        sha256: of pictures and labels, worked out here; given only where other pictures stand in for them.
+        sha256: of inputs and labels, worked out here; given only where other inputs stand in for them.
 
     Raises:
         UsageError: tensors of another type or shape, of different lengths, or an id twice.
@@ -42,10 +42,11 @@ class Split:
     sha256: str = field(default="")
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.x, Tensor) and self.x.dtype == torch.uint8 and self.x.ndim == 4):
+        if not (isinstance(self.x, Tensor) and (self.x.dtype, self.x.ndim) in ((torch.uint8, 4), (torch.int64, 2))):
             raise UsageError(
-                f"a split of '{self.name}' holds {_kind(self.x)} as pictures.",
-                todo="Give uint8 pictures of shape (N, C, H, W); the model holds the normaliser.",
+                f"a split of '{self.name}' holds {_kind(self.x)} as inputs.",
+                todo="Give uint8 pictures of shape (N, C, H, W), the normaliser being the model's; or int64 token ids "
+                "of shape (N, L).",
             )
         for what, values in (("labels", self.y), ("ids", self.ids)):
             if not (isinstance(values, Tensor) and values.dtype == torch.int64 and values.ndim == 1):
@@ -56,7 +57,7 @@ class Split:
                 )
         if not (len(self.x) == len(self.y) == len(self.ids)):
             raise UsageError(
-                f"a split of '{self.name}' has {len(self.x)} pictures, {len(self.y)} labels and {len(self.ids)} ids."
+                f"a split of '{self.name}' has {len(self.x)} inputs, {len(self.y)} labels and {len(self.ids)} ids."
             )
         if len(self.y) and not (self.y.min() >= 0 and self.y.max() < len(self.class_names)):
             raise DataFormatError(
@@ -76,19 +77,42 @@ class Split:
         return len(self.y)
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of one picture."""
-        _, c, h, w = self.x.shape
+    def shape(self) -> tuple[int, ...]:
+        """(C, H, W) of one picture, (L,) of one text."""
+        return tuple(self.x.shape[1:])
+
+    @property
+    def picture_shape(self) -> tuple[int, int, int]:
+        """(C, H, W).
+
+        Raises:
+            DomainError: they are no pictures.
+        """
+        _, c, h, w = self.images(0, 0).shape
         return c, h, w
 
     def images(self, start: int = 0, stop: int | None = None) -> Tensor:
-        """(n, C, H, W) float32 in [0, 1] of the rows start … stop."""
+        """(n, C, H, W) float32 in [0, 1] of the rows start … stop.
+
+        Raises:
+            DomainError: they are no pictures.
+        """
+        if self.x.dtype != torch.uint8:
+            raise DomainError(
+                f"pictures were asked of the texts of '{self.name}'.",
+                why="Token ids are names; scaled like pixels they mean nothing.",
+                todo="Ask for split.inputs(), or name a data set of pictures.",
+            )
         return self.x[start:stop].float().div_(255.0)
 
+    def inputs(self, start: int = 0, stop: int | None = None) -> Tensor:
+        """What a model takes of the rows start … stop: `images`, or (n, L) int64 token ids."""
+        return self.images(start, stop) if self.x.dtype == torch.uint8 else self.x[start:stop].clone()
+
     def chunks(self, size: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """(pictures float32 in [0, 1], labels, ids) in pieces cut at fixed places."""
+        """(inputs, labels, ids) in pieces cut at fixed places."""
         for start in range(0, len(self), size):
-            yield self.images(start, start + size), self.y[start : start + size], self.ids[start : start + size]
+            yield self.inputs(start, start + size), self.y[start : start + size], self.ids[start : start + size]
 
     def first(self, n: int | None) -> Split:
         """The first n samples (all, when n is None or larger)."""
@@ -117,7 +141,7 @@ def _kind(values: object) -> str:
 
 
 def hash_samples(x: Tensor, y: Tensor) -> str:
-    """SHA-256 over shape, pixels and labels, in order."""
+    """SHA-256 over shape, pixels or ids, and labels, in order."""
     digest = hashlib.sha256(repr(tuple(x.shape)).encode())
     digest.update(x.contiguous().numpy().tobytes())
     digest.update(y.to(torch.int64).contiguous().numpy().tobytes())

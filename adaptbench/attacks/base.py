@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from adaptbench.adaptive import AdaptiveModel, Split
+from adaptbench.adaptive import AdaptiveModel, ImageDomain, Split
 from adaptbench.attacks.identity import foreign_sources
 from adaptbench.attacks.purity import in_train_mode, untouched
 from adaptbench.attacks.slopes import ClosedClamp
@@ -193,6 +193,8 @@ class Attack(ABC):
 
     def applies_to(self, model: AdaptiveModel) -> str | None:
         """None, or the reason why this attack cannot be run on a model."""
+        if not isinstance(model.domain, ImageDomain):
+            return "it changes the values of pixels, and the model takes text, whose token ids are names"
         if (model.domain.low, model.domain.high) != (0.0, 1.0):
             return f"its inputs span [{model.domain.low:g}, {model.domain.high:g}], and attacks work in [0, 1]"
         if self.requires and model.needs_labels:

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from adaptbench.adaptive import AdaptiveModel, Split
+from adaptbench.adaptive.domain import pictures_of
 from adaptbench.auditing.findings import Check, looked_at
 from adaptbench.auditing.pictures import cheap_by_content, full_range, normaliser_inside
 from adaptbench.auditing.slopes import NAME as SLOPES
@@ -45,6 +46,7 @@ def checks_of(model: AdaptiveModel, target: Target, split: Split, *, seed: int, 
     Args:
         model: under its policy. target: as it was named. split: the pictures that are judged.
     """
+    pictures_of(model.domain, "an audit")
     x = as_input(split.x[:PICTURES], device)
     found = [looked_at(f"law: {law}", partial(_law, law, seen)) for law, seen in laws_of(model, x).items()]
     rest = {

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from adaptbench.adaptive import AdaptiveModel, Split
+from adaptbench.adaptive.domain import pictures_of
 from adaptbench.adaptive.model import frozen
 from adaptbench.auditing.findings import Check
 from adaptbench.bench.evaluate import as_input, sample_seeds
@@ -34,11 +35,12 @@ def full_range(split: Split) -> Check:
 def normaliser_inside(model: AdaptiveModel, split: Split, device: str) -> Check:
     """The net takes [0, 1], and answers no better when the pictures are scaled in one of the usual ways first."""
     name = "normaliser inside"
-    if (model.domain.low, model.domain.high) != (0.0, 1.0):
+    domain = pictures_of(model.domain, "a check of pictures")
+    if (domain.low, domain.high) != (0.0, 1.0):
         return Check(
             name,
             "cannot be trusted",
-            f"the net declares inputs in [{model.domain.low:g}, {model.domain.high:g}]; attacks work on pictures in "
+            f"the net declares inputs in [{domain.low:g}, {domain.high:g}]; attacks work on pictures in "
             "[0, 1], so its normaliser is outside",
         )
     x, y = model.taken(as_input(split.x, device)), split.y

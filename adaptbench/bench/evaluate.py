@@ -106,8 +106,8 @@ def sample_seeds(ids: Tensor, seed: int) -> Tensor:
 
 
 def as_input(x: Tensor, device: str) -> Tensor:
-    """uint8 pictures as the model takes them: float32 in [0, 1] on the device."""
-    return x.to(device).float().div_(255.0)
+    """Stored inputs as the model takes them, on the device: pictures float32 in [0, 1], token ids as they are."""
+    return x.to(device).float().div_(255.0) if x.dtype == torch.uint8 else x.to(device)
 
 
 def rows_of(

@@ -115,7 +115,7 @@ def shifted(settings: dict[str, Any], data: DataSet, judged: Split, load: Callab
             why="Each stands in one place; none stands twice.",
             todo=f"Ask for fewer: `shift: {{data: {spec}, limit: {len(foreign)}}}`.",
         )
-    return ForeignPictures(spec, judged, stretched(foreign.first(len(judged)), judged.shape))
+    return ForeignPictures(spec, judged, stretched(foreign.first(len(judged)), judged.picture_shape))
 
 
 def stretched(split: Split, shape: tuple[int, int, int]) -> Split:

@@ -22,7 +22,7 @@ ROLES: tuple[Role, ...] = get_args(Role)
 
 @runtime_checkable
 class DataSet(Protocol):
-    """Pictures of C classes in three disjoint roles.
+    """Pictures or texts of C classes in three disjoint roles.
 
     A plug-in registers a callable ``(argument: str, *, root: Path | None, download: bool) -> DataSet`` under the
     entry-point group ``adaptbench.data``; `adaptbench.testing.data.DataConformance` checks what it returns.
@@ -41,8 +41,8 @@ class DataSet(Protocol):
         """How many classes there are."""
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of every picture."""
+    def shape(self) -> tuple[int, ...]:
+        """(C, H, W) of every picture, (L,) of texts as rows of L token ids."""
 
     def split(self, role: Role) -> Split:
         """The samples of one role: the same ones in the same order at every call."""
@@ -54,9 +54,9 @@ def is_plain(name: object) -> bool:
 
 
 class Labelled(NamedTuple):
-    """Pictures as a file holds them: x (N, C, H, W) uint8, y (N,) int64."""
+    """Samples as a file holds them: x (N, C, H, W) uint8 or (N, L) int64 token ids, y (N,) int64."""
 
-    x: Pixels
+    x: Pixels | Indices
     y: Indices
 
 
@@ -69,7 +69,7 @@ class StoredData(ABC):
     takes_argument: ClassVar[bool] = False
     name: str
     class_names: tuple[str, ...]
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     notes: tuple[str, ...] = ()
     """What a reader of the figures should know of the files: what was left out, what was converted."""
 
@@ -100,12 +100,12 @@ class StoredData(ABC):
         (x, y), ids = self._read(role)
         if x.shape[1:] != self.shape:
             raise DataFormatError(
-                f"'{self.name}' holds pictures of shape {x.shape[1:]}, not {self.shape}.",
+                f"'{self.name}' holds inputs of shape {x.shape[1:]}, not {self.shape}.",
                 why="The models of this data set are built for its published shape.",
             )
         if not (np.issubdtype(y.dtype, np.integer) and np.issubdtype(ids.dtype, np.integer)):
             raise DataFormatError(f"'{self.name}' gives labels of {y.dtype} and ids of {ids.dtype}, not integers.")
-        _log.debug("%s, %s: %d pictures", self.name, role, len(y))
+        _log.debug("%s, %s: %d samples", self.name, role, len(y))
         return Split(
             name=self.name,
             role=role,
@@ -117,4 +117,4 @@ class StoredData(ABC):
 
     @abstractmethod
     def _read(self, role: Role) -> tuple[Labelled, Indices]:
-        """Writable pictures and labels of one role, and each sample's id."""
+        """Writable inputs and labels of one role, and each sample's id."""

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Self, TypeVar
 from torch import Tensor, nn
 
 from adaptbench.adaptive import AdaptiveModel, CalibrationLog
+from adaptbench.adaptive.domain import pictures_of
 from adaptbench.errors import UsageError
 from adaptbench.registry import did_you_mean
 
@@ -95,4 +96,5 @@ class InFront(Defence, nn.Module):
 
     def applied(self, model: Model, *, log: CalibrationLog | None = None, seed: int = 0) -> Model:
         """The net behind it; a policy keeps its thresholds."""
+        pictures_of(model.domain, f"the defence '{self.name}'")
         return model.behind(self.fit_into(model))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from adaptbench.adaptive import AdaptiveModel
+from adaptbench.adaptive.domain import pictures_of
 from adaptbench.defences.base import InFront
 from adaptbench.errors import UsageError
 
@@ -54,6 +55,6 @@ class Quantise(InFront):
 
     def fit_into(self, model: AdaptiveModel) -> InFront:
         """With the net's own bounds."""
-        own = copy.copy(self)
-        own.low, own.high = float(model.domain.low), float(model.domain.high)
+        own, domain = copy.copy(self), pictures_of(model.domain, f"the defence '{self.name}'")
+        own.low, own.high = float(domain.low), float(domain.high)
         return own

@@ -125,7 +125,7 @@ def probe_arm(
     """
     samples = min(samples, len(split))
     some = min(samples, size * _BATCHES)
-    x = split.images(0, some).to(device)
+    x = split.inputs(0, some).to(device)
     began = time.perf_counter()
     if static:
         arm = make_static_arm("static", model, x, size)

@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_map
 
 from adaptbench.adaptive import MultiExit, Policy
 from adaptbench.adaptive.counting import counting
+from adaptbench.adaptive.domain import pictures_of
 from adaptbench.adaptive.model import frozen
 from adaptbench.errors import UsageError
 from adaptbench.models.blocks import classifier, conv_bn
@@ -266,7 +267,7 @@ def boosted(model: MultiExit, eta: float = 0.5) -> MultiExit:
         model: its stages and heads are shared, not copied.
         eta: weight of the answer before.
     """
-    count = len(model.stages)
+    domain, count = pictures_of(model.domain, "boosting"), len(model.stages)
     stages = [
         BoostedStage(stage, head, eta, count - k, first=k == 0)
         for k, (stage, head) in enumerate(zip(model.stages, model.heads, strict=True))
@@ -274,8 +275,8 @@ def boosted(model: MultiExit, eta: float = 0.5) -> MultiExit:
     return MultiExit(
         stages,
         [_Answer() for _ in stages],
-        input_shape=model.domain.shape,
+        input_shape=domain.shape,
         names=model.exit_names,
         policy=model.policy,
-        bounds=(model.domain.low, model.domain.high),
+        bounds=(domain.low, domain.high),
     )

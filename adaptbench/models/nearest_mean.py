@@ -101,7 +101,7 @@ def attach_class_means(
         UsageError: no such part.
     """
     split.require("train", "calibration", purpose="class means")
-    model = class_mean_exits(net, after=after, input_shape=split.shape, policy=policy)
+    model = class_mean_exits(net, after=after, input_shape=split.picture_shape, policy=policy)
     device = next(net.parameters()).device
     pooled: list[list[Tensor]] = [[] for _ in model.stages[:-1]]
     with frozen(model):

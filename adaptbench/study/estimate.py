@@ -196,7 +196,7 @@ class _Graph:
         with frozen(self.model), torch.no_grad():
             for start, stop in (bounds[0], *bounds):  # the first pass of all is not counted
                 began = time.perf_counter()
-                logits.append(self.model.dense_logits(split.images(start, stop).to(self.device)).float().cpu())
+                logits.append(self.model.dense_logits(split.inputs(start, stop).to(self.device)).float().cpu())
                 took.append((time.perf_counter() - began) / (stop - start))
         return sum(took[1:]) / len(took[1:]), _StandIn(self.planned, torch.cat(logits[1:]))
 
@@ -292,7 +292,7 @@ class _Graph:
         """Each chosen point once, as dear as on calibration's first pictures; equal points run once."""
         split, total = self.planned.calibration, 0.0
         start, stop = next(passes(0, len(split), self.device))
-        x, seeds = split.images(start, stop).to(self.device), split.ids[start:stop].to(self.device)
+        x, seeds = split.inputs(start, stop).to(self.device), split.ids[start:stop].to(self.device)
         for name in self.spec.executed:
             if name in families:
                 points = {id(member): member for member in self._chosen(families[name]).values()}

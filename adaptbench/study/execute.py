@@ -61,7 +61,7 @@ def execute(
     progress.begin(f"executing  {member.policy.name}", len(split))
     for start, stop in passes(0, len(split), device):
         rows = slice(start, stop)
-        inference = running.infer(split.images(start, stop).to(device), seeds=split.ids[rows].to(device))
+        inference = running.infer(split.inputs(start, stop).to(device), seeds=split.ids[rows].to(device))
         tie = inference.tie.cpu() | expected.replay.tie[rows]
         other = (
             (inference.path.cpu() != expected_path[rows]).any(1)

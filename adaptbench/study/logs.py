@@ -108,7 +108,7 @@ def log_key(model: DecisionGraph, split: Split, device: str) -> str:
     which show what none of these can: other code under the same names, another processor.
     """
     with frozen(model), torch.no_grad():
-        probe = model.dense_logits(split.images(0, PROBE).to(device)).float().cpu()
+        probe = model.dense_logits(split.inputs(0, PROBE).to(device)).float().cpu()
     content = {
         "weights": model_hash(model),
         "samples": split.sha256,
@@ -137,7 +137,7 @@ def node_logits(
             if not writer.has(f"{key}-{start}"):
                 logits = torch.cat(
                     [
-                        model.dense_logits(split.images(*bounds).to(device)).float().cpu()
+                        model.dense_logits(split.inputs(*bounds).to(device)).float().cpu()
                         for bounds in passes(start, stop, device)
                     ]
                 )

@@ -52,7 +52,7 @@ def wall_clock(
     if spec.measure is None:
         return [], []
     n = min(spec.measure.samples, len(split))
-    x, seeds = split.images(0, n).to(options.device), split.ids[:n]
+    x, seeds = split.inputs(0, n).to(options.device), split.ids[:n]
     rows: list[dict[str, Any]] = []
     cells: list[str] = []
     with ClockMeter().on(options.device) as clock:

@@ -36,8 +36,8 @@ class DataConformance:
         assert isinstance(data, DataSet), "name, class_names, n_classes, shape and split(role) are the protocol"
         assert data.name == data.name.strip() != "", "the name stands in reports and case ids"
         assert data.n_classes == len(data.class_names) == len(set(data.class_names)), "one distinct name a class"
-        assert len(data.shape) == 3, "shape is (C, H, W)"
-        assert min(data.shape) > 0, "shape is (C, H, W)"
+        assert len(data.shape) in (1, 3), "shape is (C, H, W), or (L,) for texts"
+        assert min(data.shape) > 0, "shape is (C, H, W), or (L,) for texts"
 
     def test_splits_are_what_they_say(self) -> None:
         """Each split carries its data set's name, role, classes and shape, and is not empty."""
@@ -55,8 +55,12 @@ class DataConformance:
             data.split(role)
 
     def test_pictures_are_uint8_and_not_blank(self) -> None:
-        """(N, C, H, W) uint8 over the range of bytes."""
+        """(N, C, H, W) uint8 over the range of bytes; of texts, ids that differ and begin with a token."""
         for split in self._splits():
+            if split.x.ndim == 2:
+                assert split.x.dtype == torch.int64
+                assert len(split.x.unique()) > 2, "the texts hold one token"  # type: ignore[no-untyped-call]
+                continue
             assert split.x.dtype == torch.uint8
             assert split.x.ndim == 4
             assert int(split.x.max()) > 1, "the pictures are black: were they scaled to [0, 1] before the cast?"

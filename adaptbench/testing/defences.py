@@ -106,7 +106,7 @@ class DefenceConformance:
                 seen = front(x.clone())
             assert not torch.equal(seen, x), "no picture is changed: this is no defence"
             seeds = seeds_from_content(x)
-            own, want = defended.infer(x, seeds=seeds), net.infer(net.domain.clamp(seen), seeds=seeds)
+            own, want = defended.infer(x, seeds=seeds), net.infer(seen.clamp(0, 1), seeds=seeds)
             assert torch.equal(own.path, want.path), "the hard pass does not see the transformed picture"
             assert torch.allclose(own.logits, want.logits, atol=1e-5), "the hard pass answers to another picture"
 

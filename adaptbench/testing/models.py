@@ -21,9 +21,11 @@ from adaptbench.adaptive.counting import counting
 from adaptbench.adaptive.model import AdaptiveModel, frozen
 from adaptbench.adaptive.outcome import Inference
 from adaptbench.adaptive.splits import Split
+from adaptbench.adaptive.tokens import followed
 from adaptbench.errors import CapabilityError, LeakageError
 from adaptbench.testing import views
 from adaptbench.testing.compare import agree, close, refuses, rows_of, rows_seen, same
+from adaptbench.testing.drawn import drawn_inputs
 from adaptbench.testing.refusals import outside_is_refused
 from adaptbench.testing.relaxation import expected_macs_settle, gradients_reach, margins_follow_decisions
 from adaptbench.testing.serving import served_as_inferred
@@ -46,7 +48,7 @@ class ModelConformance:
         """The model under test; called once for all checks."""
 
     def inputs(self) -> Tensor | None:
-        """(N, C, H, W) inside the domain; None: drawn, from flat to full contrast."""
+        """(N, …) inside the domain; None: drawn, pictures from flat to full contrast, texts from short to long."""
         return None
 
     # ------------------------------------------------------------------ what the checks work on
@@ -263,9 +265,8 @@ class ModelConformance:
         if model.needs_labels:
             return
         inference = self._infer()
-        leaf = x.clone().requires_grad_("gradients" in model.capabilities)
-        with frozen(model):
-            logits = model(leaf)
+        with frozen(model), followed(x) as (given, _):
+            logits = model(given if "gradients" in model.capabilities else x)
         close(inference.logits, logits.detach(), ~inference.tie, "infer", "calling the model")
         if "gradients" in model.capabilities:
             assert logits.requires_grad, "model(x) has no gradient"
@@ -323,10 +324,10 @@ class ModelConformance:
     def test_the_test_split_is_not_logged(self) -> None:
         """Policies are fitted on calibration samples; a test split is refused."""
         model, x, _ = self._given()
-        pixels = torch.zeros(4, *x.shape[1:], dtype=torch.uint8)
+        inputs = torch.zeros(4, *x.shape[1:], dtype=torch.uint8) if x.is_floating_point() else x[:1].expand(4, -1)
         names = tuple(f"class{c}" for c in range(model.n_classes))
         for role in ("test", "train"):
-            split = Split("planted", role, pixels, torch.zeros(4, dtype=torch.int64), torch.arange(4), names)
+            split = Split("planted", role, inputs, torch.zeros(4, dtype=torch.int64), torch.arange(4), names)
             try:
                 model.log(split)
             except (LeakageError, CapabilityError):
@@ -366,14 +367,10 @@ def kit_of(
 def _prepare(model: AdaptiveModel, x: Tensor | None, n: int) -> tuple[AdaptiveModel, Tensor, Tensor]:
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     generator = torch.Generator().manual_seed(0)
-    if x is None:
-        low, high = float(model.domain.low), float(model.domain.high)
-        contrast = torch.linspace(0.05, 1.0, n)[torch.randperm(n, generator=generator)].view(-1, 1, 1, 1)
-        noise = torch.rand((n, *model.domain.shape), generator=generator) - 0.5
-        x = low + (high - low) * (0.5 + contrast * noise)
+    x = drawn_inputs(model.domain, n, generator) if x is None else x.detach()
     labels = torch.randint(model.n_classes, (len(x),), generator=generator)
     kind = next((p.dtype for p in model.parameters()), x.dtype)
-    return model, x.detach().to(device, kind), labels.to(device)
+    return model, x.to(device, kind) if x.is_floating_point() else x.to(device), labels.to(device)
 
 
 def _names(model: AdaptiveModel, path: Tensor) -> str:

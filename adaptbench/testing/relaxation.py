@@ -7,6 +7,7 @@ from torch import Tensor
 
 from adaptbench.adaptive.model import AdaptiveModel
 from adaptbench.adaptive.outcome import Inference, tie_margin
+from adaptbench.adaptive.tokens import followed
 from adaptbench.testing import views
 
 
@@ -65,8 +66,9 @@ def gradients_reach(model: AdaptiveModel, x: Tensor, *, follows_input: bool) -> 
     Raises:
         AssertionError: a gradient that is missing, not finite or zero everywhere.
     """
-    leaf = x.clone().requires_grad_()
-    relaxed = model.relax(leaf, temperature=1.0)
+    with followed(x) as (given, reached):
+        relaxed = model.relax(given, temperature=1.0)
+    leaf = reached()
     targets = {"exit_logits": relaxed.exit_logits}
     if follows_input and relaxed.margins.shape[1] and views.decides_from_input(model):
         targets |= {"expected_macs": relaxed.expected_macs, "margins": relaxed.margins}

@@ -11,6 +11,7 @@ from torch import Tensor
 from adaptbench.adaptive.graph import DecisionGraph
 from adaptbench.adaptive.model import AdaptiveModel, frozen
 from adaptbench.adaptive.outcome import Inference
+from adaptbench.adaptive.tokens import followed
 from adaptbench.testing import views
 from adaptbench.testing.compare import close, same, state_of
 
@@ -81,10 +82,10 @@ def nothing_left_changed(model: AdaptiveModel, x: Tensor, infer: Callable[..., I
         model.run_reference(x)
         _ = model.min_macs, model.max_macs, model.macs_full, model.paths()
         if relaxes:
-            leaf = x.clone().requires_grad_()
-            expected = model.relax(leaf).expected_macs
+            with followed(x) as (given, leaf):
+                expected = model.relax(given).expected_macs
             if expected.requires_grad:
-                torch.autograd.grad(expected.sum(), leaf, allow_unused=True)
+                torch.autograd.grad(expected.sum(), leaf(), allow_unused=True)
         after = state_of(model)
     finally:
         for module, flag in zip(model.modules(), was, strict=True):

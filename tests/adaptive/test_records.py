@@ -127,7 +127,7 @@ def test_a_split_serves_its_role_only():
 
 
 def test_a_split_must_fit_together():
-    with pytest.raises(UsageError, match="5 pictures, 4 labels"):
+    with pytest.raises(UsageError, match="5 inputs, 4 labels"):
         Split("planted", "test", split().x, torch.zeros(4, dtype=torch.int64), torch.arange(5), ("a",))
     with pytest.raises(UsageError, match="float32"):
         Split("planted", "test", split().images(), torch.zeros(5, dtype=torch.int64), torch.arange(5), ("a",))

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adaptbench.adaptive import MultiExit, Split
-from adaptbench.adaptive.model import frozen
+from adaptbench.adaptive.model import frozen, pictures_like
 from adaptbench.errors import UsageError
 from adaptbench.zoo.training.loop import Training, fit
 from adaptbench.zoo.training.losses import cross_entropy
@@ -163,7 +163,7 @@ class _Heads(nn.Module):
         (model,) = self._model
         device = next(self.parameters()).device
         with frozen(model):
-            inputs = self._compute(torch.full((1, *model.domain.shape), model.domain.low, device=device))
+            inputs = self._compute(pictures_like(torch.zeros((), device=device), model.domain))
         if not all(isinstance(h, Tensor) for h in inputs):  # features at several scales are not kept
             return 1 << 62
         return sum(h.numel() * h.element_size() for h in inputs)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adaptbench.adaptive import MultiExit, Policy, Signals, Split
+from adaptbench.adaptive.domain import pictures_of
 from adaptbench.adaptive.model import frozen
 from adaptbench.adaptive.policy import edge_margins
 from adaptbench.errors import UsageError
@@ -25,13 +26,14 @@ def slowed(model: MultiExit, x: Tensor, *, eps: float, steps: int) -> Tensor:
     Args:
         x: (n, C, H, W) in the domain. eps: of the ball. steps: each of 2.5 · eps / steps.
     """
-    moved = model.domain.clamp(x + eps * (2 * torch.rand_like(x) - 1))
+    domain = pictures_of(model.domain, "slow-down by pixels")
+    moved = domain.clamp(x + eps * (2 * torch.rand_like(x) - 1))
     for _ in range(steps):
         leaf = moved.detach().requires_grad_()
         closed = margins_of(model, leaf).clamp(max=0.0).sum()
         (slope,) = torch.autograd.grad(closed, leaf)
         moved = moved + 2.5 * eps / steps * slope.sign()
-        moved = model.domain.clamp(torch.minimum(torch.maximum(moved, x - eps), x + eps))
+        moved = domain.clamp(torch.minimum(torch.maximum(moved, x - eps), x + eps))
     return moved.detach()
 
 
