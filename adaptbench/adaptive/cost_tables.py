@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from copy import copy
 from dataclasses import fields, is_dataclass
 from operator import attrgetter
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from adaptbench.adaptive.counting import MacCounter
 
 Table = TypeVar("Table")
+Kept = TypeVar("Kept")
 
 _DEPTH = 4
 _LONGEST = 1000
@@ -36,6 +38,42 @@ class CostTables(Generic[Table]):
     def __init__(self) -> None:
         self._tables: dict[Hashable, Table] = {}
         self._counted: _Anatomy | None = None
+        self._kept: dict[str, Any] | None = None
+
+    @property
+    def is_holding(self) -> bool:
+        """Somebody vouches for the model now."""
+        return self._kept is not None
+
+    @contextmanager
+    def holding(self, model: nn.Module) -> Iterator[None]:
+        """One look at the model now and none inside: nobody changes it there."""
+        if self.is_holding:
+            yield
+            return
+        self.check(model)
+        self._kept = {}
+        try:
+            yield
+        finally:
+            self._kept = None
+
+    def kept(self, name: str, make: Callable[[], Kept]) -> Kept:
+        """What follows from the tables; made once inside `holding`, every time outside."""
+        if self._kept is None:
+            return make()
+        if name not in self._kept:
+            self._kept[name] = make()
+        return self._kept[name]  # type: ignore[no-any-return]
+
+    def noted(self, model: nn.Module, count: Callable[[], Table]) -> Table:
+        """The table of an input of the model's own kind, `count` behind a look at the model."""
+
+        def looked_up() -> Table:
+            self.check(model)
+            return count()
+
+        return self.kept("table", looked_up)
 
     def clear(self) -> None:
         """Count anew at the next call."""
@@ -43,7 +81,7 @@ class CostTables(Generic[Table]):
 
     def check(self, model: nn.Module) -> None:
         """Forget everything where the model is no longer what was counted. It looks at each module: once a pass."""
-        if self._tables and self._counted is not None and not self._counted.still_holds():
+        if self._kept is None and self._tables and self._counted is not None and not self._counted.still_holds():
             self._tables.clear()
 
     def of(self, key: Hashable, model: nn.Module, count: Callable[[], Table]) -> Table:

@@ -248,8 +248,16 @@ class GatedNetwork(AdaptiveModel):
         That is exact for gates that look at the picture once; where a gate sees what earlier blocks did, it is an
         approximation: the exact sum runs over 2^D states of the net.
         """
+        return self._relaxed(x, *self.gated_forward(x, temperature=temperature), temperature)
+
+    def _relax_decisions(self, x: Tensor, *, temperature: float, seeds: Tensor | None) -> Relaxation:
+        own = (GatedNetwork._relax, GatedNetwork.gated_forward)
+        if (type(self)._relax, type(self).gated_forward) != own:  # a subclass's own pass
+            return self._relax(x, temperature=temperature, seeds=seeds)
+        return self._relaxed(x, *self.gated_forward(x, temperature=temperature, last=False), temperature)
+
+    def _relaxed(self, x: Tensor, logits: Tensor, margins: Tensor, temperature: float) -> Relaxation:
         costs = self._counted(x)
-        logits, margins = self.gated_forward(x, temperature=temperature)
         margins = margins.to(torch.promote_types(margins.dtype, torch.float32))  # MACs are beyond half's range
         sure = margins.new_ones(len(x))
         reach, column = [sure], 0
@@ -261,8 +269,11 @@ class GatedNetwork(AdaptiveModel):
         expected = costs.gates + arrived @ sure.new_tensor([costs.entry, *costs.bodies, 0])
         return Relaxation(expected, margins, logits[:, None], arrived)
 
-    def gated_forward(self, x: Tensor, *, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+    def gated_forward(self, x: Tensor, *, temperature: float = 1.0, last: bool = True) -> tuple[Tensor, Tensor]:
         """Every body on every sample, straight-through gates; in the caller's train or eval mode, for training too.
+
+        Args:
+            last: False stops at the last gate; the logits are zero then.
 
         Returns:
             logits (N, C) of the hard path, and margins (N, D) of the gated blocks.
@@ -279,6 +290,8 @@ class GatedNetwork(AdaptiveModel):
                 continue
             margin, state = self.gates.margin(b, h, state)
             margins.append(margin)
+            if not last and not any(self.gated[b + 1 :]):
+                return x.new_zeros(len(x), self.n_classes), torch.stack(margins, 1)
             base, added = self.shortcuts[b](h), body(apart(h) if costs.body_writes[b] else h)
             gate = straight_through(margin / temperature).view(-1, *[1] * (base.ndim - 1))
             h = gate * added + (1 - gate) * base if self.whole[b] else self.afters[b](base + gate * added)
@@ -319,9 +332,7 @@ class GatedNetwork(AdaptiveModel):
 
     @property
     def _table(self) -> BlockCosts:
-        with frozen(self):
-            self._costs.check(self)
-            return self._counted(self._blank())
+        return self._costs.noted(self, lambda: self._counted(self._blank()))
 
     @property
     def node_macs(self) -> tuple[int, ...]:
@@ -337,9 +348,7 @@ class GatedNetwork(AdaptiveModel):
     def min_macs(self) -> int:
         """Every gated block skipped."""
         table = self._table
-        return (
-            table.entry + table.gates + sum(m for m, gated in zip(table.bodies, self.gated, strict=True) if not gated)
-        )
+        return table.entry + table.gates + sum(table.bodies[b] for b, gated in enumerate(self.gated) if not gated)
 
     @property
     def max_macs(self) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, Self
 
 import torch
@@ -24,7 +23,7 @@ from adaptbench.adaptive.relaxed import relaxed
 from adaptbench.adaptive.rows import gathered, hand_over, written
 from adaptbench.adaptive.splits import Split
 from adaptbench.adaptive.structure import Structure, checked_force
-from adaptbench.adaptive.topology import check_topology, extreme_costs, reference_nodes, simple_paths
+from adaptbench.adaptive.topology import check_topology, edges_of, extreme_costs, reference_nodes, simple_paths
 from adaptbench.adaptive.writes import apart
 from adaptbench.errors import CapabilityError
 
@@ -237,16 +236,18 @@ class DecisionGraph(AdaptiveModel):
 
     # ------------------------------------------------------------------ the dense pass
 
-    def _dense(self, x: Tensor) -> tuple[list[Any], Tensor]:
+    def _dense(self, x: Tensor, last: bool = True) -> tuple[list[Any], Tensor]:
         features: list[Any] = []
         logits: list[Tensor] = []
         x = self.taken(x)
         costs = self._counted(x)
         x = self.entered(x)
-        for v, source in enumerate(self.reads):
+        for v, source in enumerate(self.reads if last else self.reads[:-1]):
             given, answer = self._node(v, x if source < 0 else features[source], costs)
             features.append(given)
             logits.append(answer)
+        if not last:
+            logits.append(torch.zeros_like(logits[0]))
         return features, torch.stack(logits, 1)
 
     def dense_logits(self, x: Tensor) -> Tensor:
@@ -257,8 +258,17 @@ class DecisionGraph(AdaptiveModel):
         return reaches_pictures(self, self.dense_logits)
 
     def _relax(self, x: Tensor, *, temperature: float, seeds: Tensor | None) -> Relaxation:
+        return self._relaxed(x, self.dense_logits(x), temperature, seeds)
+
+    def _relax_decisions(self, x: Tensor, *, temperature: float, seeds: Tensor | None) -> Relaxation:
+        own = (DecisionGraph._relax, DecisionGraph.dense_logits)
+        if len(self.reads) < 2 or (type(self)._relax, type(self).dense_logits) != own:  # a subclass's own pass
+            return self._relax(x, temperature=temperature, seeds=seeds)
+        return self._relaxed(x, self._dense(x, last=False)[1], temperature, seeds)
+
+    def _relaxed(self, x: Tensor, logits: Tensor, temperature: float, seeds: Tensor | None) -> Relaxation:
         costs = self._cost_table(x)
-        logits = self.dense_logits(x).to(costs.decides_in)
+        logits = logits.to(costs.decides_in)
         if self.policy.draws and seeds is None:
             seeds = seeds_from_content(x)
         return relaxed(self.policy, self.structure, logits, costs, temperature=temperature, seeds=seeds)
@@ -277,9 +287,7 @@ class DecisionGraph(AdaptiveModel):
 
     @property
     def _table(self) -> NodeCosts:
-        with frozen(self):
-            self._costs.check(self)
-            return self._counted(self._blank())
+        return self._costs.noted(self, lambda: self._counted(self._blank()))
 
     @property
     def node_macs(self) -> tuple[int, ...]:
@@ -299,7 +307,7 @@ class DecisionGraph(AdaptiveModel):
     def _extremes(self) -> tuple[int, int]:
         table = self._table
         visit = [a + b for a, b in zip(table.node, table.policy, strict=True)]
-        return extreme_costs(self.structure.successors, visit, table.predict)
+        return self._costs.kept("extremes", lambda: extreme_costs(self.structure.successors, visit, table.predict))
 
     @property
     def min_macs(self) -> int:
@@ -364,10 +372,11 @@ class DecisionGraph(AdaptiveModel):
     @property
     def dearest_decisions(self) -> Tensor:
         """(D,) bool over the edges: those of the dearest way."""
-        dearest = self.paths()[min(1, len(self.paths()) - 1)]
-        way = [v for v in range(len(dearest)) if dearest[v]]
-        steps = set(pairwise(way))
-        return torch.tensor([edge in steps for edge in self.structure.edges], dtype=torch.bool)
+
+        def pushed() -> Tensor:
+            return torch.tensor(edges_of(self.paths()[:2][-1].tolist(), self.structure.edges), dtype=torch.bool)
+
+        return self._costs.kept("dearest", pushed)
 
     def log(self, split: Split, *, chunk: int = 1000) -> CalibrationLog:
         """Logits of every node on every sample of a calibration split."""

@@ -57,6 +57,10 @@ class AdaptiveModel(nn.Module):
     def _relax(self, x: Tensor, *, temperature: float, seeds: Tensor | None) -> Relaxation:
         """The differentiable pass."""
 
+    def _relax_decisions(self, x: Tensor, *, temperature: float, seeds: Tensor | None) -> Relaxation:
+        """The same; where a kind of model can, without the work that only the last exit's answer needs."""
+        return self._relax(x, temperature=temperature, seeds=seeds)
+
     @abstractmethod
     def dense_logits(self, x: Tensor) -> Tensor:
         """(N, V or K, C): every exit on every sample, in the caller's train or eval mode, for training and logging."""
@@ -82,6 +86,12 @@ class AdaptiveModel(nn.Module):
     def serving(self) -> Iterator[None]:
         """Ready to serve: eval mode and no gradients, once for any number of calls."""
         with frozen(self), torch.no_grad():
+            yield
+
+    @contextmanager
+    def steady(self) -> Iterator[None]:
+        """Eval mode, and nobody changes the model inside: each pass is spared the look whether somebody has."""
+        with frozen(self), self._costs.holding(self), self._slopes.holding(self):
             yield
 
     @abstractmethod
@@ -210,8 +220,9 @@ class AdaptiveModel(nn.Module):
         """What was declared, less the gradients where an oracle decides or none reach the pictures."""
         if "gradients" not in self._declared:
             return self._declared
-        self._slopes.check(self)
-        sloping = not self.needs_labels and self._slopes.of(None, self, self._has_gradients)
+        sloping = not self.needs_labels and self._slopes.noted(
+            self, lambda: self._slopes.of(None, self, self._has_gradients)
+        )
         return self._declared if sloping else self._declared - {"gradients"}
 
     @capabilities.setter
@@ -296,8 +307,15 @@ class AdaptiveModel(nn.Module):
             )
         return inference
 
-    def relax(self, x: Tensor, *, temperature: float = 0.1, seeds: Tensor | None = None) -> Relaxation:
+    def relax(
+        self, x: Tensor, *, temperature: float = 0.1, seeds: Tensor | None = None, last: bool = True
+    ) -> Relaxation:
         """The differentiable pass: every node on every sample, in eval mode.
+
+        Args:
+            x: (N, C, H, W) inside the domain. temperature: of the relaxation. seeds: (N,) for policies that draw.
+            last: False leaves out what only the last exit's answer needs, where nobody decides any more; its logits are
+                zero then. The rest is the same to the bit.
 
         Raises:
             CapabilityError: the model offers no gradients.
@@ -314,7 +332,7 @@ class AdaptiveModel(nn.Module):
         self.domain.check(x)
         with frozen(self):
             self._costs.check(self)
-            return self._relax(x, temperature=temperature, seeds=seeds)
+            return (self._relax if last else self._relax_decisions)(x, temperature=temperature, seeds=seeds)
 
     @abstractmethod
     def log(self, split: Split, *, chunk: int = 1000) -> CalibrationLog:
@@ -353,6 +371,9 @@ def runs(what: str) -> Iterator[None]:
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:
     """Eval mode for every sub-module, each one's own flag restored after."""
+    if isinstance(model, AdaptiveModel) and model._costs.is_holding:
+        yield
+        return
     training = _in_training(model)
     for module in training:
         module.training = False

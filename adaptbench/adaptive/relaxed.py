@@ -27,16 +27,18 @@ def relaxed(
     reach: list[Tensor] = [real.new_ones(n)] + [real.new_zeros(n) for _ in range(size - 1)]
     rank = real.new_full((n, size), -1.0)
     rank[:, 0] = 2.0
-    visited = torch.zeros(n, size, size, dtype=torch.bool, device=logits.device)
-    visited[:, 0, 0] = True
+    remembers = policy.uses_history  # nobody else asks which way a sample came
+    visited = torch.zeros(n, size, size if remembers else 0, dtype=torch.bool, device=logits.device)
+    if remembers:
+        visited[:, 0, 0] = True
     stopping: list[Tensor] = []
     margins: list[Tensor] = []
     for v, ways in enumerate(successors):
         if not ways:
             stopping.append(reach[v])
             continue
-        came = visited[:, v].clone()  # backward needs it as it is now; the table is filled on in place
-        history = torch.where(came[..., None], logits, 0.0) if policy.uses_history else None
+        came = visited[:, v].clone() if remembers else None  # as it is now; the table is filled on in place
+        history = torch.where(came[..., None], logits, 0.0) if came is not None else None
         signals = Signals(logits[:, v], ways=ways, history=history, visited=came, seeds=seeds)
         scores = policy.scores(v, signals).to(real)
         share = (scores / temperature).softmax(1)
@@ -46,6 +48,8 @@ def relaxed(
         for a, w in enumerate(ways):
             arriving = reach[v] * share[:, a + 1]
             reach[w] = reach[w] + arriving
+            if not remembers:
+                continue
             certain = (rank[:, v] >= 2.0) & (edge[:, a] > 0)
             order = torch.where(certain, 2.0, arriving.detach().clamp(max=1.0))
             better = order > rank[:, w]

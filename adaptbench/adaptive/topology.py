@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from adaptbench.errors import GraphError
 
@@ -154,3 +155,9 @@ def simple_paths(
             chosen.append(way)
         stack.extend((*way, w) for w in reversed(successors[way[-1]]))
     return chosen
+
+
+def edges_of(way: Sequence[bool], edges: Sequence[tuple[int, int]]) -> list[bool]:
+    """Which edges a way takes. way: of each node, whether it is on it."""
+    steps = set(pairwise(v for v, on in enumerate(way) if on))
+    return [edge in steps for edge in edges]

@@ -16,7 +16,7 @@ from torch import Tensor
 from adaptbench.adaptive import AdaptiveModel, ImageDomain, Split
 from adaptbench.attacks.identity import foreign_sources
 from adaptbench.attacks.purity import in_train_mode, untouched
-from adaptbench.attacks.slopes import ClosedClamp
+from adaptbench.attacks.slopes import closed_clamp
 from adaptbench.errors import CapabilityError, DomainError
 
 Access = Literal["white-box", "black-box", "transfer", "none"]
@@ -245,7 +245,7 @@ class Attack(ABC):
         self._check_labels(model, y)
         training = in_train_mode(model)
         started = self.clock()
-        with untouched(model), torch.inference_mode(False), torch.enable_grad(), ClosedClamp():
+        with untouched(model), torch.inference_mode(False), torch.enable_grad(), closed_clamp():
             clean = to_bytes(x)
             task = Task(
                 model,

@@ -15,9 +15,9 @@ from adaptbench.attacks.objectives import (
     Goal,
     GradientObjective,
     UniformHeads,
+    along,
     at_dearest,
     hinges_of,
-    pushed,
     scales,
 )
 from adaptbench.attacks.ranges import real
@@ -47,9 +47,9 @@ class NextClosed(GradientObjective):
 
     def measure(self, model: AdaptiveModel, x: Tensor, clean: Tensor, context: Context, y: Tensor) -> Goal:
         """The hinge of one decision, a hundredth of the others'."""
-        relaxed = model.relax(x, temperature=self.temperature)
+        relaxed = model.relax(x, temperature=self.temperature, last=False)
         hinges = hinges_of(model, relaxed, context["scale"], self.kappa)
-        closed = relaxed.margins.detach()[:, pushed(model, x)] <= 0
+        closed = along(model, relaxed.margins.detach()) <= 0
         first = closed & (closed.long().cumsum(1) == 1)
         return at_dearest(model, relaxed, (hinges * first).sum(1) + 0.01 * hinges.sum(1))
 
@@ -71,12 +71,12 @@ class LogitGap(GradientObjective):
     def prepare(self, model: AdaptiveModel, clean: Tensor) -> Context:
         """The clean gap of each head, at least a tenth of the mean."""
         with torch.no_grad():
-            gaps = _gaps(model.relax(clean))
+            gaps = _gaps(model.relax(clean, last=False))
         return {"gap": torch.maximum(gaps, 0.1 * gaps.mean(1, keepdim=True)).clamp_min(1e-6)}
 
     def measure(self, model: AdaptiveModel, x: Tensor, clean: Tensor, context: Context, y: Tensor) -> Goal:
         """The sum of relative gaps."""
-        relaxed = model.relax(x)
+        relaxed = model.relax(x, last=False)
         return at_dearest(model, relaxed, (_gaps(relaxed) / context["gap"]).sum(1))
 
 
@@ -102,7 +102,7 @@ class WeightedHeads(GradientObjective):
 
     def measure(self, model: AdaptiveModel, x: Tensor, clean: Tensor, context: Context, y: Tensor) -> Goal:
         """Cross-entropy to uniform, in units of log C."""
-        relaxed = model.relax(x, temperature=self.temperature)
+        relaxed = model.relax(x, temperature=self.temperature, last=False)
         logs = relaxed.exit_logits[:, :-1].log_softmax(-1)
         pulls = -logs.mean(-1) / math.log(logs.shape[-1])
         reach = relaxed.reach.detach()

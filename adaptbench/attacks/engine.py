@@ -102,6 +102,10 @@ class Optimiser:
 
     def run(self) -> Unaudited:
         """Until every sample has retired."""
+        with self.model.steady():
+            return self._run()
+
+    def _run(self) -> Unaudited:
         everyone = torch.arange(len(self.task.x), device=self.task.x.device)
         entering = everyone[~self.best.done(everyone)]
         waiting = list(torch.split(entering, POOL // 2)) if len(entering) else []

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from adaptbench.adaptive import AdaptiveModel
 from adaptbench.attacks.base import one_path
-from adaptbench.attacks.objectives import Context, Goal, GradientObjective, pushed
+from adaptbench.attacks.objectives import Context, Goal, GradientObjective, along
 from adaptbench.attacks.ranges import real
 
 OPEN = 0.5
@@ -28,8 +28,8 @@ class _GateObjective(GradientObjective):
 
 def gate_values(model: AdaptiveModel, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """(n, D') sigmoids of the gates of the dearest path, (n, D) which decisions are on, (n,) whether all gates are."""
-    margins = model.relax(x).margins
-    gates = margins[:, pushed(model, x)]
+    margins = model.relax(x, last=False).margins
+    gates = along(model, margins)
     return gates.sigmoid(), margins.detach() > 0, (gates.detach() > 0).all(1)
 
 

@@ -122,8 +122,8 @@ class SharedPass:
         self._model = model
         self._passes: dict[tuple[int, float], tuple[Tensor, Relaxation]] = {}
 
-    def relax(self, x: Tensor, *, temperature: float = 0.1) -> Relaxation:
-        """As the model's."""
+    def relax(self, x: Tensor, *, temperature: float = 0.1, last: bool = True) -> Relaxation:
+        """As the model's; the last exit is never left out, because a term may ask for it later."""
         key = (id(x), temperature)
         if key not in self._passes:
             self._passes[key] = (x, self._model.relax(x, temperature=temperature))

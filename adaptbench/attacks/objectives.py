@@ -91,7 +91,7 @@ class HingeMargins(GradientObjective):
 
     def measure(self, model: AdaptiveModel, x: Tensor, clean: Tensor, context: Context, y: Tensor) -> Goal:
         """Hinge, the pull, and the distance if it has a price."""
-        relaxed = model.relax(x, temperature=self.temperature)
+        relaxed = model.relax(x, temperature=self.temperature, last=False)
         loss = hinges_of(model, relaxed, context["scale"], self.kappa).sum(1)
         if self.unmask and len(model.exit_names) > 1:
             loss = loss + self.unmask * uniform_pull(relaxed)
@@ -120,7 +120,7 @@ class UniformHeads(GradientObjective):
 
     def measure(self, model: AdaptiveModel, x: Tensor, clean: Tensor, context: Context, y: Tensor) -> Goal:
         """Cross-entropy to uniform."""
-        relaxed = model.relax(x)
+        relaxed = model.relax(x, last=False)
         pull = uniform_pull(relaxed) if self.exits == "all" else uniform_pull(relaxed, 1)
         return at_dearest(model, relaxed, pull)
 
@@ -138,13 +138,19 @@ class ExpectedMacs(GradientObjective):
 
     def measure(self, model: AdaptiveModel, x: Tensor, clean: Tensor, context: Context, y: Tensor) -> Goal:
         """The relaxed cost."""
-        relaxed = model.relax(x, temperature=self.temperature)
+        relaxed = model.relax(x, temperature=self.temperature, last=False)
         return at_dearest(model, relaxed, -relaxed.expected_macs / model.max_macs)
 
 
 def pushed(model: AdaptiveModel, like: Tensor) -> Tensor:
     """(D,) bool on the device of `like`: the decisions of the dearest path."""
     return model.dearest_decisions.to(like.device)
+
+
+def along(model: AdaptiveModel, decisions: Tensor) -> Tensor:
+    """(n, D') what was given of each decision, (n, D), of those of the dearest path."""
+    way = pushed(model, decisions)
+    return decisions if bool(way.all()) else decisions[:, way]
 
 
 def uniform_pull(relaxed: Relaxation, first: int | None = None) -> Tensor:
@@ -156,17 +162,17 @@ def uniform_pull(relaxed: Relaxation, first: int | None = None) -> Tensor:
 def scales(model: AdaptiveModel, clean: Tensor, temperature: float) -> Tensor:
     """(n, D') |clean margin| of each decision of the dearest path, at least a tenth of the sample's mean."""
     with torch.no_grad():
-        size = model.relax(clean, temperature=temperature).margins[:, pushed(model, clean)].abs()
+        size = along(model, model.relax(clean, temperature=temperature, last=False).margins).abs()
     return torch.maximum(size, 0.1 * size.mean(1, keepdim=True)).clamp_min(1e-6)
 
 
 def hinges_of(model: AdaptiveModel, relaxed: Relaxation, scale: Tensor, kappa: float) -> Tensor:
     """(n, D') max(0, κ − m_d / s_d) of each decision of the dearest path. scale: (n, D'), of `scales`."""
-    margins = relaxed.margins[:, pushed(model, relaxed.margins)]
+    margins = along(model, relaxed.margins)
     return (kappa - margins / scale).clamp_min(0.0)
 
 
 def at_dearest(model: AdaptiveModel, relaxed: Relaxation, loss: Tensor) -> Goal:
     """A loss with the decisions of its pass, and whether they are those of the dearest path."""
     on = relaxed.margins.detach() > 0
-    return Goal(loss, on, on[:, pushed(model, on)].all(1))
+    return Goal(loss, on, along(model, on).all(1))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from adaptbench.adaptive import AdaptiveModel
 from adaptbench.adaptive.halting import HaltingNetwork
-from adaptbench.attacks.objectives import Context, Goal, GradientObjective, pushed
+from adaptbench.attacks.objectives import Context, Goal, GradientObjective, along
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,4 +35,4 @@ class PonderCost(GradientObjective):
         cost = model.ponder(margins)
         missing = (cost.new_tensor(model.deepest) - cost).clamp_min(0.0).sum(1)
         on = margins.detach() > 0
-        return Goal(missing, on, on[:, pushed(model, on)].all(1))
+        return Goal(missing, on, along(model, on).all(1))

@@ -12,13 +12,17 @@ from adaptbench.testing import views
 
 
 def margins_follow_decisions(model: AdaptiveModel, x: Tensor, inference: Inference) -> None:
-    """A margin is > 0 exactly where the hard pass went on spending.
+    """A margin is > 0 exactly where the hard pass went on spending, with and without the last exit's answer.
 
     Raises:
-        AssertionError: another shape, or a margin of the other sign.
+        AssertionError: another shape, another pass without the last exit, or a margin of the other sign.
     """
     with torch.no_grad():
-        relaxed = model.relax(x)
+        relaxed, short = model.relax(x), model.relax(x, last=False)
+    for what in ("margins", "expected_macs", "reach"):
+        assert torch.equal(getattr(relaxed, what), getattr(short, what)), (
+            f"{what} change where the last exit is left out"
+        )
     decisions = len(model.dearest_decisions)
     assert relaxed.margins.shape == (len(x), decisions), f"margins are (N, D) with D = {decisions}"
     assert relaxed.exit_logits.shape == (len(x), len(model.exit_names), model.n_classes), "exit_logits is (N, K, C)"

@@ -109,6 +109,35 @@ def test_the_pool_is_refilled_and_changes_nothing(saver, pictures, monkeypatch):
     assert torch.equal(saver.infer(whole.images()).macs, saver.infer(small.images()).macs)
 
 
+def test_inside_a_steady_model_nobody_looks_whether_it_has_changed(saver, pictures):
+    """Looks at each module were two thirds of a step on a small net."""
+    first, before, classes = saver.max_macs, saver.heads[0], saver.n_classes
+    with saver.steady(), saver.steady():
+        assert saver.max_macs == first
+        saver.heads[0] = nn.Sequential(before, nn.Linear(classes, classes))
+        assert saver.max_macs == first
+    try:
+        assert saver.max_macs > first  # outside it is looked at again
+    finally:
+        saver.heads[0] = before
+    assert saver.max_macs == first
+
+
+def test_pushing_decisions_does_not_run_what_only_the_last_exit_answers_with(saver, pictures):
+    x, y = pictures[0][:4], pictures[1][:4]
+    ran = []
+    hook = saver.heads[-1].register_forward_pre_hook(
+        lambda module, given: ran.append(torch.is_grad_enabled() and len(given[0]) == 4)
+    )
+    try:
+        load_attack("ilfo", {"steps": 3}).craft(saver, x, y)
+        assert not any(ran)  # the hard pass may, and counting does; the pass with gradients does not
+        load_attack("ilfo-kept", {"steps": 3}).craft(saver, x, y)
+        assert any(ran)
+    finally:
+        hook.remove()
+
+
 class _Blind(ChainPolicy):
     """Leaves at once and has no slope: a masked gradient."""
 

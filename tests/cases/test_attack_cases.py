@@ -12,7 +12,7 @@ from torch import nn
 
 from adaptbench.adaptive import MultiExit
 from adaptbench.attacks import EREBA, ILFO, DeepSloth, Noise, TorchAttack, load_attack
-from adaptbench.attacks.slopes import ClosedClamp
+from adaptbench.attacks.slopes import ClosedClamp, closed_clamp
 from adaptbench.attacks.torchattack import class_names
 from adaptbench.bench.notes import things_to_know
 from adaptbench.bench.plan import make_plan
@@ -48,12 +48,14 @@ def test_an_attacks_gradient_does_not_hang_on_which_slope_torch_gives_clamp_at_i
         lambda t: t.clamp_min(0).clamp_max(1),
     ):
         x = values.clone().requires_grad_()
-        with ClosedClamp():
-            out = clamp(x)
-        out.sum().backward()
-        assert out.tolist() == [0, 0, 0.5, 1, 1]
-        assert x.grad is not None
-        assert x.grad.tolist() == [0, 1, 1, 1, 0]
+        for held in (ClosedClamp(), closed_clamp()):  # the second is nothing where torch's own slope is that
+            x.grad = None
+            with held:
+                out = clamp(x)
+            out.sum().backward()
+            assert out.tolist() == [0, 0, 0.5, 1, 1]
+            assert x.grad is not None
+            assert x.grad.tolist() == [0, 1, 1, 1, 0]
     stage = _Clamping()
     model = MultiExit([stage, nn.Identity()], [nn.Linear(16, 3), nn.Linear(16, 3)], input_shape=(1, 4, 4)).eval()
     model.policy = UniformThreshold(0.1)
@@ -61,6 +63,18 @@ def test_an_attacks_gradient_does_not_hang_on_which_slope_torch_gives_clamp_at_i
     for name in ("ilfo", "torchattacks/PGD"):
         stage.seen.clear()
         load_attack(name, {"steps": 2}).craft(model, black, torch.tensor([0, 1]))
+        assert ("_ClampBackward" in stage.seen) == isinstance(closed_clamp(), ClosedClamp), name
+
+
+@pytest.mark.case("own")
+def test_where_torch_gives_clamp_no_slope_at_its_bounds_attacks_bring_their_own(monkeypatch) -> None:
+    monkeypatch.setattr("adaptbench.attacks.base.closed_clamp", ClosedClamp)
+    stage = _Clamping()
+    model = MultiExit([stage, nn.Identity()], [nn.Linear(16, 3), nn.Linear(16, 3)], input_shape=(1, 4, 4)).eval()
+    model.policy = UniformThreshold(0.1)
+    for name in ("ilfo", "torchattacks/PGD"):
+        stage.seen.clear()
+        load_attack(name, {"steps": 2}).craft(model, torch.zeros(2, 1, 4, 4), torch.tensor([0, 1]))
         assert "_ClampBackward" in stage.seen, name
 
 
