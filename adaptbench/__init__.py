@@ -31,7 +31,7 @@ from adaptbench.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from adaptbench import attacks, policies
-    from adaptbench.adapters import from_logits_list, wrap
+    from adaptbench.adapters import attach_exits, fit_heads, from_logits_list, wrap
     from adaptbench.adaptive import (
         Block,
         Cascade,
@@ -53,6 +53,8 @@ if TYPE_CHECKING:
     from adaptbench.data import load_data
     from adaptbench.errors import AdaptBenchError
     from adaptbench.kinds import run
+    from adaptbench.models.blockdrop import PlannedGates as PlanGates
+    from adaptbench.models.gated_resnet import RecurrentGates
     from adaptbench.report.page import write_report
     from adaptbench.results.gate import compare as check
     from adaptbench.results.store import Run
@@ -76,11 +78,13 @@ _ADAPTIVE = (
     "Static",
     "TokenDomain",
 )
-_ADAPTERS = ("from_logits_list", "wrap")
+_ADAPTERS = ("attach_exits", "fit_heads", "from_logits_list", "wrap")
 _HOMES = {name: ("adaptbench.adaptive", name) for name in _ADAPTIVE} | {
     **{name: ("adaptbench.adapters", name) for name in _ADAPTERS},
     "Audit": ("adaptbench.auditing.audit", "Audit"),
     "audit": ("adaptbench.auditing.audit", "audit"),
+    "PlanGates": ("adaptbench.models.blockdrop", "PlannedGates"),
+    "RecurrentGates": ("adaptbench.models.gated_resnet", "RecurrentGates"),
     "AdaptBenchError": ("adaptbench.errors", "AdaptBenchError"),
     "Run": ("adaptbench.results.store", "Run"),
     "StudyRun": ("adaptbench.results.studies", "StudyRun"),
@@ -107,14 +111,18 @@ __all__ = [
     "NetworkDag",
     "Node",
     "Normalise",
+    "PlanGates",
+    "RecurrentGates",
     "Run",
     "Split",
     "Static",
     "StudyRun",
     "TokenDomain",
+    "attach_exits",
     "attacks",
     "audit",
     "check",
+    "fit_heads",
     "from_logits_list",
     "load_data",
     "load_model",

@@ -42,6 +42,21 @@ def assigned(into: Tensor, place: Any, value: Any) -> Tensor:
     return written
 
 
+class Tap:
+    """A forward hook that reads what a sub-module gives; under trace it is called for torch's own modules too.
+
+    Args:
+        read: of the output.
+    """
+
+    def __init__(self, read: Callable[[Any], Any]) -> None:
+        self.read = read
+
+    def __call__(self, module: nn.Module, given: Any, out: Any) -> None:
+        """As torch calls hooks."""
+        self.read(out)
+
+
 class _Sizes(tuple[Any, ...]):
     """A shape: plain numbers, and steps of the graph where a dimension hangs on the batch."""
 
@@ -182,13 +197,18 @@ class Tracer(fx.Tracer):
         if m._compiled_call_impl is not None:
             forward = m._call_impl
         if self._evaluating:
-            return forward(*args, **kwargs)
+            with _untapped(m):
+                return forward(*args, **kwargs)
         if isinstance(inner := m._modules.get("_orig_mod"), nn.Module):
             return inner(*args, **kwargs)
         self.inside.append(self.path_of_module(m))
         result = super().call_module(m, forward, args, kwargs)
         if (path := self.inside.pop()) in self.whole:
             self.left.append((path, result))
+        if self.is_leaf_module(m, path):
+            for hook in m._forward_hooks.values():
+                if isinstance(hook, Tap):
+                    hook.read(result)
         return result
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
@@ -308,6 +328,19 @@ def _holds_values(given: Any) -> bool:
     if type(given) is not Probed and isinstance(given, (tuple, list)):
         return any(map(_holds_values, given))
     return type(given) is Probed
+
+
+@contextmanager
+def _untapped(module: nn.Module) -> Iterator[None]:
+    """While a step is evaluated, taps would read values in the place of steps."""
+    hooks = module._forward_hooks
+    taps = {key: hook for key, hook in hooks.items() if isinstance(hook, Tap)}
+    for key in taps:
+        del hooks[key]
+    try:
+        yield
+    finally:
+        hooks.update(taps)
 
 
 @contextmanager

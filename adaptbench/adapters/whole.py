@@ -25,7 +25,7 @@ class Whole:
     Args:
         module: pictures → answers. kwargs: of its forward.
         exits: sub-modules whose outputs they are, each call one exit; None: what forward returns.
-        logits: as given to `wrap`. name: for messages.
+        logits: as given to `wrap`. name: for messages. exit_names: of the exits, where they are not the paths.
     """
 
     def __init__(
@@ -36,11 +36,12 @@ class Whole:
         exits: Sequence[str] | None,
         logits: Callable[[Any], Any] | None,
         name: str,
+        exit_names: Sequence[str] | None = None,
     ) -> None:
         self.module, self.kwargs, self.logits_of, self.name = module, kwargs, logits, name
         self.exits = None if exits is None else expanded(module, exits, name)
         self.reading: Reading | None = None
-        self.exit_names: list[str] | None = None
+        self.exit_names: list[str] | None = None if exit_names is None else list(exit_names)
 
     def look(self, xs: Sequence[Tensor]) -> None:
         """Find the logits in what two batches of different sizes bring out.
@@ -56,7 +57,7 @@ class Whole:
         calls = [name for name, _ in returned[0]]
         if missing := [e for e in self.exits if e not in calls]:
             raise not_called(self.module, missing[0], self.name, self._called(xs[0]))
-        self.exit_names = [
+        self.exit_names = self.exit_names or [
             e if calls.count(e) == 1 else f"{e}:{k + 1}" for e in dict.fromkeys(calls) for k in range(calls.count(e))
         ]
         check_alike([self.of_exit(out) for _, out in returned[0]], self.exit_names, self.name, sizes[0])

@@ -96,10 +96,26 @@ def wrap(
     given = dict(kwargs or {})
     check_bound(module, given)
     domain = domain_of(example, bounds)
+    whole = Whole(module, given, exits=exits, logits=logits, name=type(module).__name__)
+    return adapted(whole, probes_like(module, example, domain), domain, lazy=lazy, policy=policy)
+
+
+def probes_like(module: nn.Module, example: Tensor, domain: ImageDomain) -> Tensor:
+    """(n, C, H, W) of noise that the module is looked at with, in the type of its weights."""
     weight = next(module.parameters(), torch.zeros((), dtype=example.dtype))
-    x = pictures_like(weight, domain, sum(_PROBES))
+    return pictures_like(weight, domain, sum(_PROBES))
+
+
+def adapted(whole: Whole, x: Tensor, domain: ImageDomain, *, lazy: bool, policy: Policy | None) -> Adapted:
+    """The net of a module that answers at several exits.
+
+    Args:
+        x: (n, C, H, W) probes. lazy, policy: as for `wrap`.
+
+    Raises:
+        GraphError: as `wrap`.
+    """
     with torch.compiler.set_stance("force_eager"):
-        whole = Whole(module, given, exits=exits, logits=logits, name=type(module).__name__)
         whole.look([x[:n] for n in _PROBES])
         whole.check(x)
         net = _made(whole, x, domain, lazy)

@@ -1,0 +1,227 @@
+"""Exits put on a net that has none, and their heads fitted with the net left as it is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from adaptbench.adapters.asking import check_bound, unwrapped
+from adaptbench.adapters.exit_names import not_called
+from adaptbench.adapters.tracing import Tap
+from adaptbench.adapters.whole import Whole
+from adaptbench.adapters.wrapping import Adapted, adapted, domain_of, probes_like
+from adaptbench.adaptive import MultiExit, Policy, Split
+from adaptbench.adaptive.model import frozen
+from adaptbench.adaptive.writes import apart
+from adaptbench.errors import GraphError, UsageError
+
+FINAL = "final"
+Head = Callable[[Tensor], nn.Module]
+
+
+class GapLinear(nn.Module):
+    """Mean over places, then one linear layer.
+
+    Args:
+        like: (n, C, …) maps, (n, T, D) tokens or (n, D) vectors that it will be given. n_classes: C.
+    """
+
+    def __init__(self, like: Tensor, n_classes: int) -> None:
+        super().__init__()
+        self.ndim = like.ndim
+        width = like.shape[-1] if like.ndim <= 3 else like.shape[1]
+        self.linear = nn.Linear(width, n_classes).to(like)
+
+    def forward(self, h: Tensor) -> Tensor:
+        """(n, n_classes)."""
+        if self.ndim == 3:
+            h = h.mean(1)
+        elif self.ndim > 3:
+            h = h.flatten(2).mean(2)
+        return self.linear(h)  # type: ignore[no-any-return]
+
+
+class _WithExits(nn.Module):
+    """A classifier whose sub-modules' outputs are also read by heads."""
+
+    def __init__(self, module: nn.Module, after: Sequence[str], heads: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.module, self.after = module, tuple(after)
+        self.heads = nn.ModuleList(heads)
+        self.final = nn.Identity()
+
+    def forward(self, x: Any, **kwargs: Any) -> Any:
+        """The classifier's own answer; its exits and the heads are sub-modules that are called on the way."""
+        with _tapped(self.module, self.after, lambda k, out: self.heads[k](out)):
+            return self.final(self.module(x, **kwargs))
+
+
+@contextmanager
+def _tapped(module: nn.Module, after: Sequence[str], read: Callable[[int, Any], Any]) -> Iterator[None]:
+    taps = [Tap(lambda out, k=k: read(k, out)) for k in range(len(after))]  # type: ignore[misc]
+    handles = [module.get_submodule(path).register_forward_hook(tap) for path, tap in zip(after, taps, strict=True)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def attach_exits(
+    module: nn.Module,
+    *,
+    after: Sequence[str],
+    example: Tensor,
+    head: str | Head = "gap-linear",
+    kwargs: Mapping[str, Any] | None = None,
+    lazy: bool = True,
+    policy: Policy | None = None,
+    bounds: tuple[float, float] = (0.0, 1.0),
+) -> Adapted:
+    """Put exits on a classifier; what comes after an exit is really not run.
+
+    Args:
+        module: its forward takes pictures and returns logits (n, C); it is shared, not copied, and not changed.
+        after: names of sub-modules, in the order in which forward calls them: an exit reads what each of them gives.
+        example: (n, C, H, W), any n: its shape and type.
+        head: "gap-linear", the mean over places and a linear layer; or a function of the features (n, …) → a module
+            that gives (n, C). Fit them with `fit_heads`.
+        kwargs, lazy, policy, bounds: as for `wrap`.
+
+    Raises:
+        GraphError: a sub-module is not there or gives no tensor, a head does not fit, or as `wrap`.
+
+    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 3))
+    >>> exits = attach_exits(net, after=["2", "4"], example=torch.zeros(1, 1, 2, 2))
+    >>> exits.exit_names, exits.node_macs
+    (('2', '4', 'final'), (56, 66, 18))
+    """
+    module, given = unwrapped(module), dict(kwargs or {})
+    check_bound(module, given)
+    domain = domain_of(example, bounds)
+    x = probes_like(module, example, domain)
+    name, after = type(module).__name__, [after] if isinstance(after, str) else list(after)
+    features, n_classes = _looked_at(module, after, x, given, name)
+    if head != "gap-linear" and not callable(head):
+        raise UsageError(
+            f"'{head}' is no head.", todo="Give 'gap-linear', or a function of the features (n, …) → nn.Module."
+        )
+    heads = [GapLinear(h, n_classes) if isinstance(head, str) else head(h) for h in features]
+    together = _WithExits(module, after, heads)
+    for made in heads:
+        made.train(module.training)
+    exits = [f"heads.{k}" for k in range(len(heads))]
+    whole = Whole(together, given, exits=[*exits, FINAL], logits=None, name=name, exit_names=[*after, FINAL])
+    return adapted(whole, x, domain, lazy=lazy, policy=policy)
+
+
+def _looked_at(
+    module: nn.Module, after: Sequence[str], x: Tensor, kwargs: Mapping[str, Any], name: str
+) -> tuple[list[Tensor], int]:
+    """What each of the sub-modules gives, and how many classes there are."""
+    named = dict(module.named_modules(remove_duplicate=False))
+    if not after or len(set(after)) < len(after):
+        raise GraphError(f"after={list(after)!r} names {'no sub-module' if not after else 'a sub-module twice'}.")
+    for path in after:
+        if path not in named or not path:
+            raise not_called(module, path, name, [p for p in named if p])
+    seen: list[tuple[str, Any]] = []
+    with _tapped(module, after, lambda k, out: seen.append((after[k], out))):
+        answer = Whole(module, kwargs, exits=None, logits=None, name=name).returned(x[:2])
+    calls = [path for path, _ in seen]
+    for path in after:
+        if path not in calls:
+            raise not_called(module, path, name, [p for p in named if p])
+    if calls != list(after):
+        raise GraphError(
+            f"{name}.forward calls them in the order {', '.join(calls)}.",
+            why="An exit comes once, and a sample that goes on comes to the next one.",
+            todo="List sub-modules that are called once, in the order of their calls.",
+        )
+    for path, out in seen:
+        if not isinstance(out, Tensor) or out.ndim < 2 or len(out) != 2:
+            shown = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
+            raise GraphError(
+                f"'{path}' gives {shown} for two pictures, no tensor (n, …).",
+                todo="Put the exit after a sub-module that gives one tensor.",
+            )
+    if not isinstance(answer, Tensor) or answer.ndim != 2:
+        raise GraphError(
+            f"{name}.forward returns {tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__}, "
+            "not logits (n, C).",
+            todo="Exits are put on a classifier; one that has several already goes into ab.wrap.",
+        )
+    return [out for _, out in seen], int(answer.shape[1])
+
+
+def fit_heads(
+    net: MultiExit, train: Split, *, epochs: int = 10, lr: float = 1e-2, batch_size: int = 128, seed: int = 0
+) -> tuple[float, ...]:
+    """Fit the heads of all exits but the last by cross-entropy; everything else of the net stays as it is.
+
+    Args:
+        net: with exits, as from `attach_exits`. train: of role train. epochs: over all of it.
+        lr: of Adam, falling to zero. batch_size: samples a step. seed: of the order.
+
+    Returns:
+        accuracy of each exit on the training samples, in the last epoch; the last exit's is the net's own.
+
+    Raises:
+        LeakageError: a split of another role. UsageError: nothing to fit.
+    """
+    train.require("train", purpose="fitting heads")
+    kept = {id(p) for part in (*net.stages, net.heads[-1]) for p in part.parameters()}
+    heads = list(net.heads)[:-1]
+    fitted = [p for h in heads for p in h.parameters() if id(p) not in kept]
+    if not fitted or epochs < 1:
+        raise UsageError(
+            "no head has weights of its own." if epochs >= 1 else f"{epochs} epochs fit nothing.",
+            todo="Give a net with exits (ab.attach_exits) and one epoch or more.",
+        )
+    asked = [p.requires_grad for p in fitted]
+    draws = torch.Generator().manual_seed(seed)
+    steps = epochs * math.ceil(len(train) / batch_size)
+    optimiser = torch.optim.Adam(fitted, lr=lr)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    right = torch.zeros(len(net.heads))
+    with frozen(net), torch.enable_grad(), torch.inference_mode(False):
+        try:
+            for p in fitted:
+                p.requires_grad_(True)
+            for h in heads:
+                h.train()
+            for _ in range(epochs):
+                right = torch.zeros(len(net.heads))
+                for rows in torch.split(torch.randperm(len(train), generator=draws), batch_size):
+                    x, y = train.x[rows].float().div_(255.0).to(fitted[0]), train.y[rows].to(fitted[0].device)
+                    answers = _answers(net, x)
+                    loss = sum((cross_entropy(z, y) for z in answers[:-1]), torch.zeros((), device=y.device))
+                    optimiser.zero_grad()
+                    loss.backward()  # type: ignore[no-untyped-call]
+                    optimiser.step()
+                    schedule.step()
+                    right += torch.stack([(z.argmax(1) == y).sum().cpu() for z in answers])
+        finally:
+            for h in heads:
+                h.eval()
+            for p, wanted in zip(fitted, asked, strict=True):
+                p.requires_grad_(wanted).grad = None
+    return tuple((right / len(train)).tolist())
+
+
+def _answers(net: MultiExit, x: Tensor) -> list[Tensor]:
+    """Logits of every exit; only those heads that are fitted are in the graph."""
+    costs, given = net._counted(net.taken(x)), net.entered(net.taken(x))
+    answers = []
+    for v, (stage, head) in enumerate(zip(net.stages, net.heads, strict=True)):
+        with torch.no_grad():
+            given = stage(apart(given) if costs.stage_writes[v] else given)
+        with torch.set_grad_enabled(v < len(net.stages) - 1):
+            answers.append(head(apart(given) if costs.head_writes[v] else given))
+    return answers
