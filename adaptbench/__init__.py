@@ -31,7 +31,7 @@ from adaptbench.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from adaptbench import attacks, policies
-    from adaptbench.adapters import attach_exits, fit_heads, from_logits_list, wrap
+    from adaptbench.adapters import BlackBox, attach_exits, fit_heads, from_logits_list, wrap
     from adaptbench.adaptive import (
         Block,
         Cascade,
@@ -78,7 +78,7 @@ _ADAPTIVE = (
     "Static",
     "TokenDomain",
 )
-_ADAPTERS = ("attach_exits", "fit_heads", "from_logits_list", "wrap")
+_ADAPTERS = ("BlackBox", "attach_exits", "fit_heads", "from_logits_list", "wrap")
 _HOMES = {name: ("adaptbench.adaptive", name) for name in _ADAPTIVE} | {
     **{name: ("adaptbench.adapters", name) for name in _ADAPTERS},
     "Audit": ("adaptbench.auditing.audit", "Audit"),
@@ -100,6 +100,7 @@ _MODULES = ("attacks", "policies")
 __all__ = [
     "AdaptBenchError",
     "Audit",
+    "BlackBox",
     "Block",
     "Cascade",
     "DecisionGraph",

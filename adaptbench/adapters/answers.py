@@ -123,7 +123,7 @@ def check_alike(answers: Sequence[Any], exits: Sequence[str] | None, name: str, 
                 why = "One number a sample may be the cost that the module reports of itself."
                 todo = (
                     "Name the sub-modules that give logits: exits=['head1', …]. A module that answers once and tells "
-                    "its cost is a black box: subclass AdaptiveModel with capabilities = frozenset({'queries'})."
+                    "its cost is a black box: ab.BlackBox(module, example=…, macs_full=…)."
                 )
             else:
                 why = "Each exit answers over the same classes."

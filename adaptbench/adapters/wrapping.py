@@ -35,13 +35,12 @@ _PROBES = (2, 3)
 class Adapted(MultiExit):
     """A `MultiExit` made of somebody's module; `explain` says what became of it."""
 
-    explanation: Explanation
-    differences: dict[int, list[float]]
-    """Batch size that was compared with the module → the largest distance of the logits at each exit."""
+    _explanation: Explanation
+    _differences: dict[int, list[float]]  # batch size that was compared → of each exit's logits
 
     def explain(self) -> Explanation:
         """Exits, their MACs here and in the author's code, the difference to the module, and where gradients reach."""
-        return self.explanation
+        return self._explanation
 
 
 def wrap(
@@ -228,7 +227,7 @@ def _judged(
 ) -> Adapted:
     """The net, compared with the module in several batch sizes."""
     net = Adapted(stages, heads, input_shape=domain.shape, names=whole.exit_names, bounds=(domain.low, domain.high))
-    net.differences = {
+    net._differences = {
         n: whole.compare(net, x[:n] if n <= len(x) else pictures_like(x, domain, n))
         for n in sorted({1, len(x), *sizes_asked})
     }
@@ -249,8 +248,8 @@ def _told(net: Adapted, whole: Whole, way: str, lazy: bool, as_written: Sequence
     paid = list(accumulate(net.node_macs))
     reached = reached_exits(net, net.dense_logits)
     exits = tuple(
-        ExitExplained(name, paid[k], as_written[k], max(d[k] for d in net.differences.values()), reached[k])
+        ExitExplained(name, paid[k], as_written[k], max(d[k] for d in net._differences.values()), reached[k])
         for k, name in enumerate(net.exit_names)
     )
-    net.explanation = Explanation(whole.name, way, lazy, exits, unused, tuple(net.differences))
+    net._explanation = Explanation(whole.name, way, lazy, exits, unused, tuple(net._differences))
     return net
