@@ -170,6 +170,26 @@ def check(
 
 
 @app.command()
+def history(
+    places: Annotated[
+        list[Path], typer.Argument(metavar="DIR...", help="Runs, kept summaries, or folders with these in them.")
+    ],
+    out: Annotated[Path | None, typer.Option("--out", help="HTML file with a small line for each figure.")] = None,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Trend of each figure over runs, in order of their time, and where it stepped beyond noise.
+
+    What cannot be read is named and left out. Exit codes: 0 done, whatever stepped (`check` is the gate), 2 nothing to
+    read.
+    """
+    from adaptbench.commands.trending import history as carry_out
+
+    carry_out(places, out, Voice(verbose=verbose, quiet=quiet, json=as_json))
+
+
+@app.command()
 def audit(
     model: Annotated[
         str, typer.Argument(help="A registered model, package.module:factory, or ./file.py:factory.", metavar="MODEL")

@@ -14,8 +14,10 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 from small_study import STUDY
 from synthetic_run import MODELS, Plan, write_run
 
+from adaptbench.report.history_page import write_history
 from adaptbench.report.page import write_report
 from adaptbench.report.study_page import write_study_report
+from adaptbench.results.history import history
 from adaptbench.study import run_study
 
 LONG = "A condition with a title much longer than anybody would wish for, 8/255 (control)"
@@ -39,7 +41,14 @@ def pages(tmp_path_factory):
     found = {name: write_report([run.path for run in found], base / f"{name}.html") for name, found in runs.items()}
     (base / "small.yaml").write_text(STUDY, encoding="utf-8")
     study = run_study(str(base / "small.yaml"), out=base / "study").path
-    return found | {"study": write_study_report(study, base / "study.html")}
+    found |= {"study": write_study_report(study, base / "study.html")}
+    runs = [write_run(base / "trend" / str(n), Plan(models=MODELS[:2], n=80, sweep=0), **_day(n)) for n in range(3)]
+    return found | {"history": write_history(history([run.path for run in runs]), base / "history.html")}
+
+
+def _day(number):
+    """A run of its own, a day later."""
+    return {"id": f"day {number}", "started": f"2026-03-{number + 1:02d}T00:00:00+00:00"}
 
 
 @pytest.fixture(scope="session")

@@ -52,7 +52,7 @@ CONTRAST = """() => {
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1440, 400, 320])
-@pytest.mark.parametrize("name", ["report", "awkward", "difference", "study"])
+@pytest.mark.parametrize("name", ["report", "awkward", "difference", "study", "history"])
 def test_it_fits_the_window_and_nothing_is_cut(visit, name, width, scheme):
     with visit(name, width, scheme) as page:
         for details in page.query_selector_all("details"):

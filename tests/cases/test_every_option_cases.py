@@ -113,6 +113,12 @@ def of_check(file: str, said: str) -> dict[str, Entry]:
 
 PAGE = {"out": Seen("report {it} --out page.html", "report   page.html", file="page.html")}
 KEPT = {"out": Seen("baseline {it} --out kept.json", "kept.json", file="kept.json")}
+FOLLOWED = {
+    "out": Seen("history {it} --out trend.html", "page     trend.html", file="trend.html"),
+    "verbose": Seen("history {it} -v", "last step"),
+    "quiet": Seen("history {it} -q", "has two runs here", gone=" · 1 run"),
+    "as_json": Seen("history {it} --json", '"kind": "history"'),
+}
 IN_TRAINING = {
     "data": Seen("train static --data {data}", "load_data {data}"),
     "out": Seen("train static --data {data} --out there", "out there"),
@@ -222,6 +228,10 @@ TABLE: dict[tuple[str, str], dict[str, Entry]] = {
     ("baseline", "study_run"): KEPT,
     ("baseline", "suite_kept"): {"out": Refused("baseline {it} --out kept.json", "it is a file, no directory")},
     ("baseline", "study_kept"): KEPT,
+    ("history", "suite_run"): FOLLOWED,
+    ("history", "study_run"): FOLLOWED,
+    ("history", "suite_kept"): FOLLOWED,
+    ("history", "study_kept"): FOLLOWED,
     ("train", "digits"): IN_TRAINING | {"recipe": Refused("train static --data digits --recipe full", "full")},
     ("train", "cifar10"): IN_TRAINING | {"recipe": Seen("train resnet20 --data cifar10 --recipe full", "recipe full")},
     **{
