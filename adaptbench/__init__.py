@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from adaptbench.auditing.audit import Audit, audit
     from adaptbench.auditing.verify import verify
     from adaptbench.data import load_data
+    from adaptbench.data.own import split
     from adaptbench.errors import AdaptBenchError
     from adaptbench.kinds import run
     from adaptbench.models.blockdrop import PlannedGates as PlanGates
@@ -92,6 +93,7 @@ _HOMES = {name: ("adaptbench.adaptive", name) for name in _ADAPTIVE} | {
     "load_data": ("adaptbench.data", "load_data"),
     "load_model": ("adaptbench.zoo.loading", "load_model"),
     "run": ("adaptbench.kinds", "run"),
+    "split": ("adaptbench.data.own", "split"),
     "verify": ("adaptbench.auditing.verify", "verify"),
     "write_report": ("adaptbench.report.page", "write_report"),
 }
@@ -129,6 +131,7 @@ __all__ = [
     "load_model",
     "policies",
     "run",
+    "split",
     "verify",
     "wrap",
     "write_report",

@@ -197,7 +197,7 @@ def audit(
 
     Args:
         model: a net; a registered name; or ``package.module:factory``, ``./file.py:factory``.
-        data: a data set's name, a test split, or (images, labels).
+        data: a data set's name, a test split, (images, labels), or a torch `Dataset` or `DataLoader`.
         policy: to put the net under: a policy, its name, or its name with the settings of its fit, as suites have it.
         defence: to put the net behind: its name, or its name with settings; attacks know it, checks look at it.
         attacks: recipes; ``standard`` is run twice, free and with every answer kept.

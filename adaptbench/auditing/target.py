@@ -6,15 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from adaptbench.adapters import Adapted
 from adaptbench.adaptive import AdaptiveModel, Split
 from adaptbench.adaptive.splits import Role
 from adaptbench.data.base import DataSet
 from adaptbench.data.checked import CheckedData
-from adaptbench.errors import DomainError, UsageError
+from adaptbench.data.own import split as split_of
+from adaptbench.errors import UsageError
 from adaptbench.registry import MODELS
 from adaptbench.zoo.factories import Factory, is_factory
 from adaptbench.zoo.loading import Loaded
@@ -83,8 +84,8 @@ def _plain(name: str) -> str:
 
 # ---------------------------------------------------------------------- data
 
-Pictures = tuple[Tensor, Tensor]
-"""Images (N, C, H, W), uint8 or float in [0, 1], and labels (N,)."""
+Pictures = tuple[Tensor, Tensor] | Dataset[Any] | DataLoader[Any]
+"""Images (N, C, H, W), uint8 or float in [0, 1], and labels (N,); or a torch data set or loader of (picture, label)."""
 
 
 class OwnData:
@@ -113,26 +114,10 @@ def own_data(given: Split | Pictures, n_classes: int) -> DataSet:
         LeakageError: a split of another role than test.
         DomainError: floating pictures outside [0, 1]. UsageError: tensors that are no pictures and labels.
     """
-    split = given if isinstance(given, Split) else _split_of(given, n_classes)
+    if isinstance(given, Split):
+        split = given
+    else:
+        x, y = given if isinstance(given, tuple | list) and len(given) == 2 else (given, None)
+        split = split_of(x, y, role="test", name="pictures", class_names=n_classes)
     split.require("test", purpose="the figures of an audit")
     return CheckedData(OwnData(split), split.name)
-
-
-def _split_of(given: Any, n_classes: int) -> Split:
-    if not (isinstance(given, tuple | list) and len(given) == 2 and all(isinstance(t, Tensor) for t in given)):
-        raise UsageError(
-            f"a {type(given).__name__} was given as the data.",
-            todo="Give the name of a data set, a test Split, or (images, labels).",
-        )
-    x, y = given
-    if x.is_floating_point():
-        low, high = float(x.min()), float(x.max())
-        if not (low >= 0 and high <= 1):
-            raise DomainError(
-                f"the pictures span [{low:.4g}, {high:.4g}].",
-                why="Pictures are 8-bit, or floats in [0, 1]; the normaliser belongs inside the net.",
-                todo="Give raw pictures, and ab.Normalise as the net's first layer.",
-            )
-        x = (x * 255).round().to(torch.uint8)
-    names = tuple(f"class {c}" for c in range(n_classes))
-    return Split("pictures", "test", x.cpu(), y.cpu().to(torch.int64), torch.arange(len(x)), names)

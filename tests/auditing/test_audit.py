@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -135,3 +137,36 @@ def test_an_audit_says_what_the_records_say(audited: ab.Audit) -> None:
         for name, field in told.items():
             value = None if figures[name] is None else figures[name]["value"]
             assert value == case[field], name
+
+
+def test_a_loader_will_do(foreign: ModuleType, two_heads: ab.MultiExit, tmp_path: Path) -> None:
+    """Shuffled or not, its data set is taken in its own order."""
+    test = ab.load_data("digits").split("test").first(24)
+    pictures = torch.utils.data.TensorDataset(test.images(), test.y)
+    loader = torch.utils.data.DataLoader(pictures, batch_size=5, shuffle=True)
+    attacks = [QUICK]
+    by_loader = ab.audit(two_heads, loader, attacks=attacks, out=tmp_path / "a")
+    by_tensors = ab.audit(two_heads, (test.images(), test.y), attacks=attacks, out=tmp_path / "b")
+    assert by_loader.summary["figures"] == by_tensors.summary["figures"]
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("nn.Linear(64, 10)", "returned a Linear, not an adaptive net"),
+        ("ab.wrap(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), example=X)", "does not return a list of logits"),
+        ("ab.wrap(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), example=X, exits=['layer4'])", "'layer4' is no sub"),
+        ("ab.attach_exits(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), after=['7'], example=X)", "'7' is no sub"),
+        ("ab.BlackBox(lambda x: x, example=X, macs_full=1)", "not (logits, macs)"),
+    ],
+)
+def test_what_cannot_be_adapted_ends_with_two_and_the_way_out(
+    adaptbench: Callable[..., Any], tmp_path: Path, body: str, says: str
+) -> None:
+    (tmp_path / "mine.py").write_text(
+        f"import torch\nfrom torch import nn\nimport adaptbench as ab\nX = torch.zeros(1, 1, 8, 8)\n"
+        f"def build():\n    return {body}\n"
+    )
+    ended = adaptbench("audit", "./mine.py:build", "--data", "digits", "--allow-imports", "--limit", "8")
+    assert ended.code == 2
+    assert says in " ".join(ended.err.split())
