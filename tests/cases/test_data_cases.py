@@ -66,7 +66,7 @@ def foreign(monkeypatch):
         ({"y": lambda y: y.int()}, "int32"),
         ({"y": lambda y: y.float()}, "float32"),
         ({"y": lambda y: y.numpy()}, "ndarray"),
-        ({"x": lambda x: x.float() * float("nan")}, "float32 of shape .* as pictures"),
+        ({"x": lambda x: x.float() * float("nan")}, "float32 of shape .* as inputs"),
         ({"x": lambda x: x.float() * 3}, "float32"),
         ({"x": lambda x: x[:, 0]}, r"\(12, 4, 4\)"),
         ({"x": lambda x: x[:0], "y": lambda y: y[:0], "ids": lambda i: i[:0]}, "no samples in its test split"),
