@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from adaptbench.errors import UsageError
-from adaptbench.report import html, sections, verdict, words
+from adaptbench.report import cases, html, limits, method, sections, verdict, words
 from adaptbench.report.difference import Difference
 from adaptbench.report.figures import curves, energy, exits, queries, recovery, savings
 from adaptbench.report.gallery import gallery
@@ -17,15 +17,17 @@ from adaptbench.report.transfers import transfer_tables
 from adaptbench.report.view import RunLike, View
 
 SECTIONS = {
-    "overview": "What is saved, what is taken back",
-    "curves": "Accuracy against cost",
+    "verdict": "Verdict",
+    "saves": "Does it save?",
+    "clock": "Does the clock see it?",
+    "attacked": "Can it be taken back?",
     "exits": "Where inputs leave",
-    "savings": "Promised and realised saving",
-    "energy": "Energy per sample",
-    "gallery": "Crafted inputs",
-    "attacks": "Attacks and threat models",
-    "models": "Models",
-    "reproduce": "How to reproduce",
+    "examples": "Examples",
+    "energy": "Energy",
+    "cases": "Every case",
+    "attacks": "The attacks, in words",
+    "method": "Method and glossary",
+    "reproduce": "Reproduce it",
 }
 
 
@@ -95,6 +97,7 @@ def run_page(run: RunLike) -> str:
     manifest = view.manifest
     suite: Mapping[str, Any] = manifest.get("suite") or {}
     name = str(suite.get("name") or run.path.name)
+    judged = verdict.judge(view)
     return html.render(
         "report.html.j2",
         title=_title(view, name),
@@ -102,33 +105,39 @@ def run_page(run: RunLike) -> str:
         contents=list(SECTIONS.items()),
         names=SECTIONS,
         sources=f"the run “{name}”",
-        verdict=verdict.verdict(view),
-        headlines=verdict.headlines(view),
-        notes=[str(note) for note in manifest.get("notes") or []],
-        overview=sections.overview(view),
+        sentences=verdict.sentences(view, judged),
+        measured=verdict.measured(view),
+        chips=verdict.chips(view),
+        verdict=verdict.table(view, judged) if judged else None,
+        limits=limits.limits(view),
+        notes=[limits.readable(view, str(note)) for note in manifest.get("notes") or []],
+        run_path=name,
+        curves=curves.figure(view),
+        savings=savings.figure(view),
+        neighbours=neighbour_table(view),
         recovery=recovery.figure(view),
         queries=queries.figure(view),
-        curves=curves.figure(view),
+        transfers=transfer_tables(view),
         exits=exits.figure(view),
-        savings=savings.figure(view),
+        gallery=gallery(view),
+        sensors=verdict.sensors(view),
         energies=energy.figures(view),
-        batch_size=view.batch_size,
         idle=energy.idle_table(view),
         whole=energy.suite_table(view),
-        gallery=gallery(view),
+        cases=cases.case_table(view),
+        origins=cases.origin_table(view),
+        rest=cases.rest_table(view),
         audit=sections.attack_audit(view) if any(view.attacks(subject) for subject in view.subjects) else None,
-        transfers=transfer_tables(view),
-        neighbours=neighbour_table(view),
         recipes=sections.recipes(view),
+        method=list(method.method(view)),
+        glossary=method.GLOSSARY,
         models=sections.model_table(view),
         model_details=_models(view),
         command=str(manifest.get("command") or ""),
         facts=run_facts(view),
         meters=sections.meter_table(view),
-        method=list(verdict.method(view)),
         suite_text=str(suite.get("text") or ""),
         versions=html.facts(manifest.get("versions") or {}),
-        cases=sections.all_cases(view),
     )
 
 
@@ -194,7 +203,7 @@ def duration_s(told: Mapping[str, Any]) -> float | None:
 
 def _title(view: View, name: str) -> str:
     data = words.listing(dict.fromkeys(subject.data for subject in view.subjects))
-    return f"{name}: adaptive inference on {data}" if data else name
+    return f"{name}: adaptive nets on {data}" if data else name
 
 
 def _kicker(view: View, name: str) -> list[str]:

@@ -1,86 +1,16 @@
-"""The tables of the page: overview, attacks, models, sensors."""
+"""Further tables of the page: attacks, models, sensors."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from adaptbench.report import words
 from adaptbench.report.tables import Builder, Column, Table, TableCell, figure, share_cell, unit_cell
-from adaptbench.report.view import Record, Subject, View, missing
+from adaptbench.report.view import Record, Subject, View
 from adaptbench.results.controls import queries_of
-
-
-def overview(view: View) -> Table:
-    """The terminal's table: models, and under each its conditions."""
-    batch = f", batch {view.batch_size}" if view.batch_size else ""
-    columns = [
-        Column("condition", numeric=False),
-        Column("accuracy", unit="share"),
-        Column("MACs/sample", unit="MACs"),
-        Column("of its static network", unit="share"),
-        Column("attacker takes back", unit="share of head-room"),
-        Column(f"energy/sample{batch}, measured", unit="J"),
-        Column(f"energy/sample{batch}, modelled", unit="J"),
-        Column(f"latency/sample{batch}", unit="s"),
-    ]
-    table = Builder("table-overview", "Models, and under each its conditions", columns)
-    shown = [record for subject in view.subjects for record in view.rows(subject)]
-    joules = words.one_scale((record.get("energy_j_per_sample") for record in shown), "J")
-    seconds = words.one_scale((record.get("latency_s_per_sample") for record in shown), "s")
-    for subject in view.subjects:
-        full = view.static_macs(subject)
-        against = f" · its static network: {words.macs(full)} MACs" if full is not None else ""
-        table.heading(subject.title + against)
-        for record in view.rows(subject):
-            table.add(
-                TableCell(view.condition_title(record), value=view.condition_title(record)),
-                share_cell(record, "accuracy"),
-                _macs(record, view.clean(subject)),
-                of_full(record),
-                _taken_back(record),
-                energy_cell(record, "measured", joules),
-                energy_cell(record, "modelled", joules),
-                unit_cell(record, "latency_s_per_sample", seconds),
-                kind=record["kind"],
-            )
-    kinds = {words.provenance_kind(record.get("energy_provenance")) for record in view.records}
-    return table.build(
-        drop_empty=[place for place, kind in ((5, "measured"), (6, "modelled")) if kind not in kinds and kinds - {""}]
-        or [6]
-    )
-
-
-def _macs(record: Record, clean: Record | None) -> TableCell:
-    """MACs a sample; where fewer inputs were run than clean, the clean mean of the same ones beside them."""
-    before = record.get("macs_clean_mean")
-    fewer = clean is not None and record.get("n") != clean.get("n") and words.exists(before)
-    under = f"clean, the same {words.count(record.get('n'))}: {words.macs(before)}" if fewer else ""
-    return figure(record, "macs_mean", words.macs(record.get("macs_mean")), under=under)
-
-
-def of_full(record: Record) -> TableCell:
-    """MACs as a share of those of the model's own static network, with a bar."""
-    mean, full = record.get("macs_mean"), record.get("macs_full")
-    if not (words.exists(mean) and words.exists(full) and full):
-        return TableCell(words.DASH, reason=missing(record, "macs_full"))
-    return TableCell(words.percent(mean / full, 0), value=mean / full, share=min(mean / full, 1.0))
-
-
-def energy_cell(record: Record, kind: str, write: Callable[[float | None], str]) -> TableCell:
-    """Energy per sample if it is of this kind; a modelled one never stands in a measured column."""
-    provenance = words.provenance_kind(record.get("energy_provenance"))
-    if words.exists(record.get("energy_j_per_sample")) and provenance != kind:
-        return TableCell(words.DASH, reason=f"this case’s energy is {provenance or 'of no stated origin'}, not {kind}")
-    return unit_cell(record, "energy_j_per_sample", write)
-
-
-def _taken_back(record: Record) -> TableCell:
-    if record["kind"] == "clean":
-        return TableCell(words.DASH, reason="clean inputs: nobody attacks")
-    return share_cell(record, "recovery")
 
 
 def settings(value: object) -> str:
@@ -206,7 +136,7 @@ def model_table(view: View) -> Table | None:
         Column("exits", numeric=False),
         Column("cheapest path", unit="MACs"),
         Column("dearest path", unit="MACs"),
-        Column("static network", unit="MACs"),
+        Column("plain net", unit="MACs"),
         Column("accuracy on the card", unit="share"),
         Column("uncounted operations", numeric=False),
     ]
@@ -233,7 +163,7 @@ def model_table(view: View) -> Table | None:
 _COSTS = (
     ("min_macs", "the manifest does not say"),
     ("max_macs", "the manifest does not say"),
-    ("macs_full", "no static reference"),
+    ("macs_full", "no plain net"),
 )
 
 
@@ -291,29 +221,3 @@ def meter_table(view: View) -> Table | None:
             kind="" if meter.get("found") else "silent",
         )
     return table.build() if table.rows else None
-
-
-def all_cases(view: View) -> Table:
-    """Every record as it stands, for whoever wants the rest."""
-    fields = ["case", "kind", "n", "accuracy", "macs_mean", "macs_p99", "macs_cvar", "budget_violation",
-              "depth_mean", "increase", "recovery", "recovery_seen", "label_kept",
-              "energy_j_per_sample", "energy_provenance", "latency_s_per_sample", "ties", "inputs_sha256"]  # fmt: skip
-    text = {"case", "kind", "energy_provenance", "inputs_sha256"}
-    table = Builder("table-cases", "All cases", [Column(name, numeric=name not in text) for name in fields])
-    for record in view.records:
-        cells = []
-        for name in fields:
-            value = record.get(name)
-            if name in text:
-                cells.append(
-                    TableCell(
-                        words.clip(str(value or words.DASH), 12 if name == "inputs_sha256" else 200),
-                        value=str(value or ""),
-                    )
-                )
-            elif words.exists(value):
-                cells.append(TableCell(f"{value:.6g}", value=value))
-            else:
-                cells.append(TableCell(words.DASH, reason=missing(record, name)))
-        table.add(*cells, kind=str(record.get("kind", "")))
-    return table.build()

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from markupsafe import Markup
+
 from adaptbench.report import words
 from adaptbench.report.view import Record, missing
 
@@ -24,8 +26,12 @@ class TableCell:
     """A bar behind the figure, 0 to 1."""
     under: str = ""
     """A second, quieter line: the interval."""
+    href: str = ""
+    """Where the text leads to on the page, ``#id``."""
     kind: str = ""
     """``good``, ``bad`` or ``unclear``: said in colour beside the words."""
+    markup: Markup | None = None
+    """A drawing that stands for the text; the text is still read out, sorted and downloaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +51,8 @@ class Row:
     cells: tuple[TableCell, ...]
     kind: str = ""
     heading: str = ""
+    anchor: str = ""
+    """The row's id on the page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +74,8 @@ class Table:
     footnotes: tuple[Footnote, ...] = ()
     cards: bool = False
     """Whether a narrow window shows a card a row."""
+    filtered: bool = False
+    """Whether rows can be filtered by what they say."""
 
     @property
     def grouped(self) -> bool:
@@ -90,23 +100,28 @@ class Builder:
         """A heading over the next rows."""
         self.rows.append(Row((), "heading", text))
 
-    def add(self, *cells: TableCell | str, kind: str = "") -> None:
+    def add(self, *cells: TableCell | str, kind: str = "", anchor: str = "") -> None:
         """A row; a string is a cell that is only text."""
         made = tuple(cell if isinstance(cell, TableCell) else TableCell(cell) for cell in cells)
-        self.rows.append(Row(made, kind))
+        self.rows.append(Row(made, kind, anchor=anchor))
 
-    def build(self, *, drop_empty: Sequence[int] = (), cards: bool = False) -> Table:
+    def build(self, *, drop_empty: Sequence[int] = (), cards: bool = False, filtered: bool = False) -> Table:
         """The table, without those of the columns ``drop_empty`` in which no cell has a figure."""
         body = [row for row in self.rows if not row.heading]
         empty = {place for place in drop_empty if all(row.cells[place].text in ("", words.DASH) for row in body)}
         rows = tuple(
-            Row(tuple(cell for place, cell in enumerate(row.cells) if place not in empty), row.kind, row.heading)
+            Row(
+                tuple(cell for place, cell in enumerate(row.cells) if place not in empty),
+                row.kind,
+                row.heading,
+                row.anchor,
+            )
             for row in self.rows
         )
         columns = tuple(column for place, column in enumerate(self.columns) if place not in empty)
         reasons = dict.fromkeys(cell.reason for row in rows for cell in row.cells if cell.reason)
         notes = tuple(Footnote(_letters(place), reason) for place, reason in enumerate(reasons))
-        return Table(self.key, self.caption, columns, rows, notes, cards)
+        return Table(self.key, self.caption, columns, rows, notes, cards, filtered)
 
 
 def figure(record: Record, name: str, text: str, *, under: str = "", share: float | None = None) -> TableCell:

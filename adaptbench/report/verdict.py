@@ -1,88 +1,277 @@
-"""The sentences of the page, made from the figures: the verdict, and how everything was measured."""
+"""The first thing on the page: three sentences, made from the figures, and one row a model."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from adaptbench.report import words
-from adaptbench.report.view import Record, Subject, View, saving
+from adaptbench.report import clock, words
+from adaptbench.report.clock import CANNOT_TELL, FASTER, SLOWER, Pace
+from adaptbench.report.tables import Builder, Column, Table, TableCell
+from adaptbench.report.view import Record, Subject, View, missing, saving
 from adaptbench.results.energy import no_sensor
+
+UNDONE, PART, HELD = 0.9, "in part", "holds"
+"""From this share of the saving gone on, an attacker has undone it; below a tenth it holds."""
 
 
 @dataclass(frozen=True, slots=True)
-class Headline:
-    """One large figure under the title."""
+class Judged:
+    """One model: what it saves, what the clock sees of it, what an attacker leaves of it."""
 
-    value: str
-    what: str
-    who: str
+    subject: Subject
+    clean: Record | None
+    saved: float | None
+    """Share of the plain net's MACs not run on clean inputs."""
+    pace: Pace | None
+    worst: Record | None
+    """The attack under which the most MACs ran, as a share of the plain net's."""
+    under_attack: float | None
+    """MACs under it, as a share of the plain net's."""
+    lost: float | None
+    """Share of the saving that is gone under it, over the attacked inputs; above 1 the plain net would be cheaper."""
+
+    @property
+    def attack_word(self) -> str:
+        """``undone``, ``in part``, ``holds``, or nothing where there is no saving or no attack."""
+        if self.lost is None or self.saved is None or self.saved <= 0:
+            return ""
+        return "undone" if self.lost >= UNDONE else PART if self.lost > 1 - UNDONE else HELD
+
+    @property
+    def words(self) -> str:
+        """The verdict in a sentence or two."""
+        if self.saved is None:
+            return "What it saves cannot be said."
+        if self.saved <= 0:
+            return "Saves nothing: its plain net runs no more operations."
+        seen = self.pace.word if self.pace else ""
+        first = {
+            FASTER: "Saves operations and time.",
+            SLOWER: "Saves operations, but is slower.",
+            CANNOT_TELL: "Saves operations; of time the clock cannot tell.",
+        }.get(seen, "Saves operations; time was not measured.")
+        last = {
+            "undone": " An attacker undoes it.",
+            PART: " An attacker takes part of it back.",
+            HELD: " It holds against the attacks that ran.",
+        }.get(self.attack_word, "")
+        return first + last
 
 
-def verdict(view: View) -> list[str]:
-    """Two to four sentences: what was measured, who saves what, who takes it back, which sensors answered."""
-    return [sentence for sentence in (_measured(view), _saves(view), _takes_back(view), _sensors(view)) if sentence]
+def judge(view: View) -> list[Judged]:
+    """Every model of the run."""
+    return [_judge(view, subject) for subject in view.subjects]
 
 
-def best_saving(view: View) -> tuple[Subject, Record, float] | None:
-    """The model that saves the largest share of its own static network's MACs on clean inputs."""
-    savings = [
-        (subject, record, share)
-        for subject in view.subjects
-        if (record := view.clean(subject)) is not None and (share := saving(record)) is not None
+def _judge(view: View, subject: Subject) -> Judged:
+    clean = view.clean(subject)
+    attacked = [record for record in view.attacks(subject) if saving(record) is not None]
+    worst = max(attacked, key=lambda record: record["macs_mean"] / record["macs_full"], default=None)
+    share = lost = None
+    if worst is not None:
+        share = worst["macs_mean"] / worst["macs_full"]
+        before = worst.get("macs_clean_mean")
+        if words.exists(before) and before < worst["macs_full"]:
+            lost = (worst["macs_mean"] - before) / (worst["macs_full"] - before)
+    saved = None if clean is None else saving(clean)
+    return Judged(subject, clean, saved, clock.at_suites_batch(view, subject), worst, share, lost)
+
+
+def sentences(view: View, judged: Sequence[Judged]) -> list[tuple[str, str]]:
+    """Three answers, as (the question's answer in two or three words, the rest of the sentence)."""
+    return [_operations(judged), _time(view, judged), _attack(view, judged)]
+
+
+def _some(amount: int, total: int) -> str:
+    return f"{words.cardinal(amount).lower()} of {words.cardinal(total).lower()}"
+
+
+def _operations(judged: Sequence[Judged]) -> tuple[str, str]:
+    known = [one.saved for one in judged if one.saved is not None]
+    if not known:
+        return "Fewer operations?", "No model has both a clean case and a plain net, so that no saving can be stated."
+    saving_ones = [share for share in known if share > 0]
+    if not saving_ones:
+        return "Fewer operations, no.", "No model runs fewer MACs than its plain net on clean inputs."
+    whose = "its plain net" if len(judged) == 1 else "their plain nets"
+    amount = f"{_range(saving_ones)} fewer MACs than {whose} on clean inputs."
+    if len(saving_ones) == len(judged):
+        return "Fewer operations, yes:", amount
+    return f"Fewer operations, for {_some(len(saving_ones), len(judged))}:", amount
+
+
+def _range(shares: Sequence[float]) -> str:
+    low, high = words.number(100 * min(shares), 0), words.percent(max(shares), 0)
+    return high if f"{low} %" == high else f"{low} to {high}"
+
+
+def _time(view: View, judged: Sequence[Judged]) -> tuple[str, str]:
+    told = Counter(one.pace.word for one in judged if one.pace and one.pace.word)
+    total = sum(told.values())
+    if not total:
+        return "Less time?", "Nothing was timed in this run."
+    at = f"at batch {view.batch_size}"
+    rest = [
+        f"{words.cardinal(told[word]).lower()} {text if told[word] == 1 else many}"
+        for word, text, many in ((SLOWER, "is slower", "are slower"),)
+        if told[word]
     ]
-    return max(savings, key=lambda item: item[2], default=None)
+    if told[CANNOT_TELL]:
+        rest.append(f"of {words.cardinal(told[CANNOT_TELL]).lower()} the clock cannot tell")
+    faster = told[FASTER]
+    if faster == total:
+        shares = [one.pace.saving for one in judged if one.pace and one.pace.saving is not None]
+        return "Less time, yes:", f"{_range(shares)} less than {_whose(total)} {at}."
+    if total == 1:
+        return ("Less time, no:", f"it is slower than its plain net {at}.") if told[SLOWER] else (
+            "Less time?", f"The clock cannot tell {at}: the interval spans zero."
+        )  # fmt: skip
+    if not faster:
+        return "Less time, no:" if not told[CANNOT_TELL] else "Less time, for none:", f"{at}, {words.listing(rest)}."
+    return f"Less time, for {_some(faster, total)}:", f"{at}, {words.listing(rest)}."
 
 
-def worst_attack(view: View) -> tuple[Subject, Record] | None:
-    """The attack and model with the largest recovery."""
-    attacked = [
-        (subject, record)
-        for subject in view.subjects
-        for record in view.attacks(subject)
-        if words.exists(record.get("recovery"))
+def _whose(total: int) -> str:
+    return "its plain net" if total == 1 else "their plain nets"
+
+
+def _attack(view: View, judged: Sequence[Judged]) -> tuple[str, str]:
+    if not any(one.worst is not None for one in judged):
+        return "Under attack?", "Nothing is said about attackers: no attack in this run has a cost."
+    told = Counter(one.attack_word for one in judged if one.attack_word)
+    total = sum(told.values())
+    if not total:
+        return "Under attack?", "There is no saving for an attacker to take back."
+    if told[HELD] == total:
+        return "Under attack, it holds:", "no attack that ran takes back a tenth of the saving."
+    parts = []
+    if told["undone"]:
+        parts.append(f"undoes the saving{_on(told['undone'], total)}")
+    if told[PART]:
+        where = f" on {words.cardinal(told[PART]).lower()}" if told["undone"] else _on(told[PART], total)
+        parts.append(f"takes part of {'it' if told['undone'] else 'the saving'}{where}")
+    tail = f"; it holds on {words.cardinal(told[HELD]).lower()}" if told[HELD] else ""
+    return "Under attack, no:", f"an attacker {words.listing(parts)}{tail}."
+
+
+def _on(amount: int, total: int) -> str:
+    if total == 1:
+        return ""
+    return " on every one" if amount == total else f" on {_some(amount, total)}"
+
+
+def chips(view: View) -> list[tuple[str, str]]:
+    """What kind of figure each is, as (quantity, kind): counted, measured, modelled or none."""
+    timed = any(words.exists(record.get("latency_s_per_sample")) for record in view.records)
+    kinds = {
+        words.provenance_kind(record.get("energy_provenance"))
+        for record in view.records
+        if words.exists(record.get("energy_j_per_sample"))
+    }
+    energy = " and ".join(kind for kind in ("measured", "modelled") if kind in kinds) or "not recorded"
+    return [("MACs", "counted"), ("time", "measured" if timed else "not measured"), ("energy", energy)]
+
+
+def table(view: View, judged: Sequence[Judged]) -> Table:
+    """One row a model; every column a figure of the run, the last one says it in words."""
+    batch = f", batch {view.batch_size}" if view.batch_size else ""
+    columns = [
+        Column("model", numeric=False),
+        Column("accuracy (plain net’s)", unit="share"),
+        Column("MACs saved", unit="share of the plain net's"),
+        Column(f"time saved{batch}", unit="share of the plain net's"),
+        Column("MACs under the worst attack, of the plain net’s", unit="share"),
+        Column("in words", numeric=False),
     ]
-    return max(attacked, key=lambda item: item[1]["recovery"], default=None)
-
-
-def headlines(view: View) -> list[Headline]:
-    """At most four large figures; what does not exist is left out."""
-    made = []
-    if best := best_saving(view):
-        made.append(
-            Headline(words.percent(best[2], 0), "of its static network’s MACs saved on clean inputs", best[0].title)
+    made = Builder("table-verdict", "The verdict, one row a model", columns)
+    for one in judged:
+        made.add(
+            TableCell(one.subject.title, value=one.subject.title),
+            _accuracy(view, one),
+            _saved(one),
+            _time_cell(one),
+            _worst(view, one),
+            one.words,
         )
-    if worst := worst_attack(view):
-        who = f"{view.condition_title(worst[1])} on {worst[0].title}"
-        made.append(
-            Headline(words.percent(worst[1]["recovery"], 0), "of the head-room taken back by the strongest attack", who)
-        )
-    for field, what in (
-        ("time", "of the MAC saving seen by the clock (nodes and policy)"),
-        ("energy", "of the MAC saving seen by the power sensor"),
-    ):
-        if shown := _realised(view, field):
-            subject, record = shown
-            who = f"{subject.title}, batch {record['batch_size']}"
-            if field == "time" and words.exists(record.get("executor_share")):
-                who += f"; the harness took {words.percent(record['executor_share'], 0)} of the window"
-            made.append(Headline(words.percent(record[f"realised_saving_{field}"], 0), what, who))
-    return made
+    return made.build(cards=True)
 
 
-def _realised(view: View, field: str) -> tuple[Subject, Record] | None:
-    """The clean, timed case at the overview's batch size, of the model that saves most."""
-    best = best_saving(view)
-    if best is None:
-        return None
-    for record in view.timed(best[0]):
-        measured = field == "time" or words.provenance_kind(record.get("energy_provenance")) == "measured"
-        if record["kind"] == "clean" and record["batch_size"] == view.batch_size and measured:
-            return (best[0], record) if words.exists(record.get(f"realised_saving_{field}")) else None
-    return None
+def plain_accuracy(view: View, subject: Subject) -> tuple[float | None, str]:
+    """The accuracy of a model's plain net, and where it is from, or why there is none.
+
+    A static case of the model's own counts; else the checkpoint's card tells how its last classifier reads the test
+    split.
+    """
+    own = next(
+        (
+            record
+            for record in view.of(subject, "reference")
+            if record.get("policy") == "static" and words.exists(record.get("accuracy"))
+        ),
+        None,
+    )
+    if own is not None:
+        return own["accuracy"], "this run"
+    about = view.model(subject.model)
+    names = [str(name) for name in about.get("node_names") or []]
+    card = about.get("card")
+    weights = (card.get("weights") if isinstance(card, dict) else None) or {}
+    for part in weights.values() if isinstance(weights, dict) else ():
+        told = part.get("accuracy_test") if isinstance(part, dict) else None
+        if isinstance(told, dict) and part.get("data") == subject.data.partition("@")[0]:
+            value = told.get("ungated", told.get(names[-1]) if names else None)
+            if words.exists(value):
+                return value, "the checkpoint’s card"
+    return None, "neither the run nor a checkpoint’s card tells it"
 
 
-def _measured(view: View) -> str:
+def _accuracy(view: View, one: Judged) -> TableCell:
+    record = one.clean or {}
+    if not words.exists(record.get("accuracy")):
+        return TableCell(words.DASH, reason=missing(record, "accuracy"))
+    plain, origin = plain_accuracy(view, one.subject)
+    note = f"the plain net’s accuracy in brackets: {origin}"
+    return TableCell(
+        f"{words.percent(record['accuracy'])} ({words.percent(plain)})",
+        value=record["accuracy"],
+        reason=note if origin != "this run" else "",
+    )
+
+
+def _saved(one: Judged) -> TableCell:
+    if one.saved is None:
+        return TableCell(words.DASH, reason=missing(one.clean or {}, "macs_full"))
+    return TableCell(words.percent(one.saved, 0), value=one.saved)
+
+
+def _time_cell(one: Judged) -> TableCell:
+    if one.pace is None or one.pace.saving is None:
+        reason = "this model was not timed" if one.pace is None else one.pace.reason
+        return TableCell(words.DASH, reason=reason)
+    bounds = words.interval(one.pace.bounds, 0)
+    if one.pace.word == CANNOT_TELL:
+        return TableCell(CANNOT_TELL, value=one.pace.saving, under=bounds, kind="unclear")
+    under = f"{one.pace.word} {bounds}" if one.pace.word == SLOWER else bounds
+    return TableCell(
+        words.percent(one.pace.saving, 0), value=one.pace.saving, under=under,
+        kind="bad" if one.pace.word == SLOWER else "good",
+    )  # fmt: skip
+
+
+def _worst(view: View, one: Judged) -> TableCell:
+    if one.worst is None or one.under_attack is None:
+        return TableCell(words.DASH, reason="no attack on this model has a cost")
+    under = view.condition_title(one.worst)
+    if one.clean is not None and one.worst.get("n") != one.clean.get("n"):
+        under += f", {words.count(one.worst.get('n'))} inputs"
+    kind = {"undone": "bad", HELD: "good"}.get(one.attack_word, "")
+    return TableCell(words.percent(one.under_attack, 0), value=one.under_attack, under=under, kind=kind)
+
+
+def measured(view: View) -> str:
+    """What was run: models, data, attacks, device."""
     models = len({subject.model for subject in view.subjects})
     data = view.manifest.get("data") or {}
     images = words.listing(
@@ -104,76 +293,8 @@ def _measured(view: View) -> str:
     )
 
 
-def _saves(view: View) -> str:
-    best = best_saving(view)
-    if best is None:
-        return "No model has both a clean case and a static network, so that no saving can be stated."
-    subject, record, share = best
-    static = next(
-        (
-            reference
-            for reference in view.references(subject)
-            if reference.get("policy") == "static" and words.exists(reference.get("accuracy"))
-        ),
-        None,
-    )
-    against = (
-        f" (the static reference, of {words.macs(static.get('macs_mean'))} MACs: {words.percent(static['accuracy'])})"
-        if static
-        else ""
-    )
-    if share <= 0:
-        return (
-            "On clean inputs no model saves MACs against its own static network; "
-            f"the nearest is {subject.title} with {words.percent(share)}."
-        )
-    others = [saving(clean) for other in view.subjects if other != subject and (clean := view.clean(other)) is not None]
-    rest = [value for value in others if value is not None]
-    what = f"saves {'most, ' if rest else ''}{words.percent(share, 0)} of its own static network’s MACs"
-    tail = f"; the others save {_range(rest)} of theirs" if rest else ""
-    kept = (
-        f" at an accuracy of {words.percent(record['accuracy'])}{against}"
-        if words.exists(record.get("accuracy"))
-        else ""
-    )
-    return f"On clean inputs {subject.title} {what}{kept}{tail}."
-
-
-def _range(shares: list[float]) -> str:
-    low, high = words.percent(min(shares), 0), words.percent(max(shares), 0)
-    return low if low == high else f"{low} to {high}"
-
-
-def _takes_back(view: View) -> str:
-    worst = worst_attack(view)
-    if worst is None:
-        return "Nothing is said about attackers: no attack in this run has a recovery."
-    subject, record = worst
-    bounds = words.interval(record.get("recovery_ci"))
-    control = view.control_of(subject, record)
-    noise = ""
-    if control and words.exists(control.get("recovery")):
-        title = view.condition_title(control)
-        noise = f" {title[:1].upper()}{title[1:]} of the same size takes back {words.percent(control['recovery'])}."
-    if record["recovery"] <= 0:
-        return (
-            f"No attack that ran takes anything back; the nearest, {view.condition_title(record)} on {subject.title}, "
-            f"reaches {words.percent(record['recovery'])}.{noise}"
-        )
-    before, after = record.get("macs_clean_mean"), record.get("macs_mean")
-    rise = (
-        f", from {words.macs(before)} to {words.macs(after)} MACs a sample,"
-        if words.exists(before) and words.exists(after)
-        else ""
-    )
-    kept = f" at an accuracy of {words.percent(record['accuracy'])}" if words.exists(record.get("accuracy")) else ""
-    return (
-        f"{view.condition_title(record)} takes back most: {words.percent(record['recovery'])} {bounds} "
-        f"of the head-room of {subject.title}{rise}{kept}.{noise}"
-    ).replace("  ", " ")
-
-
-def _sensors(view: View) -> str:
+def sensors(view: View) -> str:
+    """Where the joules are from, in a sentence."""
     kinds: dict[str, dict[str, None]] = {}
     for record in view.records:
         if words.exists(record.get("energy_j_per_sample")):
@@ -190,82 +311,3 @@ def _sensors(view: View) -> str:
         why = no_sensor(view.manifest.get("meters") or {}, kinds["modelled"])
         return f"{why[:1].upper()}{why[1:]}: energies are modelled, from MACs and the bytes of weights and inputs."
     return "No energy was measured or modelled."
-
-
-def method(view: View) -> Iterator[tuple[str, str]]:
-    """Paragraphs on what was done, as (heading, text)."""
-    yield (
-        "Counting",
-        (
-            "MACs are counted where they are executed, sample by sample: the nodes on the sample’s path, their heads "
-            "and the policy. FLOPs are twice the MACs. A model’s own static network does the same task without "
-            "adaptive machinery. " + _uncounted(view)
-        ),
-    )
-    yield (
-        "Attackers",
-        (
-            "Recovery is (attacked − clean) ÷ (dearest path − clean), of means over the attacked inputs and "
-            "their clean runs; increase is attacked ÷ clean − 1. Crafted inputs are rounded to 8 bits "
-            "and then run hard, as deployed; norms are audited after rounding. " + _ties(view)
-        ),
-    )
-    yield (
-        "Intervals",
-        (
-            "Brackets and bars are 95 % confidence intervals. Accuracies have Wilson’s; mean MACs, recovery and the "
-            "other ratios are bootstrapped over inputs (BCa), paired with the clean run of the same inputs. Seconds "
-            "and joules are Hodges–Lehmann centres of the measuring blocks on the log scale, savings the same over "
-            "paired blocks. "
-            "Tables leave some out for room; summary.json has them all. One that is missing there too did not vary, or "
-            "has too few blocks."
-        ),
-    )
-    yield "Measuring", _measuring(view)
-
-
-def _uncounted(view: View) -> str:
-    ops = dict.fromkeys(
-        str(op) for model in (view.manifest.get("models") or {}).values() for op in model.get("uncounted") or []
-    )
-    ops |= dict.fromkeys(str(op) for record in view.records for op in record.get("uncounted") or [])
-    if not ops and any(model.get("uncounted") is None for model in (view.manifest.get("models") or {}).values()):
-        return "Whether something ran uncounted is not recorded."
-    if not ops:
-        return "No operation that torch was seen to run is without a formula."
-    return f"Operations that ran and that no formula covers: {words.listing(ops)}."
-
-
-def _ties(view: View) -> str:
-    counts = {record["evaluation"]: record["ties"] for record in view.records if words.exists(record.get("ties"))}
-    ties = sum(counts.values())
-    if not counts:
-        return "Ties are not recorded."
-    if not ties:
-        return "No decision was a tie."
-    return (
-        f"In {words.plural(int(ties), 'pass', 'passes')} of a sample, over all conditions, a decision fell within 10⁻⁵ "
-        "of its threshold, where sums in another order may decide otherwise; they are counted as they fell."
-    )
-
-
-def _measuring(view: View) -> str:
-    meters = view.manifest.get("meters") or {}
-    answered = [name for name, meter in meters.items() if meter.get("found")]
-    silent = [
-        f"{name} ({meter.get('reason') or 'no reason given'})"
-        for name, meter in meters.items()
-        if not meter.get("found")
-    ]
-    windows = view.run.windows()
-    windows = windows[~windows["case"].isin(("idle", "suite"))]
-    if windows.empty:
-        return "Nothing was timed in this run."
-    blocks = int(windows["block"].nunique())
-    parts = [
-        f"Conditions were interleaved in random order within each of {words.plural(blocks, 'block')}, after warm-up.",
-        f"Meters that answered: {words.listing(answered) or 'none'}.",
-    ]
-    if silent:
-        parts.append(f"Silent: {'; '.join(silent)}.")
-    return " ".join(parts)

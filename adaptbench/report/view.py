@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from adaptbench.report import words
+from adaptbench.report import names, words
 from adaptbench.results.controls import beside, queries_of
 
 if TYPE_CHECKING:
@@ -85,11 +86,11 @@ class View:
         return (self.manifest.get("models") or {}).get(name) or {}
 
     def model_title(self, name: str) -> str:
-        """The model's title, or its name."""
-        return str(self.model(name).get("title") or name)
+        """The model's title, or its name spelled out."""
+        return names.model_name(name, self.model(name))
 
     def static_macs(self, subject: Subject) -> float | None:
-        """MACs of a model's own static network: what its savings are shares of; None if nothing says."""
+        """MACs of a model's plain net: what its savings are shares of; None if nothing says."""
         clean = self.clean(subject) or {}
         candidates = (full for full in (clean.get("macs_full"), self.model(subject.model).get("macs_full")))
         return next((full for full in candidates if words.exists(full) and full), None)
@@ -100,8 +101,15 @@ class View:
 
     def condition_title(self, record: Record) -> str:
         """The condition's title, with the seed where it is not the first."""
-        title = str(self.condition(record["condition"]).get("title") or record["condition"])
+        title = self.condition_names.get(record["condition"]) or str(record["condition"])
         return f"{title} · seed {record['seed']}" if record.get("seed") else title
+
+    @cached_property
+    def condition_names(self) -> dict[str, str]:
+        """Condition → its name for reading; those that would share one keep their code names."""
+        told = {key: names.condition_name(key, self.condition(key)) for key in self.manifest.get("conditions") or {}}
+        shared = Counter(told.values())
+        return {key: name if shared[name] == 1 else names.plain_name(key) for key, name in told.items()}
 
     def of(self, subject: Subject, *kinds: str) -> list[Record]:
         """Every record of a subject, of some kinds."""
@@ -170,8 +178,13 @@ class View:
         return _by_cost([*self.of(subject, "reference"), *shared])
 
     @cached_property
+    def windows(self) -> pd.DataFrame:
+        """``windows.parquet``, read once."""
+        return self.run.windows()
+
+    @cached_property
     def batch_size(self) -> int | None:
-        """The batch size that the overview shows: the largest that was timed."""
+        """The batch size that the verdict is about: the largest that was timed."""
         sizes = [record["batch_size"] for record in self.records if record.get("batch_size")]
         return max(sizes, default=None)
 

@@ -110,6 +110,36 @@ def one_scale(values: Iterable[float | None], unit: str) -> Callable[[float | No
     return write
 
 
+Writer = Callable[[float | None], str]
+"""Writes a figure, or the dash."""
+
+
+def column(values: Iterable[float | None], unit: str) -> tuple[str, Writer]:
+    """A unit for a column's heading, and a writer of bare figures in it, all with as many decimals.
+
+    The prefix is that of the column's geometric middle, so that neither end is all noughts.
+
+    Args:
+        values: everything that will stand in the column.
+        unit: ``MACs``, ``s``, ``J``.
+
+    >>> unit, write = column([7232.0, 1_132_224.0], "MACs")
+    >>> unit, write(7232.0), write(1_132_224.0)
+    ('kMACs', '7.2', '1\u2009132.2')
+    """
+    sizes = [abs(value) for value in values if value is not None and math.isfinite(value) and value != 0]
+    smallest, largest = min(sizes, default=1.0), max(sizes, default=1.0)
+    middle = math.sqrt(smallest) * math.sqrt(largest)
+    decades = {"MACs": _DECADES[:4], "s": _OF_SECONDS}.get(unit, _DECADES)
+    factor, prefix = next((pair for pair in decades if middle >= pair[0]), decades[-1])
+    digits = min(max(1 - math.floor(math.log10(smallest / factor)), 0), 3) if unit != "MACs" or factor > 1 else 0
+
+    def write(value: float | None) -> str:
+        return DASH if value is None or not math.isfinite(value) else number(value / factor, digits)
+
+    return f"{prefix}{unit}", write
+
+
 def interval(bounds: Sequence[float | None] | None, digits: int = 1, *, scale: float = 100.0) -> str:
     """A confidence interval, ``[90.3, 93.8]``, in per cent unless ``scale`` says otherwise; empty if there is none."""
     if bounds is None or len(bounds) != 2:

@@ -112,17 +112,17 @@ def test_a_table_opens_and_downloads_by_keyboard(visit, tmp_path):
 def test_a_grouped_table_downloads_with_its_groups_and_no_formula(visit, tmp_path):
     with visit("awkward", accept_downloads=True) as page:
         page.evaluate(
-            "() => { const sign = document.querySelector('#table-overview tbody th span.signed');"
+            "() => { const sign = document.querySelector('#table-attacks tbody th span.signed');"
             " sign.lastChild.textContent = '=1+1;@x'; }"
         )
-        page.evaluate("() => { delete document.querySelector('#table-overview tbody tr:nth-child(2) th').dataset.t; }")
+        page.evaluate("() => { delete document.querySelector('#table-attacks tbody tr:nth-child(2) th').dataset.t; }")
         with page.expect_download() as caught:
-            page.locator("button[data-table=table-overview]").click()
+            page.locator("button[data-table=table-attacks]").click()
         caught.value.save_as(tmp_path / "overview.csv")
     with (tmp_path / "overview.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.reader(file))
     assert rows[0][:2] == ["model", "condition"]
-    assert rows[1][0].startswith(f"<b>{'unbroken' * 9}</b> · its static network: ")
+    assert rows[1][0] == f"<b>{'unbroken' * 9}</b>"
     assert rows[1][1] == "'=1+1;'@x", "where a semicolon parts the columns, what follows it is a cell too"
     assert float(rows[1][2]) <= 1
 
@@ -158,7 +158,7 @@ def test_footnotes_are_told_where_they_are_needed(visit):
 def test_without_script_everything_is_readable(visit):
     with visit("report", java_script_enabled=False) as page:
         assert page.locator("button:visible").count() == 0
-        assert page.locator("#table-overview").is_visible()
+        assert page.locator("#table-verdict").is_visible()
         assert page.locator("svg.plot").first.is_visible()
 
 

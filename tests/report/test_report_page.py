@@ -5,8 +5,10 @@ import sys
 import pytest
 
 from adaptbench.errors import OutputError, RunError, UsageError
+from adaptbench.report import cases
 from adaptbench.report.html import policy
 from adaptbench.report.page import SECTIONS, run_page, write_report
+from adaptbench.report.view import View
 
 
 def rows_of(page, table):
@@ -64,7 +66,7 @@ def test_it_is_small(bench_page):
 
 def test_each_figure_is_followed_by_its_table_and_speaks(bench_page):
     figures = [attrs["id"] for attrs in bench_page.all("figure") if attrs.get("id", "").startswith("fig-")]
-    assert figures == ["fig-recovery", "fig-curves", "fig-exits", "fig-savings", "fig-energy-modelled"]
+    assert figures == ["fig-curves", "fig-savings", "fig-recovery", "fig-exits", "fig-energy-modelled"]
     for part in re.findall(r'<figure id="fig-.*?</figure>\s*(.{40})', bench_page.text, re.S):
         assert part.startswith('<details class="behind">')
     for attrs in bench_page.all("svg", **{"class": "plot"}):
@@ -74,14 +76,16 @@ def test_each_figure_is_followed_by_its_table_and_speaks(bench_page):
     assert [attrs["data-table"] for attrs in bench_page.all("button", type="button") if "data-table" in attrs] == tables
 
 
-def test_the_overviews_numbers_are_those_of_the_summary(bench_run, bench_page):
-    shown = [values for kind, values in rows_of(bench_page, "table-overview") if kind != "heading"]
-    records = [record for record in bench_run.cases if record["batch_size"] == 256]
-    assert len(shown) == len(records) == 30
+def test_every_case_has_a_row_with_the_figures_of_the_summary(bench_run, bench_page):
+    shown = [values for _, values in rows_of(bench_page, "table-cases")]
+    records = cases.ordered(View(bench_run))
+    assert {record["case"] for record in records} == {record["case"] for record in bench_run.cases}
+    assert len(shown) == len(records)
     for values, record in zip(shown, records, strict=True):
         expected = [
-            record["accuracy"], record["macs_mean"], record["macs_mean"] / record["macs_full"], record["recovery"],
-            record["energy_j_per_sample"], record["latency_s_per_sample"],
+            record["batch_size"], record["accuracy"], record["macs_mean"], record["macs_mean"] / record["macs_full"],
+            record["recovery"], record["latency_s_per_sample"], record["saving_time"], record["energy_j_per_sample"],
+            record["n"], record["n_timed"],
         ]  # fmt: skip
         for value, wanted in zip(values[1:], expected, strict=True):
             assert value == (None if wanted is None else pytest.approx(wanted, rel=1e-9))
@@ -94,10 +98,10 @@ def test_intervals_stand_beside_their_figures(bench_run, bench_page):
 
 
 def test_measured_and_modelled_never_share_a_column(sensor_page, bench_page):
-    heads = re.search(r'<table id="table-overview".*?</thead>', sensor_page.text, re.S)[0]
+    heads = re.search(r'<table id="table-cases".*?</thead>', sensor_page.text, re.S)[0]
     assert "measured" in heads
     assert "modelled" not in heads
-    heads = re.search(r'<table id="table-overview".*?</thead>', bench_page.text, re.S)[0]
+    heads = re.search(r'<table id="table-cases".*?</thead>', bench_page.text, re.S)[0]
     assert "modelled" in heads
     assert "measured" not in heads
     assert "table-energy-modelled" not in sensor_page.text

@@ -75,6 +75,26 @@
     });
   }
 
+  const reveal = () => {
+    const target = location.hash.length > 1 && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    if (!target) return;
+    let shut = false;
+    for (let node = target.closest("details:not([open])"); node; node = node.parentElement.closest("details:not([open])")) { node.open = true; shut = true; }
+    if (shut) target.scrollIntoView();
+  };
+  addEventListener("hashchange", reveal);
+  reveal();
+
+  for (const input of document.querySelectorAll(".filter input")) {
+    const table = document.getElementById(input.dataset.table), told = input.closest("p").querySelector("[aria-live]");
+    input.closest("p").hidden = false;
+    input.addEventListener("input", () => {
+      const wanted = input.value.toLowerCase().split(/\s+/).filter(Boolean), rows = [...table.tBodies[0].rows];
+      for (const row of rows) row.hidden = !wanted.every((word) => `${row.className} ${row.textContent}`.toLowerCase().includes(word));
+      told.textContent = wanted.length ? `${rows.filter((row) => !row.hidden).length} of ${rows.length} rows` : "";
+    });
+  }
+
   const links = new Map([...document.querySelectorAll("nav.toc a")].map((link) => [link.hash.slice(1), link]));
   const spy = new IntersectionObserver((entries) => {
     for (const entry of entries) if (entry.isIntersecting) {
