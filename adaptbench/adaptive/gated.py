@@ -344,6 +344,11 @@ class GatedNetwork(AdaptiveModel):
         """All gates together; every sample pays them."""
         return self._table.gates
 
+    def macs_of(self, on: Tensor) -> Tensor:
+        """As the hard pass counts them."""
+        gated = [b for b, gated in enumerate(self.gated) if gated]
+        return self.min_macs + (on * on.new_tensor([self._table.bodies[b] for b in gated], dtype=torch.int64)).sum(1)
+
     @property
     def min_macs(self) -> int:
         """Every gated block skipped."""

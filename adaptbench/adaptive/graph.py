@@ -19,8 +19,8 @@ from adaptbench.adaptive.outcome import Inference, Relaxation, Signals, seeds_fr
 from adaptbench.adaptive.parts import EXECUTOR, NODES, POLICY, Decided, Lap, no_lap
 from adaptbench.adaptive.policy import NeverStop, Policy, as_policy, edge_margins
 from adaptbench.adaptive.reaching import reaches_pictures
-from adaptbench.adaptive.relaxed import relaxed
-from adaptbench.adaptive.rows import gathered, hand_over, written
+from adaptbench.adaptive.relaxed import macs_along, relaxed
+from adaptbench.adaptive.rows import gathered, hand_over, recorded, written
 from adaptbench.adaptive.splits import Split
 from adaptbench.adaptive.structure import Structure, checked_force
 from adaptbench.adaptive.topology import check_topology, edges_of, extreme_costs, reference_nodes, simple_paths
@@ -120,24 +120,11 @@ class DecisionGraph(AdaptiveModel):
     # ------------------------------------------------------------------ the hard pass
 
     def _run(self, x: Tensor, *, seeds: Tensor | None, labels: Tensor | None, force: Tensor | None) -> Inference:
-        n, device = len(x), x.device
         costs = self._cost_table(x)
         if self.policy.draws and seeds is None:
             seeds = seeds_from_content(x)
         out, decided = self._hard_pass(x, costs, seeds, self._forced(x, labels, force), no_lap)
-        path = torch.zeros(n, len(self.node_names), dtype=torch.bool, device=device)
-        leaves = torch.zeros(n, dtype=torch.int64, device=device)
-        tie = torch.zeros(n, dtype=torch.bool, device=device)
-        for v, rows in decided.ran:
-            path[rows, v] = True
-        for v, rows in decided.left:
-            leaves[rows] = v
-        near = tie_margin(x.dtype)
-        for rows, best in decided.best:
-            tie[rows] |= best.abs() <= near
-        per_node = torch.tensor([a + b for a, b in zip(costs.node, costs.policy, strict=True)], device=device)
-        macs = (path * per_node).sum(1) + torch.tensor(costs.predict, device=device)[leaves]
-        return Inference(out, macs, leaves, path, tie)
+        return recorded(decided, out, costs, tie_margin(x.dtype))
 
     def serve(self, x: Tensor, *, seeds: Tensor | None = None, lap: Lap = no_lap) -> Tensor:
         """The hard pass and nothing beside it."""
@@ -303,6 +290,10 @@ class DecisionGraph(AdaptiveModel):
     def predict_macs(self) -> tuple[int, ...]:
         """Aggregating the prediction when leaving at each node."""
         return self._table.predict
+
+    def macs_of(self, on: Tensor) -> Tensor:
+        """As the hard pass counts them."""
+        return macs_along(self.structure.successors, on, self._table)
 
     def _extremes(self) -> tuple[int, int]:
         table = self._table

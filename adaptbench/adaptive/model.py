@@ -103,6 +103,9 @@ class AdaptiveModel(nn.Module):
     def dearest_decisions(self) -> Tensor:
         """(D,) bool: the margins that must be > 0 on the dearest path; what an attacker pushes."""
 
+    def macs_of(self, on: Tensor) -> Tensor | None:
+        """(N,) int64 of the paths that decisions make, (N, D) bool as of margins > 0; None: this kind cannot tell."""
+
     @property
     @abstractmethod
     def node_macs(self) -> tuple[int, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -61,3 +63,22 @@ def relaxed(
     expected = arrived @ per_node + torch.stack(stopping, 1) @ real.new_tensor(costs.predict)
     flat = torch.cat(margins, 1) if margins else real.new_zeros(n, 0)
     return Relaxation(expected, flat, logits, arrived)
+
+
+def macs_along(successors: Sequence[Sequence[int]], on: Tensor, costs: NodeCosts) -> Tensor:
+    """(N,) int64 MACs of the ways that decisions make.
+
+    Args:
+        on: (N, D) bool, one an edge in the order of the margins: it is taken by those who come to its node.
+    """
+    here = [on.new_zeros(len(on)) for _ in successors]
+    here[0] = on.new_ones(len(on))
+    macs = torch.zeros(len(on), dtype=torch.int64, device=on.device)
+    column = 0
+    for v, ways in enumerate(successors):
+        stops = here[v]
+        for w in ways:
+            goes = here[v] & on[:, column]
+            here[w], stops, column = here[w] | goes, stops & ~goes, column + 1
+        macs += here[v] * (costs.node[v] + costs.policy[v]) + stops * costs.predict[v]
+    return macs

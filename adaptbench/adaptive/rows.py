@@ -9,6 +9,10 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
+from adaptbench.adaptive.node_counting import NodeCosts
+from adaptbench.adaptive.outcome import Inference
+from adaptbench.adaptive.parts import Decided
+
 
 def gathered(x: Tensor, kept: dict[int, tuple[Tensor, Any]], source: int, rows: Tensor) -> Any:
     """The rows of what a node reads.
@@ -51,3 +55,24 @@ def written(history: Tensor, rows: Tensor, v: int, logits: Tensor) -> Tensor:
     """The history with a node's logits in it; a new one only where gradients need the old."""
     where = (rows, torch.tensor(v, device=rows.device))
     return history.index_put(where, logits) if torch.is_grad_enabled() else history.index_put_(where, logits)
+
+
+def recorded(decided: Decided, out: Tensor, costs: NodeCosts, near: float) -> Inference:
+    """What a pass decided, as records.
+
+    Args:
+        out: (n, C) answers. near: a decision this close to its threshold is a tie.
+    """
+    n, device = len(out), out.device
+    path = torch.zeros(n, len(costs.stage), dtype=torch.bool, device=device)
+    leaves = torch.zeros(n, dtype=torch.int64, device=device)
+    tie = torch.zeros(n, dtype=torch.bool, device=device)
+    for v, rows in decided.ran:
+        path[rows, v] = True
+    for v, rows in decided.left:
+        leaves[rows] = v
+    for rows, best in decided.best:
+        tie[rows] |= best.abs() <= near
+    per_node = torch.tensor([a + b for a, b in zip(costs.node, costs.policy, strict=True)], device=device)
+    macs = (path * per_node).sum(1) + torch.tensor(costs.predict, device=device)[leaves]
+    return Inference(out, macs, leaves, path, tie)

@@ -140,14 +140,16 @@ class ComposedAttack(RecipeAttack):
     hashed_as = "adaptbench.attacks.composed.ComposedAttack"
 
     def _craft(self, task: Task) -> Unaudited:
-        made = self._optimise(task, task.model)
+        with task.model.steady():
+            made = self._optimise(task, task.model)
         assert self.parts.objective is not None
         made.details |= self.parts.objective.account(task.model, task.x, made.x_adv)
         return made
 
     def _against_itself(self, task: Task) -> dict[str, Any]:
         assert isinstance(self.parts.objective, GradientObjective)
-        return slopes(task, task.model, self.parts.objective)
+        with task.model.steady():
+            return slopes(task, task.model, self.parts.objective)
 
 
 class TransferAttack(RecipeAttack):

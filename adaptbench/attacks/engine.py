@@ -1,9 +1,10 @@
 """The loop under every gradient attack: a pool of samples that move, are checked by the hard pass, and retire.
 
-The pool is refilled as samples retire, so that the few hard ones do not run in crumbs; each sample has a step count of
-its own. What is kept is the best picture by *executed* MACs of its 8-bit rounding. The hard pass runs only where it can
-tell something new: a decision flipped since the sample's last check, the whole dearest path looks open, every tenth
-step, and at the end. (The cost is a function of the decisions; a skipped check can only hide what rounding changes.)
+The pool is refilled as samples retire, so that the few hard ones do not run in crumbs; each sample has a step count
+of its own. What is kept is the best picture by *executed* MACs of its 8-bit rounding. The hard pass runs only where
+it can tell something new: the whole dearest path looks open, every tenth step, at the end; where a decision has
+flipped, if the decisions of the relaxed pass, whose signs are the hard pass's, cost more than what is kept, or if a
+closed one is nearer to its threshold than the last step moved it, so that rounding may open it.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ class _Pool:
     rows: Tensor
     age: Tensor
     seen: Tensor
+    margins: Tensor
     state: State
     context: Context
 
@@ -46,6 +48,7 @@ class _Pool:
             self.rows[chosen],
             self.age[chosen],
             self.seen[chosen],
+            self.margins[chosen],
             {k: v[chosen] for k, v in self.state.items()},
             {k: v[chosen] for k, v in self.context.items()},
         )
@@ -55,6 +58,7 @@ class _Pool:
             torch.cat([self.rows, more.rows]),
             torch.cat([self.age, more.age]),
             torch.cat([self.seen, more.seen]),
+            torch.cat([self.margins, more.margins]),
             {k: torch.cat([v, more.state[k]]) for k, v in self.state.items()},
             {k: torch.cat([v, more.context[k]]) for k, v in self.context.items()},
         )
@@ -138,7 +142,8 @@ class Optimiser:
         age = torch.zeros_like(rows)
         context = self.objective.prepare(self.model, clean)
         context["progress"] = torch.zeros(len(rows), device=clean.device)
-        return _Pool(rows, age, age - 1, state, context)
+        margins = clean.new_full((len(rows), len(self.model.dearest_decisions)), torch.nan)
+        return _Pool(rows, age, age - 1, margins, state, context)
 
     def _place(self, rows: Tensor, clean: Tensor, noise: Tensor) -> Tensor | None:
         """The picture to begin with, where it is not the search's own choice."""
@@ -190,8 +195,10 @@ class Optimiser:
             look = torch.ones_like(look)
         else:
             pattern = _pattern(goal.on)
-            look = look | (pattern != pool.seen)
+            look = look | self._promising(pool, goal.on, goal.margins, pattern != pool.seen)
             pool.seen = pattern
+            if goal.margins is not None:
+                pool.margins = goal.margins
         if goal.reached is not None:
             look = look | goal.reached
             self.best.promised[pool.rows] |= goal.reached.detach()
@@ -199,6 +206,19 @@ class Optimiser:
         if len(rows):
             pictures = self.constraint.quantise(x[look], pool.state["clean"][look])
             self.best.offer(rows, pictures, self._rank(pictures, rows, goal.loss.detach()[look]), x[look])
+
+    def _promising(self, pool: _Pool, on: Tensor, margins: Tensor | None, flipped: Tensor) -> Tensor:
+        """(n,) bool: of those whose decisions have flipped, whom they cost more, or would if rounding opened one."""
+        at = flipped.nonzero().flatten()
+        if not len(at) or margins is None or self.best.judge.aim != "dearest":
+            return flipped
+        macs = self.model.macs_of(on[at])
+        if macs is None:
+            return flipped
+        best, now = self.best.score[pool.rows[at]], margins[at]
+        pays = macs > best if self.keep == "first" else macs >= best
+        near = ~on[at] & (now.abs() <= (now - pool.margins[at]).abs())
+        return flipped.index_put((at,), pays | near.any(1))
 
     def _finish(self, pool: _Pool) -> None:
         """The picture after the last step, which no gradient was taken of."""

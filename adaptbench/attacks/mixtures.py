@@ -97,7 +97,7 @@ class WeightedSum(GradientObjective):
             total = total + weight * active * goal.loss
             goals.append(goal)
         knowing = next((g for g in goals if g.on is not None), goals[0])
-        return Goal(total, knowing.on, knowing.reached)
+        return Goal(total, knowing.on, knowing.reached, margins=knowing.margins)
 
 
 @dataclass

@@ -26,6 +26,7 @@ class Goal:
         loss: (n,) to be minimised, differentiable.
         on: (n, D) bool hard decisions there, where the objective knows them.
         reached: (n,) bool, the whole dearest path is open there.
+        margins: (n, D) what `on` was read off.
         guard: (n,) a second loss that steps should not raise: the gradient of the first loses what points against it.
     """
 
@@ -33,6 +34,7 @@ class Goal:
     on: Tensor | None = None
     reached: Tensor | None = None
     guard: Tensor | None = None
+    margins: Tensor | None = None
 
 
 class Objective(ABC):
@@ -174,5 +176,6 @@ def hinges_of(model: AdaptiveModel, relaxed: Relaxation, scale: Tensor, kappa: f
 
 def at_dearest(model: AdaptiveModel, relaxed: Relaxation, loss: Tensor) -> Goal:
     """A loss with the decisions of its pass, and whether they are those of the dearest path."""
-    on = relaxed.margins.detach() > 0
-    return Goal(loss, on, along(model, on).all(1))
+    margins = relaxed.margins.detach()
+    on = margins > 0
+    return Goal(loss, on, along(model, on).all(1), margins=margins)

@@ -30,6 +30,9 @@ def margins_follow_decisions(model: AdaptiveModel, x: Tensor, inference: Inferen
     if (decided := views.hard_decisions(model, inference)) is None:
         return
     taken, asked = decided
+    if (macs := model.macs_of(relaxed.margins > 0)) is not None:
+        off = (macs != inference.macs) & ~inference.tie
+        assert not off.any(), f"sample {int(off.nonzero()[0])}: macs_of(margins > 0) is not what the hard pass executed"
     margins, tie = relaxed.margins.cpu(), inference.tie[:, None].cpu()
     wrong = asked & ~tie & ((margins > 0) != taken) & (margins.abs() > tie_margin(model.taken(x).dtype))
     if wrong.any():

@@ -138,6 +138,17 @@ def test_pushing_decisions_does_not_run_what_only_the_last_exit_answers_with(sav
         hook.remove()
 
 
+def test_a_flip_that_can_gain_nothing_is_not_checked(saver, pictures, monkeypatch):
+    """Against an engine that checks each flip: the same pictures for fewer hard passes."""
+    x, y = pictures[0][:24], pictures[1][:24]
+    attack = load_attack("margin", {"eps": "12/255", "steps": 40})
+    few = attack.craft(saver, x, y)
+    monkeypatch.setattr(Optimiser, "_promising", lambda self, pool, on, margins, flipped: flipped)
+    many = attack.craft(saver, x, y)
+    assert few.details["hard_checks"] < many.details["hard_checks"]
+    assert torch.equal(few.x_adv, many.x_adv)
+
+
 class _Blind(ChainPolicy):
     """Leaves at once and has no slope: a masked gradient."""
 
