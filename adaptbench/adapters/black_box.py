@@ -12,8 +12,9 @@ from torch import Tensor
 
 from adaptbench.adapters.wrapping import domain_of
 from adaptbench.adaptive import AdaptiveModel, Inference, MacCounter, Relaxation, Split
+from adaptbench.adaptive.foreign import runs
 from adaptbench.adaptive.log import CalibrationLog
-from adaptbench.adaptive.model import pictures_like, runs
+from adaptbench.adaptive.model import pictures_like
 from adaptbench.adaptive.parts import Lap, no_lap
 from adaptbench.errors import CapabilityError, GraphError
 

@@ -19,7 +19,8 @@ from adaptbench.adapters.ports import Packed
 from adaptbench.adapters.watched import Key, Watched, copied
 from adaptbench.adapters.whole import Whole
 from adaptbench.adaptive.counting import MacCounter
-from adaptbench.adaptive.model import frozen, runs
+from adaptbench.adaptive.foreign import runs
+from adaptbench.adaptive.model import frozen
 from adaptbench.errors import GraphError
 
 

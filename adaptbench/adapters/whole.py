@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from adaptbench.adapters.answers import Reading, check_alike, reading_of
 from adaptbench.adapters.exit_names import expanded, is_list, not_called
-from adaptbench.adaptive.model import frozen, runs
+from adaptbench.adaptive.foreign import runs
+from adaptbench.adaptive.model import frozen
 from adaptbench.errors import GraphError
 
 if TYPE_CHECKING:

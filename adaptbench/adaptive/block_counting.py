@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from adaptbench.adaptive.counting import MacCounter
+from adaptbench.adaptive.foreign import runs
 from adaptbench.adaptive.fronts import count_front
-from adaptbench.adaptive.model import frozen, runs
+from adaptbench.adaptive.model import frozen
 from adaptbench.adaptive.writes import Lent
 from adaptbench.errors import GraphError
 

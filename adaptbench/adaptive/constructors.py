@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from adaptbench.adaptive.domain import ImageDomain
+from adaptbench.adaptive.foreign import runs
 from adaptbench.adaptive.graph import DecisionGraph, Node
-from adaptbench.adaptive.model import frozen, pictures_like, runs
+from adaptbench.adaptive.model import frozen, pictures_like
 from adaptbench.adaptive.policy import Policy
 from adaptbench.errors import GraphError
 

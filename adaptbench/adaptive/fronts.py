@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from adaptbench.adaptive.counting import MacCounter
-from adaptbench.adaptive.model import runs
+from adaptbench.adaptive.foreign import runs
 from adaptbench.adaptive.writes import Lent
 from adaptbench.errors import GraphError
 

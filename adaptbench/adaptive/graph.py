@@ -10,17 +10,19 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from adaptbench.adaptive.compacted import compacted_pass
 from adaptbench.adaptive.cost_tables import CostTables
 from adaptbench.adaptive.domain import Domain
 from adaptbench.adaptive.log import CalibrationLog
 from adaptbench.adaptive.model import AdaptiveModel, frozen
 from adaptbench.adaptive.node_counting import NodeCosts, count_nodes
 from adaptbench.adaptive.outcome import Inference, Relaxation, Signals, seeds_from_content, tie_margin
-from adaptbench.adaptive.parts import EXECUTOR, NODES, POLICY, Decided, Lap, no_lap
+from adaptbench.adaptive.parts import Decided, Lap, Mode, no_lap
 from adaptbench.adaptive.policy import NeverStop, Policy, as_policy, edge_margins
+from adaptbench.adaptive.queues import queued_pass
 from adaptbench.adaptive.reaching import reaches_pictures
 from adaptbench.adaptive.relaxed import macs_along, relaxed
-from adaptbench.adaptive.rows import gathered, hand_over, recorded, written
+from adaptbench.adaptive.rows import recorded
 from adaptbench.adaptive.splits import Split
 from adaptbench.adaptive.structure import Structure, checked_force
 from adaptbench.adaptive.topology import check_topology, edges_of, extreme_costs, reference_nodes, simple_paths
@@ -84,9 +86,7 @@ class DecisionGraph(AdaptiveModel):
         self.heads = nn.ModuleList(n.head if n.head is not None else nn.Identity() for n in nodes)
         self.reads = order.reads
         self.structure = Structure(self.node_names, order.successors, n_classes)
-        self._last_reader = [
-            max([w for w, r in enumerate(self.reads) if r == v], default=-1) for v in range(len(nodes))
-        ]
+        self.last_reader = [max([w for w, r in enumerate(self.reads) if r == v], default=-1) for v in range(len(nodes))]
         self.reference = reference_nodes(self.node_names, self.reads, reference)
         self.policy = policy if policy is not None else NeverStop()
         _ = self._table  # nodes that do not fit together are refused here
@@ -120,76 +120,41 @@ class DecisionGraph(AdaptiveModel):
     # ------------------------------------------------------------------ the hard pass
 
     def _run(self, x: Tensor, *, seeds: Tensor | None, labels: Tensor | None, force: Tensor | None) -> Inference:
-        costs = self._cost_table(x)
-        if self.policy.draws and seeds is None:
-            seeds = seeds_from_content(x)
-        out, decided = self._hard_pass(x, costs, seeds, self._forced(x, labels, force), no_lap)
+        return self._recorded(x, None, seeds, labels, force)
+
+    @property
+    def modes(self) -> tuple[Mode, ...]:
+        """With stage queues; what a subclass does instead of the pass has none."""
+        return (*super().modes, "queues") if type(self)._run is DecisionGraph._run else super().modes
+
+    def _run_queued(
+        self, x: Tensor, full: int, *, seeds: Tensor | None, labels: Tensor | None, force: Tensor | None
+    ) -> Inference:
+        return self._recorded(x, full, seeds, labels, force)
+
+    def _recorded(
+        self, x: Tensor, full: int | None, seeds: Tensor | None, labels: Tensor | None, force: Tensor | None
+    ) -> Inference:
+        costs, force = self._cost_table(x), self._forced(x, labels, force)
+        out, decided = self._hard_pass(x, costs, seeds, force, no_lap, full)
         return recorded(decided, out, costs, tie_margin(x.dtype))
 
-    def serve(self, x: Tensor, *, seeds: Tensor | None = None, lap: Lap = no_lap) -> Tensor:
-        """The hard pass and nothing beside it."""
+    def serve(self, x: Tensor, *, seeds: Tensor | None = None, lap: Lap = no_lap, full: int | None = None) -> Tensor:
+        """The hard pass and nothing beside it. full: through stage queues, so many samples at once."""
         if type(self)._run is not DecisionGraph._run:  # what a subclass does instead is what is deployed
             return super().serve(x, seeds=seeds, lap=lap)
         x = self.taken(x)
-        if self.policy.draws and seeds is None:
-            seeds = seeds_from_content(x)
-        return self._hard_pass(x, self._counted(x), seeds, self._forced(x, None, None), lap)[0]
+        return self._hard_pass(x, self._counted(x), seeds, self._forced(x, None, None), lap, full)[0]
 
     def _hard_pass(
-        self, x: Tensor, costs: NodeCosts, seeds: Tensor | None, force: Tensor | None, lap: Lap
+        self, x: Tensor, costs: NodeCosts, seeds: Tensor | None, force: Tensor | None, lap: Lap, full: int | None
     ) -> tuple[Tensor, Decided]:
-        """(n, C) answers, and the way of each row. It waits for the device once a decision."""
-        n, policy = len(x), self.policy
-        x = self.entered(x, lap)
-        decided = Decided([], [], [])
-        history = visited = None
-        if policy.uses_history:
-            history = x.new_zeros(n, len(self.node_names), self.n_classes, dtype=costs.decides_in)
-            visited = torch.zeros(n, len(self.node_names), dtype=torch.bool, device=x.device)
-        waiting: dict[int, list[Tensor]] = {0: [torch.arange(n, device=x.device)]}
-        kept: dict[int, tuple[Tensor, Any]] = {}
-        answers: list[Tensor] = []
-        for v, ways in enumerate(self.structure.successors):
-            arrivals = waiting.pop(v, None)
-            if arrivals is None:
-                continue
-            rows = arrivals[0] if len(arrivals) == 1 else torch.cat(arrivals).sort().values
-            given = gathered(x, kept, self.reads[v], rows)
-            lap(EXECUTOR)
-            features, logits = self._node(v, given, costs)
-            logits = logits.to(costs.decides_in)
-            lap(NODES)
-            decided.ran.append((v, rows))
-            if self._last_reader[v] >= 0:
-                kept[v] = (rows, features)
-            for u in [u for u in kept if self._last_reader[u] == v]:
-                del kept[u]
-            lap(EXECUTOR)
-            if history is not None and visited is not None:
-                history = written(history, rows, v, logits)
-                visited[rows, v] = True
-            shown = [t if t is None or len(rows) == n else t[rows] for t in (history, visited, seeds)]
-            signals = Signals(logits, ways=ways, history=shown[0], visited=shown[1], seeds=shown[2])
-            if ways:
-                action, best = self._decide(v, signals, None if force is None else force[rows])
-                lap(POLICY)
-                if best is not None:
-                    decided.best.append((rows, best))
-                stop = hand_over(waiting, ways, rows, action)
-                if stop is None:
-                    lap(EXECUTOR)
-                    continue
-                if len(stop) < len(rows):  # an aggregating predict() costs: for those who leave only
-                    signals, rows = signals.rows(stop), rows[stop]
-                lap(EXECUTOR)
-            answers.append(policy.predict(v, signals))
-            decided.left.append((v, rows))
-            lap(POLICY)
-        out = torch.cat(answers) if len(answers) > 1 else answers[0]
-        if len(answers) > 1:
-            out = torch.empty_like(out).index_copy(0, torch.cat([rows for _, rows in decided.left]), out)
-        lap(EXECUTOR)
-        return out, decided
+        """(n, C) answers, and the way of each row; through stage queues where `full` is said."""
+        if self.policy.draws and seeds is None:
+            seeds = seeds_from_content(x)
+        if full is None:
+            return compacted_pass(self, x, costs, seeds, force, lap)
+        return queued_pass(self, x, costs, seeds, force, lap, full)
 
     def _node(self, v: int, given: Any, costs: NodeCosts) -> tuple[Any, Tensor]:
         """Features and logits of a node; parts that work in place are given a copy."""

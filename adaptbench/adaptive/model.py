@@ -15,9 +15,9 @@ from adaptbench.adaptive.cost_tables import CostTables
 from adaptbench.adaptive.domain import Domain, pictures_of
 from adaptbench.adaptive.log import CalibrationLog, check_labels
 from adaptbench.adaptive.outcome import Inference, Relaxation
-from adaptbench.adaptive.parts import NODES, Lap, no_lap
+from adaptbench.adaptive.parts import FULL, NODES, Lap, Mode, alone, no_lap
 from adaptbench.adaptive.splits import Split
-from adaptbench.errors import AdaptBenchError, CapabilityError, DomainError, GraphError, NonFiniteError
+from adaptbench.errors import CapabilityError, DomainError, NonFiniteError
 from adaptbench.registry import DEFENCES
 
 _ALL = frozenset({"gradients", "exit_logits", "queries"})
@@ -57,6 +57,17 @@ class AdaptiveModel(nn.Module):
     def _relax(self, x: Tensor, *, temperature: float, seeds: Tensor | None) -> Relaxation:
         """The differentiable pass."""
 
+    @property
+    def modes(self) -> tuple[Mode, ...]:
+        """Ways of executing a batch that this kind of model has."""
+        return ("compacted", "per-sample")
+
+    def _run_queued(
+        self, x: Tensor, full: int, *, seeds: Tensor | None, labels: Tensor | None, force: Tensor | None
+    ) -> Inference:
+        """The hard pass through stage queues, where a kind of model has them."""
+        raise NotImplementedError
+
     def _relax_decisions(self, x: Tensor, *, temperature: float, seeds: Tensor | None) -> Relaxation:
         """The same; where a kind of model can, without the work that only the last exit's answer needs."""
         return self._relax(x, temperature=temperature, seeds=seeds)
@@ -84,8 +95,8 @@ class AdaptiveModel(nn.Module):
 
     @contextmanager
     def serving(self) -> Iterator[None]:
-        """Ready to serve: eval mode and no gradients, once for any number of calls."""
-        with frozen(self), torch.no_grad():
+        """Ready to serve: `steady` and no gradients, once for any number of calls of `serve` or `infer`."""
+        with self.steady(), torch.no_grad():
             yield
 
     @contextmanager
@@ -204,7 +215,7 @@ class AdaptiveModel(nn.Module):
         Raises:
             DomainError: they are on another device.
         """
-        some = next(self.parameters(), None)
+        some = self._costs.kept("weight", lambda: next(self.parameters(), None))
         if some is None:
             return x
         if x.device != some.device:
@@ -256,7 +267,8 @@ class AdaptiveModel(nn.Module):
         seeds: Tensor | None = None,
         labels: Tensor | None = None,
         force: Tensor | None = None,
-        per_sample: bool = False,
+        mode: Mode = "compacted",
+        full: int = FULL,
     ) -> Inference:
         """The hard pass, as deployed: what is skipped does not run.
 
@@ -265,12 +277,14 @@ class AdaptiveModel(nn.Module):
             seeds: (N,) int64 for policies that draw; by default a function of each sample's content.
             labels: (N,) int64, for oracles only.
             force: (V,) or (N, V) bool, a path to take whatever the policy says (its cost is paid all the same).
-            per_sample: one sample at a time, as a latency-bound service runs it.
+            mode: "compacted", survivors of the batch together; "per-sample", one at a time, as a latency-bound service
+                runs it; "queues", survivors of several batches wait at a node until it can run full.
+            full: of the queues, samples that a node runs on at once.
 
         Raises:
             DomainError: an input outside the domain, or labels that are no classes.
             NonFiniteError: logits are NaN or infinite.
-            CapabilityError: labels are needed and missing, or the path does not exist.
+            CapabilityError: labels are needed and missing, or the path or the mode does not exist.
         """
         x = self.taken(x)
         self.domain.check(x)
@@ -280,6 +294,11 @@ class AdaptiveModel(nn.Module):
                     f"{len(x)} samples were given with {len(given)} {name}.",
                     todo=f"Give one of {name} for each sample.",
                 )
+        if mode not in self.modes or full < 1:
+            raise CapabilityError(
+                f"mode='{mode}' with full={full} was asked of a {self.shape} model.",
+                todo=f"It has {', '.join(self.modes)}; full is at least 1.",
+            )
         if labels is not None:
             check_labels(labels, self.n_classes)
         if self.needs_labels and labels is None and force is None:
@@ -290,16 +309,11 @@ class AdaptiveModel(nn.Module):
             )
         with frozen(self), torch.no_grad():
             self._costs.check(self)
-            if per_sample and len(x) > 1:
-                inference = Inference.join([
-                    self._run(
-                        x[i : i + 1],
-                        seeds=None if seeds is None else seeds[i : i + 1],
-                        labels=None if labels is None else labels[i : i + 1],
-                        force=force[i : i + 1] if force is not None and force.ndim == 2 else force,
-                    )
-                    for i in range(len(x))
-                ])  # fmt: skip
+            if mode == "queues":
+                inference = self._run_queued(x, full, seeds=seeds, labels=labels, force=force)
+            elif mode == "per-sample":
+                each = alone(x, seeds, labels, force)
+                inference = Inference.join([self._run(x, seeds=s, labels=y, force=f) for x, s, y, f in each])
             else:
                 inference = self._run(x, seeds=seeds, labels=labels, force=force)
         if not torch.isfinite(inference.logits).all():
@@ -350,25 +364,6 @@ def pictures_like(weight: Tensor, domain: Domain, n: int = 1) -> Tensor:
     """(n, …) inputs drawn from a domain, the same every time, on a weight's device; pictures are of its type."""
     drawn = domain.drawn(n, torch.Generator().manual_seed(0))
     return drawn.to(weight) if drawn.is_floating_point() else drawn.to(weight.device)
-
-
-@contextmanager
-def runs(what: str) -> Iterator[None]:
-    """Errors of torch from a forward that does not fit what it is given, as ours.
-
-    Raises:
-        GraphError: the forward inside raised.
-    """
-    try:
-        yield
-    except AdaptBenchError:
-        raise
-    except Exception as error:  # whatever a user's forward raises
-        raise GraphError(
-            f"{what} could not be run on one picture: {type(error).__name__}: {error}",
-            why="Its parts do not fit together, or not the pictures that the domain declares.",
-            todo="Check shapes, types and devices of what each part gives to the next.",
-        ) from error
 
 
 @contextmanager

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from adaptbench.adaptive.counting import MacCounter
+from adaptbench.adaptive.foreign import runs
 from adaptbench.adaptive.fronts import count_front
-from adaptbench.adaptive.model import frozen, runs
+from adaptbench.adaptive.model import frozen
 from adaptbench.adaptive.outcome import Signals
 from adaptbench.adaptive.policy import Policy
 from adaptbench.adaptive.writes import Lent

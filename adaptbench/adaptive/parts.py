@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Literal, NamedTuple
 
 from torch import Tensor
 
@@ -15,6 +15,11 @@ EXECUTOR = "executor"
 """Grouping rows, handing them over, putting answers into order."""
 
 PARTS = (NODES, POLICY, EXECUTOR)
+
+Mode = Literal["compacted", "per-sample", "queues"]
+"""How a batch is executed; results are the same but for rounding."""
+FULL = 64
+"""Samples that a node runs on at once in stage queues, unless said otherwise."""
 
 Lap = Callable[[str], None]
 """Told at the end of each stretch which part it was."""
@@ -36,3 +41,17 @@ class Decided(NamedTuple):
     ran: list[tuple[int, Tensor]]
     left: list[tuple[int, Tensor]]
     best: list[tuple[Tensor, Tensor]]
+
+
+def alone(
+    x: Tensor, seeds: Tensor | None, labels: Tensor | None, force: Tensor | None
+) -> Iterator[tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]]:
+    """What `infer` was given, one sample at a time. force: (V,) for all, or (N, V)."""
+    for i in range(len(x)):
+        one = slice(i, i + 1)
+        yield (
+            x[one],
+            None if seeds is None else seeds[one],
+            None if labels is None else labels[one],
+            force[one] if force is not None and force.ndim == 2 else force,
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,11 +23,11 @@ def gathered(x: Tensor, kept: dict[int, tuple[Tensor, Any]], source: int, rows: 
         rows: rising; all of them are among the source's.
     """
     if source < 0:
-        return x if len(rows) == len(x) else x[rows]
+        return x if rows.shape[0] == x.shape[0] else x[rows]
     had, features = kept[source]
-    if len(had) == len(rows):
+    if had.shape[0] == rows.shape[0]:
         return features
-    position = rows if len(had) == len(x) else torch.searchsorted(had, rows)
+    position = rows if had.shape[0] == x.shape[0] else torch.searchsorted(had, rows)
     if isinstance(features, Tensor):
         return features.index_select(0, position)
     return tree_map(lambda t: t.index_select(0, position), features)
@@ -34,7 +35,7 @@ def gathered(x: Tensor, kept: dict[int, tuple[Tensor, Any]], source: int, rows: 
 
 def hand_over(waiting: dict[int, list[Tensor]], ways: Sequence[int], rows: Tensor, action: Tensor) -> Tensor | None:
     """Queue each row at its next node; places of those that stop, None where nobody does."""
-    n = len(rows)
+    n = rows.shape[0]
     if n == 1:
         counts = [0] * (1 + len(ways))
         counts[int(action)] = 1
@@ -57,6 +58,19 @@ def written(history: Tensor, rows: Tensor, v: int, logits: Tensor) -> Tensor:
     return history.index_put(where, logits) if torch.is_grad_enabled() else history.index_put_(where, logits)
 
 
+_ALL = slice(None)
+
+
+@functools.lru_cache(maxsize=64)
+def _prices(
+    node: tuple[int, ...], policy: tuple[int, ...], predict: tuple[int, ...], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """(V,) int64 of running a node and deciding there, and of answering there; nobody writes into them."""
+    with torch.inference_mode(False):
+        visit = torch.tensor([a + b for a, b in zip(node, policy, strict=True)], device=device)
+        return visit, torch.tensor(predict, device=device)
+
+
 def recorded(decided: Decided, out: Tensor, costs: NodeCosts, near: float) -> Inference:
     """What a pass decided, as records.
 
@@ -68,11 +82,11 @@ def recorded(decided: Decided, out: Tensor, costs: NodeCosts, near: float) -> In
     leaves = torch.zeros(n, dtype=torch.int64, device=device)
     tie = torch.zeros(n, dtype=torch.bool, device=device)
     for v, rows in decided.ran:
-        path[rows, v] = True
+        path[rows if rows.shape[0] < n else _ALL, v] = True
     for v, rows in decided.left:
-        leaves[rows] = v
+        leaves[rows if rows.shape[0] < n else _ALL] = v
     for rows, best in decided.best:
         tie[rows] |= best.abs() <= near
-    per_node = torch.tensor([a + b for a, b in zip(costs.node, costs.policy, strict=True)], device=device)
-    macs = (path * per_node).sum(1) + torch.tensor(costs.predict, device=device)[leaves]
+    per_node, predict = _prices(costs.node, costs.policy, costs.predict, device)
+    macs = (path * per_node).sum(1) + predict[leaves]
     return Inference(out, macs, leaves, path, tie)

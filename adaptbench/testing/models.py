@@ -68,6 +68,11 @@ class ModelConformance:
             how["labels"] = labels
         return model.infer(default if x is None else x, **how)
 
+    def _queues(self) -> list[dict[str, Any]]:
+        """Calls through stage queues, where the model has them."""
+        model, x, _ = self._given()
+        return [{"mode": "queues", "full": full} for full in (3, len(x)) if "queues" in model.modes]
+
     def _relaxes(self) -> bool:
         model, _, _ = self._given()
         return "gradients" in model.capabilities and not model.needs_labels
@@ -118,7 +123,9 @@ class ModelConformance:
         _, x, labels = self._given()
         sure = (~whole.tie).float().mean()
         assert sure >= 0.5, f"only {sure:.0%} of the decisions are clear of a tie: the checks below would be empty"
-        agree(whole, self._infer(per_sample=True), "the whole batch", "one sample at a time")
+        agree(whole, self._infer(mode="per-sample"), "the whole batch", "one sample at a time")
+        for how in self._queues():
+            agree(whole, self._infer(**how), "the whole batch", f"stage queues of {how['full']}")
         for size in (7, len(x) // 2 + 1):
             parts = [self._infer(x[i : i + size], labels=labels[i : i + size]) for i in range(0, len(x), size)]
             agree(whole, Inference.join(parts), "the whole batch", f"batches of {size}")
@@ -147,7 +154,8 @@ class ModelConformance:
         if model.needs_labels:  # an oracle runs everything to choose
             calls: list[dict[str, Any]] = [{"force": force}]
         else:
-            calls = [{}, {"force": force}, *({"force": path} for path in model.paths()[:8])]
+            calls = [{}, *self._queues(), {"force": force}, *({"force": path} for path in model.paths()[:8])]
+            calls += [how | {"force": force} for how in self._queues()]
         for how in calls:
             with rows_seen(modules) as seen:
                 _ = model.min_macs  # hooks have nodes counted anew; that is not what is looked at
@@ -182,7 +190,7 @@ class ModelConformance:
         model, x, _ = self._given()
         calls: list[dict[str, Any]] = [{"force": views.mixed_paths(model, len(x))}]
         if not model.needs_labels:
-            calls.append({})
+            calls += [{}, *self._queues()]
         _ = model.min_macs
         for how in calls:
             with counting() as counter:

@@ -26,7 +26,7 @@ def nobody_writes(model: AdaptiveModel, x: Tensor, infer: Callable[..., Inferenc
     calls: dict[str, Any] = {
         "infer": infer,
         "a forced path": lambda: infer(force=views.mixed_paths(model, len(x))),
-        "per_sample": lambda: infer(per_sample=True),
+        "per_sample": lambda: infer(mode="per-sample"),
         "dense_logits": lambda: model.dense_logits(x),
         "run_reference": lambda: model.run_reference(x),
     }
@@ -78,7 +78,7 @@ def nothing_left_changed(model: AdaptiveModel, x: Tensor, infer: Callable[..., I
         kept = x.clone()
         before = state_of(model)
         infer()
-        infer(per_sample=True)
+        infer(mode="per-sample")
         model.run_reference(x)
         _ = model.min_macs, model.max_macs, model.macs_full, model.paths()
         if relaxes:

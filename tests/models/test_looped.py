@@ -74,7 +74,7 @@ def test_weights_are_not_written_to_and_samples_do_not_touch():
     together = model.infer(x).logits
     assert all(torch.equal(t, before[name]) for name, t in net.state_dict().items())
     assert all(p.grad is None and p.requires_grad for p in net.parameters())
-    assert torch.allclose(together, model.infer(x, per_sample=True).logits, atol=1e-5)
+    assert torch.allclose(together, model.infer(x, mode="per-sample").logits, atol=1e-5)
 
 
 def entropy(net, x, top):

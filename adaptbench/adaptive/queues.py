@@ -1,0 +1,176 @@
+"""Stage queues: survivors of several batches wait at a node until it can run full.
+
+A batch that leaves early behind it runs its last nodes in crumbs. Here the samples come in batches of `full`, and
+whoever goes on joins a queue at the next node; the deepest node with a full queue runs first, so that no queue holds
+two batches and what waits is bounded by the number of nodes, not of samples. At the end the queues are emptied in
+order. Decisions, answers and costs are those of the compacted pass, in the order of the samples.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from adaptbench.adaptive.node_counting import NodeCosts
+from adaptbench.adaptive.outcome import Signals
+from adaptbench.adaptive.parts import EXECUTOR, NODES, POLICY, Decided, Lap
+
+if TYPE_CHECKING:
+    from adaptbench.adaptive.graph import DecisionGraph
+
+
+class _Parcel(NamedTuple):
+    """Samples on their way: which they are, and the features that later nodes may read, by the node that made them."""
+
+    rows: Tensor
+    features: dict[int, Any]
+
+    def at(self, chosen: Any) -> _Parcel:
+        """Some of them. chosen: a slice, or (n,) places."""
+        return _Parcel(
+            self.rows[chosen], {u: tree_map(lambda t: t[chosen], features) for u, features in self.features.items()}
+        )
+
+
+class _Queue:
+    """What waits at one node."""
+
+    def __init__(self) -> None:
+        self.parcels: list[_Parcel] = []
+        self.length = 0
+
+    def put(self, parcel: _Parcel) -> None:
+        self.parcels.append(parcel)
+        self.length += len(parcel.rows)
+
+    def take(self, full: int) -> _Parcel:
+        """The first `full` of them, or all."""
+        taken: list[_Parcel] = []
+        missing = min(full, self.length)
+        self.length -= missing
+        while missing:
+            parcel = self.parcels.pop(0)
+            if len(parcel.rows) > missing:
+                self.parcels.insert(0, parcel.at(slice(missing, None)))
+                parcel = parcel.at(slice(0, missing))
+            taken.append(parcel)
+            missing -= len(parcel.rows)
+        return taken[0] if len(taken) == 1 else _joined(taken)
+
+
+def _joined(parcels: list[_Parcel]) -> _Parcel:
+    """One of many; what not all of them carry, nobody reads from here on."""
+    shared = set.intersection(*(set(parcel.features) for parcel in parcels))
+    return _Parcel(
+        torch.cat([parcel.rows for parcel in parcels]),
+        {u: tree_map(lambda *t: torch.cat(t), *(parcel.features[u] for parcel in parcels)) for u in sorted(shared)},
+    )
+
+
+def queued_pass(
+    graph: DecisionGraph,
+    x: Tensor,
+    costs: NodeCosts,
+    seeds: Tensor | None,
+    force: Tensor | None,
+    lap: Lap,
+    full: int,
+) -> tuple[Tensor, Decided]:
+    """(n, C) answers in the order of x, and the way of each row.
+
+    Args:
+        x: (n, C, H, W) all that will come, of the type of the weights. seeds: (n,) or None. force: (n, V) or None.
+        full: samples that a node runs on at once, at most; fewer only when nothing more will come.
+    """
+    if graph.front is not None:
+        x = torch.cat([graph.entered(part, lap) for part in torch.split(x, full)])
+    return _Stream(graph, x, costs, seeds, force, lap, full).run()
+
+
+class _Stream:
+    """One pass. Arguments as of `queued_pass`; x is what the first node sees."""
+
+    def __init__(
+        self,
+        graph: DecisionGraph,
+        x: Tensor,
+        costs: NodeCosts,
+        seeds: Tensor | None,
+        force: Tensor | None,
+        lap: Lap,
+        full: int,
+    ) -> None:
+        self.graph, self.x, self.costs, self.seeds, self.force, self.lap = graph, x, costs, seeds, force, lap
+        self.full, size = full, len(graph.node_names)
+        self.queues = [_Queue() for _ in range(size)]
+        self.decided = Decided([], [], [])
+        self.answers: list[Tensor] = []
+        self.history = self.visited = None
+        if graph.policy.uses_history:
+            self.history = x.new_zeros(len(x), size, graph.n_classes, dtype=costs.decides_in)
+            self.visited = torch.zeros(len(x), size, dtype=torch.bool, device=x.device)
+
+    def run(self) -> tuple[Tensor, Decided]:
+        for arriving in torch.split(torch.arange(len(self.x), device=self.x.device), self.full):
+            self.queues[0].put(_Parcel(arriving, {}))
+            self._run_full()
+        for v, queue in enumerate(self.queues):
+            while queue.length:
+                self._work(v)
+                self._run_full()
+        out = torch.cat(self.answers)
+        out = torch.empty_like(out).index_copy(0, torch.cat([rows for _, rows in self.decided.left]), out)
+        self.lap(EXECUTOR)
+        return out, self.decided
+
+    def _run_full(self) -> None:
+        """Until no queue is full, the deepest first: what is nearest to its answer frees its place."""
+        while full := [v for v, queue in enumerate(self.queues) if queue.length >= self.full]:
+            self._work(full[-1])
+
+    def _work(self, v: int) -> None:
+        parcel, source = self.queues[v].take(self.full), self.graph.reads[v]
+        rows = parcel.rows
+        given = self.x[rows] if source < 0 else parcel.features[source]
+        self.lap(EXECUTOR)
+        features, logits = self.graph._node(v, given, self.costs)
+        logits = logits.to(self.costs.decides_in)
+        self.lap(NODES)
+        self.decided.ran.append((v, rows))
+        signals = self._signals(v, rows, logits)
+        if not signals.ways:
+            self._leave(v, rows, signals)
+            return
+        action, best = self.graph._decide(v, signals, None if self.force is None else self.force[rows])
+        self.lap(POLICY)
+        if best is not None:
+            self.decided.best.append((rows, best))
+        made = _Parcel(rows, {**parcel.features, v: features})
+        for a, w in enumerate(signals.ways, start=1):
+            self._hand_over(made, w, (action == a).nonzero().squeeze(1))
+        stop = (action == 0).nonzero().squeeze(1)
+        self.lap(EXECUTOR)
+        if len(stop):  # an aggregating predict() costs: for those who leave only
+            everyone = len(stop) == len(rows)
+            self._leave(v, rows if everyone else rows[stop], signals if everyone else signals.rows(stop))
+
+    def _signals(self, v: int, rows: Tensor, logits: Tensor) -> Signals:
+        if self.history is not None and self.visited is not None:
+            self.history[rows, v], self.visited[rows, v] = logits, True
+        history, visited, seeds = (None if t is None else t[rows] for t in (self.history, self.visited, self.seeds))
+        ways = self.graph.structure.successors[v]
+        return Signals(logits, ways=ways, history=history, visited=visited, seeds=seeds)
+
+    def _hand_over(self, made: _Parcel, w: int, going: Tensor) -> None:
+        if len(going):
+            needed = {u: features for u, features in made.features.items() if self.graph.last_reader[u] >= w}
+            parcel = _Parcel(made.rows, needed)
+            self.queues[w].put(parcel if len(going) == len(made.rows) else parcel.at(going))
+
+    def _leave(self, v: int, rows: Tensor, signals: Signals) -> None:
+        self.answers.append(self.graph.policy.predict(v, signals))
+        self.decided.left.append((v, rows))
+        self.lap(POLICY)
