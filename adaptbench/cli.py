@@ -14,6 +14,8 @@ from adaptbench import terminal
 from adaptbench.commands.attacking import Format as Pictures
 from adaptbench.commands.judging import Format
 from adaptbench.commands.options import DataRoot, Defended, Download, Json, Quiet, Verbose, Zoo
+from adaptbench.commands.ranking import leaderboard
+from adaptbench.commands.trending import history
 from adaptbench.commands.voice import Voice
 
 app = typer.Typer(
@@ -169,24 +171,8 @@ def check(
     raise typer.Exit(carry_out(run_directory, baseline, form, out, selftest, Voice(verbose, quiet, as_json)))
 
 
-@app.command()
-def history(
-    places: Annotated[
-        list[Path], typer.Argument(metavar="DIR...", help="Runs, kept summaries, or folders with these in them.")
-    ],
-    out: Annotated[Path | None, typer.Option("--out", help="HTML file with a small line for each figure.")] = None,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
-    """Trend of each figure over runs, in order of their time, and where it stepped beyond noise.
-
-    What cannot be read is named and left out. Exit codes: 0 done, whatever stepped (`check` is the gate), 2 nothing to
-    read.
-    """
-    from adaptbench.commands.trending import history as carry_out
-
-    carry_out(places, out, Voice(verbose=verbose, quiet=quiet, json=as_json))
+app.command()(history)
+app.command()(leaderboard)
 
 
 @app.command()

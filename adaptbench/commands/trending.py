@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+import typer
+
+from adaptbench.commands.options import Json, Quiet, Verbose
 from adaptbench.commands.voice import Voice, print_document
 from adaptbench.errors import RunError
 from adaptbench.terminal import console
@@ -19,12 +22,24 @@ _TREND, _NAME, _FIGURE = 10, 27, 8
 """Columns of the terminal: bars, the figure's name, a value. With the last step they fit into 80."""
 
 
-def history(places: Sequence[Path], out: Path | None, voice: Voice) -> None:
-    """Follow each figure over runs and kept summaries; name what cannot be read.
+def history(
+    places: Annotated[
+        list[Path], typer.Argument(metavar="DIR...", help="Runs, kept summaries, or folders with these in them.")
+    ],
+    out: Annotated[Path | None, typer.Option("--out", help="HTML file with a small line for each figure.")] = None,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Trend of each figure over runs, in order of their time, and where it stepped beyond noise.
 
-    Raises:
-        RunError: nothing that was named can be read.
+    What cannot be read is named and left out. Exit codes: 0 done, whatever stepped (`check` is the gate), 2 nothing to
+    read.
     """
+    _follow(places, out, Voice(verbose=verbose, quiet=quiet, json=as_json))
+
+
+def _follow(places: Sequence[Path], out: Path | None, voice: Voice) -> None:
     from adaptbench.report import trends
     from adaptbench.results.history import history as follow
 

@@ -11,8 +11,9 @@ from adaptbench.report.pairing import case_name
 from adaptbench.report.policy_names import policy_name
 from adaptbench.report.study_tables import graph_title
 from adaptbench.report.view import RunLike, View
+from adaptbench.results.entries import Entry
 from adaptbench.results.gate_studies import StudySide
-from adaptbench.results.history import Entry, Gap, History, Series, Step, Trend, Value
+from adaptbench.results.history import Gap, History, Series, Step, Trend, Value
 
 METRICS: dict[str, tuple[str, Callable[[float | None], str]]] = {
     "macs_mean": ("MACs a sample", words.macs),

@@ -15,11 +15,14 @@ from small_study import STUDY
 from synthetic_run import MODELS, Plan, write_run
 
 from adaptbench.report.history_page import write_history
+from adaptbench.report.leaderboard import leaderboard
+from adaptbench.report.leaderboard_page import write_leaderboard
 from adaptbench.report.page import write_report
 from adaptbench.report.study_page import write_study_report
 from adaptbench.results.history import history
 from adaptbench.study import run_study
 
+PUBLISHED = Path(__file__).resolve().parents[2] / "reports" / "published"
 LONG = "A condition with a title much longer than anybody would wish for, 8/255 (control)"
 
 
@@ -43,7 +46,8 @@ def pages(tmp_path_factory):
     study = run_study(str(base / "small.yaml"), out=base / "study").path
     found |= {"study": write_study_report(study, base / "study.html")}
     runs = [write_run(base / "trend" / str(n), Plan(models=MODELS[:2], n=80, sweep=0), **_day(n)) for n in range(3)]
-    return found | {"history": write_history(history([run.path for run in runs]), base / "history.html")}
+    found |= {"history": write_history(history([run.path for run in runs]), base / "history.html")}
+    return found | {"leaderboard": write_leaderboard(leaderboard([PUBLISHED]), base / "leaderboard.html")}
 
 
 def _day(number):

@@ -52,7 +52,7 @@ CONTRAST = """() => {
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1440, 400, 320])
-@pytest.mark.parametrize("name", ["report", "awkward", "difference", "study", "history"])
+@pytest.mark.parametrize("name", ["report", "awkward", "difference", "study", "history", "leaderboard"])
 def test_it_fits_the_window_and_nothing_is_cut(visit, name, width, scheme):
     with visit(name, width, scheme) as page:
         for details in page.query_selector_all("details"):
@@ -148,6 +148,26 @@ def test_columns_sort_both_ways_with_what_is_missing_last(visit):
         assert all(value != value for value in down[len(up) :])
 
 
+def test_the_leaderboard_is_filtered_in_all_of_its_tables(visit):
+    visible = """(key) => [...document.querySelectorAll(`#${key} tbody tr`)].filter((row) => !row.hidden)
+      .map((row) => [...row.cells].map((cell) => (cell.querySelector(".signed") ?? cell).textContent.trim()))"""
+    with visit("leaderboard") as page:
+        everything = page.evaluate(visible, "table-counted")
+        page.locator("select[data-column=data]").select_option("CIFAR-10")
+        page.locator("select[data-column=net]").select_option("BlockDrop")
+        rows = page.evaluate(visible, "table-counted")
+        assert rows == [row for row in everything if row[:2] == ["BlockDrop", "CIFAR-10"]]
+        assert rows
+        assert {tuple(row[:2]) for row in page.evaluate(visible, "table-timed")} == {("BlockDrop", "CIFAR-10")}
+        assert " of " in page.locator("#filters output").inner_text()
+        page.get_by_role("button", name="All", exact=True).click()
+        page.wait_for_function("() => !document.querySelector('#table-counted tbody tr[hidden]')")
+        assert page.evaluate(visible, "table-counted") == everything
+    with visit("leaderboard", java_script_enabled=False) as page:
+        assert not page.locator("#filters").is_visible()
+        assert page.locator("#table-counted").is_visible()
+
+
 def test_footnotes_are_told_where_they_are_needed(visit):
     with visit("report") as page:
         mark = page.locator("#table-attacks td sup a").first
@@ -160,6 +180,14 @@ def test_without_script_everything_is_readable(visit):
         assert page.locator("button:visible").count() == 0
         assert page.locator("#table-verdict").is_visible()
         assert page.locator("svg.plot").first.is_visible()
+
+
+def test_headings_of_columns_are_printed(visit):
+    """What sorts is a button, and buttons were not printed: tables had no headings on paper."""
+    with visit("study") as page:
+        page.emulate_media(media="print")
+        assert page.locator("#published-table thead button").first.is_visible()
+        assert not page.locator("button.csv").first.is_visible()
 
 
 def test_it_prints_on_paper(visit, tmp_path):

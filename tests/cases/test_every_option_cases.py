@@ -119,6 +119,12 @@ FOLLOWED = {
     "quiet": Seen("history {it} -q", "has two runs here", gone=" · 1 run"),
     "as_json": Seen("history {it} --json", '"kind": "history"'),
 }
+RANKED = {
+    "out": Seen("leaderboard {it} --out board.html", "page     board.html", file="board.html"),
+    "verbose": Seen("leaderboard {it} --out board.html -v", "on digits", gone="-v shows them"),
+    "quiet": Seen("leaderboard {it} --out board.html -q", "on digits", gone="least taken back by"),
+    "as_json": Seen("leaderboard {it} --out board.html --json", '"kind": "leaderboard"'),
+}
 IN_TRAINING = {
     "data": Seen("train static --data {data}", "load_data {data}"),
     "out": Seen("train static --data {data} --out there", "out there"),
@@ -228,6 +234,10 @@ TABLE: dict[tuple[str, str], dict[str, Entry]] = {
     ("baseline", "study_run"): KEPT,
     ("baseline", "suite_kept"): {"out": Refused("baseline {it} --out kept.json", "it is a file, no directory")},
     ("baseline", "study_kept"): KEPT,
+    ("leaderboard", "suite_run"): RANKED,
+    ("leaderboard", "study_run"): RANKED,
+    ("leaderboard", "suite_kept"): RANKED,
+    ("leaderboard", "study_kept"): RANKED,
     ("history", "suite_run"): FOLLOWED,
     ("history", "study_run"): FOLLOWED,
     ("history", "suite_kept"): FOLLOWED,

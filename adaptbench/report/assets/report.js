@@ -95,6 +95,31 @@
     });
   }
 
+  const filters = document.getElementById("filters");
+  if (filters) {
+    const said = (cell) => cell.firstElementChild?.matches(".signed") ? cell.firstElementChild.textContent.trim() : cell.textContent.trim();
+    const tables = [...document.querySelectorAll("main table")].map((table) => {
+      const heads = [...table.tHead.rows[0].cells].map((cell) => cell.textContent.trim());
+      return { rows: [...table.tBodies[0].rows], at: (name) => heads.indexOf(name) };
+    }).filter((table) => table.at("data") >= 0);
+    const sift = () => {
+      let shown = 0, all = 0;
+      const wanted = [...filters.querySelectorAll("select")].filter((one) => one.value);
+      for (const { rows, at } of tables) for (const row of rows) {
+        row.hidden = wanted.some((one) => {
+          const place = at(one.dataset.column);
+          return place >= 0 && said(row.cells[place]) !== one.value;
+        });
+        all += 1;
+        shown += !row.hidden;
+      }
+      filters.querySelector("output").textContent = wanted.length ? `${shown} of ${all} rows` : "";
+    };
+    filters.hidden = false;
+    filters.addEventListener("change", sift);
+    filters.addEventListener("reset", () => setTimeout(sift));
+  }
+
   const links = new Map([...document.querySelectorAll("nav.toc a")].map((link) => [link.hash.slice(1), link]));
   const spy = new IntersectionObserver((entries) => {
     for (const entry of entries) if (entry.isIntersecting) {
