@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -247,8 +247,17 @@ def verdict(claim: Claim, found: Found) -> str:
     return "met" if found.value >= claim.at_least - 1e-9 else "not met"
 
 
+def found(side: Side) -> Iterator[tuple[Claim, Found]]:
+    """Claims with ours; one whose case is not in the run is left out."""
+    for claim in CLAIMS:
+        try:
+            yield claim, claim.ours(side)
+        except KeyError:
+            continue
+
+
 def section(kept: Baseline) -> list[str]:
-    """Lines of the section; a claim whose case is not in the run is left out."""
+    """Lines of the section."""
     suite, side = kept.manifest["suite"], Side(kept)
     device = kept.manifest["device"]
     spent = sum(case["craft_s"] or 0.0 for case in kept.cases)
@@ -261,11 +270,7 @@ def section(kept: Baseline) -> list[str]:
         "| attack | target | published | read from | ours | n | verdict | what deviates |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for claim in CLAIMS:
-        try:
-            found = claim.ours(side)
-        except KeyError:
-            continue
-        cells = [claim.attack, claim.target, claim.published, claim.source or "–", found.told, str(found.n)]
-        lines.append(f"| {' | '.join([*cells, verdict(claim, found), claim.why])} |")
+    for claim, ours in found(side):
+        cells = [claim.attack, claim.target, claim.published, claim.source or "–", ours.told, str(ours.n)]
+        lines.append(f"| {' | '.join([*cells, verdict(claim, ours), claim.why])} |")
     return lines

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -23,8 +24,12 @@ HEAD = """# Replication
 
 Written by `python docs/replication_page.py` from the committed studies; do not edit. Each study is one command, from
 shipped checkpoints; data sets are read from `ADAPTBENCH_DATA`.
+"""
 
-Rules that hold for every figure: policies are fitted on one part of the calibration split and chosen on the other; a
+RULES = """
+## Rules
+
+They hold for every figure: policies are fitted on one part of the calibration split and chosen on the other; a
 hash of everything fitted and chosen is taken before test labels are opened; the chosen points of the policies in bold
 were then executed, and every sample's way, answer and MACs compared with the log. A saving and the accuracy lost for it
 are one point and get one verdict. A point is *non-inferior* within a margin where calibration shows, with 95 %
@@ -317,11 +322,68 @@ def gates_apart() -> list[str]:
     return lines + [f"| {' | '.join(row)} |" for row in PUBLISHED_GATES]
 
 
+def one_screen(folder: Path) -> list[str]:
+    """How many claims were met, a row a study, and each that was not, with its figures and the reason."""
+    from adaptbench.results.baseline import Baseline
+    from adaptbench.results.studies import decimals, read_study, stated
+    from adaptbench.results.study_claims import Outcome, claims
+
+    counted: list[tuple[str, list[str]]] = []
+    missed: list[str] = []
+    for file in sorted(folder.glob("replicate-*.json")):
+        if file.name in (GATES, ATTACKS):
+            continue
+        record = read_study(file)
+        found = claims(record)
+        counted.append((record["title"], [str(claim.outcome) for claim in found]))
+        for claim in (c for c in found if c.outcome is Outcome.NOT_MET):
+            digits = decimals(claim.published)
+            wanted, ours = number(stated(claim.published), digits), number(claim.value, digits) + span(claim.interval)
+            why = claim.why or ("" if claim.said in ("worse", "not met") else claim.said)
+            missed.append(f"| {claim.text} | {wanted} | {ours} | {why or '–'} |")
+    if (folder / ATTACKS).exists():
+        attacks = _attacks()
+        side = attacks.Side(Baseline.load(folder / ATTACKS))
+        told = [(claim, found, attacks.verdict(claim, found)) for claim, found in attacks.found(side)]
+        counted.append(("Attacks on their papers' own kinds of target", [said for _, _, said in told]))
+        for claim, found, said in told:
+            if said == "not met":
+                missed.append(f"| {claim.attack} on {claim.target} | {claim.published} | {found.told} | {claim.why} |")
+    shown = ("met", "not met", "differs", "not comparable")
+    lines = ["\n| study | " + " | ".join(shown) + " |", "|---|---|---|---|---|"]
+    lines += [f"| {title} | {' | '.join(str(said.count(word)) for word in shown)} |" for title, said in counted]
+    every = [word for _, said in counted for word in said]
+    lines += [f"| **together** | {' | '.join(f'**{every.count(word)}**' for word in shown)} |"]
+    lines += [
+        "",
+        "*Met*: a published figure reached within its rounding and our interval, or a target of ours reached.",
+    ]
+    lines += [
+        "*Differs*: saves more and loses more, or less of both. Gated nets have a section and no claims of this kind."
+    ]
+    return [
+        *lines,
+        "",
+        "What was not met (where no reason stands, we know of none):",
+        "",
+        "| claim | wanted | ours | why |",
+        "|---|---|---|---|",
+        *missed,
+    ]
+
+
+def _attacks() -> ModuleType:
+    sys.path.insert(0, str(Path(__file__).parent))  # a script's own folder, for whoever loads it by its place
+    import replicated_attacks
+
+    return replicated_attacks
+
+
 def page(folder: Path = PUBLISHED) -> str:
     from adaptbench.results.baseline import Baseline
     from adaptbench.results.studies import read_study
 
-    lines = [HEAD]
+    lines = [HEAD, *one_screen(folder), RULES]
     for file in sorted(folder.glob("replicate-*.json")):
         if file.name == ATTACKS:
             continue
@@ -330,10 +392,7 @@ def page(folder: Path = PUBLISHED) -> str:
         else:
             lines += study(read_study(file), file.name)
     if (folder / ATTACKS).exists():
-        sys.path.insert(0, str(Path(__file__).parent))  # a script's own folder, for whoever loads it by its place
-        from replicated_attacks import section
-
-        lines += section(Baseline.load(folder / ATTACKS))
+        lines += _attacks().section(Baseline.load(folder / ATTACKS))
     return "\n".join(lines).rstrip() + "\n"
 
 

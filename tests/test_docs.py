@@ -23,11 +23,17 @@ def _script(name: str):
     return module
 
 
-def test_readme_figures_are_those_of_the_committed_run() -> None:
+def test_readme_figures_are_those_of_the_committed_runs() -> None:
     module = _script("readme_figures")
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    document = json.loads(module.SOURCE.read_text(encoding="utf-8"))
-    assert module.readme(text, document) == text, "run python docs/readme_figures.py"
+    document, attacked = (json.loads(place.read_text(encoding="utf-8")) for place in (module.SOURCE, module.ATTACKED))
+    assert module.readme(text, document, attacked) == text, "run python docs/readme_figures.py"
+    results = module.RESULTS.read_text(encoding="utf-8")
+    assert module.results(results, document) == results, "run python docs/readme_figures.py"
+    plain = next(c for c in document["cases"] if (c["model"], c["condition"]) == ("static", "clean"))
+    (row,) = (line for line in text.splitlines() if line.startswith("| softmax-threshold |"))
+    clean = next(c for c in document["cases"] if (c["model"], c["condition"]) == ("softmax-threshold", "clean"))
+    assert row.split("|")[3].strip() == f"{100 * clean['macs_mean'] / plain['macs_mean']:.1f} %"
 
 
 def test_the_replication_page_is_that_of_the_committed_studies() -> None:
