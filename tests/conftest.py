@@ -14,10 +14,9 @@ SMALL = str(Path(__file__).parent / "bench" / "small.yaml")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests that need Chromium run where `-m` names them, and nowhere else, whatever else `-m` says."""
-    if "browser" in config.option.markexpr:
-        return
-    left_out = [item for item in items if item.get_closest_marker("browser")]
+    """Tests that need Chromium, or libraries of nets, run where `-m` names them, and nowhere else."""
+    unnamed = [kind for kind in ("browser", "libraries") if kind not in config.option.markexpr]
+    left_out = [item for item in items if any(item.get_closest_marker(kind) for kind in unnamed)]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in left_out]
 
