@@ -9,7 +9,9 @@ from collections.abc import Callable
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
+from rich.table import Column
+from rich.text import Text
 
 from adaptbench.report import words as units
 
@@ -27,14 +29,13 @@ class Bars:
 
     def __init__(self, console: Console) -> None:
         self._bars = Progress(
-            TextColumn("{task.description}", style="bold", markup=False),
-            BarColumn(bar_width=24),
+            TextColumn("{task.description}", style="bold", markup=False, table_column=Column(ratio=1, no_wrap=True)),
+            BarColumn(bar_width=12),
             TextColumn("{task.percentage:>3.0f} %"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(compact=True),
+            _Words(table_column=Column(no_wrap=True)),
             console=console,
             transient=True,
+            expand=True,
         )
         self._task: TaskID | None = None
 
@@ -49,18 +50,30 @@ class Bars:
         """A new bar."""
         self.end()
         self._bars.start()  # only now: a mistake before the first bar leaves no empty line
-        self._task = self._bars.add_task(stage, total=total)
+        self._task = self._bars.add_task(stage, total=total, words="")
 
     def advance(self, done: int, words: str = "") -> None:
         """Move it."""
         if self._task is not None:
-            self._bars.update(self._task, completed=done)
+            self._bars.update(self._task, completed=done, words=words)
 
     def end(self) -> None:
         """Take it away."""
         if self._task is not None:
             self._bars.remove_task(self._task)
             self._task = None
+
+
+class _Words(ProgressColumn):
+    """What is said of the work; where nobody says how long it takes, the bar's own guess."""
+
+    def render(self, task: Task) -> Text:
+        """One line."""
+        words = units.printable(str(task.fields["words"]))
+        left = task.time_remaining
+        if "cell" not in words and left is not None:
+            words = f"{words}, {units.seconds(max(left, 1.0))} left".removeprefix(", ")
+        return Text(words)
 
 
 class Lines:
@@ -104,7 +117,8 @@ class Lines:
         with self._lock:
             if not self._named:
                 return
-            self._say(f"{self._stage}  took {units.seconds(self._clock() - self._began)}")
+            words = f", {self._words}" if self._words else ""
+            self._say(f"{self._stage}  took {units.seconds(self._clock() - self._began)}{words}")
             self._stage, self._total, self._done, self._words = "preparing what comes next", 1, 0, ""
             self._began, self._named = self._clock(), False
 

@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 
 import torch
 
+from adaptbench.bench.ahead import session_name
 from adaptbench.bench.evaluate import as_input, sample_seeds
 from adaptbench.bench.neighbours import mixed_arm, mixed_cases, mixtures
 from adaptbench.bench.plan import Evaluation, Plan
 from adaptbench.bench.suite import Measure
 from adaptbench.bench.whole_run import WholeRun
 from adaptbench.errors import AdaptBenchError
+from adaptbench.experiment.ahead import Ahead
 from adaptbench.experiment.failures import Failures
 from adaptbench.experiment.measuring import Sessions
 from adaptbench.experiment.meters import make_meter
@@ -62,8 +64,9 @@ def open_meters(spec: Measure | None, device: str) -> tuple[list[Meter], WholeRu
 class Measuring:
     """The timed part of a run; a case that cannot be timed is left out, and named in failures."""
 
-    def __init__(self, plan: Plan, writer: RunWriter, options: Options, failures: Failures) -> None:
+    def __init__(self, plan: Plan, writer: RunWriter, options: Options, failures: Failures, progress: Ahead) -> None:
         self.plan, self.writer, self.options, self.failures = plan, writer, options, failures
+        self.progress = progress
 
     def run(self, meters: Sequence[Meter]) -> Timing:
         """All batch sizes, one after another; within one, all arms are interleaved."""
@@ -72,12 +75,14 @@ class Measuring:
         if spec is None or not self.plan.timed or not meters:
             return timing
         options = self.options
-        sessions = Sessions(self.writer, spec, options.device, meters, options.progress, self.failures)
+        sessions = Sessions(self.writer, spec, options.device, meters, self.progress, self.failures)
         for size in spec.batch_sizes:
+            self.progress.enter(session_name(size))
             keys = {timed_id(e.id, size): e.key for e in self.plan.timed}
             keys |= {case: e.key for case, e in mixed_cases(self.plan, size).items()}
             if done := sessions.run(size, self._arms(spec, size, timing), keys):
                 timing.keys.append(done)
+            self.progress.leave()
         return timing
 
     def _arms(self, spec: Measure, size: int, timing: Timing) -> dict[str, Arm]:

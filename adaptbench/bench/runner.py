@@ -18,6 +18,7 @@ from torch import Tensor
 
 from adaptbench.attacks.base import join_details
 from adaptbench.attacks.soundness import with_doubts
+from adaptbench.bench.ahead import SUMMARY, stages_of
 from adaptbench.bench.evaluate import evaluate_chunk, hash_inputs
 from adaptbench.bench.manifest import describe_conditions, describe_data, describe_models, describe_references
 from adaptbench.bench.measuring import Measuring, open_meters
@@ -27,6 +28,7 @@ from adaptbench.bench.records import case_records
 from adaptbench.bench.suite import LoadedSuite, load_suite
 from adaptbench.bench.transfers import require
 from adaptbench.errors import AdaptBenchError, Stopped, UncountedError
+from adaptbench.experiment.ahead import Ahead
 from adaptbench.experiment.environment import check_device, describe_device
 from adaptbench.experiment.failures import Failures
 from adaptbench.experiment.heading import Heading, now
@@ -94,7 +96,8 @@ class Runner:
 
     def __init__(self, plan: Plan, writer: RunWriter, options: Options) -> None:
         self.plan, self.writer, self.options = plan, writer, options
-        self.device, self.progress = options.device, options.progress
+        self.device = options.device
+        self.progress = Ahead(options.progress, stages_of(plan))
         self.failures = Failures(writer.path)
         self._kept: set[str] = set()
         self._heading = Heading(plan.suite, plan.suite.suite.title, options.limit, options)
@@ -136,15 +139,18 @@ class Runner:
         try:
             with whole.over_run(self.writer, self.plan):
                 for evaluation in self.plan.evaluations:
+                    self.progress.enter(evaluation.id)
                     with self.failures.instead(evaluation.id):
                         self._evaluate(evaluation)
                     self.progress.end()
-                timing = Measuring(self.plan, self.writer, self.options, self.failures).run(meters)
+                    self.progress.leave()
+                timing = Measuring(self.plan, self.writer, self.options, self.failures, self.progress).run(meters)
             described = {m.name: m.declared() for m in meters} | whole.declared(self.writer)
         finally:
             for meter in [*meters, *whole.meters]:
                 meter.close()
-        self.progress.begin("summarising", len(self.plan.evaluations))
+        self.progress.enter(SUMMARY)
+        self.progress.begin(SUMMARY, len(self.plan.evaluations))
         cases = case_records(self.plan, self.writer, timing, self.device, self.progress, self.failures)
         self.progress.end()
         ran = [e for e in self.plan.evaluations if e.id not in self.failures]

@@ -195,12 +195,17 @@ def test_a_pipe_hears_of_each_case_and_of_long_ones():
         lines.advance(second // 4)
         lines.beat()
     lines.end()
-    said = console.export_text().splitlines()
+    said = console.export_text(clear=False).splitlines()
     assert [line for line in said if "so far" in line] == [
         f"crafting  ilfo → net[/x]  {share} %, {at} s so far"
         for share, at in ((20, "9.00"), (40, "18.0"), (60, "27.0"))
     ]
     assert said[-1] == "crafting  ilfo → net[/x]  took 30.0 s"
+    lines.begin("crafting  ilfo → net", 10)
+    lines.advance(10, "cell 7 of 52, about 1:20 left")
+    lines.end()
+    assert console.export_text(clear=False).splitlines()[-1].endswith("took 0 s, cell 7 of 52, about 1:20 left")
+    assert "\x1b" not in console.export_text(clear=False)
     with Lines(console, every_s=0.05):
         time.sleep(0.2)  # silence of our own making: the watching thread speaks
     assert "preparing" in console.export_text()

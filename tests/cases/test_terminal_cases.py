@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 from rich.console import Console
+from rich.text import Text
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
@@ -19,6 +20,7 @@ from adaptbench.bench.notes import said_once
 from adaptbench.console import MOST_NOTES, result_table, show_notes
 from adaptbench.report import words
 from adaptbench.results.store import Run
+from adaptbench.watching import Bars
 
 
 @pytest.fixture(scope="module")
@@ -112,3 +114,16 @@ sys.exit(f"imported: {{found}}" if found else code)
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.case("own")
+def test_bars_leave_room_for_the_words_at_80_columns():
+    """A bar of 24 columns and three clocks left no room: which cell of how many, and how long, is what is asked."""
+    sink = io.StringIO()
+    with Bars(Console(width=80, file=sink, force_terminal=True)) as bars:
+        bars.begin("crafting  torchattacks/PGD → softmax-threshold", 4)
+        bars.advance(1, "cell 7 of 52, about 1:20 left")
+    drawn = [line for line in Text.from_ansi(sink.getvalue()).plain.splitlines() if "25 %" in line]
+    assert drawn
+    assert all("cell 7 of 52, about 1:20 left" in line and cell_len(line) <= 80 for line in drawn)
+    assert all(line.startswith("crafting  torchatt") for line in drawn)
