@@ -172,6 +172,10 @@ MODELS = Registry(
             "CIFAR ResNet, blocks planned at a glance (Wu et al. 2018)",
         ),
         "class-means": ("adaptbench.zoo.systems:class_means", "CIFAR ResNet, training-free exits (E²CM 2021)"),
+        "text-exits": (
+            "adaptbench.zoo.systems:text_exits",
+            "text encoder, an exit after each layer (after DeeBERT 2020)",
+        ),
         "closed-loop-inference": (
             "adaptbench.zoo.systems:closed_loop_inference",
             "CIFAR ResNet, hard inputs go round again; backward passes count (Niu et al. 2022)",

@@ -50,6 +50,8 @@ def may(recipe: Any) -> str:
     name, settings = recipe.constraint.name, recipe.constraint.settings
     bound = {"linf": "L∞", "l2": "L2", "l1": "L1"}.get(name)
     size = f"{bound} {settings['eps']}" if bound else f"a patch of {settings['area']:.0%}" if name == "patch" else ""
+    if name == "words":
+        size = f"{settings['share']:.0%} of a text's words, at least {settings['least']}"
     shared = {None: "", "all": ", one for all", "class": ", one a class"}[recipe.shared.name if recipe.shared else None]
     return (size or "anything") + shared
 

@@ -25,6 +25,7 @@ from adaptbench.adaptive.relaxed import macs_along, relaxed
 from adaptbench.adaptive.rows import recorded
 from adaptbench.adaptive.splits import Split
 from adaptbench.adaptive.structure import Structure, checked_force
+from adaptbench.adaptive.tokens import without_padding
 from adaptbench.adaptive.topology import check_topology, edges_of, extreme_costs, reference_nodes, simple_paths
 from adaptbench.adaptive.writes import apart
 from adaptbench.errors import CapabilityError
@@ -339,7 +340,8 @@ class DecisionGraph(AdaptiveModel):
         split.require("calibration", purpose="fitting a policy")
         device = self._blank().device
         with frozen(self), torch.no_grad():
-            logits = torch.cat([self.dense_logits(x.to(device)).float().cpu() for x, _, _ in split.chunks(chunk)])
+            parts = [without_padding(self.domain, x.to(device), self.dense_logits) for x, _, _ in split.chunks(chunk)]
+            logits = torch.cat([part.float().cpu() for part in parts])
         return self.logged(logits, split)
 
     def logged(self, logits: Tensor, split: Split, *, top: int = 1) -> CalibrationLog:

@@ -88,6 +88,24 @@ class TokenDomain:
             yield rows, x[rows, :size]
 
 
+def without_padding(domain: object, x: Tensor, run: Callable[[Tensor], Tensor], *, most: int = 256) -> Tensor:
+    """(N, …) of a function of each row, texts of equal length together; pictures all at once.
+
+    It saves what padding costs where no MACs are told: logging, training, accuracies.
+
+    Args:
+        domain: of the inputs. x: (N, …). run: (n, …) → (n, …), each row on its own. most: texts a call.
+    """
+    if not isinstance(domain, TokenDomain):
+        return run(x)
+    places, parts = [], []
+    for rows, ids in domain.by_length(x):
+        for start in range(0, len(rows), most):
+            places.append(rows[start : start + most])
+            parts.append(run(ids[start : start + most]))
+    return torch.cat(parts)[torch.cat(places).argsort()]
+
+
 class WordEmbedding(nn.Embedding):
     """A table of embeddings whose output `followed` makes a leaf of."""
 

@@ -39,8 +39,8 @@ class Crafted:
     """Attacked inputs and what they cost the attacker; all tensors on the CPU.
 
     Args:
-        x_adv: (N, C, H, W) uint8, inside box and ball.
-        linf, l2: (N,) float64 distances to the (8-bit) clean pictures, in [0, 1] pixel units.
+        x_adv: (N, C, H, W) uint8, inside box and ball; of texts (N, L) int64 ids.
+        linf, l2: (N,) float64 distances to the (8-bit) clean pictures, in [0, 1] pixel units; NaN of texts.
         queries: (N,) int64 for attacks that query, else None.
         seconds: crafting time.
         details: JSON; counts add up over chunks, see `join`.
@@ -54,8 +54,8 @@ class Crafted:
     details: dict[str, Any]
 
     def images(self) -> Tensor:
-        """(N, C, H, W) float32 in [0, 1]."""
-        return self.x_adv.float().div_(255.0)
+        """What the model takes: (N, C, H, W) float32 in [0, 1], or the ids."""
+        return self.x_adv.float().div_(255.0) if self.x_adv.dtype == torch.uint8 else self.x_adv
 
     @staticmethod
     def join(parts: list[Crafted]) -> Crafted:
@@ -93,7 +93,7 @@ def join_details(parts: list[dict[str, Any]], sizes: list[int]) -> dict[str, Any
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One craft, checked: pictures on the 8-bit grid, one id each."""
+    """One craft, checked: pictures on the 8-bit grid, or token ids; one sample id each."""
 
     model: AdaptiveModel
     x: Tensor
@@ -183,6 +183,15 @@ class Attack(ABC):
         """A reason beyond capabilities why the attack means nothing on this model."""
         return None
 
+    def _wrong_inputs(self, model: AdaptiveModel) -> str | None:
+        """A reason why the attack cannot change what the model takes; one of pixels wants pictures in [0, 1]."""
+        domain = model.domain
+        if not isinstance(domain, ImageDomain):
+            return "it changes the values of pixels, and the model takes text, whose token ids are names"
+        if (domain.low, domain.high) != (0.0, 1.0):
+            return f"its inputs span [{domain.low:g}, {domain.high:g}], and attacks work in [0, 1]"
+        return None
+
     def _outside(self, change: Tensor) -> Tensor:
         """(N,) bool: results that break the attack's own constraint; change: (N, C, H, W) in pixel range."""
         return torch.zeros(len(change), dtype=torch.bool)
@@ -193,10 +202,8 @@ class Attack(ABC):
 
     def applies_to(self, model: AdaptiveModel) -> str | None:
         """None, or the reason why this attack cannot be run on a model."""
-        if not isinstance(model.domain, ImageDomain):
-            return "it changes the values of pixels, and the model takes text, whose token ids are names"
-        if (model.domain.low, model.domain.high) != (0.0, 1.0):
-            return f"its inputs span [{model.domain.low:g}, {model.domain.high:g}], and attacks work in [0, 1]"
+        if reason := self._wrong_inputs(model):
+            return reason
         if self.requires and model.needs_labels:
             return f"the policy '{model.policy_name}' looks at the label: it is a bound, not a deployed model"
         return lacking(self.requires, model) or self._why_not(model)
@@ -217,7 +224,7 @@ class Attack(ABC):
         """Attack a batch of any size; the model is left as it was.
 
         Args:
-            x: (N, C, H, W) float in [0, 1] on the model's device; rounded to 8 bits first.
+            x: (N, C, H, W) float in [0, 1] on the model's device, rounded to 8 bits first; or (N, L) token ids.
             y: (N,) int64 labels.
             ids: (N,) int64, what each sample's random numbers are drawn from (default 0 … N−1).
             seed: of the run.
@@ -246,10 +253,10 @@ class Attack(ABC):
         training = in_train_mode(model)
         started = self.clock()
         with untouched(model), torch.inference_mode(False), torch.enable_grad(), closed_clamp():
-            clean = to_bytes(x)
+            clean = to_bytes(x) if x.is_floating_point() else x.detach().clone()
             task = Task(
                 model,
-                clean.float() / 255.0,
+                clean.float() / 255.0 if x.is_floating_point() else clean,
                 y.detach().clone().to(x.device),
                 ids.detach().clone().to(x.device, torch.int64),
                 int(seed),
@@ -260,15 +267,22 @@ class Attack(ABC):
             )
             unaudited = self._craft(task)
             doubts = self._against_itself(task)
-        change = (unaudited.x_adv.cpu().double() - clean.cpu().double()) / 255.0
-        linf, l2 = change.flatten(1).abs().amax(1), change.flatten(1).norm(dim=1)
-        details = {"n": len(x), **unaudited.details, **self._readings(change), **doubts}
+            linf, l2, outside, readings = self._measured(clean, unaudited.x_adv, model)
+        details = {"n": len(x), **unaudited.details, **readings, **doubts}
         if training:
             details["notes"] = [*details.get("notes", []), TRAINING]
-        if outside := int(self._outside(change).sum()):
-            details["outside_constraint"] = outside
+        if beyond := int(outside.sum()):
+            details["outside_constraint"] = beyond
         queries = None if unaudited.queries is None else unaudited.queries.cpu()
         return Crafted(unaudited.x_adv.cpu(), linf, l2, queries, self.clock() - started, details)
+
+    def _measured(
+        self, clean: Tensor, x_adv: Tensor, model: AdaptiveModel
+    ) -> tuple[Tensor, Tensor, Tensor, dict[str, float]]:
+        """(N,) L∞ and L2 distances, (N,) bool what breaks the attack's constraint, and more about the change."""
+        change = (x_adv.cpu().double() - clean.cpu().double()) / 255.0
+        flat = change.flatten(1)
+        return flat.abs().amax(1), flat.norm(dim=1), self._outside(change), self._readings(change)
 
     @staticmethod
     def _check_labels(model: AdaptiveModel, y: Tensor) -> None:

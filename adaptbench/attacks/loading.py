@@ -24,8 +24,11 @@ from adaptbench.attacks.ranges import GREY_LEVEL, shown
 from adaptbench.attacks.recipe import Recipe, RecipePart, make_recipe, read_recipe
 from adaptbench.attacks.registry import ATTACKS, CONSTRAINTS, OBJECTIVES, SEARCHES
 from adaptbench.attacks.searches import GradientSearch, OneDraw, SignDescent
+from adaptbench.attacks.textual import word_attack
 from adaptbench.attacks.torchattack import TorchAttack
 from adaptbench.attacks.universal import Shared, SharedByClass, UniversalAttack
+from adaptbench.attacks.word_edits import WordEdits
+from adaptbench.attacks.word_search import WordSearch
 from adaptbench.errors import RecipeError, UnknownNameError
 from adaptbench.registry import Registry, did_you_mean
 
@@ -131,12 +134,17 @@ def build(name: str, recipe: Recipe, where: str) -> Attack:
         RecipeError: a part that is unknown, has a wrong setting, or does not go with the others.
     """
     made = {field: _make(field, part.name, part.settings, where) for field, part in recipe.parts().items()}
-    access, objective = made["access"], made.get("objective")
     if recipe.members:
         return _ensemble(name, recipe, made["constraint"], where)
-    assert recipe.search is not None  # else there are members
-    _require_meter(access, objective, where)
-    parts = Parts(name, recipe, objective, made["constraint"], made["search"])
+    _require_meter(made["access"], made.get("objective"), where)
+    parts = Parts(name, recipe, made.get("objective"), made["constraint"], made["search"])
+    if isinstance(parts.constraint, WordEdits) or isinstance(parts.search, WordSearch):
+        return word_attack(parts, made["access"], where)
+    return _of_pixels(parts, made, where)
+
+
+def _of_pixels(parts: Parts, made: dict[str, Any], where: str) -> Attack:
+    access, objective, recipe = made["access"], parts.objective, parts.recipe
     _require_movement(parts, where)
     _require_gradients(parts, where)
     if "shared" in made:
@@ -153,7 +161,7 @@ def build(name: str, recipe: Recipe, where: str) -> Attack:
         return RandomAttack(parts)
     if not isinstance(parts.search, GradientSearch) or objective is None:
         raise RecipeError(
-            f"{where}: the search '{recipe.search.name}' needs an objective.",
+            f"{where}: the search '{parts.search.name}' needs an objective.",
             todo=f"Objectives: {', '.join(OBJECTIVES.names())}.",
         )
     if isinstance(objective, EstimatorEnergy):

@@ -32,6 +32,11 @@ OBJECTIVES = Registry(
             "make activations large and dense; not after the counted cost",
         ),
         "label-margin": ("adaptbench.attacks.mixtures:LabelMargin", "keep the answer at the dearest path's exit"),
+        "waffle": ("adaptbench.attacks.text_objectives:WaffleScore", "make all exits of a chain near uniform"),
+        "same": (
+            "adaptbench.attacks.text_objectives:SameScore",
+            "make later exits undecided and disagree with the exit before",
+        ),
         "mixed": ("adaptbench.attacks.mixtures:Mixed", "a weighted, scheduled sum of objectives"),
         "estimator": (
             "adaptbench.attacks.estimator:EstimatorEnergy",
@@ -49,6 +54,10 @@ CONSTRAINTS = Registry(
         "l1": ("adaptbench.attacks.l1:L1", "the sum of all changes is at most eps; steps go into few values"),
         "patch": ("adaptbench.attacks.patch:Patch", "anything inside one square, nothing outside it"),
         "none": ("adaptbench.attacks.constraints:Unbounded", "any picture"),
+        "words": (
+            "adaptbench.attacks.word_edits:WordEdits",
+            "of texts: a share of the words exchanged or misspelt",
+        ),
     },
 )
 
@@ -93,6 +102,8 @@ SEARCHES = Registry(
             "adaptbench.attacks.ordinal:Ordinal",
             "patterns that an ensemble of ordinal models expects most of, refitted on the answers",
         ),
+        "word-beam": ("adaptbench.attacks.word_search:WordBeam", "of texts: one more edit a step, the best few kept"),
+        "random-words": ("adaptbench.attacks.word_search:RandomWords", "of texts: as many edits, drawn at random"),
         "spsa": ("adaptbench.attacks.spsa:Spsa", "a slope of the cost, estimated from pairs of queries"),
     },
 )

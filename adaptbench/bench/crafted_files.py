@@ -54,6 +54,8 @@ def require_form(form: Form, split: Split) -> None:
     Raises:
         UsageError: another number of channels.
     """
+    if form == "png" and len(split.shape) != 3:
+        raise UsageError(f"{split.name} holds texts, no pictures.", todo="Add --format safetensors.")
     if form == "png" and split.shape[0] not in (1, 3):
         raise UsageError(
             f"pictures of {split.name} have {split.shape[0]} channels, and PNG files hold 1 or 3.",

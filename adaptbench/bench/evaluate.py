@@ -116,10 +116,14 @@ def rows_of(
     """Rows of ``samples.parquet``, one an input.
 
     Args:
-        case: the evaluation. inference: of the inputs. labels, ids: (N,). clean, inputs: (N, C, H, W) uint8.
+        case: the evaluation. inference: of the inputs. labels, ids: (N,).
+        clean, inputs: (N, C, H, W) uint8, or (N, L) int64 token ids, whose distances are NaN.
         queries: (N,), None where nothing was asked.
     """
-    change = (inputs.float() - clean.float()).div_(255.0).flatten(1)
+    far = torch.full((2, len(ids)), torch.nan, dtype=torch.float64)  # token ids have no distance
+    if inputs.dtype == torch.uint8:
+        change = (inputs.float() - clean.float()).div_(255.0).flatten(1)
+        far = torch.stack([change.abs().amax(1).double(), change.double().norm(dim=1)])
     predictions = inference.predictions.cpu()
     return pd.DataFrame(
         {
@@ -131,8 +135,8 @@ def rows_of(
             "depth": inference.path.sum(1).cpu().numpy(),
             "macs": inference.macs.cpu().numpy(),
             "correct": (predictions == labels).numpy(),
-            "linf": change.abs().amax(1).double().numpy(),
-            "l2": change.double().norm(dim=1).numpy(),
+            "linf": far[0].numpy(),
+            "l2": far[1].numpy(),
             "queries": pd.array([None] * len(ids) if queries is None else queries.cpu().tolist(), dtype="Int64"),
             "tie": inference.tie.cpu().numpy(),
             "confidence": inference.logits.softmax(1).amax(1).double().cpu().numpy(),
@@ -146,6 +150,6 @@ def without_labels(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def hash_inputs(x: np.ndarray | Tensor) -> str:
-    """SHA-256 of uint8 pictures in sample order."""
+    """SHA-256 of stored inputs in sample order."""
     array = x.numpy() if isinstance(x, torch.Tensor) else x
     return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from adaptbench.adaptive import DecisionGraph, Inference, Node, Policy, TokenDomain
 from adaptbench.adaptive.outcome import seeds_from_content
-from adaptbench.data.encoders import Encoder
+from adaptbench.data.encoders import MINILM, Encoder
 from adaptbench.data.text import LENGTH, english
 from adaptbench.data.wordpiece import WordPiece
-from adaptbench.models.text_encoder import EncoderSize, ExitHead, read_stages, stages_of
+from adaptbench.models.text_encoder import EncoderSize, exit_head, read_stages, stages_of
 
 SMALL = EncoderSize(6000, 64, 6, 4, 256, LENGTH, eps=1e-5)
 
@@ -38,7 +38,7 @@ def exits_on(
         Node(
             name,
             stage,
-            ExitHead(width, n_classes),
+            exit_head(width, n_classes),
             reads=names[k - 1] if k else "input",
             to=tuple(names[k + 1 : k + 2]),
         )
@@ -95,14 +95,13 @@ class TextNets:
         return exits_on(stages_of(self.size), self.size.width, self.n_classes, domain)
 
 
-def text_nets(minilm: Encoder) -> dict[str, TextNets]:
-    """Data set → nets."""
-    return {
-        "sst2": TextNets("text", 2),
-        "ag-news": TextNets("text", 4),
-        "sst2-minilm": TextNets("minilm", 2, minilm),
-        "ag-news-minilm": TextNets("minilm", 4, minilm),
-    }
+TEXT_NETS = {
+    "sst2": TextNets("text", 2),
+    "ag-news": TextNets("text", 4),
+    "sst2-minilm": TextNets("minilm", 2, MINILM),
+    "ag-news-minilm": TextNets("minilm", 4, MINILM),
+}
+"""Data set → nets."""
 
 
 def infer_unpadded(net: DecisionGraph, x: Tensor, *, seeds: Tensor | None = None) -> Inference:

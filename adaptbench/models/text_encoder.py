@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -112,31 +111,24 @@ class Layer(nn.Module):
         return self.last_norm(h + self.narrow(F.gelu(self.wide(h)))), real
 
 
-class ExitHead(nn.Module):
-    """Mean over the tokens, a tanh layer as wide, a linear one over the classes (DeeBERT's, Xin et al. 2020, on means).
-
-    Args:
-        width: d. n_classes: C.
-    """
-
-    def __init__(self, width: int, n_classes: int) -> None:
-        super().__init__()
-        self.dense, self.classes = nn.Linear(width, width), nn.Linear(width, n_classes)
+class TokenMean(nn.Module):
+    """(N, d) mean of the hidden states of tokens."""
 
     def forward(self, states: States) -> Tensor:
-        """(N, C)."""
-        return self.answer(pooled(states))
-
-    def answer(self, mean: Tensor) -> Tensor:
-        """(N, C) of means (N, d)."""
-        return self.classes(torch.tanh(self.dense(mean)))  # type: ignore[no-any-return]
+        """Padding weighs nothing."""
+        h, real = states
+        weights = real.to(h.dtype)
+        return (h * weights[..., None]).sum(1) / weights.sum(1, keepdim=True)
 
 
-def pooled(states: States) -> Tensor:
-    """(N, d) mean of the hidden states of tokens."""
-    h, real = states
-    weights = real.to(h.dtype)
-    return (h * weights[..., None]).sum(1) / weights.sum(1, keepdim=True)
+def exit_head(width: int, n_classes: int) -> nn.Sequential:
+    """Mean over the tokens, a tanh layer, a linear one over the classes (DeeBERT's, Xin et al. 2020, on means).
+
+    Args:
+        width: d; the tanh layer is as wide, up to 128. n_classes: C.
+    """
+    hidden = min(width, 128)
+    return nn.Sequential(TokenMean(), nn.Linear(width, hidden), nn.Tanh(), nn.Linear(hidden, n_classes))
 
 
 def stages_of(size: EncoderSize) -> list[nn.Module]:

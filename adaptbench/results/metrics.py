@@ -47,6 +47,7 @@ class CostBounds:
 
 
 FOREIGN = "the pictures are of another data set, whose labels mean something else"
+NO_DISTANCE = "token ids have no distance; the attack's details say how many words it edited"
 APART = "the pictures are of another data set: no change of the clean ones"
 
 TAIL = 0.05
@@ -156,9 +157,9 @@ def summarise(samples: pd.DataFrame, clean: pd.DataFrame | None, bounds: CostBou
         _lack(record, "efficacy_trapezoid", "an exit of this model has no one cost")
     else:
         _put(record, "efficacy_trapezoid", efficacy_trapezoid(columns["exit"], bounds.exit_macs, seed=seed))
-    if foreign:
-        _lack(record, "linf_max", APART)
-        _lack(record, "l2_mean", APART)
+    if np.isnan(columns["linf"]).all():
+        for name in ("linf_max", "l2_mean"):
+            _lack(record, name, APART if foreign else NO_DISTANCE)
     else:
         record["linf_max"] = float(columns["linf"].max())
         _put(record, "l2_mean", statistics.mean(columns["l2"], seed=seed))

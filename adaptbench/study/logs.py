@@ -11,6 +11,7 @@ from torch import Tensor
 
 from adaptbench.adaptive import CalibrationLog, DecisionGraph, EvaluationLog, Split, Structure
 from adaptbench.adaptive.model import frozen
+from adaptbench.adaptive.tokens import TokenDomain, without_padding
 from adaptbench.errors import LeakageError
 from adaptbench.experiment.keys import digest_of, model_hash
 from adaptbench.experiment.progress import Progress
@@ -135,12 +136,7 @@ def node_logits(
         for start in range(0, len(split), CHUNK):
             stop = min(start + CHUNK, len(split))
             if not writer.has(f"{key}-{start}"):
-                logits = torch.cat(
-                    [
-                        model.dense_logits(split.inputs(*bounds).to(device)).float().cpu()
-                        for bounds in passes(start, stop, device)
-                    ]
-                )
+                logits = _piece(model, split, start, stop, device)
                 writer.commit(f"{key}-{start}", {"rows": stop - start}, tensors={"logits": logits.numpy()})
             kept = writer.load(f"{key}-{start}").tensors
             assert kept is not None
@@ -148,6 +144,15 @@ def node_logits(
             progress.advance(stop)
     progress.end()
     return torch.cat(parts)
+
+
+def _piece(model: DecisionGraph, split: Split, start: int, stop: int, device: str) -> Tensor:
+    """(n, V, C) of the rows start … stop, in passes that fit the caches; texts without their padding."""
+    if isinstance(model.domain, TokenDomain):
+        x = split.inputs(start, stop).to(device)
+        return without_padding(model.domain, x, model.dense_logits, most=100).float().cpu()
+    parts = [model.dense_logits(split.inputs(*bounds).to(device)) for bounds in passes(start, stop, device)]
+    return torch.cat([part.float().cpu() for part in parts])
 
 
 def calibration_log(

@@ -89,25 +89,29 @@ class AttackConformance:
         assert not any(isinstance(v, dict) for v in attack.settings.values()), "settings are flat"
 
     def test_results_are_pictures(self) -> None:
-        """8-bit pictures of the inputs' shape, one distance each, details in JSON."""
-        _, x, _, _ = self.subject()
+        """8-bit pictures, or token ids, of the inputs' shape, one distance each, details in JSON."""
+        model, x, _, _ = self.subject()
         crafted = self._craft()
-        assert crafted.x_adv.dtype == torch.uint8
+        assert crafted.x_adv.dtype == (torch.uint8 if x.is_floating_point() else x.dtype)
+        model.domain.check(crafted.images())
         assert crafted.x_adv.shape == x.shape
         assert crafted.linf.shape == crafted.l2.shape == (len(x),)
         assert crafted.seconds >= 0
         json.dumps(crafted.details)
 
     def test_distances_are_true(self) -> None:
-        """Norms are of the rounded pictures."""
+        """Norms are of the rounded pictures; ids have none."""
         _, x, _, _ = self.subject()
         crafted = self._craft()
+        if not x.is_floating_point():
+            assert crafted.linf.isnan().all(), "token ids are names: no distance of them means anything"
+            return
         change = (crafted.images().double() - x.double()).flatten(1)
         torch.testing.assert_close(crafted.linf, change.abs().amax(1), atol=1e-6, rtol=0)
         torch.testing.assert_close(crafted.l2, change.square().sum(1).sqrt(), atol=1e-5, rtol=0)
 
     def test_it_stays_inside_its_own_constraint(self) -> None:
-        """After rounding to 8 bits."""
+        """After rounding to 8 bits; of words, counted anew from the ids."""
         assert not self._craft().details.get("outside_constraint"), "rounding or projection leaves the ball"
 
     def test_it_never_returns_something_cheaper_than_clean(self) -> None:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.nn import functional as F
 
+from adaptbench.adaptive.graph import DecisionGraph
 from adaptbench.adaptive.splits import Role, Split
 from adaptbench.adaptive.tokens import TokenDomain
 from adaptbench.data.base import ROLES
 from adaptbench.data.wordpiece import WordPiece
+from adaptbench.errors import UsageError
+from adaptbench.models.text import exits_on
 from adaptbench.models.text_encoder import EncoderSize, stages_of
+from adaptbench.policies.thresholds.uniform import UniformThreshold
 
 LENGTH = 16
 GOOD, BAD = ("good", "fine", "great", "warm"), ("bad", "poor", "dull", "cold")
@@ -56,7 +62,25 @@ def planted_texts(role: Role = "calibration", n: int = 400) -> Split:
     return Split("planted-texts", role, torch.from_numpy(words.rows(texts, LENGTH)), torch.from_numpy(y), ids, _CLASSES)
 
 
-_CLASSES = ("negative", "positive")
+class PlantedTexts:
+    """The made-up texts as a data set, for `DATA.add("planted-texts", "adaptbench.testing.texts:PlantedTexts", …)`."""
+
+    name, class_names, n_classes, shape = "planted-texts", ("negative", "positive"), 2, (LENGTH,)
+
+    def __init__(self, argument: str = "", *, root: Path | None = None, download: bool = False) -> None: ...
+
+    def split(self, role: Role) -> Split:
+        """400 texts of a role.
+
+        Raises:
+            UsageError: no such role.
+        """
+        if role not in ROLES:
+            raise UsageError(f"there is no split '{role}'.", todo=f"Ask for one of: {', '.join(ROLES)}.")
+        return planted_texts(role)
+
+
+_CLASSES = PlantedTexts.class_names
 _SIZE = EncoderSize(len(VOCABULARY), 32, 3, 4, 64, LENGTH, types=2)
 _NAMES = {
     "query": "attention.self.query",
@@ -109,3 +133,37 @@ def write_encoder(folder: Path | str, *, seed: int = 0) -> Path:
     tokenizer = {"model": {"type": "WordPiece", "vocab": {piece: i for i, piece in enumerate(VOCABULARY)}}}
     (place / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
     return place
+
+
+@cache
+def _trained() -> dict[str, Tensor]:
+    """Weights of the small encoder after a few hundred steps on the made-up texts."""
+    net, split = _fresh(), planted_texts("train", 800)
+    step = torch.optim.AdamW(net.parameters(), lr=3e-3)
+    draw = torch.Generator().manual_seed(0)
+    net.requires_grad_(True).train()
+    for _ in range(6):
+        for rows in torch.randperm(len(split), generator=draw).view(-1, 32):
+            loss = sum(F.cross_entropy(z, split.y[rows]) for z in net.dense_logits(split.x[rows]).unbind(1))
+            step.zero_grad()
+            loss.backward()  # type: ignore[union-attr]
+            step.step()
+    return net.state_dict()
+
+
+def _fresh() -> DecisionGraph:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return exits_on(stages_of(_SIZE), _SIZE.width, 2, planted_domain())
+
+
+def planted_net(threshold: float = 0.9) -> DecisionGraph:
+    """The small encoder with its three exits, trained on the made-up texts (a few seconds, once a process).
+
+    Args:
+        threshold: of confidence, at every exit but the last.
+    """
+    net = _fresh()
+    net.load_state_dict(_trained(), strict=False)
+    net.policy = UniformThreshold(threshold)
+    return net.eval().requires_grad_(False)

@@ -11,13 +11,14 @@ from torch import nn
 from adaptbench.adaptive import DecisionGraph, MultiExit
 from adaptbench.models.cifar import CIFAR_NETS, CifarNets
 from adaptbench.models.small import SMALL_NETS, SmallNets
+from adaptbench.models.text import TEXT_NETS, TextNets
 from adaptbench.zoo.training.procedures import Procedure
 
-Nets = SmallNets | CifarNets
-"""The nets for one data set; `kind` says for which pictures."""
+Nets = SmallNets | CifarNets | TextNets
+"""The nets for one data set; `kind` says for which pictures or texts."""
 Module = TypeVar("Module", bound=nn.Module)
 
-NETS: dict[str, Nets] = {**SMALL_NETS, **CIFAR_NETS}
+NETS: dict[str, Nets] = {**SMALL_NETS, **CIFAR_NETS, **TEXT_NETS}
 
 
 def itself(net: Module) -> Module:
@@ -33,6 +34,11 @@ def stage(i: int) -> Callable[[DecisionGraph], nn.Module]:
 def bolted_heads(net: MultiExit) -> nn.ModuleList:
     """The bolted-on heads, without the net's own."""
     return nn.ModuleList(list(net.heads)[:-1])
+
+
+def all_heads(net: DecisionGraph) -> nn.ModuleList:
+    """Every head, the last one among them."""
+    return net.heads
 
 
 @dataclass(frozen=True, slots=True)

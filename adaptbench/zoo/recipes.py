@@ -12,11 +12,13 @@ from typing import Any
 import torch
 
 from adaptbench.adaptive import Cascade, NetworkDag, Static
+from adaptbench.data.encoders import MINILM
 from adaptbench.models.cifar import CifarNets
 from adaptbench.models.exit_heads import HEADS, attach_exits, backbone_of, boosted
 from adaptbench.models.nearest_mean import class_mean_exits
 from adaptbench.models.small import SmallNets
-from adaptbench.zoo.parts import Part, TrainingRecipe, bolted_heads, itself, stage
+from adaptbench.models.text import TextNets
+from adaptbench.zoo.parts import Part, TrainingRecipe, all_heads, bolted_heads, itself, stage
 from adaptbench.zoo.training.phase import Phase
 from adaptbench.zoo.training.procedures import (
     BlockDropPlan,
@@ -31,6 +33,7 @@ from adaptbench.zoo.training.procedures import (
     RateGates,
     SkipNet,
 )
+from adaptbench.zoo.training.text import TextExits, TextHeads
 
 DEPTHS = (8, 14, 20, 32, 56, 110)
 
@@ -158,6 +161,18 @@ def _hosted(
     return parts
 
 
+def small_text_recipe(phase: Phase) -> TrainingRecipe:
+    """The small encoder with all its exits, from scratch."""
+    return TrainingRecipe({"text-exits": Part(TextNets.exits, TextExits(phase))}, halved=True, prices=())
+
+
+def minilm_recipe(phase: Phase) -> TrainingRecipe:
+    """Heads on MiniLM as it is; the encoder runs once, in bfloat16, over the training texts."""
+    heads = Part(TextNets.exits, TextHeads(phase, MINILM.name), holds=all_heads)
+    return TrainingRecipe({"minilm-heads": heads}, halved=True, prices=())
+
+
+_HEADS: dict[str, Any] = {"optimiser": "adamw", "precision": "bfloat16"}
 _SMALL_FIRST = ((0.0, 24), (0.5, 32))
 
 
@@ -236,5 +251,9 @@ RECIPES: dict[str, dict[str, TrainingRecipe]] = {
     },
     "cifar10": _CIFAR,
     "cifar100": _CIFAR,
+    "sst2": {"short": small_text_recipe(Phase(6, 2e-3, 128, weight_decay=0.05, optimiser="adamw", clip_norm=1.0))},
+    "ag-news": {"short": small_text_recipe(Phase(12, 2e-3, 64, weight_decay=0.05, optimiser="adamw", clip_norm=1.0))},
+    "sst2-minilm": {"short": minilm_recipe(Phase(8, 2e-3, 256, weight_decay=0.05, **_HEADS))},
+    "ag-news-minilm": {"short": minilm_recipe(Phase(30, 2e-3, 256, weight_decay=0.05, **_HEADS))},
 }
 """Data set → scale → recipe."""

@@ -277,6 +277,14 @@ closed_loop_inference = System(
     UniformThreshold,
     ("drop",),
 )
+text_exits = System(
+    "text-exits",
+    "an encoder of six layers, an exit after each, one confidence threshold",
+    "after Xin et al., DeeBERT, ACL 2020; Wang et al., MiniLM, NeurIPS 2020",
+    {"text": "text-exits", "minilm": "minilm-heads"},
+    UniformThreshold,
+    ("drop",),
+)
 resnet8, resnet14, resnet20, resnet32, resnet56, resnet110 = (
     System(f"resnet{depth}", f"CIFAR ResNet-{depth}, always run whole", HE, {"cifar": f"resnet{depth}"})
     for depth in (8, 14, 20, 32, 56, 110)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from adaptbench.adaptive import AdaptiveModel, DecisionGraph, Split
+from adaptbench.adaptive.tokens import without_padding
 from adaptbench.data.base import DataSet
 from adaptbench.errors import CheckpointError, UnknownNameError, UsageError
 from adaptbench.registry import MODELS, did_you_mean
@@ -291,7 +292,7 @@ def halved(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 @torch.no_grad()
 def exit_accuracy(model: AdaptiveModel, split: Split) -> dict[str, float]:
     """Accuracy of each exit on every sample (gated nets: of the ungated backbone and of the gated net)."""
-    logits = torch.cat([model.dense_logits(x) for x, _, _ in split.chunks(1000)])
+    logits = torch.cat([without_padding(model.domain, x, model.dense_logits) for x, _, _ in split.chunks(1000)])
     accuracy = {
         (name if model.shape != "gated" else "ungated"): round(
             (logits[:, k].argmax(1) == split.y).float().mean().item(), 5

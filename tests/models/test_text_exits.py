@@ -35,7 +35,7 @@ def net(folder):
     torch.manual_seed(3)
     net = text_exits(folder, 2, length=LENGTH).eval()
     for head in net.heads:  # fresh heads are near ½ everywhere
-        nn.init.normal_(head.classes.weight)
+        nn.init.normal_(head[-1].weight)
     net.policy = UniformThreshold(0.96)
     return net
 
@@ -45,7 +45,7 @@ class TestTheLaws(ModelConformance):
         torch.manual_seed(3)
         net = TextNets("text", 4).exits().eval()
         for head in net.heads:
-            nn.init.normal_(head.classes.weight, std=0.5)
+            nn.init.normal_(head[-1].weight, std=0.5)
         net.policy = UniformThreshold(0.4)
         return net
 

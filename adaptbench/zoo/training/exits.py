@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adaptbench.adaptive import MultiExit, Split
+from adaptbench.adaptive import DecisionGraph, MultiExit, Split, TokenDomain
+from adaptbench.adaptive.domain import Domain
 from adaptbench.adaptive.model import frozen, pictures_like
 from adaptbench.errors import UsageError
 from adaptbench.zoo.training.loop import Training, fit
@@ -23,7 +24,7 @@ _CHUNK = 500
 
 
 def train_heads(
-    model: MultiExit,
+    model: DecisionGraph,
     split: Split,
     phase: Phase,
     *,
@@ -56,7 +57,7 @@ def train_heads(
     chosen = _exits(model, exits)
     if not 0.0 <= distil <= 1.0:
         raise UsageError(f"distil = {distil} is no share of the loss.", todo="Give a value between 0 and 1.")
-    heads = _Heads(model, chosen, distil, temperature)
+    heads = _Heads(model, chosen, distil, temperature, phase.precision == "bfloat16")
     keeps = phase.augment == "none" and not phase.sizes and heads.bytes_a_sample() * len(split) <= memory
     with frozen(model):
         if keeps:
@@ -99,7 +100,7 @@ def train_backtrack(
     return done
 
 
-def _exits(model: MultiExit, exits: Sequence[int] | None) -> list[int]:
+def _exits(model: DecisionGraph, exits: Sequence[int] | None) -> list[int]:
     chosen = sorted(set(range(len(model.heads) - 1) if exits is None else exits))
     odd = [k for k in chosen if not 0 <= k < len(model.heads)]
     bare = [k for k in chosen if k not in odd and not any(True for _ in model.heads[k].parameters())]
@@ -119,12 +120,14 @@ class _Heads(nn.Module):
 
     Args:
         model: in eval mode, the trained heads aside. chosen: indices of the heads.
-        distil, temperature: α and T.
+        distil, temperature: α and T. in_bfloat16: texts run so where their states are kept.
     """
 
-    def __init__(self, model: MultiExit, chosen: list[int], distil: float, temperature: float) -> None:
+    def __init__(
+        self, model: DecisionGraph, chosen: list[int], distil: float, temperature: float, in_bfloat16: bool = False
+    ) -> None:
         super().__init__()
-        self.chosen, self.distil, self.temperature = chosen, distil, temperature
+        self.chosen, self.distil, self.temperature, self.in_bfloat16 = chosen, distil, temperature, in_bfloat16
         self._model = (model,)  # a tuple, so that its weights are not ours
         parts = [_at_first_weight(model.heads[k]) for k in chosen]
         self.pools = [pool for pool, _ in parts]  # no weights
@@ -170,14 +173,32 @@ class _Heads(nn.Module):
 
     def keep(self, split: Split) -> None:
         """Run the backbone over all samples once."""
+        (model,) = self._model
         device = next(self.parameters()).device
-        chunks = [self._compute(x.to(device)) for x, _, _ in split.chunks(_CHUNK)]
-        self.kept = [torch.cat(parts) for parts in zip(*chunks, strict=True)]
+        rows, chunks = [], []
+        for places, x in _passes(model.domain, split):
+            with torch.autocast(device.type, torch.bfloat16, enabled=self.in_bfloat16 and x.dtype == torch.int64):
+                chunks.append([h.float() for h in self._compute(x.to(device))])
+            rows.append(places)
+        order = torch.cat(rows).argsort().to(device)
+        self.kept = [torch.cat(parts)[order] for parts in zip(*chunks, strict=True)]
 
     def _look_up(self, x: Tensor) -> list[Tensor]:
         places = torch.tensor([1, 1 << 8, 1 << 16, 1 << 24], device=x.device)
         rows = ((x.flatten(1) * 255).round().long() * places).sum(1)
         return [h[rows] for h in self.kept]
+
+
+def _passes(domain: Domain, split: Split) -> Iterator[tuple[Tensor, Tensor]]:
+    """(rows, their inputs) in pieces that fit the caches; texts by length, without padding."""
+    if isinstance(domain, TokenDomain):
+        for rows, ids in domain.by_length(split.x):
+            for start in range(0, len(rows), _CHUNK):
+                yield rows[start : start + _CHUNK], ids[start : start + _CHUNK]
+    else:
+        for start in range(0, len(split), _CHUNK):
+            x = split.inputs(start, start + _CHUNK)
+            yield torch.arange(start, start + len(x)), x
 
 
 def _in_eval(head: nn.Module, features: Any) -> Tensor:

@@ -67,9 +67,9 @@ def fit(
 
     Args:
         module: the network, on the device to train on; parameters that need no gradient stay as they are.
-        split: uint8 pictures; never the test split.
+        split: uint8 pictures or token ids; never the test split.
         phase: epochs, batches, learning rate and the rest.
-        loss: (module, x (N, C, H, W) float32 in [0, 1], y (N,)) → scalar.
+        loss: (module, x, y (N,)) → scalar; x (N, C, H, W) float32 in [0, 1], or (N, L) int64 token ids.
         seed: of everything random.
         checkpoint: file written after every epoch; an existing one is continued.
         on_epoch: called with the record of each epoch, after its checkpoint is written.
@@ -144,7 +144,10 @@ class _Loop:
         """Run one epoch; the mean loss."""
         order = torch.Generator().manual_seed(_seed(self.seed, epoch, 0))
         noise = torch.Generator().manual_seed(_seed(self.seed, epoch, 1))
-        rows = torch.randperm(len(self.y), generator=order).to(self.device)
+        rows = torch.randperm(len(self.y), generator=order)
+        if self.x.ndim == 2:
+            rows = _of_like_length(rows, self.x, self.phase.batch_size, order)
+        rows = rows.to(self.device)
         running = torch.zeros((), device=self.device)
         check_every = 1 if self.device.type == "cpu" else _CHECK_EVERY
         self.module.train()
@@ -163,7 +166,8 @@ class _Loop:
         x = self.x[rows]
         if self.augment is not None:
             x = self.augment(x, noise)
-        x = x.float().div_(255.0)
+        if x.dtype == torch.uint8:
+            x = x.float().div_(255.0)
         if size is not None and size != x.shape[-1]:
             x = F.interpolate(x, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
         x = x.contiguous(memory_format=self.layout)
@@ -198,6 +202,14 @@ class _Loop:
         self.module.eval()
         if self.average:
             _copy(self.average, self.module)
+
+
+def _of_like_length(rows: Tensor, x: Tensor, size: int, draw: torch.Generator) -> Tensor:
+    """Rows of token ids (N, L) in batches of like length, the batches in random order: less padding is run."""
+    lengths = (x != x[:, -1].mode().values).sum(1).cpu()  # what most rows end with is the padding
+    whole = len(rows) // size * size
+    batches = rows[:whole][lengths[rows[:whole]].argsort(stable=True)].view(-1, size)
+    return batches[torch.randperm(len(batches), generator=draw)].flatten()
 
 
 class _Borrowed:
