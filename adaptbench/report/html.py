@@ -30,6 +30,12 @@ PALETTE = {
     "promise": ("#087a5e", "#4cc9a7"),
     "oracle": ("#9a52a8", "#cf9fe0"),
     "energy": ("#c08a00", "#e6bb4d"),
+    "s0": ("#0b67a8", "#6bb7ec"),
+    "s1": ("#087a5e", "#4cc9a7"),
+    "s2": ("#8c4fa0", "#cf9fe0"),
+    "s3": ("#a06c00", "#e6bb4d"),
+    "s4": ("#b3396b", "#f08bb0"),
+    "s5": ("#4d5f73", "#a9b8c9"),
 }
 _VALUE = re.compile(r"(?<=[\d)\]]) (?=(?:%|[GMkmµnp]?[JWs]|[GMk]|points|min|h|MACs)(?!\w))")
 

@@ -10,7 +10,7 @@ from typing import Any
 from adaptbench.errors import UsageError
 from adaptbench.report import cases, html, limits, method, sections, verdict, words
 from adaptbench.report.difference import Difference
-from adaptbench.report.figures import curves, energy, exits, queries, recovery, savings
+from adaptbench.report.figures import curves, energy, exits, queries, recovery, regimes, savings
 from adaptbench.report.gallery import gallery
 from adaptbench.report.neighbours import neighbour_table
 from adaptbench.report.transfers import transfer_tables
@@ -113,12 +113,16 @@ def run_page(run: RunLike) -> str:
         notes=[limits.readable(view, str(note)) for note in manifest.get("notes") or []],
         run_path=name,
         curves=curves.figure(view),
-        savings=savings.figure(view),
+        paces=regimes.chart(view),
+        regimes=regimes.regime_map(view),
+        savings=savings.table(view),
         neighbours=neighbour_table(view),
-        recovery=recovery.figure(view),
+        taken_back=recovery.chart(view),
+        recovery=recovery.table(view),
         queries=queries.figure(view),
         transfers=transfer_tables(view),
-        exits=exits.figure(view),
+        stacks=exits.stacks(view),
+        exits=exits.table(view),
         gallery=gallery(view),
         sensors=verdict.sensors(view),
         energies=energy.figures(view),

@@ -31,7 +31,7 @@ class TableCell:
     kind: str = ""
     """``good``, ``bad`` or ``unclear``: said in colour beside the words."""
     markup: Markup | None = None
-    """A drawing that stands for the text; the text is still read out, sorted and downloaded."""
+    """A drawing beside the text, which says the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,8 @@ class Column:
     numeric: bool = True
     unit: str = ""
     """Said in the CSV's header, so that its numbers are not bare."""
+    axis: Markup | None = None
+    """The scale of the drawings in its cells."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,6 +140,14 @@ def column(values: Iterable[float | None], unit: str) -> tuple[str, Writer]:
     return f"{prefix}{unit}", write
 
 
+def macs_unit(values: Iterable[float]) -> tuple[str, float]:
+    """(unit, factor) for an axis of MACs: the prefix of the geometric middle of what stands on it."""
+    sizes = [value for value in values if value > 0]
+    middle = math.sqrt(min(sizes, default=1.0)) * math.sqrt(max(sizes, default=1.0))
+    factor, prefix = next((pair for pair in _DECADES[:4] if middle >= pair[0]), _DECADES[3])
+    return f"{prefix}MACs", factor
+
+
 def interval(bounds: Sequence[float | None] | None, digits: int = 1, *, scale: float = 100.0) -> str:
     """A confidence interval, ``[90.3, 93.8]``, in per cent unless ``scale`` says otherwise; empty if there is none."""
     if bounds is None or len(bounds) != 2:

@@ -1,8 +1,8 @@
-"""Accuracy against cost: the policy’s sweep, its operating point, and what it is held against."""
+"""Accuracy against cost, all models in one plot: the sweep, the operating point, the plain net, static and oracle."""
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,41 +10,69 @@ from adaptbench.report import words
 from adaptbench.report.figures import svg
 from adaptbench.report.figures.parts import Figure, Legend, Panel, errors
 from adaptbench.report.tables import Builder, Column, Table, TableCell, share_cell, unit_cell
+from adaptbench.report.verdict import plain_accuracy
 from adaptbench.report.view import Record, Subject, View, reference_name
 
 if TYPE_CHECKING:
+    from markupsafe import Markup
     from matplotlib.axes import Axes
+    from matplotlib.ticker import Locator
 
 _REFERENCE = {
-    "static": ("s", "square", svg.INK, "ink", "static reference"),
-    "oracle": ("*", "star", svg.ORACLE, "oracle", "oracle (knows the labels)"),
-    "myopic": ("^", "triangle", svg.PROMISE, "promise", "myopic policy"),
-    "uniform": ("D", "dashes", svg.CONTROL, "control", "uniform threshold"),
+    "static": ("s", "square", svg.INK, "ink", "static reference, run whole"),
+    "oracle": ("*", "star", svg.INK, "ink", "oracle, which knows the labels"),
+    "myopic": ("^", "triangle", svg.CONTROL, "control", "myopic policy"),
+    "uniform": ("D", "diamond", svg.CONTROL, "control", "one threshold for all"),
 }
 _OTHER = ("P", "square", svg.CONTROL, "control", "")
+_MARKS = ("o", "v", "P", "X")
+_SIZES = {"wide": (860.0, 420.0, 7), "narrow": (350.0, 330.0, 4)}
+
+
+@dataclass(frozen=True, slots=True)
+class _Model:
+    subject: Subject
+    colour: str
+    role: str
+    mark: str
+    points: list[Record]
+    plain: tuple[float, float | None] | None
+    """(MACs, accuracy) of the plain net; the accuracy None where nothing tells it."""
 
 
 def figure(view: View) -> Figure | None:
-    """One panel a model, axes shared; None where nothing was swept and there is no reference."""
+    """One plot a data set; None where nothing was swept and there is no reference."""
     shown = [subject for subject in view.subjects if view.sweep(subject) or view.references(subject)]
     if not shown:
         return None
-    everything = {subject: _points(view, subject) for subject in shown}
-    whole = [full for subject in shown if (full := view.static_macs(subject)) is not None]
-    scale = _scale([record for records in everything.values() for record in records], whole)
-    panels = tuple(_panel(view, subject, everything, scale) for subject in shown)
+    panels = []
+    for place, data in enumerate(dict.fromkeys(subject.data for subject in shown)):
+        models = [_model(view, subject, at) for at, subject in enumerate(shown) if subject.data == data]
+        references = list(
+            {id(r): r for model in models for r in view.references(model.subject) if _is_point(r)}.values()
+        )
+        several = len({subject.data for subject in shown}) > 1
+        drawn = {size: _draw(view, f"acc{place}{size[0]}", models, references, size) for size in _SIZES}
+        panels.append(Panel(data if several else "", drawn["wide"], drawn["narrow"]))
     caption = (
-        "Accuracy against executed MACs as the policy’s knob turns; bars are 95 % confidence intervals. "
-        "MACs are absolute and all panels share their axes; the upright line is what this model’s own static network "
-        "costs, other models stand behind in grey."
+        "Accuracy against executed MACs a sample, on a logarithmic scale. A line is a model whose knob turns; the disc "
+        "is the point that this run measures and attacks, with its 95 % interval; the hollow square in its colour is "
+        "its own plain net, a tick on the axis where the plain net’s accuracy is not known. Further left is cheaper."
     )
-    return Figure("fig-curves", caption, panels, _legend(view, shown), _table(view, shown))
+    return Figure("fig-curves", caption, tuple(panels), _legend(view, shown), _table(view, shown))
 
 
-def _points(view: View, subject: Subject) -> list[Record]:
-    clean = view.clean(subject)
-    records = [*view.sweep(subject), *view.references(subject), *([clean] if clean else [])]
-    return [record for record in records if _cost(record) is not None and words.exists(record.get("accuracy"))]
+def _model(view: View, subject: Subject, place: int) -> _Model:
+    clean, full = view.clean(subject), view.static_macs(subject)
+    series = place % len(svg.SERIES)
+    points = [record for record in (*view.sweep(subject), *([clean] if clean else [])) if _is_point(record)]
+    plain = None if full is None else (full, plain_accuracy(view, subject)[0])
+    mark = _MARKS[place // len(svg.SERIES) % len(_MARKS)]
+    return _Model(subject, svg.SERIES[series], f"s{series}", mark, points, plain)
+
+
+def _is_point(record: Record) -> bool:
+    return (_cost(record) or 0) > 0 and words.exists(record.get("accuracy"))
 
 
 def _cost(record: Record) -> float | None:
@@ -52,138 +80,123 @@ def _cost(record: Record) -> float | None:
     return mean if words.exists(mean) else None
 
 
-def _places(records: list[Record], scale: Scale) -> tuple[list[float], list[float]]:
-    """Costs in units of the axis and accuracies in per cent; the records have them."""
-    across = [record["macs_mean"] / scale.factor for record in records]
-    return across, [100.0 * record["accuracy"] for record in records]
-
-
-@dataclass(frozen=True, slots=True)
-class Scale:
-    """What all panels share: the axes, and the prefix of the MACs along them."""
-
-    across: tuple[float, float]
-    up: tuple[float, float]
-    factor: float
-    prefix: str
-
-
-def _scale(records: list[Record], whole: list[float]) -> Scale:
-    """From all points and the static networks' costs."""
-    top = max([*whole, *(cost for record in records if (cost := _cost(record)) is not None)], default=1.0) or 1.0
-    factor, prefix = words.decade(top)
-    levels = [100 * record["accuracy"] for record in records] or [0.0, 100.0]
-    for record in records:
-        levels += [100 * bound for bound in record.get("accuracy_ci") or () if words.exists(bound)]
-    pad = max(0.06 * (max(levels) - min(levels)), 0.5)
-    return Scale((0.0, 1.06 * top / factor), (max(min(levels) - pad, 0.0), max(levels) + pad), factor, prefix)
-
-
-def _panel(
-    view: View,
-    subject: Subject,
-    everything: dict[Subject, list[Record]],
-    scale: Scale,
-) -> Panel:
-    from matplotlib.ticker import MaxNLocator
-
-    points = everything[subject]
-    clean = view.clean(subject)
-    with svg.canvas(f"acc-{subject.key}", _alt(subject, points, clean), height=270) as canvas:
+def _draw(view: View, key: str, models: Sequence[_Model], references: Sequence[Record], size: str) -> Markup:
+    width, height, amount = _SIZES[size]
+    everything = [record for model in models for record in model.points] + list(references)
+    costs = [record["macs_mean"] for record in everything] + [model.plain[0] for model in models if model.plain]
+    unit, factor = words.macs_unit(costs)
+    with svg.canvas(key, _alt(view, models), height=height, width=width) as canvas:
         axes = canvas.axes
         axes.grid()
-        if (full := view.static_macs(subject)) is not None:
-            axes.axvline(full / scale.factor, color=svg.MUTED, linewidth=1.2, linestyle=(0, (2, 2)))
-        for other, theirs in everything.items():
-            if other != subject and other.data == subject.data:
-                _line(axes, [record for record in theirs if record["kind"] == "sweep"], svg.RULE, scale, faint=True)
-        by_condition: dict[str, list[Record]] = {}
-        for record in points:
-            if record["kind"] == "sweep":
-                by_condition.setdefault(record["condition"], []).append(record)
-        for condition, sweep in by_condition.items():
-            attacked = view.condition(condition).get("kind") == "attack"
-            _line(axes, sweep, svg.ATTACK if attacked else svg.CLEAN, scale)
-        _references(axes, [record for record in points if record["kind"] == "reference"], scale)
-        if clean is not None and clean in points:
-            axes.plot(
-                *_places([clean], scale), "o", markersize=9,
-                markerfacecolor=svg.PAPER, markeredgecolor=svg.CLEAN, markeredgewidth=2.6, zorder=6,
-            )  # fmt: skip
-        axes.set(xlim=scale.across, ylim=scale.up, xlabel=f"{scale.prefix} MACs/sample".strip(), ylabel="accuracy, %")
-        axes.xaxis.set_major_locator(MaxNLocator(6))
-        axes.yaxis.set_major_locator(MaxNLocator(5))
-    return Panel(subject.title, canvas.svg)
+        _references(axes, references, factor)
+        for model in models:
+            _line(axes, model, factor, view)
+        axes.set_xscale("log")
+        low, high = min(costs) / factor / 1.25, max(costs) / factor * 1.25
+        axes.set_xlim(low, high)
+        _log_ticks(axes, low, high, amount)
+        axes.set_ylim(*_up(everything, [model.plain[1] for model in models if model.plain]))
+        for model in models:
+            if model.plain and model.plain[1] is None:
+                axes.plot([model.plain[0] / factor], [axes.get_ylim()[0]], marker=2, markersize=11, color=model.colour,
+                          markeredgewidth=2.2, clip_on=False)  # fmt: skip
+        axes.set(xlabel=f"{unit} a sample", ylabel="accuracy, %")
+        axes.yaxis.set_major_locator(_few(amount))
+    return canvas.svg
 
 
-def _line(axes: Axes, records: list[Record], colour: str, scale: Scale, *, faint: bool = False) -> None:
-    if not records:
-        return
+def _few(amount: int) -> Locator:
+    from matplotlib.ticker import MaxNLocator
+
+    return MaxNLocator(amount - 1)
+
+
+def _up(records: Sequence[Record], plain: Sequence[float | None]) -> tuple[float, float]:
+    levels = [100 * record["accuracy"] for record in records] + [100 * level for level in plain if level is not None]
+    levels = levels or [0.0, 100.0]
+    pad = max(0.07 * (max(levels) - min(levels)), 0.5)
+    return max(min(levels) - pad, 0.0), max(levels) + pad
+
+
+def _log_ticks(axes: Axes, low: float, high: float, amount: int) -> None:
+    """Plain numbers at 1, 2 and 5 of each decade, thinned until they fit."""
+    import math
+
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for steps in ((1, 2, 5), (1, 3), (1,)):
+        ticks = [step * 10.0**decade for decade in decades for step in steps if low <= step * 10.0**decade <= high]
+        if len(ticks) <= amount:
+            break
+    axes.set_xticks(ticks, [f"{tick:,.10g}".replace(",", "\u2009") for tick in ticks])
+    axes.set_xticks([], minor=True)
+
+
+def _line(axes: Axes, model: _Model, factor: float, view: View) -> None:
     import seaborn as sns
 
-    across, up = _places(records, scale)
-    sns.lineplot(
-        x=across, y=up, ax=axes, color=colour, sort=False, estimator=None, legend=False,
-        linewidth=1.1 if faint else 1.9, marker=None if faint else "o", markersize=4.5, markeredgewidth=0,
-    )  # fmt: skip
-    if not faint:
-        arms = [[100 * arm for arm in errors(record["accuracy"], record.get("accuracy_ci"))] for record in records]
-        widths = [
-            [arm / scale.factor for arm in errors(record["macs_mean"], record.get("macs_mean_ci"))]
-            for record in records
-        ]
-        axes.errorbar(
-            across, up, yerr=list(zip(*arms, strict=True)), xerr=list(zip(*widths, strict=True)),
-            fmt="none", ecolor=colour, elinewidth=1.0, alpha=0.55,
+    sweeps: dict[str, list[Record]] = {}
+    for record in model.points:
+        if record["kind"] == "sweep":
+            sweeps.setdefault(record["condition"], []).append(record)
+    for condition, swept in sweeps.items():
+        attacked = view.condition(condition).get("kind") == "attack"
+        sns.lineplot(
+            x=[record["macs_mean"] / factor for record in swept], y=[100 * record["accuracy"] for record in swept],
+            ax=axes, color=model.colour, sort=False, estimator=None, legend=False, linewidth=1.7, marker=model.mark,
+            markersize=4, markeredgewidth=0, linestyle=(0, (3, 2)) if attacked else "-",
         )  # fmt: skip
+    for record in model.points:
+        if record["kind"] == "clean":
+            low, high = (100 * arm for arm in errors(record["accuracy"], record.get("accuracy_ci")))
+            axes.errorbar(
+                [record["macs_mean"] / factor], [100 * record["accuracy"]], yerr=[[low], [high]], fmt=model.mark,
+                markersize=10, color=model.colour, markeredgecolor=svg.PAPER, markeredgewidth=1.5, elinewidth=1.3,
+                zorder=6,
+            )  # fmt: skip
+    if model.plain and model.plain[1] is not None:
+        axes.plot([model.plain[0] / factor], [100 * model.plain[1]], "s", markersize=9, markerfacecolor="none",
+                  markeredgecolor=model.colour, markeredgewidth=2, zorder=4)  # fmt: skip
 
 
-def _references(axes: Axes, records: list[Record], scale: Scale) -> None:
+def _references(axes: Axes, records: Sequence[Record], factor: float) -> None:
     groups: dict[str, list[Record]] = {}
     for record in records:
         groups.setdefault(reference_name(record), []).append(record)
     for name, group in groups.items():
         marker, _, colour, _, _ = _REFERENCE.get(name, _OTHER)
-        across, up = _places(group, scale)
-        if len(group) > 1:
-            axes.plot(across, up, marker=marker, markersize=4, color=colour, linestyle=(0, (3, 2.5)), linewidth=1.2)
-        else:
-            axes.plot(
-                across, up, marker, color=colour, markersize=11 if marker == "*" else 7, markeredgewidth=0, zorder=5
-            )
+        across = [record["macs_mean"] / factor for record in group]
+        up = [100 * record["accuracy"] for record in group]
+        big = {"*": 13, "s": 7}.get(marker, 4.5)
+        line = (0, (3, 2.5)) if len(group) > 1 and marker in ("D", "P") else "none"
+        axes.plot(across, up, marker=marker, linestyle=line, linewidth=1, color=colour, markersize=big,
+                  markeredgewidth=0, zorder=5 if colour == svg.INK else 2)  # fmt: skip
 
 
 def _legend(view: View, shown: list[Subject]) -> tuple[Legend, ...]:
-    signs = []
-    if any(view.sweep(subject) for subject in shown):
-        signs.append(Legend("clean", "line", "sweep of the knob"))
-    signs.append(Legend("clean", "ring", "operating point"))
+    signs = [
+        Legend(f"s{place % len(svg.SERIES)}", "dot" if view.sweep(subject) else "disc", subject.title)
+        for place, subject in enumerate(shown)
+    ]
     if any(view.static_macs(subject) is not None for subject in shown):
-        signs.append(Legend("muted", "dashes", "cost of the model’s own static network"))
-    drawn = [Counter(reference_name(record) for record in view.references(subject)) for subject in shown]
-    for name in dict.fromkeys(name for counts in drawn for name in counts):
+        signs.append(Legend("muted", "frame", "its own plain net"))
+    drawn = dict.fromkeys(reference_name(record) for subject in shown for record in view.references(subject))
+    for name in sorted(drawn, key=lambda name: list(_REFERENCE).index(name) if name in _REFERENCE else len(_REFERENCE)):
         _, shape, _, role, label = _REFERENCE.get(name, _OTHER)
-        if shape == "dashes" and all(counts[name] < 2 for counts in drawn):
-            shape = "diamond"
         signs.append(Legend(role, shape, label or name))
-    if len(shown) > 1:
-        signs.append(Legend("rule", "line", "the other models"))
     return tuple(signs)
 
 
-def _alt(subject: Subject, points: list[Record], clean: Record | None) -> str:
-    parts = [f"Accuracy against cost of {subject.title}."]
-    sweep = [record for record in points if record["kind"] == "sweep"]
-    if sweep:
-        first, last = sweep[0], sweep[-1]
-        parts.append(
-            f"The sweep goes from {words.percent(first['accuracy'])} at {words.macs(_cost(first))} MACs a sample "
-            f"to {words.percent(last['accuracy'])} at {words.macs(_cost(last))}."
-        )
-    if clean is not None and _cost(clean) is not None:
-        accuracy = words.percent(clean.get("accuracy"))
-        parts.append(f"Operating point: {accuracy} at {words.macs(_cost(clean))} MACs a sample.")
-    return " ".join(parts)
+def _alt(view: View, models: Sequence[_Model]) -> str:
+    told = []
+    for model in models:
+        clean = view.clean(model.subject)
+        if clean is not None and _is_point(clean):
+            against = f", its plain net costs {words.macs(model.plain[0])}" if model.plain else ""
+            told.append(
+                f"{model.subject.title}: {words.percent(clean['accuracy'])} at {words.macs(clean['macs_mean'])} "
+                f"MACs a sample{against}"
+            )
+    return f"Accuracy against cost. {'; '.join(told)}."
 
 
 def _table(view: View, shown: list[Subject]) -> Table:
@@ -194,10 +207,10 @@ def _table(view: View, shown: list[Subject]) -> Table:
         Column("value"),
         Column("accuracy", unit="share"),
         Column("MACs/sample", unit="MACs"),
-        Column("its model’s static network", unit="MACs"),
-        Column("of that network", unit="%"),
+        Column("its model’s plain net", unit="MACs"),
+        Column("of that net", unit="%"),
     ]
-    table = Builder("table-curves", "Points of the accuracy–cost curves", columns)
+    table = Builder("table-curves", "Points of accuracy against cost", columns)
     for subject in shown:
         clean, full = view.clean(subject), view.static_macs(subject)
         for record in [*([clean] if clean else []), *view.sweep(subject), *view.references(subject)]:
@@ -215,9 +228,9 @@ def _table(view: View, shown: list[Subject]) -> Table:
                 unit_cell(record, "macs_mean", words.macs),
                 TableCell(words.macs(full), value=full)
                 if full is not None
-                else TableCell(words.DASH, reason="no static reference"),
+                else TableCell(words.DASH, reason="no plain net"),
                 TableCell(f"{words.number(100 * cost / full, 1)} %", value=100 * cost / full)
                 if cost is not None and full
-                else TableCell(words.DASH, reason="no static reference"),
+                else TableCell(words.DASH, reason="no plain net"),
             )
     return table.build()

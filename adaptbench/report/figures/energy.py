@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from adaptbench.report import words
+from adaptbench.report import clock, words
 from adaptbench.report.figures import svg
 from adaptbench.report.figures.parts import KIND_COLOURS, Figure, Panel, errors, kind_legend, row_titles
 from adaptbench.report.tables import Builder, Column, Table, TableCell, unit_cell
@@ -103,7 +103,7 @@ def _table(view: View, kind: str) -> Table:
         Column("flags", numeric=False),
     ]
     table = Builder(f"table-energy-{kind}", f"Energy per sample, {kind}", columns)
-    flags = _flags(view)
+    flags = clock.flags(view)
     for subject in view.subjects:
         for record in view.timed(subject):
             if words.provenance_kind(record.get("energy_provenance")) != kind:
@@ -121,16 +121,6 @@ def _table(view: View, kind: str) -> Table:
                 kind=record["kind"],
             )
     return table.build()
-
-
-def _flags(view: View) -> dict[str, str]:
-    windows = view.run.windows()
-    by_case: dict[str, dict[str, None]] = {}
-    for case, text in zip(windows["case"], windows["flags"], strict=True):
-        for flag in str(text or "").split(","):
-            if flag.strip() and flag != "nan":
-                by_case.setdefault(str(case), {})[flag.strip()] = None
-    return {case: ", ".join(flags) for case, flags in by_case.items()}
 
 
 def idle_table(view: View) -> Table | None:

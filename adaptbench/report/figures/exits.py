@@ -1,23 +1,16 @@
-"""Where inputs leave, clean and attacked: one histogram a condition, stacked so that a shift is seen at once."""
+"""Where inputs leave, clean and attacked: one full bar a condition, parted by exit, so that a shift is seen at once."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from adaptbench.report import words
-from adaptbench.report.figures import svg
-from adaptbench.report.figures.parts import KIND_COLOURS, Figure, Panel, kind_legend, row_titles
 from adaptbench.report.tables import Builder, Column, Table, TableCell
 from adaptbench.report.view import Record, Subject, View
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-_ROW = 66
-_ROOM = 0.47  # of a row: what the tallest bar of a panel takes
-_NAMED = 8  # more places than that are numbered, not named, and carry no labels
+_ROOM = 0.085  # of a bar: what a share's figure takes
+_FULL = "100%"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,70 +61,82 @@ def _depths(view: View, records: list[Record]) -> tuple[list[str], list[Spread]]
     return [str(depth) for depth in range(min(ends), max(ends) + 1)], spreads
 
 
-def figure(view: View) -> Figure | None:
-    """One panel a model; None where no record tells where its inputs left."""
-    shown = {subject: spreads_of(view, subject) for subject in view.subjects}
-    shown = {subject: (places, spreads) for subject, (places, spreads) in shown.items() if len(places) > 1 and spreads}
-    if not shown:
-        return None
-    panels = tuple(_panel(view, subject, places, spreads) for subject, (places, spreads) in shown.items())
-    records = [spread.record for _, spreads in shown.values() for spread in spreads]
-    caption = (
-        "Each row is a condition, each bar the share of inputs that stopped there; the triangle marks the "
-        "mean, where exits follow one another; bars of one panel share a scale. "
-        "Networks with one exit are told by how many nodes ran."
-    )
-    return Figure("fig-exits", caption, panels, kind_legend(records, "bar"), _table(view, shown))
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A part of a bar: the inputs that left at one place."""
+
+    share: float
+    shade: str
+    """How much of the colour it has, as CSS per cent."""
+    label: str
+    """The share in per cent where the part is wide enough for it."""
+    told: str
+    dark: bool
 
 
-def _panel(view: View, subject: Subject, places: list[str], spreads: list[Spread]) -> Panel:
-    labelled = len(places) <= _NAMED
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One condition."""
+
+    title: str
+    kind: str
+    segments: tuple[Segment, ...]
+    told: str
+    """Where most inputs left, for whoever cannot see the bar."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """One model: a bar a condition, and what the shades stand for."""
+
+    title: str
+    key: tuple[Segment, ...]
+    bars: tuple[Bar, ...]
+
+
+def stacks(view: View) -> list[Stack]:
+    """One a model, for models that have more than one place to leave."""
+    return [_stack(view, subject, places, spreads) for subject, (places, spreads) in _shown(view).items()]
+
+
+def table(view: View) -> Table:
+    """Inputs by exit, model by model and condition by condition."""
+    return _table(view, _shown(view))
+
+
+def _shown(view: View) -> dict[Subject, tuple[list[str], list[Spread]]]:
+    found = {subject: spreads_of(view, subject) for subject in view.subjects}
+    return {subject: (places, spreads) for subject, (places, spreads) in found.items() if len(places) > 1 and spreads}
+
+
+def _stack(view: View, subject: Subject, places: list[str], spreads: list[Spread]) -> Stack:
     depth = by_depth(view.model(subject.model))
-    ordered = view.model(subject.model).get("shape") not in ("dag", "mixed")  # the nodes of a graph have no mean
-    with svg.canvas(
-        f"exit-{subject.key}", _alt(view, subject, places, spreads), height=_ROW * len(spreads) + 46
-    ) as canvas:
-        axes = canvas.axes
-        top = max(spread.share(place) for spread in spreads for place in places)
-        for row, spread in enumerate(spreads):
-            base = float(len(spreads) - row - 1)
-            _bars(axes, spread, places, base, labelled=labelled, ordered=ordered, scale=_ROOM / top)
-        titles = [view.condition_title(spread.record) for spread in spreads]
-        row_titles(axes, titles, [len(spreads) - row - 0.235 for row in range(len(spreads))])
-        ticks = range(len(places)) if labelled else range(0, len(places), max(1, len(places) // 6))
-        labels = [words.clip(words.printable(places[tick]), 44 // min(len(places), _NAMED)) for tick in ticks]
-        axes.set(xlim=(-0.6, len(places) - 0.4), ylim=(0, len(spreads) + 0.02), yticks=[])
-        axes.set_xticks(list(ticks), labels)
-        axes.set_xlabel("nodes run" if depth else "exit")
-        axes.spines["left"].set_visible(False)
-    return Panel(subject.title, canvas.svg)
+    names = [f"{place} nodes" if depth else place for place in places]
+    shades = [_shade(place, len(places)) for place in range(len(places))]
+    key = tuple(Segment(0.0, shade, "", name, shade == _FULL) for shade, name in zip(shades, names, strict=True))
+    return Stack(subject.title, key, tuple(_bar(view, spread, places, names, shades) for spread in spreads))
 
 
-def _bars(
-    axes: Axes, spread: Spread, places: list[str], base: float, *, labelled: bool, ordered: bool, scale: float
-) -> None:
-    colour = KIND_COLOURS[spread.record["kind"]]
-    shares = [spread.share(place) for place in places]
-    axes.axhline(base, color=svg.RULE, linewidth=0.8)
-    axes.bar(range(len(places)), [scale * share for share in shares], bottom=base, width=0.78, color=colour)
-    if ordered:
-        mean = sum(place * share for place, share in enumerate(shares))
-        axes.plot([mean], [base], "^", color=svg.INK, markersize=5, markeredgewidth=0, clip_on=False, zorder=5)
-    if labelled:
-        for place, share in enumerate(shares):
-            if share >= 0.005:
-                axes.text(
-                    place, base + scale * share + 0.025, words.percent(share, 0), ha="center", va="bottom",
-                    fontsize=8.5, color=svg.MUTED,
-                )  # fmt: skip
+def _bar(view: View, spread: Spread, places: list[str], names: list[str], shades: list[str]) -> Bar:
+    parts = [
+        Segment(
+            spread.share(place),
+            shade,
+            words.number(100 * spread.share(place), 0) if spread.share(place) >= _ROOM else "",
+            f"{name}: {words.percent(spread.share(place))}",
+            shade == _FULL,
+        )
+        for place, name, shade in zip(places, names, shades, strict=True)
+        if spread.share(place) > 0
+    ]
+    most = max(range(len(places)), key=lambda place: spread.share(places[place]))
+    told = f"most often {names[most]} ({words.percent(spread.share(places[most]), 0)})"
+    return Bar(view.condition_title(spread.record), spread.record["kind"], tuple(parts), told)
 
 
-def _alt(view: View, subject: Subject, places: list[str], spreads: list[Spread]) -> str:
-    parts = []
-    for spread in spreads:
-        top = max(places, key=spread.share)
-        parts.append(f"{view.condition_title(spread.record)}: most often {top} ({words.percent(spread.share(top), 0)})")
-    return f"Where inputs leave {subject.title}. " + "; ".join(parts) + "."
+def _shade(place: int, places: int) -> str:
+    """From faint to full, the last place full: what is dearest is darkest, and writing stays readable on each."""
+    return _FULL if place == places - 1 else f"{8 + 34 * place / max(places - 2, 1):.0f}%"
 
 
 def _table(view: View, shown: Mapping[Subject, tuple[list[str], list[Spread]]]) -> Table:

@@ -24,6 +24,8 @@ class Panel:
 
     title: str
     svg: Markup
+    narrow: Markup | None = None
+    """The same for a narrow window, where it is drawn apart."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,74 +1,85 @@
-"""What each attacker takes back: a forest plot, one panel a model."""
+"""What each attacker takes back: dots, models × attacks, with what noise does as a band behind them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from adaptbench.report import words
-from adaptbench.report.figures import svg
-from adaptbench.report.figures.parts import KIND_COLOURS, Figure, Panel, errors, kind_legend, row_titles
-from adaptbench.report.tables import Builder, Column, TableCell, share_cell, unit_cell
+from adaptbench.report.figures import tracks
+from adaptbench.report.tables import Builder, Column, Table, TableCell, share_cell, unit_cell
 from adaptbench.report.view import Record, Subject, View
 
-_ROW = 36
 
-
-def figure(view: View) -> Figure | None:
-    """Recovery by model and condition; None where nothing was attacked."""
-    shown = {
-        subject: [
-            record
-            for record in (*view.controls(subject), *view.attacks(subject))
-            if words.exists(record.get("recovery"))
-        ]
-        for subject in view.subjects
-    }
+def chart(view: View) -> Table | None:
+    """A row a model and condition; None where nothing was attacked."""
+    shown = {subject: _shown(view, subject) for subject in view.subjects}
     records = [record for rows in shown.values() for record in rows]
     if not records:
         return None
     span = _span(records)
-    panels = tuple(_panel(view, subject, rows, span) for subject, rows in shown.items() if rows)
-    caption = (
-        "Share of the head-room (dearest path minus clean cost) that each condition takes back, ratio of means, "
-        "with 95 % confidence intervals. 0 % leaves the cost as it was; 100 % takes every input along the dearest path."
+    ticks = [tick for tick in (-0.5, 0.0, 0.5, 1.0) if span[0] <= tick <= span[1]]
+    columns = [
+        Column("condition", numeric=False),
+        Column("taken back", unit="share of head-room", axis=tracks.axis(span, ticks)),
+        Column("by its control", unit="share of head-room"),
+        Column("accuracy", unit="share"),
+        Column("inputs"),
+    ]
+    table = Builder("table-taken-back", "Taken back by every attack, model by model", columns)
+    for subject, rows in shown.items():
+        if not rows:
+            continue
+        table.heading(subject.title)
+        for record in rows:
+            control = view.control_of(subject, record) if record["kind"] == "attack" else None
+            table.add(
+                TableCell(view.condition_title(record), value=view.condition_title(record)),
+                _dot(record, control, span),
+                _control(view, record, control),
+                share_cell(record, "accuracy"),
+                TableCell(words.count(record["n"]), value=record["n"]),
+                kind=record["kind"],
+            )
+    return table.build()
+
+
+def _shown(view: View, subject: Subject) -> list[Record]:
+    everything = (*view.controls(subject), *view.attacks(subject))
+    return [record for record in everything if words.exists(record.get("recovery"))]
+
+
+def _dot(record: Record, control: Record | None, span: tuple[float, float]) -> TableCell:
+    band: Sequence[float | None] | None = None
+    if control is not None and words.exists(control.get("recovery")):
+        band = control.get("recovery_ci") or (control["recovery"], control["recovery"])
+    bounds = record.get("recovery_ci")
+    drawn = tracks.dot(record["recovery"], bounds, span=span, role=record["kind"], band=band)
+    return TableCell(
+        words.percent(record["recovery"]), value=record["recovery"], under=words.interval(bounds), markup=drawn
     )
-    return Figure("fig-recovery", caption, panels, kind_legend(records, "dot"), _table(view).build())
+
+
+def _control(view: View, record: Record, control: Record | None) -> TableCell:
+    if record["kind"] == "control":
+        return TableCell(words.DASH, reason="this is a control")
+    if control is None or not words.exists(control.get("recovery")):
+        return TableCell(words.DASH, reason="the run has no control of this size, or of as many queries")
+    return TableCell(words.percent(control["recovery"]), value=control["recovery"], under=view.condition_title(control))
 
 
 def _span(records: list[Record]) -> tuple[float, float]:
     ends = [0.0, 1.0]
     for record in records:
         ends += [record["recovery"], *(end for end in record.get("recovery_ci") or () if words.exists(end))]
-    return 100 * max(min(ends), -0.5) - 4, 100 * min(max(ends), 1.5) + 4
+    return max(min(ends), -0.5) - 0.02, min(max(ends), 1.5) + 0.02
 
 
-def _panel(view: View, subject: Subject, records: list[Record], span: tuple[float, float]) -> Panel:
-    alt = f"Recovery on {subject.title}: " + "; ".join(
-        f"{view.condition_title(record)} {words.percent(record['recovery'])} "
-        f"{words.interval(record.get('recovery_ci'))}".strip()
-        for record in records
-    )
-    places = list(range(len(records), 0, -1))
-    with svg.canvas(f"rec-{subject.key}", alt, height=_ROW * len(records) + 48) as canvas:
-        axes = canvas.axes
-        axes.grid(axis="x")
-        axes.axvline(0, color=svg.MUTED, linewidth=0.8)
-        for place, record in zip(places, records, strict=True):
-            value, colour = 100 * record["recovery"], KIND_COLOURS[record["kind"]]
-            low, high = (100 * arm for arm in errors(record["recovery"], record.get("recovery_ci")))
-            axes.plot([0, value], [place, place], color=colour, linewidth=1.2, alpha=0.45)
-            axes.errorbar(
-                [value], [place], xerr=[[low], [high]], fmt="o", markersize=6, color=colour, elinewidth=1.8, capsize=3
-            )
-        row_titles(axes, [view.condition_title(record) for record in records], [place + 0.42 for place in places])
-        axes.set(xlim=span, ylim=(0.5, len(records) + 0.75), yticks=[], xlabel="taken back, % of the head-room")
-        axes.spines["left"].set_visible(False)
-    return Panel(subject.title, canvas.svg)
-
-
-def _table(view: View) -> Builder:
+def table(view: View) -> Table:
+    """Further figures of every control and attack."""
     columns = [
         Column("model", numeric=False),
         Column("condition", numeric=False),
-        Column("recovery", unit="share of head-room"),
+        Column("taken back", unit="share of head-room"),
         Column("per input, mean", unit="share of head-room"),
         Column("increase", unit="share of clean MACs"),
         Column("MACs/sample", unit="MACs"),
@@ -78,12 +89,12 @@ def _table(view: View) -> Builder:
         Column("efficacy, trapezoid"),
         Column("accuracy change", unit="share"),
     ]
-    table = Builder("table-recovery", "Recovery, increase and efficacy by model and condition", columns)
+    made = Builder("table-recovery", "Taken back, increase and efficacy by model and condition", columns)
     for subject in view.subjects:
         for record in view.rows(subject):
             if record["kind"] == "clean":
                 continue
-            table.add(
+            made.add(
                 subject.title,
                 view.condition_title(record),
                 share_cell(record, "recovery"),
@@ -97,7 +108,7 @@ def _table(view: View) -> Builder:
                 _change(record),
                 kind=record["kind"],
             )
-    return table
+    return made.build()
 
 
 def _change(record: Record) -> TableCell:

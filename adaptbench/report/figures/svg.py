@@ -28,9 +28,13 @@ WIDTH = 350
 INK, MUTED, RULE, PAPER = "#000001", "#000002", "#000003", "#000004"
 CLEAN, ATTACK, CONTROL, PROMISE, ORACLE, ENERGY = "#000005", "#000006", "#000007", "#000008", "#000009", "#00000a"
 
+SERIES = ("#00000b", "#00000c", "#00000d", "#00000e", "#00000f", "#000010")
+"""Colours that tell models apart; whoever needs more changes the mark too."""
+
 ROLES = {
     INK: "ink", MUTED: "muted", RULE: "rule", PAPER: "paper",
     CLEAN: "clean", ATTACK: "attack", CONTROL: "control", PROMISE: "promise", ORACLE: "oracle", ENERGY: "energy",
+    **{code: f"s{place}" for place, code in enumerate(SERIES)},
 }  # fmt: skip
 """Hex value of a role → the CSS variable that paints it."""
 
@@ -63,7 +67,7 @@ _RC: dict[str, Any] = {
     "lines.solid_capstyle": "round",
 }
 _NUMBER = re.compile(r"-?\d+\.\d+")
-_HEX = re.compile(r"#00000[0-9a-f]")
+_HEX = re.compile(r"#0000[01][0-9a-f]")
 _SHRINK = re.compile(r"\s+")
 _DROPPED_STYLE = re.compile(r"(font-family|stroke-miterlimit): [^;]+;? ?")
 

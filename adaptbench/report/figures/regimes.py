@@ -1,0 +1,82 @@
+"""Does the clock see it: seconds of each net beside its plain net's, batch by batch, and where it is the faster one."""
+
+from __future__ import annotations
+
+from markupsafe import Markup
+
+from adaptbench.report import clock, words
+from adaptbench.report.cases import time_scale
+from adaptbench.report.clock import CANNOT_TELL, FASTER, SLOWER, Pace
+from adaptbench.report.figures import tracks
+from adaptbench.report.tables import Builder, Column, Table, TableCell, share_cell
+from adaptbench.report.view import View
+
+_KINDS = {FASTER: "good", SLOWER: "bad", CANNOT_TELL: "unclear"}
+
+
+def chart(view: View) -> Table | None:
+    """A row a model and batch size, clean inputs; None where nothing was timed."""
+    unit, write = time_scale(view)
+    columns = [
+        Column("batch", numeric=False),
+        Column(f"{unit} a sample, adaptive", unit="s"),
+        Column(f"{unit} a sample, plain net", unit="s"),
+        Column("time saved", unit="share of the plain net's"),
+        Column("MACs saved", unit="share of the plain net's"),
+        Column("harness, of the window", unit="share"),
+        Column("inputs timed"),
+        Column("in words", numeric=False),
+    ]
+    table = Builder("table-clock", "Time of every net beside its plain net, by batch", columns)
+    for subject in view.subjects:
+        timed = clock.paces(view, subject)
+        if timed:
+            table.heading(subject.title)
+        for pace in timed:
+            record = pace.record
+            drawn = tracks.bars([(pace.adaptive_s, "clean"), (pace.plain_s, "control")])
+            table.add(
+                TableCell(f"batch {words.count(record['batch_size'])}", value=f"batch {record['batch_size']}"),
+                _seconds(pace.adaptive_s, write, pace.reason or "its parts were not timed apart", drawn=drawn),
+                _seconds(pace.plain_s, write, pace.reason or "the plain net was not timed"),
+                share_cell(record, "saving_time", 0),
+                share_cell(record, "saving_macs", 0),
+                share_cell(record, "executor_share", 0),
+                TableCell(words.count(record["n_timed"]), value=record["n_timed"])
+                if words.exists(record.get("n_timed"))
+                else TableCell(words.DASH, reason="not timed"),
+                TableCell(pace.word or words.DASH, kind=_KINDS.get(pace.word, ""), under=_flagged(pace)),
+            )
+    return table.build() if table.rows else None
+
+
+def _flagged(pace: Pace) -> str:
+    return f"flagged: {pace.flags}" if pace.flags else ""
+
+
+def _seconds(value: float | None, write: words.Writer, reason: str, drawn: Markup | None = None) -> TableCell:
+    if value is None:
+        return TableCell(words.DASH, reason=reason)
+    return TableCell(write(value), value=value, markup=drawn)
+
+
+def regime_map(view: View) -> Table | None:
+    """Model × batch size in words; None where fewer than two batches were timed."""
+    paces = {subject: clock.paces(view, subject) for subject in view.subjects}
+    sizes = sorted({pace.record["batch_size"] for timed in paces.values() for pace in timed})
+    if len(sizes) < 2:
+        return None
+    batches = [Column(f"batch {words.count(size)}", numeric=False) for size in sizes]
+    table = Builder("table-regimes", "Where each net is the faster one", [Column("model", numeric=False), *batches])
+    for subject, timed in paces.items():
+        if timed:
+            by_size = {pace.record["batch_size"]: pace for pace in timed}
+            table.add(subject.title, *(_word(by_size.get(size)) for size in sizes))
+    return table.build()
+
+
+def _word(pace: Pace | None) -> TableCell:
+    if pace is None or not pace.word or pace.saving is None:
+        return TableCell(words.DASH, reason="not timed" if pace is None else pace.reason)
+    under = f"{words.percent(abs(pace.saving), 0)} {'less' if pace.saving >= 0 else 'more'} time"
+    return TableCell(pace.word, value=pace.word, under=under, kind=_KINDS[pace.word])
