@@ -136,3 +136,11 @@ def test_the_stateful_page_runs() -> None:
     names: dict[str, object] = {}
     exec(compile(block.group(1), "stateful-policies.md", "exec"), names)
     assert len(names["records"]) == 5
+
+
+@pytest.mark.parametrize("place", sorted((ROOT / "reports").glob("*/*.json")), ids=lambda place: place.name)
+def test_a_committed_summary_names_no_place_of_the_machine_that_made_it(place: Path) -> None:
+    document = json.loads(place.read_text(encoding="utf-8"))
+    command = document.get("manifest", document)["command"]
+    assert command.startswith("adaptbench run "), command
+    assert not re.search(r"(^|[ =])/", command), command
