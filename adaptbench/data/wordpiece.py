@@ -7,6 +7,7 @@ Both are BERT's as the library `tokenizers` has them.
 from __future__ import annotations
 
 import json
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -98,6 +99,13 @@ class WordPiece:
 
     def words(self, text: str) -> list[str]:
         """The words and punctuation marks of a text, cleaned as BERT cleans them."""
+        if text.isascii():  # most of English, ten times as fast
+            clean = text.translate(_ASCII)
+            return _ASCII_WORDS.findall(clean.lower() if self.lower else clean)
+        return self._words(text)
+
+    def _words(self, text: str) -> list[str]:
+        """The same of any text, character by character."""
         kept = []
         for c in text:
             if c in "\t\n\r" or unicodedata.category(c) == "Zs":
@@ -153,6 +161,10 @@ class WordPiece:
             else:
                 words.append(piece)
         return words
+
+
+_ASCII = {code: " " if chr(code) in "\t\n\r" else None for code in (*range(0x20), 0x7F)}
+_ASCII_WORDS = re.compile(r"[0-9A-Za-z]+|[!-/:-@\[-`{-~]")
 
 
 def _is_punctuation(c: str) -> bool:

@@ -18,6 +18,7 @@ from synthetic_run import MODELS, Plan, write_run
 
 from adaptbench.bench.notes import said_once
 from adaptbench.console import MOST_NOTES, result_table, show_notes
+from adaptbench.registry import DATA
 from adaptbench.report import words
 from adaptbench.results.store import Run
 from adaptbench.watching import Bars
@@ -127,3 +128,12 @@ def test_bars_leave_room_for_the_words_at_80_columns():
     assert drawn
     assert all("cell 7 of 52, about 1:20 left" in line and cell_len(line) <= 80 for line in drawn)
     assert all(line.startswith("crafting  torchatt") for line in drawn)
+
+
+@pytest.mark.case("own")
+def test_doctor_misses_no_file_that_nobody_named(adaptbench):
+    """`data: npz missing → Write npz:PATH` stood among what is wrong with a machine."""
+    said = adaptbench("doctor").out
+    assert "data: digits" in said
+    for entry in DATA:
+        assert (f"data: {entry.name} " in said) is not getattr(DATA.load(entry.name), "takes_argument", False)

@@ -181,3 +181,12 @@ def test_the_house_vocabulary_covers_ascii():
     x = words.rows(['qzxj 0987 well-made; (no) "yes" film\'s'], LENGTH)
     assert not np.isin(x, words.ids["[UNK]"]).any()
     assert torch.from_numpy(x).dtype == torch.int64
+
+
+@pytest.mark.parametrize("lower", [True, False])
+def test_the_short_way_of_ascii_gives_the_same_words(lower):
+    words = WordPiece(english().vocabulary, lower=lower)
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        text = "".join(map(chr, rng.integers(0, 128, size=40)))
+        assert words.words(text) == words._words(text), repr(text)
