@@ -39,9 +39,13 @@ def hand_over(waiting: dict[int, list[Tensor]], ways: Sequence[int], rows: Tenso
     if n == 1:
         counts = [0] * (1 + len(ways))
         counts[int(action)] = 1
-    elif len(ways) == 1:
-        going = int(action.sum())
-        counts = [n - going, going]
+    elif len(ways) == 1:  # by far the most common, and each operation counts on small nets
+        going = action.nonzero().squeeze(1)
+        if going.shape[0]:
+            everyone = going.shape[0] == n
+            waiting.setdefault(ways[0], []).append(rows if everyone else rows.index_select(0, going))
+            return None if everyone else action.logical_not().nonzero().squeeze(1)
+        return rows
     else:
         counts = action.bincount(minlength=1 + len(ways)).tolist()
     for a, w in enumerate(ways, start=1):
