@@ -68,6 +68,7 @@ def test_an_attacks_gradient_does_not_hang_on_which_slope_torch_gives_clamp_at_i
 
 @pytest.mark.case("own")
 def test_where_torch_gives_clamp_no_slope_at_its_bounds_attacks_bring_their_own(monkeypatch) -> None:
+    """Older versions of torch have no slope where a pixel stands at its bound, and an attack stood still there."""
     monkeypatch.setattr("adaptbench.attacks.base.closed_clamp", ClosedClamp)
     stage = _Clamping()
     model = MultiExit([stage, nn.Identity()], [nn.Linear(16, 3), nn.Linear(16, 3)], input_shape=(1, 4, 4)).eval()

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from adaptbench.bench import plan
 from adaptbench.bench.runner import run_suite
 from adaptbench.registry import MODELS, Entry
+from adaptbench.zoo import loading
 
 SUITE = """
 data: digits
@@ -26,8 +26,8 @@ REAL = {"m": "softmax-threshold", "m/v2": "skipnet"}
 @pytest.mark.case("own")
 def test_names_with_slashes_are_held_against_their_own_clean_case(tmp_path, monkeypatch):
     """`m` and `m/v2`, `clean` and `clean/s1` were mixed up by ids that were taken apart; fields tell them apart."""
-    load = plan.load_system
-    monkeypatch.setattr(plan, "load_system", lambda name, *a, **k: replace(load(REAL[name], *a, **k), name=name))
+    load = loading.load_system
+    monkeypatch.setattr(loading, "load_system", lambda name, *a, **k: replace(load(REAL[name], *a, **k), name=name))
     for name in REAL:
         monkeypatch.setitem(MODELS._entries, name, Entry(name, "nowhere:nothing", ""))
     file = tmp_path / "slashes.yaml"

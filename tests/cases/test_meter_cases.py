@@ -32,7 +32,7 @@ from adaptbench.meters.codecarbon import CodeCarbonMeter
 from adaptbench.meters.modelled import ModelledMeter
 from adaptbench.meters.reading import Missing, Reading, Work
 from adaptbench.meters.rows import to_rows
-from adaptbench.report import compared
+from adaptbench.report import sensed
 from adaptbench.report.page import run_page
 from adaptbench.results.baseline import Baseline
 from adaptbench.results.gate import compare
@@ -103,10 +103,9 @@ def test_a_plug_in_s_joules_reach_the_page_and_the_gate(plugged: Run) -> None:
 @pytest.mark.case("own")
 def test_two_meters_of_one_sort_of_sensor_are_not_compared() -> None:
     """The difference of two runs told joules of another meter as a change, if its sensor was called the same."""
-    metric = next(one for one in compared.SENSED if one.field == "energy_j_per_sample")
     old, new = ({"energy_meter": name, "energy_provenance": "measured: socket"} for name in ("wattmeter", "second"))
-    assert compared.sensor_obstacle(old, new, metric) == "wattmeter against second"
-    assert compared.sensor_obstacle(old, dict(old), metric) == ""
+    assert sensed.sensor_obstacle(old, new, sensed.ENERGY) == "wattmeter against second"
+    assert sensed.sensor_obstacle(old, dict(old), sensed.ENERGY) == ""
 
 
 @pytest.mark.case("own")
