@@ -78,15 +78,6 @@ def test_the_page_of_the_black_box_is_that_of_the_committed_run() -> None:
     assert all(len(p.by_seed) == 3 for c in module.curves_of(kept) for p in c.points)
 
 
-def test_the_page_of_performance_is_that_of_the_committed_run() -> None:
-    module = _script("performance_page")
-    found, text = json.loads(module.SOURCE.read_text(encoding="utf-8")), module.PAGE.read_text(encoding="utf-8")
-    assert module.page(text, found) == text, "run python docs/performance_page.py"
-    attack = found["systems"]["digits/softmax-threshold"]["attack"]
-    told = f"{attack['bare ÷ ours']['cpu']:.2f}"
-    assert f"| bare loop | {told} (" in text, "the page has lost the row of the bare loop"
-
-
 def test_the_zoo_page_is_that_of_the_shipped_cards() -> None:
     module = _script("zoo_page")
     assert module.page() == module.PAGE.read_text(encoding="utf-8"), "run python docs/zoo_page.py"
