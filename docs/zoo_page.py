@@ -49,8 +49,8 @@ The shipped CIFAR weights come from the recipe “short”: what some hours on t
 grown from one another and see 24-pixel pictures first. They stay below what 200 epochs reach; the goal column says by
 how much. Accuracies are of each exit in order; of gated nets (SkipNet, BlockDrop) with all blocks run and as gated.
 
-Of text ([text.md](text.md)) ship the heads on MiniLM, which stays as it is and is fetched elsewhere, and a small
-encoder of six layers of 64, trained here from scratch. MACs of text are of rows of 64 pieces.
+Of text ([text.md](text.md)) ship the heads on MiniLM, which stays as it is and is fetched elsewhere; a small encoder of
+six layers of 64 has a recipe and no shipped weights. MACs of text are of rows of 64 pieces.
 """
 
 Card = dict[str, Any]

@@ -55,6 +55,37 @@ class NextClosed(GradientObjective):
 
 
 @dataclass(frozen=True, slots=True)
+class NearMargins(GradientObjective):
+    """Σ_d log(1 + h_d / k), h_d = max(0, κ − m_d(x') / s_d) of hinge-margins: the nearer, the harder the push (ours).
+
+    Gates far from opening have as much slope in a sum of hinges as gates that nearly open, and take the small change of
+    the picture for nothing. Here the slope is 1 / (k + h_d). The knee k moves from `knee` to `until` in equal ratios:
+    at first all gates count alike, in the end those that can still be won.
+
+    Args:
+        kappa: as of hinge-margins. knee, until: k before the first and after the last step, in units of s_d.
+        temperature: of the relaxation; at 1 the slope of a gate goes on through the gates before it.
+    """
+
+    name: ClassVar[str] = "near-margins"
+    kappa: Annotated[float, real(0, 100)] = 0.05
+    knee: Annotated[float, real(0, 100, open_low=True)] = 0.2
+    until: Annotated[float, real(0, 100, open_low=True)] = 0.2
+    temperature: Annotated[float, real(1e-6, 100)] = 1.0
+
+    def prepare(self, model: AdaptiveModel, clean: Tensor) -> Context:
+        """The scale of each decision of the dearest path."""
+        return {"scale": scales(model, clean, self.temperature)}
+
+    def measure(self, model: AdaptiveModel, x: Tensor, clean: Tensor, context: Context, y: Tensor) -> Goal:
+        """The sum of logarithms."""
+        relaxed = model.relax(x, temperature=self.temperature)
+        hinges = hinges_of(model, relaxed, context["scale"], self.kappa)
+        knee = self.knee * (self.until / self.knee) ** context["progress"]
+        return at_dearest(model, relaxed, torch.log1p(hinges / knee[:, None]).sum(1))
+
+
+@dataclass(frozen=True, slots=True)
 class LogitGap(GradientObjective):
     """Σ_k (z₁ − z₂) / (z₁ − z₂ of the clean picture), all heads but the last: odds of the two likeliest classes (ours).
 

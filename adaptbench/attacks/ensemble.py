@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from adaptbench.adaptive import AdaptiveModel
 from adaptbench.attacks.base import Task, Unaudited, join_details, lacking
@@ -16,17 +16,19 @@ from adaptbench.attacks.soundness import slopes
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A member: its parts, and where its pictures begin."""
+    """A member: its parts, where its pictures begin, and the kind of decisions that it is for."""
 
     parts: Parts
     start: Start
+    on: Literal["all", "gates", "exits"] = "all"
 
     @property
     def title(self) -> str:
-        """Objective, search and start as one phrase."""
+        """Objective, search, start and kind of decisions as one phrase."""
         assert self.parts.objective is not None
         named = [_phrase(self.parts.objective), _phrase(self.parts.search)]
-        return " by ".join(named) + ("" if self.start == "as-set" else f" from {self.start}")
+        begun = "" if self.start == "as-set" else f" from {self.start}"
+        return " by ".join(named) + begun + ("" if self.on == "all" else f", on {self.on}")
 
 
 class EnsembleAttack(RecipeAttack):
@@ -58,6 +60,8 @@ class EnsembleAttack(RecipeAttack):
     def _reason(self, member: Stage, model: AdaptiveModel) -> str | None:
         objective = member.parts.objective
         assert objective is not None
+        if member.on != "all" and (member.on == "gates") != (model.shape == "gated"):
+            return f"its members are for {member.on}, and this is a {model.shape} model"
         return lacking(objective.requires, model) or objective.applies_to(model)
 
     def _why_not(self, model: AdaptiveModel) -> str | None:

@@ -106,7 +106,7 @@ def override(recipe: Recipe, settings: dict[str, Any], name: str) -> Recipe:
 def _content(recipe: Recipe) -> dict[str, Any]:
     """A recipe as YAML would give it."""
     members = [
-        {field: _written(getattr(m, field)) for field in ("objective", "search")} | {"start": m.start}
+        {field: _written(getattr(m, field)) for field in ("objective", "search")} | {"start": m.start, "on": m.on}
         for m in recipe.members
     ]
     return recipe.model_dump() | {"members": members} | {f: _written(part) for f, part in recipe.parts().items()}
@@ -227,7 +227,7 @@ def _ensemble(name: str, recipe: Recipe, constraint: Any, where: str) -> Attack:
             )
         part = Parts(name, recipe, objective, constraint, search)
         _require_movement(part, place)
-        members.append(Stage(part, member.start))
+        members.append(Stage(part, member.start, member.on))
     if recipe.access.name != "white-box":
         raise RecipeError(f"{where}: members take gradients of the target.", todo="Write access: white-box.")
     if recipe.shared is not None:

@@ -50,6 +50,7 @@ class Member(BaseModel):
 
     Args:
         objective, search: as in a recipe. start: where pictures begin: "as-set", "noise" or "best".
+        on: "gates" for nets whose decisions are gates, "exits" for all others, else "all".
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -57,6 +58,7 @@ class Member(BaseModel):
     objective: PartField | None = None
     search: PartField
     start: Literal["as-set", "noise", "best"] = "as-set"
+    on: Literal["all", "gates", "exits"] = "all"
 
 
 class Recipe(BaseModel):

@@ -24,6 +24,10 @@ OBJECTIVES = Registry(
             "make heads undecided where the deployed rule would leave",
         ),
         "cheap-and-wrong": ("adaptbench.attacks.decisions:CheapAndWrong", "leave early with a wrong answer"),
+        "near-margins": (
+            "adaptbench.attacks.decisions:NearMargins",
+            "push decisions past their boundaries, those that are near it most",
+        ),
         "guarded-gates": ("adaptbench.attacks.gates:GuardedGates", "open closed gates without closing open ones"),
         "gate-power": ("adaptbench.attacks.gates:GatePower", "raise a power norm of the gates"),
         "ponder-cost": ("adaptbench.attacks.ponder:PonderCost", "raise the ponder cost of a halting net"),

@@ -161,6 +161,11 @@ class TestLogitGap(AttackConformance):
         return load_attack("margin", {"steps": 15, "objective": "logit-gap"})
 
 
+class TestNearMargins(AttackConformance):
+    def make(self):
+        return load_attack("margin", {"steps": 15, "objective": "near-margins"})
+
+
 class TestNextClosed(AttackConformance):
     def make(self):
         return load_attack("margin", {"steps": 15, "objective": "next-closed"})
@@ -179,6 +184,12 @@ class _OnGates(AttackConformance):
         model = random_model("gated")
         x = (torch.rand(12, 1, 6, 6, generator=torch.Generator().manual_seed(4)) * 255).round() / 255
         return model, x, torch.zeros(12, dtype=torch.int64), torch.arange(12)
+
+
+@pytest.mark.slow
+class TestStandard2OnGates(_OnGates):
+    def make(self):
+        return load_attack("standard-2")
 
 
 class TestGradAuto(_OnGates):

@@ -7,12 +7,13 @@ from attack_toys import random_model
 from adaptbench.attacks import load_attack
 from adaptbench.attacks.base import Task, to_bytes
 from adaptbench.attacks.constraints import L2, Linf
+from adaptbench.attacks.decisions import NearMargins
 from adaptbench.attacks.engine import Deadline, Optimiser, gradient_of
 from adaptbench.attacks.judging import NEVER, Best, Judge
 from adaptbench.attacks.loading import build
 from adaptbench.attacks.mixtures import LabelMargin, Mixed, SharedPass, WeightedSum
 from adaptbench.attacks.momentum import MomentumDescent, checkpoints
-from adaptbench.attacks.objectives import ExpectedMacs, Goal, HingeMargins, UniformHeads
+from adaptbench.attacks.objectives import ExpectedMacs, Goal, HingeMargins, UniformHeads, at_dearest, hinges_of
 from adaptbench.attacks.recipe import make_recipe
 from adaptbench.attacks.registry import OBJECTIVES
 from adaptbench.errors import RecipeError, UnknownNameError
@@ -108,6 +109,38 @@ def test_standard_1_is_what_was_published_under_the_name():
         "next-closed(kappa=0.05, temperature=0.1) by adam-tanh(lr=0.1, steps=100)",
         "hinge-margins(kappa=0.05, unmask=0.01, temperature=0.1) by adam-tanh(lr=0.1, steps=80) from best",
     ]
+
+
+@pytest.mark.parametrize("shape", ["multi-exit", "cascade", "dag"])
+def test_standard_2_is_standard_1_on_exits(shape):
+    model = random_model(shape)
+
+    def members(name):
+        stages = load_attack(name).stages_for(model).values()
+        return [(s.parts.objective, s.parts.search, s.start) for s in stages]
+
+    assert len(members("standard-1")) == 7
+    assert members("standard-1") == members("standard-2")
+
+
+def test_standard_2_spends_all_its_steps_on_near_margins_on_gates():
+    stages = list(load_attack("standard-2").stages_for(random_model("gated")).values())
+    assert [type(s.parts.objective).__name__ for s in stages] == ["NearMargins"] * 3
+    assert sum(s.parts.search.steps for s in stages) == 400
+
+
+def test_near_margins_pushes_what_is_near_its_boundary_most():
+    """Its value is Σ log(1 + h / k); against a sum of hinges, the slope of each decision is 1 / (k + h)."""
+    model, objective = random_model("gated"), NearMargins(kappa=0.05, knee=1.0, until=0.1)
+    x = grey(6)
+    context = objective.prepare(model, x) | {"progress": torch.tensor([0.0, 0.5, 1.0] * 2)}
+    goal = objective.measure(model, x, x, context, torch.zeros(6, dtype=torch.int64))
+    relaxed = model.relax(x, temperature=1.0)
+    far = hinges_of(model, relaxed, context["scale"], 0.05)
+    knee = torch.tensor([1.0, 10**-0.5, 0.1] * 2)
+    wanted = at_dearest(model, relaxed, (1 + far / knee[:, None]).log().sum(1))
+    assert torch.allclose(goal.loss, wanted.loss)
+    assert far.max() > 0
 
 
 @pytest.mark.parametrize("shape", ["multi-exit", "cascade", "dag", "gated"])
