@@ -6,7 +6,6 @@ import shlex
 import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,15 +80,16 @@ def run(wishes: Wishes) -> int:
 
 def _carry_out(kind: Kind, loaded: LoadedSuite | LoadedStudy, wishes: Wishes, kept: Baseline | StudySide | None) -> int:
     from adaptbench.kinds import run
+    from adaptbench.results.store import MANIFEST
     from adaptbench.watching import watcher
 
-    began, voice = datetime.now(UTC).replace(microsecond=0), wishes.voice
+    began_ns, voice = time.time_ns(), wishes.voice
     watching: AbstractContextManager[Progress] = nullcontext(Silent()) if voice.quiet else watcher(console(stderr=True))
     with watching as progress:
         done = run(loaded, replace(wishes.options, progress=progress))
     shown = console(stderr=voice.json)
     outcome = kind.outcome(done, shown.width)
-    anew = datetime.fromisoformat(outcome.started) >= began
+    anew = (done.path / MANIFEST).stat().st_mtime_ns >= began_ns  # a complete run is not written to
     if not voice.quiet:
         _show(shown, outcome, wishes, anew)
     page = wishes.page(loaded.name)
