@@ -182,10 +182,16 @@ def _example(
         sample, clean, attacked, change,
         label=class_name(after.get("label", before.get("label"))),
         way=f"{place(before)} → {place(after)}",
-        cost=f"{words.macs(first)} → {words.macs(then)}",
+        cost=_cost(first, then),
         prediction=f"{class_name(before.get('prediction'))} → {class_name(after.get('prediction'))}",
         deeper=words.exists(first) and words.exists(then) and then > first,
     )  # fmt: skip
+
+
+def _cost(first: float | None, then: float | None) -> str:
+    unit, factor = words.macs_unit([size for size in (first, then) if words.exists(size)])
+    told = [words.number(size / factor, 1) if words.exists(size) else words.DASH for size in (first, then)]
+    return f"{told[0]} → {told[1]} {unit}"
 
 
 def _png(pixels: np.ndarray, stride: int) -> str:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from adaptbench.errors import UsageError
-from adaptbench.report import cases, html, limits, method, sections, verdict, words
+from adaptbench.report import cards, cases, html, limits, method, reproduce, sections, verdict, words
 from adaptbench.report.difference import Difference
-from adaptbench.report.figures import curves, energy, exits, queries, recovery, regimes, savings
+from adaptbench.report.figures import curves, energy, exits, queries, recovery, regimes, savings, sizes
 from adaptbench.report.gallery import gallery
 from adaptbench.report.neighbours import neighbour_table
 from adaptbench.report.transfers import transfer_tables
@@ -120,89 +119,32 @@ def run_page(run: RunLike) -> str:
         taken_back=recovery.chart(view),
         recovery=recovery.table(view),
         queries=queries.figure(view),
+        sizes=sizes.figure(view),
         transfers=transfer_tables(view),
         stacks=exits.stacks(view),
         exits=exits.table(view),
         gallery=gallery(view),
         sensors=verdict.sensors(view),
-        energies=energy.figures(view),
+        energy=energy.figure(view),
+        modelled=energy.modelled_table(view),
         idle=energy.idle_table(view),
         whole=energy.suite_table(view),
         cases=cases.case_table(view),
         origins=cases.origin_table(view),
         rest=cases.rest_table(view),
         audit=sections.attack_audit(view) if any(view.attacks(subject) for subject in view.subjects) else None,
-        recipes=sections.recipes(view),
+        cards=cards.cards(view),
         method=list(method.method(view)),
         glossary=method.GLOSSARY,
         models=sections.model_table(view),
         model_details=_models(view),
-        command=str(manifest.get("command") or ""),
-        facts=run_facts(view),
+        steps=reproduce.steps(view),
+        facts=reproduce.run_facts(view),
         meters=sections.meter_table(view),
         suite_text=str(suite.get("text") or ""),
         versions=html.facts(manifest.get("versions") or {}),
+        hashes=reproduce.hashes(view),
     )
-
-
-def run_facts(view: View) -> list[tuple[str, str]]:
-    """Device, revision, seeds, duration: what a second party needs."""
-    manifest = view.manifest
-    suite, device, git = (manifest.get(key) or {} for key in ("suite", "device", "git"))
-    details = {key: value for key, value in device.items() if key not in ("name", "kind", "fingerprint")}
-    revision = (
-        f"{git.get('revision')}{', with uncommitted changes' if git.get('dirty') else ''}"
-        if git
-        else "none is recorded"
-    )
-    data = {
-        f"data: {name}": f"{words.count(about.get('n'))} inputs of the {about.get('split', 'test')} split, "
-        f"sha256 {about.get('sha256', 'unknown')}"
-        for name, about in (manifest.get("data") or {}).items()
-    }
-    return html.facts(
-        {
-            "suite": suite.get("name"),
-            "suite sha256": suite.get("sha256"),
-            "overrides": words.listing(str(override) for override in suite.get("overrides") or []),
-            "limit": f"the first {words.count(suite['limit'])} inputs" if suite.get("limit") else "",
-            "device": f"{device.get('name', 'unknown')} ({device.get('kind', 'unknown')})" if device else "",
-            "device details": sections.settings(details),
-            "fingerprint": device.get("fingerprint"),
-            "git revision": revision,
-            "seeds": words.listing(str(seed) for seed in manifest.get("seeds") or []),
-            **data,
-            "started": manifest.get("started"),
-            "took": took(manifest) if manifest.get("ended") else "not finished",
-        }
-    )
-
-
-def took(manifest: Mapping[str, Any]) -> str:
-    """How long the run took over all its stretches, and which of them nobody timed."""
-    stretches = manifest.get("stretches") or [manifest]
-    spans = [duration_s(stretch) for stretch in stretches]
-    known = [span for span in spans if span is not None]
-    text = words.seconds(sum(known) if known else None)
-    if len(spans) > 1:
-        text += f" in {words.plural(len(known), 'stretch', 'stretches')}"
-    if known and len(known) < len(spans):
-        text += f"; {len(spans) - len(known)} more ended unseen, how long is not known"
-    revisions = dict.fromkeys(str((stretch.get("git") or {}).get("revision")) for stretch in stretches)
-    if len(revisions) > 1:
-        text += f"; at the revisions {', '.join(revisions)}"
-    if before := stretches[0].get("before"):
-        text += f"; {words.plural(before, 'evaluation')} computed before it, in no stretch"
-    return text
-
-
-def duration_s(told: Mapping[str, Any]) -> float | None:
-    """Seconds between ``started`` and ``ended``; None where one is not said."""
-    try:
-        span = datetime.fromisoformat(told["ended"]) - datetime.fromisoformat(told["started"])
-    except (KeyError, TypeError, ValueError):
-        return None
-    return span.total_seconds()
 
 
 def _title(view: View, name: str) -> str:

@@ -28,31 +28,6 @@ def _inner(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def recipes(view: View) -> Table | None:
-    """Threat models: one row a condition that is an attack or a control."""
-    columns = [
-        Column("condition", numeric=False),
-        Column("access", numeric=False),
-        Column("settings", numeric=False),
-        Column("deviates from the paper", numeric=False),
-        Column("source", numeric=False),
-    ]
-    table = Builder("table-recipes", "Threat models and settings", columns)
-    for name, condition in (view.manifest.get("conditions") or {}).items():
-        if condition.get("kind") == "clean":
-            continue
-        table.add(
-            ": ".join(dict.fromkeys((name, str(condition.get("summary") or condition.get("title") or name)))),
-            str(condition.get("access") or "none"),
-            "; ".join(filter(None, [settings(condition.get("settings") or {}), made_with(condition)])) or words.DASH,
-            "; ".join(str(line) for line in condition.get("deviates") or [])
-            or ("in nothing that is known" if condition.get("cite") else words.DASH),
-            str(condition.get("cite") or words.DASH),
-            kind=str(condition.get("kind", "")),
-        )
-    return table.build() if table.rows else None
-
-
 def made_with(condition: Mapping[str, Any]) -> str:
     """Foreign packages that an attack's figures hang on, with their versions."""
     versions = condition.get("versions") or {}

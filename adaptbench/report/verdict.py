@@ -96,7 +96,7 @@ def _operations(judged: Sequence[Judged]) -> tuple[str, str]:
     if not saving_ones:
         return "Fewer operations, no.", "No model runs fewer MACs than its plain net on clean inputs."
     whose = "its plain net" if len(judged) == 1 else "their plain nets"
-    amount = f"{_range(saving_ones)} fewer MACs than {whose} on clean inputs."
+    amount = f"{_range(saving_ones)} fewer MACs than {whose}, on clean inputs."
     if len(saving_ones) == len(judged):
         return "Fewer operations, yes:", amount
     return f"Fewer operations, for {_some(len(saving_ones), len(judged))}:", amount

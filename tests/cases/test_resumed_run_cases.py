@@ -11,7 +11,7 @@ from adaptbench.bench.runner import run_suite
 from adaptbench.meters.clock import ClockMeter
 from adaptbench.meters.reading import Reading
 from adaptbench.report import words
-from adaptbench.report.page import took
+from adaptbench.report.reproduce import took
 from adaptbench.results.store import Run
 from adaptbench.results.writer import RunWriter
 

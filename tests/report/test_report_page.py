@@ -66,7 +66,7 @@ def test_it_is_small(bench_page):
 
 def test_each_figure_is_followed_by_its_table_and_speaks(bench_page):
     figures = [attrs["id"] for attrs in bench_page.all("figure") if attrs.get("id", "").startswith("fig-")]
-    assert figures == ["fig-curves", "fig-clock", "fig-taken-back", "fig-exits", "fig-energy-modelled"]
+    assert figures == ["fig-curves", "fig-clock", "fig-taken-back", "fig-exits"]
     for part in re.findall(r'<figure id="fig-.*?</figure>\s*(.{40})', bench_page.text, re.S):
         assert part.startswith('<details class="behind">')
     for attrs in bench_page.all("svg", **{"class": "plot"}):

@@ -51,6 +51,50 @@
     });
   }
 
+  // Everything in one archive: ZIP, stored, of the tables as CSV and of what redoes the run.
+  const sums = new Uint32Array(256).map((_, n) => { for (let k = 0; k < 8; k++) n = n & 1 ? 0xedb88320 ^ (n >>> 1) : n >>> 1; return n; });
+  const crc = (bytes) => { let c = -1; for (const byte of bytes) c = sums[(c ^ byte) & 255] ^ (c >>> 8); return (c ^ -1) >>> 0; };
+  const archive = (files) => {
+    const parts = [], index = [];
+    let at = 0;
+    for (const [name, text] of files) {
+      const title = new TextEncoder().encode(name), body = new TextEncoder().encode(text), head = new DataView(new ArrayBuffer(26));
+      [[0, 20], [2, 0x800], [8, 0x5a21]].forEach(([place, value]) => head.setUint16(place, value, true));  // UTF-8; 1 January 2025
+      [[10, crc(body)], [14, body.length], [18, body.length]].forEach(([place, value]) => head.setUint32(place, value, true));
+      head.setUint16(22, title.length, true);
+      const entry = new DataView(new ArrayBuffer(46));
+      entry.setUint32(0, 0x02014b50, true);
+      entry.setUint16(4, 20, true);
+      new Uint8Array(entry.buffer).set(new Uint8Array(head.buffer), 6);
+      entry.setUint32(42, at, true);
+      parts.push(new Uint8Array([80, 75, 3, 4]), head.buffer, title, body);
+      index.push(entry.buffer, title);
+      at += 30 + title.length + body.length;
+    }
+    const size = index.reduce((sum, part) => sum + part.byteLength, 0), end = new DataView(new ArrayBuffer(22));
+    end.setUint32(0, 0x06054b50, true);
+    end.setUint16(8, files.length, true);
+    end.setUint16(10, files.length, true);
+    end.setUint32(12, size, true);
+    end.setUint32(16, at, true);
+    return new Blob([...parts, ...index, end.buffer], { type: "application/zip" });
+  };
+  const everything = document.querySelector("button.all");
+  if (everything) {
+    everything.hidden = false;
+    everything.addEventListener("click", () => {
+      const facts = (list) => [...list.querySelectorAll("dt")].map((term) => `${term.textContent}: ${term.nextElementSibling.textContent}`).join("\n");
+      const files = [...document.querySelectorAll("button.csv")].map((one) => [`tables/${one.dataset.table}.csv`, csv(document.getElementById(one.dataset.table))]);
+      const commands = document.querySelector(".steps")?.textContent ?? "";
+      files.push(["reproduce.txt", `${commands}\n\n${[...document.querySelectorAll("#reproduce dl.facts")].map(facts).join("\n\n")}\n`]);
+      const suite = document.getElementById("suite");
+      if (suite) files.push(["suite.yaml", suite.textContent]);
+      const url = URL.createObjectURL(archive(files));
+      Object.assign(document.createElement("a"), { href: url, download: "adaptbench-run.zip" }).click();
+      setTimeout(() => URL.revokeObjectURL(url), 1000);
+    });
+  }
+
   for (const table of document.querySelectorAll("table.sortable")) {
     [...table.tHead.rows[0].cells].forEach((head, place) => {
       const button = document.createElement("button");
@@ -119,6 +163,10 @@
     filters.addEventListener("change", sift);
     filters.addEventListener("reset", () => setTimeout(sift));
   }
+
+  const shut = new Set();  // paper has nothing to click
+  addEventListener("beforeprint", () => document.querySelectorAll("details:not([open])").forEach((one) => { shut.add(one); one.open = true; }));
+  addEventListener("afterprint", () => { shut.forEach((one) => { one.open = false; }); shut.clear(); });
 
   const links = new Map([...document.querySelectorAll("nav.toc a")].map((link) => [link.hash.slice(1), link]));
   const spy = new IntersectionObserver((entries) => {

@@ -15,18 +15,19 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _ROW = 36
-_KINDS = {"measured": "a sensor's reading", "modelled": "a formula's result, not a sensor's reading"}
 
 
-def figures(view: View) -> list[Figure]:
-    """A figure for measured and one for modelled energies, as far as there are any."""
-    made = []
-    for kind, words_for_it in _KINDS.items():
-        shown = {subject: _records(view, subject, kind) for subject in view.subjects}
-        shown = {subject: rows for subject, rows in shown.items() if rows}
-        if shown:
-            made.append(_figure(view, kind, words_for_it, shown))
-    return made
+def figure(view: View) -> Figure | None:
+    """What a sensor read, one panel a model; None where none answered. A formula's result is a table, not a figure."""
+    shown = {subject: _records(view, subject, "measured") for subject in view.subjects}
+    shown = {subject: rows for subject, rows in shown.items() if rows}
+    return _figure(view, "measured", "a sensor's reading", shown) if shown else None
+
+
+def modelled_table(view: View) -> Table | None:
+    """What a formula gives, case by case; None where it was not asked."""
+    made = _table(view, "modelled")
+    return made if made.rows else None
 
 
 def _records(view: View, subject: Subject, kind: str) -> list[Record]:
