@@ -69,7 +69,8 @@ def suite_of(
     """The suite of an audit: the clean inputs, noise of the same norm, and the attacks.
 
     Args:
-        attacks: as the bundle has them, see `recipes_into`. given: names that are handed over and stand in no registry.
+        attacks: controls first, as the bundle has them, see `recipes_into`.
+        given: names that are handed over and stand in no registry.
         bundle: where the file will lie.
 
     Raises:
@@ -79,7 +80,7 @@ def suite_of(
         "title": f"audit of {net} on {data}",
         "data": data,
         "models": [net if policy is None else {net: policy}],
-        "conditions": ["clean", *(_condition(ref, eps, bundle) for ref in dict.fromkeys([*CONTROLS, *attacks]))],
+        "conditions": ["clean", *(_condition(ref, eps, bundle) for ref in attacks)],
         "limit": limit,
         "seeds": [seed],
         "strict": False,  # what no formula covers is a finding, not the end
@@ -90,33 +91,47 @@ def suite_of(
 
 
 def recipes_into(bundle: Path, attacks: Sequence[str]) -> list[str]:
-    """Attacks as the bundle's suite names them: recipes that do not ship are copied beside it.
+    """The controls and the attacks as the bundle's suite names them: what does not ship is copied beside it.
+
+    A control is looked up as an attack is: where the working directory holds a recipe of its name, that one runs,
+    is kept, and is not run twice.
 
     Raises:
-        UnknownNameError: no such attack. UsageError: two of them would be one file.
+        UnknownNameError: no such attack. UsageError: two of them would be one condition.
     """
     named: list[str] = []
-    copied: dict[str, tuple[Path, str]] = {}
-    for ref in attacks:
+    meant: dict[str, Path] = {}
+    copied: dict[str, str] = {}
+    for ref in [*CONTROLS, *attacks]:
         if ref.startswith(TORCHATTACKS) or ref in ATTACKS:
             named.append(ref)
             continue
         name, place = find_recipe(ref)
-        if place.resolve().parent == shipped_folder().resolve() and not ref.endswith((".yaml", ".yml")):
-            named.append(ref)
-            continue
-        if (other := copied.get(name, (place,))[0]).resolve() != place.resolve():
+        place = place.resolve()
+        if (other := meant.setdefault(name, place)) != place and other.read_bytes() != place.read_bytes():
             raise UsageError(
                 f"{other} and {place} are both called '{name}'.",
-                why="The bundle keeps each recipe under its name.",
+                why="A condition of an audit is called as its recipe is, and the bundle keeps it under that name.",
                 todo="Rename one of the files.",
             )
-        copied[name] = (place, place.read_text(encoding="utf-8"))
-        named.append(f"{RECIPES}/{name}.yaml")
+        if other != place:
+            continue  # the same recipe, by another way
+        if not _ships(name, place):
+            copied[name] = place.read_text(encoding="utf-8")
+            ref = f"{RECIPES}/{name}.yaml"
+        elif ref.endswith((".yaml", ".yml")):
+            ref = name
+        named.append(ref)
     shutil.rmtree(bundle / RECIPES, ignore_errors=True)  # of an audit that lay here before
-    for name, (_, text) in copied.items():
+    for name, text in copied.items():
         write_text(bundle / RECIPES / f"{name}.yaml", text)
     return list(dict.fromkeys(named))
+
+
+def _ships(name: str, place: Path) -> bool:
+    """True for a shipped recipe, and for a copy of it: a checkout's own folder beside an installed wheel."""
+    shipped = shipped_folder() / f"{name}.yaml"
+    return shipped.is_file() and shipped.read_bytes() == place.read_bytes()
 
 
 def _condition(ref: str, eps: float, bundle: Path) -> Any:

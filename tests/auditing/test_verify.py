@@ -13,6 +13,8 @@ from safetensors.torch import save as to_bytes
 
 import adaptbench as ab
 from adaptbench.attacks import load_attack
+from adaptbench.attacks.catalogue import shipped_folder
+from adaptbench.auditing.asked import recipes_into
 from adaptbench.auditing.bundle import SUMS, altered, files_in, write_sums
 from adaptbench.bench.suite import checked
 from adaptbench.errors import RunError, UsageError
@@ -264,6 +266,22 @@ def test_a_recipe_travels_with_its_bundle(fitted: ab.Audit, tmp_path: Path, monk
 
 def test_two_recipes_of_one_name_are_refused(two_heads: ab.MultiExit, tmp_path: Path) -> None:
     other = tmp_path / "quick.yaml"
-    other.write_text(Path(QUICK).read_text())
+    other.write_text(Path(QUICK).read_text() + "\n# another\n")
     with pytest.raises(UsageError, match="both called 'quick'"):
         ab.audit(two_heads, "digits", attacks=[QUICK, str(other)], limit=20)
+
+
+def test_recipes_of_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy of a shipped recipe is the shipped one; an altered control is kept with the bundle, and run once."""
+    shipped, here = shipped_folder().resolve(), tmp_path / "here"
+    (here / "attacks").mkdir(parents=True)
+    monkeypatch.chdir(here)
+    for name in ("noise", "noise-sign"):
+        (here / "attacks" / f"{name}.yaml").write_bytes((shipped / f"{name}.yaml").read_bytes())
+    asked = ["noise", "attacks/noise.yaml", "noise-gaussian"]
+    assert recipes_into(tmp_path, asked) == ["noise", "noise-sign", "noise-gaussian"]
+    (here / "attacks" / "noise.yaml").write_text((shipped / "noise.yaml").read_text() + "\n# ours\n")
+    assert recipes_into(tmp_path, asked) == ["recipes/noise.yaml", "noise-sign", "noise-gaussian"]
+    assert (tmp_path / "recipes" / "noise.yaml").read_text().endswith("# ours\n")
+    with pytest.raises(UsageError, match="both called 'noise'"):
+        recipes_into(tmp_path, ["noise", str(shipped / "noise.yaml")])
