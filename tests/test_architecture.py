@@ -36,12 +36,13 @@ ROOM = {
     "study": 7,
     "diagnosis": 7,
     "auditing": 8,
-    "kinds": 8,
+    "serving": 8,
     "terminal": 8,
     "watching": 8,
-    "commands": 9,
-    "cli": 10,
-    "__main__": 11,
+    "kinds": 9,
+    "commands": 10,
+    "cli": 11,
+    "__main__": 12,
 }
 LARGEST_SHARE = 0.15
 

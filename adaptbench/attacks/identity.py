@@ -11,7 +11,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parents[1]
 OWN = ("adaptbench", "torch", "builtins")
 """Packages whose version stands for their code."""
-_NO_FIGURE = ("report", "study", "testing", "auditing", "cli.py", "console.py", "__main__.py")
+_NO_FIGURE = ("report", "study", "serving", "testing", "auditing", "cli.py", "console.py", "__main__.py")
 
 
 def foreign_sources(kinds: Iterable[type]) -> dict[str, str]:
