@@ -27,7 +27,7 @@ class Stream:
     """One simulated stream, and the figures of some of its requests.
 
     Args:
-        traffic: that came. served: what became of it. nodes: of the net.
+        traffic: that came. served: what became of it.
     """
 
     traffic: Traffic
