@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import linecache
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from adaptbench.adapters.feeding import Feed
 from adaptbench.adapters.tracing import Tracer, UntraceableError
 from adaptbench.adapters.whole import Whole
+from adaptbench.adaptive.foreign import runs
 from adaptbench.errors import AdaptBenchError, GraphError
 from adaptbench.registry import did_you_mean
 
@@ -23,20 +25,20 @@ _MOST_TRIES = 24
 
 
 class Asked(nn.Module):
-    """A module with all inputs but the pictures bound.
+    """A module that takes a batch and nothing else.
 
     Args:
-        module: somebody's. kwargs: of its forward.
+        module: somebody's. feed: how its forward is called.
         answers: what its forward returns → what is wanted of it.
     """
 
-    def __init__(self, module: nn.Module, kwargs: Mapping[str, Any], answers: Callable[[Any], Any]) -> None:
+    def __init__(self, module: nn.Module, feed: Feed, answers: Callable[[Any], Any]) -> None:
         super().__init__()
-        self.module, self.kwargs, self.answers = module, dict(kwargs), answers
+        self.module, self.feed, self.answers = module, feed, answers
 
     def forward(self, x: Any) -> Any:
-        """(n, C, H, W) → the answers."""
-        return self.answers(self.module(x, **self.kwargs))
+        """(n, …) → the answers."""
+        return self.answers(self.feed.call(self.module, x))
 
 
 def unwrapped(module: Any) -> nn.Module:
@@ -58,31 +60,37 @@ def unwrapped(module: Any) -> nn.Module:
     )
 
 
-def check_bound(module: nn.Module, kwargs: Mapping[str, Any]) -> None:
-    """Every input of forward but the first has a value.
+def check_bound(module: nn.Module, feed: Feed, example: Tensor) -> None:
+    """Every input of forward has a value.
+
+    Args:
+        example: (n, …) to make the inputs of, where they are made.
 
     Raises:
-        GraphError: one has none, or `kwargs` names an input that forward does not take.
+        GraphError: one has none, or one is named that forward does not take.
     """
     try:
         given = list(inspect.signature(module.forward).parameters.values())
     except (TypeError, ValueError):  # forwards without a signature: running will say
         return
     name = type(module).__name__
+    with runs("inputs="):
+        positional, named = feed.given(example)
+    named = {**named, **feed.kwargs}
     plain = [p for p in given if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-    takes = [p.name for p in plain[1:]]
+    takes = [p.name for p in plain[len(positional) :]]
     if not any(p.kind is p.VAR_KEYWORD for p in given):
-        for unknown in [key for key in kwargs if key not in takes]:
+        for unknown in [key for key in named if key not in takes]:
             raise GraphError(
                 f"{name}.forward takes no input '{unknown}'.",
-                todo=f"{did_you_mean(unknown, takes)}Beside the pictures it takes: {', '.join(takes) or 'nothing'}.",
+                todo=f"{did_you_mean(unknown, takes)}Besides it takes: {', '.join(takes) or 'nothing'}.",
             )
-    needed = [p.name for p in plain if p.default is p.empty and p.name not in kwargs]
-    if len(needed) > 1 or (needed and plain[0].name != needed[0]):
+    if needed := [p.name for p in plain[len(positional) :] if p.default is p.empty and p.name not in named]:
         raise GraphError(
-            f"{name}.forward takes {len(needed)} inputs: {', '.join(needed)}.",
-            why="A net is judged on pictures; all else must be the same for every picture.",
-            todo=f"Bind the others: kwargs={{{', '.join(f'{p!r}: …' for p in needed[1:])}}}.",
+            f"{name}.forward takes {len(needed) + len(positional)} inputs; without a value: {', '.join(needed)}.",
+            why="A sample is one tensor; all else is the same for every sample, or follows from it.",
+            todo=f"Bind what is the same: kwargs={{{', '.join(f'{p!r}: …' for p in needed)}}}; make of the batch what "
+            f"follows from it: inputs=lambda x: (x, {', '.join('…' for _ in needed)}), a mask of ids: (x, x != 0).",
         )
 
 
@@ -105,7 +113,7 @@ def graph_of(whole: Whole, probes: Sequence[Tensor]) -> tuple[fx.GraphModule, se
     first: Exception | None = None
     for _ in range(_MOST_TRIES):
         tracer = Tracer(probes, closed)
-        asked = Asked(whole.module, whole.kwargs, partial(_answers, whole, tracer))
+        asked = Asked(whole.module, whole.feed, partial(_answers, whole, tracer))
         try:
             return tracer.traced(asked), tracer.sizes_asked
         except Exception as error:  # whatever the module's code does with a value under trace

@@ -11,12 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from adaptbench.adapters.asking import check_bound, unwrapped
+from adaptbench.adapters.examples import taken_apart
 from adaptbench.adapters.exit_names import not_called
+from adaptbench.adapters.feeding import Feed, Inputs
 from adaptbench.adapters.tracing import Tap
 from adaptbench.adapters.whole import Whole
-from adaptbench.adapters.wrapping import Adapted, adapted, domain_of, probes_like
+from adaptbench.adapters.wrapping import Adapted, adapted
 from adaptbench.adaptive import MultiExit, Policy, Split
+from adaptbench.adaptive.domain import Domain
 from adaptbench.adaptive.model import frozen
 from adaptbench.adaptive.writes import apart
 from adaptbench.errors import GraphError, UsageError
@@ -56,10 +58,10 @@ class _WithExits(nn.Module):
         self.heads = nn.ModuleList(heads)
         self.final = nn.Identity()
 
-    def forward(self, x: Any, **kwargs: Any) -> Any:
+    def forward(self, *given: Any, **kwargs: Any) -> Any:
         """The classifier's own answer; its exits and the heads are sub-modules that are called on the way."""
         with _tapped(self.module, self.after, lambda k, out: self.heads[k](out)):
-            return self.final(self.module(x, **kwargs))
+            return self.final(self.module(*given, **kwargs))
 
 
 @contextmanager
@@ -77,22 +79,24 @@ def attach_exits(
     module: nn.Module,
     *,
     after: Sequence[str],
-    example: Tensor,
+    example: Tensor | Mapping[str, Tensor],
     head: str | Head = "gap-linear",
     kwargs: Mapping[str, Any] | None = None,
+    inputs: Inputs | None = None,
     lazy: bool = True,
     policy: Policy | None = None,
     bounds: tuple[float, float] = (0.0, 1.0),
+    domain: Domain | None = None,
 ) -> Adapted:
     """Put exits on a classifier; what comes after an exit is really not run.
 
     Args:
-        module: its forward takes pictures and returns logits (n, C); it is shared, not copied, and not changed.
+        module: its forward takes pictures or token ids and returns logits (n, C); it is shared and not changed.
         after: names of sub-modules, in the order in which forward calls them: an exit reads what each of them gives.
-        example: (n, C, H, W), any n: its shape and type.
+        example: (n, C, H, W) or ids (n, L), any n: its shape and type; or as for `wrap`.
         head: "gap-linear", the mean over places and a linear layer; or a function of the features (n, …) → a module
             that gives (n, C). Fit them with `fit_heads`.
-        kwargs, lazy, policy, bounds: as for `wrap`.
+        kwargs, inputs, lazy, policy, bounds, domain: as for `wrap`.
 
     Raises:
         GraphError: a sub-module is not there or gives no tensor, a head does not fit, or as `wrap`.
@@ -102,12 +106,10 @@ def attach_exits(
     >>> exits.exit_names, exits.node_macs
     (('2', '4', 'final'), (56, 66, 18))
     """
-    module, given = unwrapped(module), dict(kwargs or {})
-    check_bound(module, given)
-    domain = domain_of(example, bounds)
-    x = probes_like(module, example, domain)
+    asked = taken_apart(module, example, kwargs=kwargs, inputs=inputs, bounds=bounds, domain=domain)
+    module, x = asked.module, asked.probes()
     name, after = type(module).__name__, [after] if isinstance(after, str) else list(after)
-    features, n_classes = _looked_at(module, after, x, given, name)
+    features, n_classes = _looked_at(module, after, x, asked.feed, name)
     if head != "gap-linear" and not callable(head):
         raise UsageError(
             f"'{head}' is no head.", todo="Give 'gap-linear', or a function of the features (n, …) → nn.Module."
@@ -117,13 +119,11 @@ def attach_exits(
     for made in heads:
         made.train(module.training)
     exits = [f"heads.{k}" for k in range(len(heads))]
-    whole = Whole(together, given, exits=[*exits, FINAL], logits=None, name=name, exit_names=[*after, FINAL])
-    return adapted(whole, x, domain, lazy=lazy, policy=policy)
+    whole = Whole(together, asked.feed, exits=[*exits, FINAL], logits=None, name=name, exit_names=[*after, FINAL])
+    return adapted(whole, x, asked.domain, lazy=lazy, policy=policy)
 
 
-def _looked_at(
-    module: nn.Module, after: Sequence[str], x: Tensor, kwargs: Mapping[str, Any], name: str
-) -> tuple[list[Tensor], int]:
+def _looked_at(module: nn.Module, after: Sequence[str], x: Tensor, feed: Feed, name: str) -> tuple[list[Tensor], int]:
     """What each of the sub-modules gives, and how many classes there are."""
     named = dict(module.named_modules(remove_duplicate=False))
     if not after or len(set(after)) < len(after):
@@ -133,7 +133,7 @@ def _looked_at(
             raise not_called(module, path, name, [p for p in named if p])
     seen: list[tuple[str, Any]] = []
     with _tapped(module, after, lambda k, out: seen.append((after[k], out))):
-        answer = Whole(module, kwargs, exits=None, logits=None, name=name).returned(x[:2])
+        answer = Whole(module, feed, exits=None, logits=None, name=name).returned(x[:2])
     calls = [path for path, _ in seen]
     for path in after:
         if path not in calls:
@@ -199,7 +199,7 @@ def fit_heads(
             for _ in range(epochs):
                 right = torch.zeros(len(net.heads))
                 for rows in torch.split(torch.randperm(len(train), generator=draws), batch_size):
-                    x, y = train.x[rows].float().div_(255.0).to(fitted[0]), train.y[rows].to(fitted[0].device)
+                    x, y = _inputs(train.x[rows], fitted[0]), train.y[rows].to(fitted[0].device)
                     answers = _answers(net, x)
                     loss = sum((cross_entropy(z, y) for z in answers[:-1]), torch.zeros((), device=y.device))
                     optimiser.zero_grad()
@@ -213,6 +213,11 @@ def fit_heads(
             for p, wanted in zip(fitted, asked, strict=True):
                 p.requires_grad_(wanted).grad = None
     return tuple((right / len(train)).tolist())
+
+
+def _inputs(x: Tensor, weight: Tensor) -> Tensor:
+    """8-bit pictures in [0, 1], in a weight's type; ids as they are."""
+    return x.float().div_(255.0).to(weight) if x.dtype == torch.uint8 else x.to(weight.device)
 
 
 def _answers(net: MultiExit, x: Tensor) -> list[Tensor]:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from adaptbench.adapters.wrapping import domain_of
+from adaptbench.adapters.examples import domain_of
 from adaptbench.adaptive import AdaptiveModel, Inference, MacCounter, Relaxation, Split
 from adaptbench.adaptive.foreign import runs
 from adaptbench.adaptive.log import CalibrationLog

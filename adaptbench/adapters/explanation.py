@@ -39,6 +39,7 @@ class Explanation:
         exits: from the first on.
         macs_unused: what forward runs and no exit needs; it is left out.
         probes: batch sizes that were compared with the module.
+        columns: that every row of ids must have; None: padding that all rows share may be cut, or they are no ids.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Explanation:
     exits: tuple[ExitExplained, ...]
     macs_unused: int
     probes: tuple[int, ...]
+    columns: int | None = None
 
     def __str__(self) -> str:
         head = ("exit", "MACs", "as written", "difference", "gradient")
@@ -76,6 +78,8 @@ class Explanation:
             )
         if self.macs_unused:
             said.append(f"{self.macs_unused:,} MACs of the forward are needed by no exit and left out.")
+        if self.columns is not None:
+            said.append(f"Rows have {self.columns} columns, no fewer: forward says something else of shorter ones.")
         return "\n".join([*lines, *said])
 
 

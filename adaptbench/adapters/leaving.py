@@ -41,7 +41,7 @@ class Plan:
     """
 
     def __init__(self, whole: Whole, xs: Sequence[Tensor]) -> None:
-        asked, sizes = Asked(whole.module, whole.kwargs, _itself), [len(x) for x in xs]
+        asked, sizes = Asked(whole.module, whole.feed, _itself), [len(x) for x in xs]
         named = list(whole.exits or ())
         cuda = [xs[0].device] if xs[0].is_cuda else []
         with frozen(asked), torch.no_grad(), torch.random.fork_rng(devices=cuda), runs(f"{whole.name}.forward"):
@@ -149,7 +149,7 @@ def left_at(whole: Whole, xs: Sequence[Tensor]) -> tuple[list[nn.Module], list[n
         GraphError: as `Plan`.
     """
     plan = Plan(whole, xs)
-    asked = Asked(whole.module, whole.kwargs, _itself)
+    asked = Asked(whole.module, whole.feed, _itself)
     stages: list[nn.Module] = [Stretch(asked, plan, k) for k in range(len(plan.keys))]
     heads: list[nn.Module] = [
         Ramp(whole.module.get_submodule(path), plan, k, whole.of_exit) for k, path in enumerate(plan.exits)

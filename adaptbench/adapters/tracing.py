@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from adaptbench.adaptive.model import frozen
+from adaptbench.adaptive.tokens import WordEmbedding
 
 _PLAIN = (bool, int, float, str, type(None))
 _ALWAYS = ("zeros", "ones", "full", "empty")
@@ -188,7 +189,8 @@ class Tracer(fx.Tracer):
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Torch's own modules, and those that are named."""
-        return module_qualified_name in self.whole or super().is_leaf_module(m, module_qualified_name)
+        own = module_qualified_name in self.whole or isinstance(m, WordEmbedding)
+        return own or super().is_leaf_module(m, module_qualified_name)
 
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from adaptbench.adapters.answers import Reading, check_alike, reading_of
 from adaptbench.adapters.exit_names import expanded, is_list, not_called
+from adaptbench.adapters.feeding import Feed
 from adaptbench.adaptive.foreign import runs
 from adaptbench.adaptive.model import frozen
 from adaptbench.errors import GraphError
@@ -24,7 +25,7 @@ class Whole:
     """A module that answers at several exits.
 
     Args:
-        module: pictures → answers. kwargs: of its forward.
+        module: inputs → answers. feed: how its forward is called.
         exits: sub-modules whose outputs they are, each call one exit; None: what forward returns.
         logits: as given to `wrap`. name: for messages. exit_names: of the exits, where they are not the paths.
     """
@@ -32,14 +33,14 @@ class Whole:
     def __init__(
         self,
         module: nn.Module,
-        kwargs: Mapping[str, Any],
+        feed: Feed,
         *,
         exits: Sequence[str] | None,
         logits: Callable[[Any], Any] | None,
         name: str,
         exit_names: Sequence[str] | None = None,
     ) -> None:
-        self.module, self.kwargs, self.logits_of, self.name = module, kwargs, logits, name
+        self.module, self.feed, self.logits_of, self.name = module, feed, logits, name
         self.exits = None if exits is None else expanded(module, exits, name)
         self.reading: Reading | None = None
         self.exit_names: list[str] | None = None if exit_names is None else list(exit_names)
@@ -88,7 +89,7 @@ class Whole:
                 held.callback(hook.remove)
             torch.manual_seed(seed)
             with runs(f"{self.name}.forward"):
-                returned = self.module(x.clone(), **self.kwargs)
+                returned = self.feed.call(self.module, x.clone())
         return returned if self.exits is None else [(e, out) for e, calls in outputs.items() for out in calls]
 
     def answers(self, returned: Any) -> list[Any]:
@@ -102,7 +103,7 @@ class Whole:
         return out if self.logits_of is None else self.logits_of(out)
 
     def _called(self, x: Tensor) -> list[str]:
-        every = Whole(self.module, self.kwargs, exits=None, logits=None, name=self.name)
+        every = Whole(self.module, self.feed, exits=None, logits=None, name=self.name)
         every.exits = [path for path, m in self.module.named_modules() if path and not is_list(m)]
         return list(dict.fromkeys(e for e, _ in every.returned(x)))
 

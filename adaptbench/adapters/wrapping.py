@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import accumulate
 from typing import Any
@@ -17,19 +18,20 @@ import torch
 from torch import Tensor, nn
 
 from adaptbench.adapters.answers import part_of
-from adaptbench.adapters.asking import check_bound, graph_of, unwrapped
+from adaptbench.adapters.asking import graph_of
 from adaptbench.adapters.cutting import Cut, unstacked
+from adaptbench.adapters.examples import PROBES, probes_like, taken_apart
 from adaptbench.adapters.explanation import ExitExplained, Explanation
+from adaptbench.adapters.feeding import Inputs
 from adaptbench.adapters.leaving import left_at
 from adaptbench.adapters.replaying import values_of, without_writes
+from adaptbench.adapters.texts import takes_fewer_columns
 from adaptbench.adapters.whole import Whole
-from adaptbench.adaptive import ImageDomain, MultiExit, Policy
+from adaptbench.adaptive import MultiExit, Policy, TokenDomain
 from adaptbench.adaptive.constructors import Shape
-from adaptbench.adaptive.model import pictures_like
+from adaptbench.adaptive.domain import Domain
 from adaptbench.adaptive.reaching import reached_exits
-from adaptbench.errors import DomainError, GraphError
-
-_PROBES = (2, 3)
+from adaptbench.errors import GraphError
 
 
 class Adapted(MultiExit):
@@ -46,34 +48,39 @@ class Adapted(MultiExit):
 def wrap(
     module: nn.Module,
     *,
-    example: Tensor,
+    example: Tensor | Mapping[str, Tensor],
     logits: Callable[[Any], Any] | None = None,
     exits: Sequence[str] | None = None,
     kwargs: Mapping[str, Any] | None = None,
+    inputs: Inputs | None = None,
     lazy: bool = True,
     policy: Policy | None = None,
     bounds: tuple[float, float] = (0.0, 1.0),
+    domain: Domain | None = None,
 ) -> Adapted:
-    """Split a module into a multi-exit net, and compare the two on random pictures.
+    """Split a module into a multi-exit net, and compare the two on random inputs.
 
     Args:
-        module: its forward takes pictures and gives the logits of several exits: a list, a tuple, a dictionary, a model
-            output, ``(final, [others])``, or one stacked tensor (n, K, C) or (K, n, C). What `torch.compile` puts
-            around it is taken off.
-        example: (n, C, H, W), any n: its shape and type; its values are not looked at.
+        module: its forward takes pictures, or token ids, and gives the logits of several exits: a list, a tuple, a
+            dictionary, a model output, ``(final, [others])``, or one stacked tensor (n, K, C) or (K, n, C). What
+            `torch.compile` puts around it is taken off.
+        example: (n, C, H, W) of a floating type, or ids (n, L), any n: its shape and type; its values are not looked
+            at. Or what a tokenizer gives, a dictionary with the ids first: masks and positions then follow from them.
         logits: what forward returns → the list of logits, where forward returns more; with `exits`, what each of them
             returns → its logits.
         exits: names of the sub-modules whose outputs are the logits, from the first on; a list of modules stands for
             all in it, a module that is called several times for as many exits.
-        kwargs: of forward, the same for every picture; inputs with a default keep it.
+        kwargs: of forward, the same for every sample; inputs with a default keep it.
+        inputs: a batch → what forward takes of it, where that is more than the batch: a tuple, or a dictionary by name.
         lazy: work that an exit does not need waits for the next one; False: it runs where the author's code has it.
         policy: decides at each exit but the last.
-        bounds: of the input values.
+        bounds: of the input values, of pictures.
+        domain: of the inputs, where the example does not say all: `TokenDomain` has the pieces that attacks edit by.
 
     Raises:
         GraphError: the module cannot be traced (the line is named), returns no logits (n, C) alike, an exit is not
             found, forward draws, couples samples or writes into its own state, or the net is not the same function.
-        DomainError: an example that is no batch of pictures.
+        DomainError: an example that is no batch of the domain, or inputs that do not follow from it.
 
     >>> class Net(nn.Module):
     ...     def __init__(self):
@@ -91,33 +98,27 @@ def wrap(
     >>> net.node_macs, net.explain().exits[0].macs_deferred
     ((12, 56), 56)
     """
-    module = unwrapped(module)
-    given = dict(kwargs or {})
-    check_bound(module, given)
-    domain = domain_of(example, bounds)
-    whole = Whole(module, given, exits=exits, logits=logits, name=type(module).__name__)
-    return adapted(whole, probes_like(module, example, domain), domain, lazy=lazy, policy=policy)
+    asked = taken_apart(module, example, kwargs=kwargs, inputs=inputs, bounds=bounds, domain=domain)
+    whole = Whole(asked.module, asked.feed, exits=exits, logits=logits, name=asked.name)
+    return adapted(whole, asked.probes(), asked.domain, lazy=lazy, policy=policy)
 
 
-def probes_like(module: nn.Module, example: Tensor, domain: ImageDomain) -> Tensor:
-    """(n, C, H, W) of noise that the module is looked at with, in the type of its weights."""
-    weight = next(module.parameters(), torch.zeros((), dtype=example.dtype))
-    return pictures_like(weight, domain, sum(_PROBES))
-
-
-def adapted(whole: Whole, x: Tensor, domain: ImageDomain, *, lazy: bool, policy: Policy | None) -> Adapted:
+def adapted(whole: Whole, x: Tensor, domain: Domain, *, lazy: bool, policy: Policy | None) -> Adapted:
     """The net of a module that answers at several exits.
 
     Args:
-        x: (n, C, H, W) probes. lazy, policy: as for `wrap`.
+        x: (n, …) probes. lazy, policy: as for `wrap`.
 
     Raises:
         GraphError: as `wrap`.
     """
     with torch.compiler.set_stance("force_eager"):
-        whole.look([x[:n] for n in _PROBES])
+        whole.look([x[:n] for n in PROBES])
         whole.check(x)
         net = _made(whole, x, domain, lazy)
+        if isinstance(domain, TokenDomain) and not (domain.trims and takes_fewer_columns(whole, net, domain)):
+            net.domain = replace(domain, trims=False)
+            net._explanation = replace(net._explanation, columns=domain.length)
     if policy is not None:
         net.policy = policy
     return net
@@ -160,23 +161,7 @@ def from_logits_list(
     return wrap(module, example=example, logits=logits, exits=exits, policy=policy, bounds=bounds)
 
 
-def domain_of(example: Any, bounds: tuple[float, float]) -> ImageDomain:
-    """What the net takes, from an example.
-
-    Raises:
-        DomainError: no floating tensor (n, C, H, W).
-    """
-    if not isinstance(example, Tensor) or example.ndim != 4 or not example.is_floating_point() or not len(example):
-        seen = f"{example.dtype} {tuple(example.shape)}" if isinstance(example, Tensor) else type(example).__name__
-        raise DomainError(
-            f"the example is {seen}, not a batch of pictures (n, C, H, W) of a floating type.",
-            todo="Give one as the net takes it: example=torch.zeros(1, 3, 32, 32); 8-bit pictures: x / 255.",
-        )
-    _, c, h, w = example.shape
-    return ImageDomain((c, h, w), *bounds)
-
-
-def _made(whole: Whole, x: Tensor, domain: ImageDomain, lazy: bool) -> Adapted:
+def _made(whole: Whole, x: Tensor, domain: Domain, lazy: bool) -> Adapted:
     """By tracing; where that fails and exits are named, by leaving forward at them."""
     try:
         return traced(whole, x, domain, lazy=lazy)
@@ -191,17 +176,17 @@ def _made(whole: Whole, x: Tensor, domain: ImageDomain, lazy: bool) -> Adapted:
             ) from first
 
 
-def traced(whole: Whole, x: Tensor, domain: ImageDomain, *, lazy: bool = True) -> Adapted:
+def traced(whole: Whole, x: Tensor, domain: Domain, *, lazy: bool = True) -> Adapted:
     """The net, by tracing.
 
     Args:
-        x: (n, C, H, W) probes.
+        x: (n, …) probes.
     """
-    graph, sizes_asked = graph_of(whole, [x[: _PROBES[0]], x[_PROBES[0] :]])
+    graph, sizes_asked = graph_of(whole, [x[: PROBES[0]], x[PROBES[0] :]])
     steps = without_writes(graph, x[:1], whole.name)
     (last,) = [n for n in graph.graph.nodes if n.op == "output"]
     leaves = [unstacked(leaf, steps.values) for leaf in last.args[0]]
-    cut = Cut(graph, leaves, steps.macs, values_of(graph, [x[:n] for n in _PROBES]), _PROBES)
+    cut = Cut(graph, leaves, steps.macs, values_of(graph, [x[:n] for n in PROBES]), PROBES)
     order = whole.put_in_order(cut.own_macs)
     cut = cut.in_order(order, lazy=lazy)
     _warn_of_falling(cut.own_macs, whole.name)
@@ -209,9 +194,9 @@ def traced(whole: Whole, x: Tensor, domain: ImageDomain, *, lazy: bool = True) -
     return _told(net, whole, "traced", cut.lazy, cut.macs_as_written, cut.macs_unused)
 
 
-def left(whole: Whole, x: Tensor, domain: ImageDomain) -> Adapted:
+def left(whole: Whole, x: Tensor, domain: Domain) -> Adapted:
     """The net, by leaving forward at its exits; arguments as above."""
-    stages, heads, plan = left_at(whole, [x[:n] for n in _PROBES])
+    stages, heads, plan = left_at(whole, [x[:n] for n in PROBES])
     net = _judged(whole, stages, heads, x, domain, ())
     unused = plan.macs_full - plan.macs_as_written[-1]
     return _told(net, whole, "left at its exits", False, plan.macs_as_written, unused)
@@ -222,13 +207,13 @@ def _judged(
     stages: Sequence[nn.Module],
     heads: Sequence[nn.Module],
     x: Tensor,
-    domain: ImageDomain,
+    domain: Domain,
     sizes_asked: Iterable[int],
 ) -> Adapted:
     """The net, compared with the module in several batch sizes."""
-    net = Adapted(stages, heads, input_shape=domain.shape, names=whole.exit_names, bounds=(domain.low, domain.high))
+    net = Adapted(stages, heads, domain=domain, names=whole.exit_names)
     net._differences = {
-        n: whole.compare(net, x[:n] if n <= len(x) else pictures_like(x, domain, n))
+        n: whole.compare(net, x[:n] if n <= len(x) else probes_like(x, domain, n))
         for n in sorted({1, len(x), *sizes_asked})
     }
     return net

@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-from adaptbench.adaptive.domain import ImageDomain
+from adaptbench.adaptive.domain import Domain, ImageDomain
 from adaptbench.adaptive.foreign import runs
 from adaptbench.adaptive.graph import DecisionGraph, Node
 from adaptbench.adaptive.model import frozen, pictures_like
@@ -22,8 +22,8 @@ def _domain(input_shape: Shape, bounds: tuple[float, float]) -> ImageDomain:
     return ImageDomain(tuple(input_shape), *bounds)  # type: ignore[arg-type]
 
 
-def _classes(net: nn.Module, head: nn.Module | None, domain: ImageDomain) -> int:
-    """C, by running the first exit on one picture."""
+def _classes(net: nn.Module, head: nn.Module | None, domain: Domain) -> int:
+    """C, by running the first exit on one input."""
     x = pictures_like(next(net.parameters(), torch.zeros(())), domain)
     with frozen(net), frozen(head or nn.Identity()), torch.no_grad(), runs("the first exit"):
         out = net(x)
@@ -42,7 +42,7 @@ class MultiExit(DecisionGraph):
     Args:
         stages: the backbone in pieces, each reading the previous one's features.
         heads: one classifier a stage; the last is the net's own.
-        input_shape: (C, H, W).
+        input_shape: (C, H, W), of pictures. domain: in its place, of other inputs.
         names: of the exits (default exit1 …).
         policy: decides at every exit but the last.
         bounds: of the input values.
@@ -59,7 +59,8 @@ class MultiExit(DecisionGraph):
         stages: Sequence[nn.Module],
         heads: Sequence[nn.Module],
         *,
-        input_shape: Shape,
+        input_shape: Shape | None = None,
+        domain: Domain | None = None,
         names: Sequence[str] | None = None,
         policy: Policy | None = None,
         bounds: tuple[float, float] = (0.0, 1.0),
@@ -76,7 +77,14 @@ class MultiExit(DecisionGraph):
             Node(name, stage, head, reads=names[k - 1] if k else "input", to=tuple(names[k + 1 : k + 2]))
             for k, (name, stage, head) in enumerate(zip(names, stages, heads, strict=True))
         ]
-        domain = _domain(input_shape, bounds)
+        if (domain is None) == (input_shape is None):
+            raise GraphError(
+                f"{'neither' if domain is None else 'both'} of input_shape and domain were given.",
+                todo="Give input_shape=(C, H, W) of pictures, or domain= of anything else.",
+            )
+        if domain is None:
+            assert input_shape is not None
+            domain = _domain(input_shape, bounds)
         super().__init__(
             nodes,
             domain=domain,

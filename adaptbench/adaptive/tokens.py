@@ -26,6 +26,7 @@ class TokenDomain:
     Args:
         length: most columns. vocabulary: the piece of each id; an attack's words come from it.
         pad: id of the padding.
+        trims: fewer columns may be given; False: the net takes rows of exactly `length`.
 
     Raises (from `check`):
         DomainError: wrong shape or type, an empty batch or text, ids outside the vocabulary, padding before a token.
@@ -34,6 +35,7 @@ class TokenDomain:
     length: int
     vocabulary: tuple[str, ...]
     pad: int = 0
+    trims: bool = True
 
     @property
     def shape(self) -> tuple[int]:
@@ -42,9 +44,11 @@ class TokenDomain:
 
     def check(self, x: Tensor) -> None:
         """Refuse what the model was not made for."""
-        if x.ndim != 2 or not 1 <= x.shape[1] <= self.length:
+        least = 1 if self.trims else self.length
+        if x.ndim != 2 or not least <= x.shape[1] <= self.length:
+            sizes = f"1 … {self.length}" if self.trims else f"{self.length}"
             raise DomainError(
-                f"an input of shape {tuple(x.shape)} was given to a model of text, which takes (N, 1 … {self.length}).",
+                f"an input of shape {tuple(x.shape)} was given to a model of text, which takes (N, {sizes}).",
                 why="Text is rows of token ids.",
                 todo="Encode it with the data set's tokenizer, cut or padded to that length; one text needs x[None].",
             )
@@ -77,12 +81,15 @@ class TokenDomain:
         return (x != self.pad).sum(1)
 
     def trimmed(self, x: Tensor) -> Tensor:
-        """The batch without the columns that are padding in every row."""
-        return x[:, : int(self.lengths(x).max())]
+        """The batch without the columns that are padding in every row, where the net takes it so."""
+        return x[:, : int(self.lengths(x).max())] if self.trims else x
 
     def by_length(self, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """(rows (n,) int64, their ids (n, l) without any padding) for each length l that occurs."""
-        lengths = self.lengths(x)
+        """(rows (n,) int64, their ids (n, l) without any padding) for each length l that occurs.
+
+        All rows as they are, where the net takes no shorter ones.
+        """
+        lengths = self.lengths(x) if self.trims else torch.full((len(x),), x.shape[1])
         for size in sorted(set(lengths.tolist())):
             rows = (lengths == size).nonzero().squeeze(1)
             yield rows, x[rows, :size]

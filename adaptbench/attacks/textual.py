@@ -15,6 +15,7 @@ from adaptbench.attacks.objectives import GradientObjective
 from adaptbench.attacks.word_edits import Thesaurus, WordEdits, words_apart
 from adaptbench.attacks.word_queries import QueryJudge
 from adaptbench.attacks.word_search import RandomWords, Text, WhiteJudge, WordJudge, WordSearch
+from adaptbench.data.wordpiece import FIRST, LAST, PAD, UNKNOWN
 from adaptbench.errors import RecipeError
 
 
@@ -42,9 +43,11 @@ class TextAttack(RecipeAttack):
         return {**told, "moves": list(told["moves"]), **asked}
 
     def _wrong_inputs(self, model: AdaptiveModel) -> str | None:
-        if isinstance(model.domain, TokenDomain):
-            return None
-        return "it edits words, and the model takes pictures"
+        if not isinstance(model.domain, TokenDomain):
+            return "it edits words, and the model takes pictures"
+        if not {PAD, UNKNOWN, FIRST, LAST} <= set(model.domain.vocabulary):
+            return "it edits words, and the model's domain names no pieces of a WordPiece vocabulary to write them with"
+        return None
 
     def _why_not(self, model: AdaptiveModel) -> str | None:
         if self.parts.objective is not None:

@@ -14,6 +14,7 @@ from adaptbench.adaptive.outcome import seeds_from_content
 from adaptbench.data.encoders import MINILM, Encoder
 from adaptbench.data.text import LENGTH, english
 from adaptbench.data.wordpiece import WordPiece
+from adaptbench.errors import CapabilityError
 from adaptbench.models.text_encoder import EncoderSize, exit_head, read_stages, stages_of
 
 SMALL = EncoderSize(6000, 64, 6, 4, 256, LENGTH, eps=1e-5)
@@ -112,9 +113,18 @@ def infer_unpadded(net: DecisionGraph, x: Tensor, *, seeds: Tensor | None = None
 
     Args:
         x: (N, L) ids. seeds: (N,), for policies that draw.
+
+    Raises:
+        CapabilityError: the net takes rows of one length only.
     """
     domain = net.domain
     assert isinstance(domain, TokenDomain)
+    if not domain.trims:
+        raise CapabilityError(
+            f"the net takes rows of {domain.length} columns and no fewer columns.",
+            why="Without padding a text is shorter, and its forward says something else, or nothing, of shorter rows.",
+            todo="Take net.infer: padding is part of what this net costs.",
+        )
     if net.policy.draws and seeds is None:
         seeds = seeds_from_content(x)
     places, parts = [], []

@@ -56,7 +56,9 @@ def _no_pictures(x: Tensor, one: Tensor) -> dict[str, Tensor]:
 def _no_texts(domain: TokenDomain, one: Tensor) -> dict[str, Tensor]:
     beyond, below, gap = one.clone(), one.clone(), one.clone()
     beyond[1, 0], below[1, 0], gap[1, 0] = len(domain.vocabulary), -1, domain.pad
+    fixed = {} if domain.trims or domain.length == 1 else {"fewer columns than the model takes": one[:, :-1]}
     return {
+        **fixed,
         "fractions": one.float(),
         "more columns than the model takes": torch.cat([one, one], 1),
         "no column": one[:, :0],
