@@ -109,7 +109,7 @@ def exits(common: Sequence[tuple[Pair, Common]]) -> Table | None:
 def facts(a: View, b: View) -> list[Titled]:
     """What the two runs are: what differs, then what is the same."""
     columns = [
-        Column("", numeric=False),
+        Column("of the run", numeric=False),
         Column("A", numeric=False),
         Column("B", numeric=False),
         Column("what follows", numeric=False),

@@ -154,7 +154,9 @@ def path_table(view: View, name: str, place: int) -> Table | None:
         return None
     total = sum(costs) or 1
     columns = [Column("node", numeric=False), Column("MACs", unit="MACs"), Column("of all nodes", unit="share")]
-    table = Builder(f"table-nodes-{place}", f"Nodes of {view.model_title(name)}", columns)
+    title = view.model_title(name)
+    alone = sum(view.model_title(other) == title for other in view.manifest.get("models") or {}) < 2
+    table = Builder(f"table-nodes-{place}", f"Nodes of {title}" + ("" if alone else f" ({name})"), columns)
     for node, cost in zip(nodes, costs, strict=True):
         table.add(
             str(node),
