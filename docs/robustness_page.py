@@ -35,6 +35,17 @@ def seconds(record: Record) -> str:
     return "–" if spent is None else f"{spent / record['n']:.2g}"
 
 
+def called(case: Record, manifest: Record) -> str:
+    """A condition, `standard` by its version: on exits, cascades and DAGs standard-1 and standard-2 are one attack."""
+    name = str(case["condition"])
+    version = manifest["conditions"][name]["summary"].split(",")[0].split(" ")[0]
+    if not name.startswith("standard") or not version.startswith("standard-"):
+        return name
+    kept = "-kept" if name.endswith("-kept") else ""
+    gated = manifest["models"][case["model"]]["shape"] == "gated"
+    return f"{version}{kept}" if gated or version != "standard-1" else f"standard-1{kept} = standard-2{kept}"
+
+
 def audit(document: Record) -> list[str]:
     """A table a system: a row a condition, the dearest first within its kind."""
     lines: list[str] = []
@@ -55,7 +66,7 @@ def audit(document: Record) -> list[str]:
                 continue
             kept = case.get("label_kept")
             cells = [
-                f"{case['condition']}" + (" (control)" if case["kind"] == "control" else ""),
+                called(case, document["manifest"]) + (" (control)" if case["kind"] == "control" else ""),
                 f"{case['n']:,}".replace(",", " "),
                 f"{case['macs_mean'] / 1e6:.2f} M",
                 within(case),

@@ -63,6 +63,8 @@ def wants(recipe: Any) -> str:
         return "cheap and wrong"
     if recipe.objective is not None and recipe.objective.name == "activation-norm":
         return "dense activations, whatever they cost"
+    if recipe.objective is not None and recipe.objective.name == "one-gate":
+        return "one gate open, whatever that costs"
     nearest = ", by the smallest change" if recipe.keep == "nearest" else ""
     return ("dear, every answer kept" if recipe.label == "keep" else "dear") + nearest
 

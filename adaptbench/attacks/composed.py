@@ -76,7 +76,8 @@ class RecipeAttack(Attack):
                 flat |= settings_of(part)
         if not isinstance(self.parts.search, OneDraw):
             flat["keep"] = self.parts.recipe.keep
-        return flat | conditions_of(self.parts.recipe)
+        own = getattr(self.parts.objective, "aim", None)
+        return flat | conditions_of(self.parts.recipe) | ({"aim": own} if own else {})
 
     def _why_not(self, model: AdaptiveModel) -> str | None:
         return self.parts.objective.applies_to(model) if self.parts.objective is not None else None
@@ -100,7 +101,9 @@ class RecipeAttack(Attack):
 
     def _best(self, task: Task, model: AdaptiveModel) -> Best:
         recipe = self.parts.recipe
-        return Best(Judge(model, task.x, task.y, aim=recipe.aim, label=recipe.label), recipe.keep)
+        objective = self.parts.objective
+        judge = objective.judge if isinstance(objective, GradientObjective) else Judge
+        return Best(judge(model, task.x, task.y, aim=recipe.aim, label=recipe.label), recipe.keep)
 
     def _deadline(self, task: Task) -> Deadline:
         seconds = self.parts.recipe.seconds

@@ -7,17 +7,19 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from adaptbench.adaptive import AdaptiveModel
+from adaptbench.adaptive import AdaptiveModel, GatedNetwork
 from adaptbench.attacks.base import to_bytes
 
 Keep = Literal["first", "nearest", "deepest", "last"]
 """Among pictures of equal score: the first found (the sample retires at the ceiling), the nearest to the clean one, the
 one with the lowest loss; "last" is the final iterate whatever it costs, as accuracy attacks return it."""
-Aim = Literal["dearest", "cheap-and-wrong"]
-"""What an attack wants: the most executed MACs, or a wrong answer for as few as can be (an attack on early exits)."""
+Aim = Literal["dearest", "cheap-and-wrong", "one-gate"]
+"""What an attack wants: the most executed MACs, a wrong answer for as few as can be (an attack on early exits), or one
+gate open."""
 Label = Literal["free", "keep"]
 """Whether the answer may change; "keep" takes only pictures that the model answers as it answers the clean one."""
 
+_REACHED = {"dearest": "at_max_macs", "cheap-and-wrong": "cheapest_and_wrong", "one-gate": "gate_open"}
 POOL = 256
 NEVER = -1
 
@@ -46,7 +48,7 @@ class Judge:
     ) -> None:
         self.model, self.aim, self.label, self.y = model, aim, label, y
         self.pictures = to_bytes(clean)
-        macs, self.answers = hard_pass(model, self.pictures)
+        macs, self.answers = self._hard(self.pictures)
         self.clean = self._score(macs, self.answers, torch.arange(len(clean), device=clean.device))
         self.checks = 0
 
@@ -62,12 +64,44 @@ class Judge:
             rows: (n,) whose pictures they are. pictures: (n, C, H, W) uint8.
         """
         self.checks += len(rows)
-        return self._score(*hard_pass(self.model, pictures), rows)
+        return self._score(*self._hard(pictures), rows)
+
+    def _hard(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """(n,) int64 what is scored, MACs, and (n,) answers."""
+        return hard_pass(self.model, pictures)
 
     def _score(self, macs: Tensor, answers: Tensor, rows: Tensor) -> Tensor:
         if self.aim == "cheap-and-wrong":
             return torch.where(answers != self.y[rows], self.model.max_macs - macs + 1, NEVER)
         return macs if self.label == "free" else torch.where(answers == self.answers[rows], macs, NEVER)
+
+
+class GateJudge(Judge):
+    """1 where the hard pass runs the block of one gate, else 0.
+
+    Args:
+        gate: which, counted from 1 at the input. The others are `Judge`'s.
+    """
+
+    def __init__(self, model: AdaptiveModel, clean: Tensor, y: Tensor, *, gate: int, label: Label = "free") -> None:
+        assert isinstance(model, GatedNetwork)
+        self.column = gated_columns(model)[gate - 1]
+        super().__init__(model, clean, y, aim="one-gate", label=label)
+
+    @property
+    def ceiling(self) -> int:
+        """Open."""
+        return 1
+
+    def _hard(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        inferences = [self.model.infer(part.float() / 255.0) for part in torch.split(pictures, POOL)]
+        ran = torch.cat([i.path[:, self.column] for i in inferences])
+        return ran.long(), torch.cat([i.predictions for i in inferences])
+
+
+def gated_columns(model: GatedNetwork) -> list[int]:
+    """Of each gate in order, the column of its block in a path."""
+    return [b + 1 for b, gated in enumerate(model.gated) if gated]
 
 
 class Best:
@@ -112,13 +146,12 @@ class Best:
         """Counts for the details of an attack.
 
         Returns:
-            ``at_max_macs``, or ``cheapest_and_wrong``: samples at the best score there is; ``rounding_linf_mean``: mean
-            of `rounding`;
+            ``at_max_macs``, ``cheapest_and_wrong`` or ``gate_open``: samples at the best score there is;
+            ``rounding_linf_mean``: mean of `rounding`;
             ``relaxed_open`` and, of them, ``closed_by_hard_pass``, where nothing but cost is judged.
         """
-        reached = "at_max_macs" if self.judge.aim == "dearest" else "cheapest_and_wrong"
         told: dict[str, Any] = {
-            reached: int((self.score >= self.judge.ceiling).sum()),
+            _REACHED[self.judge.aim]: int((self.score >= self.judge.ceiling).sum()),
             "rounding_linf_mean": float(self.rounding.mean()) if len(self.rounding) else 0.0,
         }
         if self.judge.aim == "dearest" and self.judge.label == "free":

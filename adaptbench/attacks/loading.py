@@ -230,6 +230,11 @@ def _ensemble(name: str, recipe: Recipe, constraint: Any, where: str) -> Attack:
         members.append(Stage(part, member.start, member.on))
     if recipe.access.name != "white-box":
         raise RecipeError(f"{where}: members take gradients of the target.", todo="Write access: white-box.")
+    if any(objective.aim for objective in (member.parts.objective for member in members)):  # type: ignore[union-attr]
+        raise RecipeError(
+            f"{where}: members are judged by cost, and one of them by something else.",
+            todo="Make a recipe of that one: {objective: {one-gate: {gate: 7}}, search: {momentum: {steps: 100}}}.",
+        )
     if recipe.shared is not None:
         raise RecipeError(f"{where}: members each have a change of their own.", todo="Leave 'shared' or members out.")
     return EnsembleAttack(members)

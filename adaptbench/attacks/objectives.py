@@ -12,6 +12,7 @@ from torch import Tensor
 
 from adaptbench.adaptive import AdaptiveModel, Relaxation
 from adaptbench.attacks.base import one_path
+from adaptbench.attacks.judging import Aim, Judge, Label
 from adaptbench.attacks.ranges import UNSAID, real
 
 Context = dict[str, Tensor]
@@ -53,11 +54,25 @@ class Objective(ABC):
 
 
 class GradientObjective(Objective):
-    """Differentiable in the picture, through the model."""
+    """Differentiable in the picture, through the model.
+
+    Attributes:
+        aim: what its judge looks at where that is not the recipe's own aim.
+    """
+
+    aim: ClassVar[Aim | None] = None
 
     def prepare(self, model: AdaptiveModel, clean: Tensor) -> Context:
         """What `measure` needs of the clean pictures."""
         return {}
+
+    def judge(self, model: AdaptiveModel, x: Tensor, y: Tensor, *, aim: Aim, label: Label) -> Judge:
+        """Who says by the hard pass which picture is best: by cost, unless the objective is after something else.
+
+        Args:
+            x: (N, C, H, W) float, the clean pictures. y: (N,) labels. aim, label: of the recipe.
+        """
+        return Judge(model, x, y, aim=aim, label=label)
 
     @abstractmethod
     def measure(self, model: AdaptiveModel, x: Tensor, clean: Tensor, context: Context, y: Tensor) -> Goal:

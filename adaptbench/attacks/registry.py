@@ -30,6 +30,7 @@ OBJECTIVES = Registry(
         ),
         "guarded-gates": ("adaptbench.attacks.gates:GuardedGates", "open closed gates without closing open ones"),
         "gate-power": ("adaptbench.attacks.gates:GatePower", "raise a power norm of the gates"),
+        "one-gate": ("adaptbench.attacks.gates:OneGate", "open one gate, whatever the others do"),
         "ponder-cost": ("adaptbench.attacks.ponder:PonderCost", "raise the ponder cost of a halting net"),
         "activation-norm": (
             "adaptbench.attacks.activations:ActivationNorm",

@@ -1,5 +1,7 @@
 """`standard` and its kin: the worst case of members, answers kept, momentum, terms, time."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from attack_toys import random_model
@@ -93,9 +95,10 @@ def test_the_judge_never_takes_another_answer_when_it_must_stay(saver, pictures)
 
 def test_standard_is_a_versioned_name(saver, pictures):
     attack = load_attack("standard")
-    assert attack.name == "standard-1"
-    assert attack.sha256 == load_attack("standard-1").sha256 != load_attack("standard-kept").sha256
-    assert len(attack.settings["members"]) == 7
+    assert attack.name == "standard-2"
+    assert attack.sha256 == load_attack("standard-2").sha256 != load_attack("standard-kept").sha256
+    assert load_attack("standard-kept").sha256 == load_attack("standard-2-kept").sha256
+    assert len(attack.settings["members"]) == 10
 
 
 def test_standard_1_is_what_was_published_under_the_name():
@@ -111,20 +114,43 @@ def test_standard_1_is_what_was_published_under_the_name():
     ]
 
 
+@pytest.mark.parametrize("kept", ["", "-kept"])
 @pytest.mark.parametrize("shape", ["multi-exit", "cascade", "dag"])
-def test_standard_2_is_standard_1_on_exits(shape):
+def test_standard_2_is_standard_1_on_exits(shape, kept):
     model = random_model(shape)
 
     def members(name):
         stages = load_attack(name).stages_for(model).values()
         return [(s.parts.objective, s.parts.search, s.start) for s in stages]
 
-    assert len(members("standard-1")) == 7
-    assert members("standard-1") == members("standard-2")
+    assert len(members(f"standard-1{kept}")) == 7
+    assert members(f"standard-1{kept}") == members(f"standard-2{kept}")
+    assert load_attack(f"standard-1{kept}").parts.recipe.label == load_attack(f"standard-2{kept}").parts.recipe.label
 
 
-def test_standard_2_spends_all_its_steps_on_near_margins_on_gates():
-    stages = list(load_attack("standard-2").stages_for(random_model("gated")).values())
+@pytest.mark.parametrize("kept", ["", pytest.param("-kept", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("shape", ["multi-exit", "cascade", "dag"])
+def test_standard_2_crafts_the_bytes_of_standard_1_on_exits(shape, kept):
+    """So that what was published of standard-1 on exits, cascades and DAGs may be cited as standard-2's."""
+    model, x = random_model(shape), grey(8)
+    first, second = (
+        load_attack(f"standard-{n}{kept}", {"eps": "12/255"}).craft(model, x, torch.zeros(8).long(), seed=3)
+        for n in (1, 2)
+    )
+    assert torch.equal(first.x_adv, second.x_adv)
+    assert (first.linf > 0).any()
+    assert first.details["steps_run"] == second.details["steps_run"] > 0
+
+
+def test_standard_2_is_another_attack_on_gates():
+    model, x = random_model("gated"), grey(24)
+    first, second = (load_attack(f"standard-{n}").craft(model, x, torch.zeros(24).long()) for n in (1, 2))
+    assert not torch.equal(first.x_adv, second.x_adv)
+
+
+@pytest.mark.parametrize("kept", ["", "-kept"])
+def test_standard_2_spends_all_its_steps_on_near_margins_on_gates(kept):
+    stages = list(load_attack(f"standard-2{kept}").stages_for(random_model("gated")).values())
     assert [type(s.parts.objective).__name__ for s in stages] == ["NearMargins"] * 3
     assert sum(s.parts.search.steps for s in stages) == 400
 
@@ -145,11 +171,11 @@ def test_near_margins_pushes_what_is_near_its_boundary_most():
 
 @pytest.mark.parametrize("shape", ["multi-exit", "cascade", "dag", "gated"])
 def test_the_search_that_standard_is_measured_against_costs_ten_times_as_much(shape):
-    """And holds each of its members with more steps, on whatever shape of net."""
+    """And holds each of its members, settings and all, with more steps, on whatever shape of net."""
 
     def steps(name):
         stages = load_attack(name).stages_for(random_model(shape)).values()
-        return [(type(s.parts.objective), type(s.parts.search), s.start, s.parts.search.steps) for s in stages]
+        return [(s.parts.objective, replace(s.parts.search, steps=1), s.start, s.parts.search.steps) for s in stages]
 
     short, long = steps("standard"), steps("exhaustive")
     assert sum(n for *_, n in long) >= 10 * sum(n for *_, n in short)
@@ -168,16 +194,19 @@ def test_standard_takes_eps_and_nothing_else(setting):
 
 def test_members_that_mean_nothing_on_a_model_are_named(pictures):
     model, x = random_model("gated"), grey(6)
-    crafted = load_attack("standard").craft(model, x, torch.zeros(6, dtype=torch.int64))
+    crafted = load_attack("standard-1").craft(model, x, torch.zeros(6, dtype=torch.int64))
     assert crafted.details["members_skipped"] == ["logit-gap by momentum(steps=40)"]
     assert not any("logit-gap" in note for note in crafted.details.get("notes", []))
     assert len(crafted.details["members_run"]) == 6
+    crafted = load_attack("standard").craft(model, x, torch.zeros(6, dtype=torch.int64))
+    assert len(crafted.details["members_skipped"]) == 7
+    assert len(crafted.details["members_run"]) == 3
 
 
 def test_a_hand_made_standard_of_the_same_name_in_the_folder_has_another_hash(tmp_path, monkeypatch):
     shipped = load_attack("standard").sha256
     (tmp_path / "attacks").mkdir()
-    (tmp_path / "attacks" / "standard-1.yaml").write_text(
+    (tmp_path / "attacks" / "standard-2.yaml").write_text(
         "title: weak\naccess: white-box\nconstraint: {linf: {eps: 8/255}}\n"
         "members: [{objective: hinge-margins, search: {momentum: {steps: 1}}}]\n"
     )

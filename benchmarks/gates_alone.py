@@ -1,0 +1,111 @@
+"""Gates that `standard` leaves closed, each attacked by itself: how many never open, and what they stand for.
+
+    python benchmarks/gates_alone.py [--systems cifar10/skipnet-rnn,cifar10/blockdrop] [--limit 16] [--eps 8/255]
+                                     [--recipe standard] [--out reports/published/gates-alone.json]
+
+For each of the first test pictures and each gate that is closed on the clean picture and on that of the recipe, all
+steps go to that gate (`adaptbench.attacks.gates_alone`). A system's entry is written when it is done; what is there
+already, under the same settings and code, is left.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import adaptbench as ab
+from adaptbench.adaptive import GatedNetwork
+from adaptbench.attacks import load_attack
+from adaptbench.attacks.constraints import Linf
+from adaptbench.attacks.fractions import parse_fraction
+from adaptbench.attacks.gates_alone import SEARCHES, Alone, each_alone
+from adaptbench.attacks.identity import own_code
+from adaptbench.experiment.environment import describe_device, versions
+from adaptbench.results.metrics import recovery
+
+SYSTEMS = "fashion-mnist/skipnet,cifar10/skipnet-rnn,cifar10/blockdrop"
+
+
+def system(name: str, recipe: str, eps: float, limit: int) -> dict[str, Any]:
+    """One net: the recipe on the first test pictures, then every closed gate alone."""
+    data_name, model_name = name.split("/")
+    model, split = ab.load_model(model_name, data_name), ab.load_data(data_name).split("test").first(limit)
+    if not isinstance(model, GatedNetwork):
+        raise SystemExit(f"{name} has no gates")
+    x, y, began = split.images(), split.y, time.perf_counter()
+    attack = load_attack(recipe, {"eps": eps})
+    crafted = attack.craft(model, x, y, ids=split.ids)
+    crafted_s = time.perf_counter() - began
+    gate_done = lambda d, of: told(f"{name}: gate {d} of {of}")  # noqa: E731
+    found = each_alone(model, x, y, crafted.x_adv, Linf(eps), ids=split.ids, on_progress=gate_done)
+    return {
+        "attack": {"name": attack.name, "sha256": attack.sha256, "steps_run": crafted.details["steps_run"]},
+        "n": len(x),
+        "gates": len(found.macs),
+        "min_macs": model.min_macs,
+        "max_macs": model.max_macs,
+        "block_macs": found.macs.tolist(),
+        "open_clean": rows_of(found.clean),
+        "open_attacked": rows_of(found.dear),
+        "opened_alone": rows_of(found.alone),
+        "opened_by": found.by,
+        "steps_alone": found.steps,
+        "crafted_s": round(crafted_s, 1),
+        "alone_s": round(time.perf_counter() - began - crafted_s, 1),
+        **shares(model, x, crafted.images(), found),
+    }
+
+
+def shares(model: GatedNetwork, x: torch.Tensor, attacked: torch.Tensor, found: Alone) -> dict[str, Any]:
+    """What the recipe takes back, and what it would if every gate that ever opened were open, with 95 % intervals."""
+    clean, dear = (model.infer(pictures).macs.numpy() for pictures in (x, attacked))
+    bound = found.bound(model.min_macs).numpy()
+    told = {}
+    for key, macs in (("recovery", dear), ("recovery_bound", bound)):
+        estimate = recovery(clean, macs, model.max_macs)
+        assert estimate is not None
+        told[key] = {"value": estimate.value, "low": estimate.low, "high": estimate.high}
+    closed, left = int((~(found.clean | found.dear)).sum()), int((~found.ever).sum())
+    return told | {"pairs": closed, "pairs_never_opened": left}
+
+
+def rows_of(mask: torch.Tensor) -> list[str]:
+    """A picture a line, a digit a gate: 1 is open."""
+    return ["".join(str(int(on)) for on in row) for row in mask.tolist()]
+
+
+def told(line: str) -> None:
+    """Progress, on the other stream."""
+    sys.stderr.write(f"{line}\n")
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--systems", default=SYSTEMS)
+    parser.add_argument("--recipe", default="standard")
+    parser.add_argument("--eps", default="8/255")
+    parser.add_argument("--limit", type=int, default=16)
+    parser.add_argument("--out", type=Path, default=Path("reports/published/gates-alone.json"))
+    asked = parser.parse_args()
+    eps = float(parse_fraction(asked.eps))
+    searches = [f"{name}, {search.steps} steps" for name, search, _ in SEARCHES]
+    made = {"recipe": asked.recipe, "eps": eps, "searches": searches, "code": own_code()}
+    document = json.loads(asked.out.read_text(encoding="utf-8")) if asked.out.is_file() else {}
+    if any(document.get(key) != value for key, value in made.items()):
+        document = made | {"versions": versions(), "device": describe_device("cpu"), "systems": {}}
+    for name in asked.systems.split(","):
+        if document["systems"].get(name, {}).get("n") != asked.limit:
+            document["systems"][name] = system(name, asked.recipe, eps, asked.limit)
+            asked.out.parent.mkdir(parents=True, exist_ok=True)
+            asked.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
