@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from adaptbench.adaptive import (
         Block,
         Cascade,
+        CumulativeHalting,
         DecisionGraph,
         FeedForwardGates,
         GatedNetwork,
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
         Split,
         Static,
         TokenDomain,
+        TokenNetwork,
+        TokenRule,
     )
     from adaptbench.auditing.audit import Audit, audit
     from adaptbench.auditing.verify import verify
@@ -56,6 +59,7 @@ if TYPE_CHECKING:
     from adaptbench.kinds import run
     from adaptbench.models.blockdrop import PlannedGates as PlanGates
     from adaptbench.models.gated_resnet import RecurrentGates
+    from adaptbench.models.vit import TokenBlock
     from adaptbench.report.page import write_report
     from adaptbench.results.gate import compare as check
     from adaptbench.results.store import Run
@@ -66,6 +70,7 @@ if TYPE_CHECKING:
 _ADAPTIVE = (
     "Block",
     "Cascade",
+    "CumulativeHalting",
     "DecisionGraph",
     "FeedForwardGates",
     "GatedNetwork",
@@ -78,6 +83,8 @@ _ADAPTIVE = (
     "Split",
     "Static",
     "TokenDomain",
+    "TokenNetwork",
+    "TokenRule",
 )
 _ADAPTERS = ("BlackBox", "attach_exits", "fit_heads", "from_logits_list", "wrap")
 _HOMES = {name: ("adaptbench.adaptive", name) for name in _ADAPTIVE} | {
@@ -92,6 +99,7 @@ _HOMES = {name: ("adaptbench.adaptive", name) for name in _ADAPTIVE} | {
     "check": ("adaptbench.results.gate", "compare"),
     "load_data": ("adaptbench.data", "load_data"),
     "load_model": ("adaptbench.zoo.loading", "load_model"),
+    "TokenBlock": ("adaptbench.models.vit", "TokenBlock"),
     "run": ("adaptbench.kinds", "run"),
     "split": ("adaptbench.data.own", "split"),
     "verify": ("adaptbench.auditing.verify", "verify"),
@@ -105,6 +113,7 @@ __all__ = [
     "BlackBox",
     "Block",
     "Cascade",
+    "CumulativeHalting",
     "DecisionGraph",
     "FeedForwardGates",
     "GatedNetwork",
@@ -120,7 +129,10 @@ __all__ = [
     "Split",
     "Static",
     "StudyRun",
+    "TokenBlock",
     "TokenDomain",
+    "TokenNetwork",
+    "TokenRule",
     "attach_exits",
     "attacks",
     "audit",

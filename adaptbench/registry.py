@@ -156,6 +156,10 @@ MODELS = Registry(
             "adaptbench.zoo.systems:act",
             "residual net whose stages halt by score (after Figurnov et al. 2017)",
         ),
+        "a-vit": (
+            "adaptbench.zoo.systems:a_vit",
+            "vision transformer whose tokens leave between blocks (after Yin et al. 2022)",
+        ),
         "sdn": ("adaptbench.zoo.systems:sdn", "CIFAR ResNet, six internal classifiers (Kaya et al. 2019)"),
         "exits-and-nets": (
             "adaptbench.zoo.systems:exits_and_nets",

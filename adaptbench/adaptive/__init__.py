@@ -12,6 +12,8 @@ from adaptbench.adaptive.outcome import Inference, Relaxation, Signals
 from adaptbench.adaptive.policy import ChainPolicy, NeverStop, Policy
 from adaptbench.adaptive.splits import Split
 from adaptbench.adaptive.structure import Structure
+from adaptbench.adaptive.token_network import TokenNetwork
+from adaptbench.adaptive.token_rules import CumulativeHalting, TokenRule
 from adaptbench.adaptive.tokens import TokenDomain
 
 __all__ = [
@@ -20,6 +22,7 @@ __all__ = [
     "CalibrationLog",
     "Cascade",
     "ChainPolicy",
+    "CumulativeHalting",
     "DecisionGraph",
     "EvaluationLog",
     "FeedForwardGates",
@@ -42,6 +45,8 @@ __all__ = [
     "Static",
     "Structure",
     "TokenDomain",
+    "TokenNetwork",
+    "TokenRule",
     "over_orders",
     "run_online",
     "run_online_on_model",

@@ -31,7 +31,7 @@ class AdaptiveModel(nn.Module):
         n_classes: C.
         node_names: V names of compute that may be skipped or run.
         exit_names: K places where a prediction can be returned.
-        shape: "static", "multi-exit", "cascade", "dag", "mixed", "looped" or "gated".
+        shape: "static", "multi-exit", "cascade", "dag", "mixed", "looped", "gated" or "tokens".
         capabilities: what attacks and suites may ask for: "gradients", "exit_logits", "queries"; set, it is kept.
         batch_semantics: "regroup": survivors of a batch are compacted, samples do not touch each other.
     """

@@ -13,6 +13,9 @@ from adaptbench.attacks.engine import Start
 from adaptbench.attacks.objectives import GradientObjective
 from adaptbench.attacks.soundness import slopes
 
+GATED = frozenset({"gated", "tokens"})
+"""Shapes that decide by margins apart from answers: on these run the members for gates."""
+
 
 @dataclass(frozen=True, slots=True)
 class Stage:
@@ -60,7 +63,7 @@ class EnsembleAttack(RecipeAttack):
     def _reason(self, member: Stage, model: AdaptiveModel) -> str | None:
         objective = member.parts.objective
         assert objective is not None
-        if member.on != "all" and (member.on == "gates") != (model.shape == "gated"):
+        if member.on != "all" and (member.on == "gates") != (model.shape in GATED):
             return f"its members are for {member.on}, and this is a {model.shape} model"
         return lacking(objective.requires, model) or objective.applies_to(model)
 

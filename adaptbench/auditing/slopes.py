@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from adaptbench.adaptive import AdaptiveModel, DecisionGraph, GatedNetwork
+from adaptbench.adaptive import AdaptiveModel, DecisionGraph, GatedNetwork, TokenNetwork
 from adaptbench.attacks.base import MASKED_SHARE
 from adaptbench.auditing.findings import Check
 from adaptbench.report import words
@@ -64,6 +64,8 @@ def decision_names(model: AdaptiveModel) -> list[str]:
         return [f"{nodes[v]} → {nodes[w]}" for v, w in model.structure.edges]
     if isinstance(model, GatedNetwork):
         return [nodes[b + 1] for b, gated in enumerate(model.gated) if gated]
+    if isinstance(model, TokenNetwork):
+        return list(nodes[1 + model.tokens : -1])
     return [f"decision {d}" for d in range(len(model.dearest_decisions))]
 
 

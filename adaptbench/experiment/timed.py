@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from adaptbench.adaptive import AdaptiveModel, DecisionGraph, GatedNetwork
+from adaptbench.adaptive import AdaptiveModel, DecisionGraph, GatedNetwork, TokenNetwork
 from adaptbench.adaptive.outcome import Inference
 from adaptbench.adaptive.parts import NODES
 from adaptbench.meters.reading import Work
@@ -55,7 +55,7 @@ def make_arm(case: str, model: AdaptiveModel, x: Tensor, seeds: Tensor, batch_si
     traffic = sum(_traffic(model, inference, part) for inference, (part, _) in zip(inferences, batches, strict=True))
     watch = stopwatch(str(x.device))
     draws = isinstance(model, DecisionGraph) and model.policy.draws
-    own = not isinstance(model, DecisionGraph | GatedNetwork)  # a kind of model of its own may draw
+    own = not isinstance(model, DecisionGraph | GatedNetwork | TokenNetwork)  # a kind of model of its own may draw
     given = [(part, seed if draws or own else None) for part, seed in batches]
 
     def run() -> None:
@@ -126,4 +126,6 @@ def _reference_bytes(model: AdaptiveModel) -> int:
         return _weight_bytes(*(model.stages[v] for v in model.reference), model.heads[model.reference[-1]])
     if isinstance(model, GatedNetwork):
         return _weight_bytes(model.stem, model.shortcuts, model.afters, model.head, model.bodies)
+    if isinstance(model, TokenNetwork):
+        return _weight_bytes(model.stem, model.blocks, model.head)
     return _weight_bytes(model)

@@ -10,6 +10,7 @@ from torch import nn
 
 from adaptbench.adaptive import AdaptiveModel, DecisionGraph, GatedNetwork, ImageDomain, MultiExit, Node
 from adaptbench.adaptive.halting import HaltingNetwork
+from adaptbench.adaptive.token_network import TokenNetwork
 from adaptbench.models.blockdrop import blockdrop
 from adaptbench.models.densenet import multi_exit_densenet
 from adaptbench.models.exit_heads import attach_exits
@@ -17,7 +18,8 @@ from adaptbench.models.gated_resnet import skipnet
 from adaptbench.models.halting import halting_resnet
 from adaptbench.models.msdnet import PLANS as MSDNETS
 from adaptbench.models.msdnet import msdnet
-from adaptbench.models.resnet import resnet
+from adaptbench.models.resnet import WIDTHS, resnet
+from adaptbench.models.vit import halting_vit
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,19 @@ class CifarNets:
     def act(self, depth: int) -> HaltingNetwork:
         """A ResNet whose stages halt."""
         return halting_resnet(depth, self.n_classes, self.data)
+
+    def a_vit(self) -> TokenNetwork:
+        """A transformer whose 64 tokens are a ResNet-8's last features and leave between its blocks."""
+        return halting_vit(
+            nn.Sequential(OrderedDict((name, part) for name, part in self.net(8).named_children() if name != "head")),
+            WIDTHS[-1],
+            (self.shape[1] // 4) * (self.shape[2] // 4),
+            width=64,
+            heads=2,
+            depth=6,
+            domain=self.domain,
+            n_classes=self.n_classes,
+        )
 
     def msdnet(self) -> MultiExit:
         """MSDNet in the batch configuration."""

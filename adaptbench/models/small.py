@@ -12,7 +12,9 @@ from torch import nn
 
 from adaptbench.adaptive import Block, FeedForwardGates, GatedNetwork, ImageDomain, MultiExit, Normalise
 from adaptbench.adaptive.halting import HaltingNetwork
+from adaptbench.adaptive.token_network import TokenNetwork
 from adaptbench.models.blocks import ResidualBlock, classifier, conv_bn, conv_classifier, residual_body
+from adaptbench.models.vit import halting_vit
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,7 @@ class SmallNets:
         widths: for each net of the ladder (stem width, blocks before halving, width after, blocks after).
         exits: of the multi-exit net (stem width, width after halving, hidden width of the first heads).
         gates: of the skipnet (stem width, width after halving, blocks on each side).
+        vit: of the transformer (stem width, width, heads, blocks).
     """
 
     kind: ClassVar[str] = "small"
@@ -38,6 +41,7 @@ class SmallNets:
     widths: dict[str, tuple[int, int, int, int]]
     exits: tuple[int, int, int]
     gates: tuple[int, int, int]
+    vit: tuple[int, int, int, int]
 
     @property
     def domain(self) -> ImageDomain:
@@ -115,6 +119,30 @@ class SmallNets:
             n_classes=self.n_classes,
         )
 
+    def a_vit(self) -> TokenNetwork:
+        """A transformer whose tokens leave between its blocks; two convolutions make a token of every place."""
+        first, width, heads, depth = self.vit
+        side = _halved(_halved(self.shape[1]) if self.stride == 2 else self.shape[1])
+        return halting_vit(
+            nn.Sequential(
+                self.normalise(),
+                conv_bn(self.shape[0], first, self.kernel, self.stride),
+                conv_bn(first, width, stride=2),
+            ),
+            width,
+            side * side,
+            width=width,
+            heads=heads,
+            depth=depth,
+            domain=self.domain,
+            n_classes=self.n_classes,
+        )
+
+
+def _halved(side: int) -> int:
+    """Of a padded convolution of stride two."""
+    return (side + 1) // 2
+
 
 def _gate(channels: int) -> nn.Sequential:
     """Pooled features to one margin; batch norm keeps it straddling zero, so that a gate never dies on one side."""
@@ -139,6 +167,7 @@ SMALL_NETS = {
         widths={"small": (4, 0, 8, 0), "medium": (8, 0, 16, 1), "large": (16, 1, 32, 2)},
         exits=(12, 24, 8),
         gates=(12, 24, 3),
+        vit=(16, 32, 2, 4),
     ),
     "fashion-mnist": SmallNets(
         shape=(1, 28, 28),
@@ -150,5 +179,6 @@ SMALL_NETS = {
         widths={"small": (12, 0, 24, 0), "medium": (16, 1, 32, 0), "large": (20, 2, 40, 2)},
         exits=(20, 40, 16),
         gates=(16, 32, 3),
+        vit=(24, 64, 2, 6),
     ),
 }

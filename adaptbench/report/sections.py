@@ -152,6 +152,8 @@ def path_table(view: View, name: str, place: int) -> Table | None:
     nodes, costs = model.get("node_names") or [], model.get("node_macs") or []
     if not nodes or len(nodes) != len(costs):
         return None
+    if model.get("shape") == "tokens":
+        nodes, costs = _by_block(nodes, costs)
     total = sum(costs) or 1
     columns = [Column("node", numeric=False), Column("MACs", unit="MACs"), Column("of all nodes", unit="share")]
     title = view.model_title(name)
@@ -164,6 +166,15 @@ def path_table(view: View, name: str, place: int) -> Table | None:
             TableCell(words.percent(cost / total), value=cost / total, share=cost / total),
         )
     return table.build()
+
+
+def _by_block(nodes: list[Any], costs: list[Any]) -> tuple[list[str], list[Any]]:
+    """Tokens of a block in one line; each costs as much as the others."""
+    blocks: dict[str, list[Any]] = {}
+    for node, cost in zip(nodes, costs, strict=True):
+        blocks.setdefault(str(node).partition(".")[0], []).append(cost)
+    names = [name if len(each) == 1 else f"{name}, {len(each)} tokens" for name, each in blocks.items()]
+    return names, [sum(each) for each in blocks.values()]
 
 
 def card_lines(card: Mapping[str, Any]) -> list[tuple[str, str]]:

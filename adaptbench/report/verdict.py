@@ -221,7 +221,7 @@ def plain_accuracy(view: View, subject: Subject) -> tuple[float | None, str]:
     for part in weights.values() if isinstance(weights, dict) else ():
         told = part.get("accuracy_test") if isinstance(part, dict) else None
         if isinstance(told, dict) and part.get("data") == subject.data.partition("@")[0]:
-            value = told.get("ungated", told.get(names[-1]) if names else None)
+            value = told.get("ungated", told.get("all tokens", told.get(names[-1]) if names else None))
             if words.exists(value):
                 return value, "the checkpoint’s card"
     return None, "neither the run nor a checkpoint’s card tells it"

@@ -21,6 +21,7 @@ from adaptbench.adaptive.counting import counting
 from adaptbench.adaptive.model import AdaptiveModel, frozen
 from adaptbench.adaptive.outcome import Inference
 from adaptbench.adaptive.splits import Split
+from adaptbench.adaptive.token_network import TokenNetwork
 from adaptbench.adaptive.tokens import followed
 from adaptbench.errors import CapabilityError, LeakageError
 from adaptbench.testing import views
@@ -30,6 +31,7 @@ from adaptbench.testing.refusals import outside_is_refused
 from adaptbench.testing.relaxation import expected_macs_settle, gradients_reach, margins_follow_decisions
 from adaptbench.testing.serving import served_as_inferred
 from adaptbench.testing.side_effects import nobody_writes, nothing_left_changed
+from adaptbench.testing.token_views import who_left_does_not_run
 
 
 class ModelConformance:
@@ -167,6 +169,8 @@ class ModelConformance:
                     f"node '{model.node_names[v]}' is on the path of {want} samples and ran on {rows}: "
                     "what is skipped must not run"
                 )
+        if isinstance(model, TokenNetwork):
+            who_left_does_not_run(model, calls, self._infer)
 
     def test_macs_are_the_sum_over_the_path(self) -> None:
         """Law 3: nodes on the path, policy, prediction and gates are all that is counted."""

@@ -14,7 +14,9 @@ from adaptbench.adaptive.model import AdaptiveModel, frozen
 from adaptbench.adaptive.outcome import Inference, Signals, seeds_from_content
 from adaptbench.adaptive.policy import NeverStop
 from adaptbench.adaptive.replay import replay
+from adaptbench.adaptive.token_network import TokenNetwork
 from adaptbench.adaptive.writes import Lent, apart
+from adaptbench.testing import token_views
 
 
 def node_modules(model: AdaptiveModel) -> list[nn.Module | None]:
@@ -33,6 +35,8 @@ def overhead_macs(model: AdaptiveModel, inference: Inference) -> Tensor | None:
         return deciding + torch.tensor(model.predict_macs)[inference.exit.cpu()]
     if isinstance(model, GatedNetwork):
         return torch.full((len(inference),), model.gate_macs)
+    if isinstance(model, TokenNetwork):
+        return model.pair_macs(inference.path)
     return None
 
 
@@ -50,6 +54,8 @@ def hard_decisions(model: AdaptiveModel, inference: Inference) -> tuple[Tensor, 
     if isinstance(model, GatedNetwork):
         columns = [b + 1 for b, gated in enumerate(model.gated) if gated]
         return path[:, columns], torch.ones(len(path), len(columns), dtype=torch.bool)
+    if isinstance(model, TokenNetwork):
+        return token_views.decisions(model, inference)
     return None
 
 
@@ -63,6 +69,8 @@ def chosen_afterwards(model: AdaptiveModel, x: Tensor) -> tuple[Tensor, Tensor, 
         if isinstance(model, GatedNetwork):
             path, logits = _blocks_apart(model, x)
             return path, logits, torch.zeros(len(x), dtype=torch.bool)
+        if isinstance(model, TokenNetwork):
+            return token_views.tokens_apart(model, x)
     return None
 
 
@@ -88,6 +96,8 @@ def everything_run_apart(model: AdaptiveModel, x: Tensor) -> Tensor | None:
             return logits_apart(model, x)
         if isinstance(model, GatedNetwork):
             return _blocks_apart(model, x, everybody=True)[1][:, None]
+        if isinstance(model, TokenNetwork):
+            return token_views.tokens_apart(model, x, everybody=True)[1][:, None]
     return None
 
 

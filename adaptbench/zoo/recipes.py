@@ -34,6 +34,7 @@ from adaptbench.zoo.training.procedures import (
     SkipNet,
 )
 from adaptbench.zoo.training.text import TextExits, TextHeads
+from adaptbench.zoo.training.tokens import TokenHalting
 
 DEPTHS = (8, 14, 20, 32, 56, 110)
 
@@ -53,6 +54,7 @@ def small_recipe(
     joint: Phase,
     hardened: Phase,
     *,
+    tokens: TokenHalting,
     eps: float,
     epsilon: float = 0.01,
     halting: Phase | None = None,
@@ -62,7 +64,8 @@ def small_recipe(
 
     Args:
         backbone: every net from scratch. gates: skipnet's second phase. joint: the cascade's joint phase.
-        hardened: of exit heads against slow-down within eps. epsilon: of the softmax-threshold policy.
+        hardened: of exit heads against slow-down within eps. tokens: of the transformer.
+        epsilon: of the softmax-threshold policy.
         halting, tau: of the halting net; its phase is the backbone's if None.
     """
     return TrainingRecipe(
@@ -82,6 +85,7 @@ def small_recipe(
             "boosted-exits": Part(lambda nets: boosted(nets.multi_exit()), Exits(backbone, "boosted")),
             "skipnet": Part(SmallNets.skipnet, RateGates((backbone, gates))),
             "act": Part(SmallNets.act, Halting(halting or backbone, tau)),
+            "a-vit": Part(SmallNets.a_vit, tokens),
         },
         halved=False,
         prices=(0.005, 0.01, 0.0125, 0.015, 0.0175, 0.02, 0.03, 0.04, 0.08, 0.16, 0.32),
@@ -97,6 +101,7 @@ def cifar_recipe(
     gates: SkipNet,
     plan: BlockDropPlan,
     halting: Halting,
+    tokens: TokenHalting,
     scratch: Phase,
     grown: Mapping[int, int] | None = None,
     **of_policies: Any,
@@ -106,13 +111,15 @@ def cifar_recipe(
     Args:
         nets: depth → phase. grown: depth → the shallower net it starts from.
         heads: of exits on a frozen net. joint: of exits and net together, from the trained net.
-        gates, plan, halting: of SkipNets, BlockDrops and halting nets. scratch: of MSDNet and DenseNet.
+        gates, plan, halting, tokens: of SkipNets, BlockDrops, halting nets and transformers.
+        scratch: of MSDNet and DenseNet.
         of_policies: fields of `TrainingRecipe`.
     """
     parts = {
         "msdnet": Part(CifarNets.msdnet, Exits(scratch, "uniform")),
         "densenet121": Part(CifarNets.densenet, Exits(scratch, "distilled")),
         "boosted-exits": Part(lambda nets: boosted(nets.msdnet()), Exits(scratch, "boosted")),
+        "a-vit": Part(CifarNets.a_vit, tokens, ("resnet8",)),
     }
     for depth in nets:
         parts |= _hosted(depth, nets[depth], (grown or {}).get(depth), heads, joint, gates, plan, halting)
@@ -188,6 +195,10 @@ def _gated(epochs: int, lr: float) -> Phase:
     return Phase(epochs, lr, 128, "crop+flip", precision="bfloat16")
 
 
+def _attending(epochs: int, lr: float, decay: float = 0.05) -> Phase:
+    return Phase(epochs, lr, 128, "crop+flip", decay, ema=0.998, optimiser="adamw", precision="bfloat16", clip_norm=1.0)
+
+
 _CIFAR = {
     "short": cifar_recipe(
         nets={
@@ -214,6 +225,7 @@ _CIFAR = {
         halting=Halting(
             Phase(2, 0.05, 128, "crop+flip", ema=0.99, precision="bfloat16", sizes=((0.0, 24), (0.5, 32))), 0.1
         ),
+        tokens=TokenHalting((_attending(3, 1e-3), _attending(3, 5e-4))),
         scratch=_short(20, 0.1),
         grown={20: 8, 56: 20, 32: 8, 14: 8, 110: 20},
     ),
@@ -224,6 +236,7 @@ _CIFAR = {
         gates=SkipNet((_gated(60, 0.05), _gated(40, 0.01))),
         plan=BlockDropPlan((_gated(60, 0.02), _gated(60, 0.01))),
         halting=Halting(_long(200, 0.1), 0.01),
+        tokens=TokenHalting((_attending(200, 1e-3), _attending(50, 5e-4))),
         scratch=_long(200, 0.1),
     ),
 }
@@ -235,6 +248,12 @@ RECIPES: dict[str, dict[str, TrainingRecipe]] = {
             gates=Phase(40, 0.05, 64, "crop", ema=0.98),
             joint=Phase(15, 0.01, 64, "crop", ema=0.98),
             hardened=Phase(20, 0.01, 64, "crop", ema=0.98),
+            tokens=TokenHalting(
+                (
+                    Phase(80, 2e-3, 64, "crop", 0.05, ema=0.98, optimiser="adamw", clip_norm=1.0),
+                    Phase(40, 1e-3, 64, "crop", 0.05, ema=0.98, optimiser="adamw", clip_norm=1.0),
+                )
+            ),
             eps=16 / 255,
             epsilon=0.002,
         )
@@ -245,6 +264,7 @@ RECIPES: dict[str, dict[str, TrainingRecipe]] = {
             gates=Phase(6, 0.05, 128, "crop+flip", ema=0.998),
             joint=Phase(3, 0.01, 128, "crop+flip", ema=0.998),
             hardened=Phase(2, 0.02, 128, "crop+flip", ema=0.998),
+            tokens=TokenHalting((_attending(3, 1e-3), _attending(2, 5e-4))),
             eps=8 / 255,
             halting=Phase(5, 0.15, 128, "crop+flip", ema=0.998, precision="bfloat16"),
         )

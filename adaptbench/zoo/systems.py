@@ -208,6 +208,12 @@ act = System(
     "after Figurnov et al., CVPR 2017 (ACT, by image)",
     {"small": "act", "cifar": "act20"},
 )
+a_vit = System(
+    "a-vit",
+    "small vision transformer, tokens leave when their halting scores add up to one",
+    "after Yin, Vahdat, Alvarez, Mallya, Kautz, Molchanov, A-ViT, CVPR 2022",
+    {"small": "a-vit", "cifar": "a-vit"},
+)
 sdn = System(
     "sdn",
     "one net, six internal classifiers and its own, one confidence threshold",

@@ -26,6 +26,7 @@ from adaptbench.zoo.training.session import OnEpoch, Session
 from adaptbench.zoo.training.strategies import STRATEGIES
 
 _HALF_MIN = 256
+_WITHOUT_POLICY = {"gated": ("ungated", "gated"), "tokens": ("all tokens", "tokens left")}
 _OF_A_TEACHER = ("distil", "temperature")
 _HALVED = "float16 weights; statistics, biases and small tensors float32"
 
@@ -291,15 +292,14 @@ def halved(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def exit_accuracy(model: AdaptiveModel, split: Split) -> dict[str, float]:
-    """Accuracy of each exit on every sample (gated nets: of the ungated backbone and of the gated net)."""
+    """Accuracy of each exit on every sample (where no policy decides: of the backbone run whole, and of the net)."""
     logits = torch.cat([without_padding(model.domain, x, model.dense_logits) for x, _, _ in split.chunks(1000)])
+    whole, left = _WITHOUT_POLICY.get(model.shape, (None, None))
     accuracy = {
-        (name if model.shape != "gated" else "ungated"): round(
-            (logits[:, k].argmax(1) == split.y).float().mean().item(), 5
-        )
+        (whole or name): round((logits[:, k].argmax(1) == split.y).float().mean().item(), 5)
         for k, name in enumerate(model.exit_names)
     }
-    if model.shape == "gated":
+    if left is not None:
         right = torch.cat([model.infer(x).predictions == y for x, y, _ in split.chunks(1000)])
-        accuracy["gated"] = round(right.float().mean().item(), 5)
+        accuracy[left] = round(right.float().mean().item(), 5)
     return accuracy

@@ -1,0 +1,137 @@
+"""Small vision transformers whose tokens leave between blocks.
+
+Dosovitskiy et al., "An Image is Worth 16x16 Words", ICLR 2021; the stem of small pictures is a few convolutions, after
+Xiao et al., "Early Convolutions Help Transformers See Better", NeurIPS 2021, that of CIFAR a small trained ResNet's, as
+their section 3.1 ("hybrid architecture") has it. Halting after A-ViT (Yin et al., CVPR 2022).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from adaptbench.adaptive.domain import Domain
+from adaptbench.adaptive.token_network import TokenNetwork
+from adaptbench.adaptive.token_rules import CumulativeHalting
+
+START = -2.5
+"""Bias of every halting score at the start: σ(−2.5) ≈ 0.08, so that at first nobody leaves a net of up to 12 blocks."""
+_LEAST = 1e-30  # of the attention that those seen have together
+
+
+class TokenBlock(nn.Module):
+    """Pre-norm attention and MLP, each with its residual. Products are spelled out: they are as fast at these sizes.
+
+    Args:
+        width: d. heads: that divide it. ratio: hidden width of the MLP, in d.
+    """
+
+    def __init__(self, width: int, heads: int, ratio: int = 4) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.up, self.down = nn.Linear(width, ratio * width), nn.Linear(ratio * width, width)
+
+    def forward(self, h: Tensor, seen: Tensor | None = None) -> Tensor:
+        """(n, k, d) → (n, k, d). seen: (n, k, k) weights from 0 to 1 of who looks at whom; None: everybody at all."""
+        n, k, width = h.shape
+        q, key, v = self.qkv(self.norm1(h)).view(n, k, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        weights = _attention(q @ key.transpose(-1, -2) * (width // self.heads) ** -0.5, seen)
+        h = h + self.out((weights.to(v.dtype) @ v).transpose(1, 2).reshape(n, k, width))
+        return h + self.down(F.gelu(self.up(self.norm2(h))))  # type: ignore[no-any-return]
+
+
+def _attention(products: Tensor, seen: Tensor | None) -> Tensor:
+    """(n, heads, k, k) weights that sum to one over those seen; a weight of 0 has a gradient towards being seen."""
+    weights = products.softmax(-1)
+    if seen is None:
+        return weights
+    weights = weights * seen[:, None]
+    return weights / weights.sum(-1, keepdim=True).clamp_min(_LEAST)
+
+
+class Tokens(nn.Module):
+    """Features (n, c, H, W) → a class token and one token a place, each with its position.
+
+    Args:
+        channels: c. width: d. places: H · W.
+    """
+
+    def __init__(self, channels: int, width: int, places: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(channels, width)
+        self.first = nn.Parameter(torch.randn(1, 1, width) * 0.02)
+        self.positions = nn.Parameter(torch.randn(1, 1 + places, width) * 0.02)
+
+    def forward(self, h: Tensor) -> Tensor:
+        """(n, c, H, W) → (n, 1 + H·W, d)."""
+        tokens = self.project(h.flatten(2).transpose(1, 2))
+        return torch.cat([self.first.expand(len(h), -1, -1).to(tokens.dtype), tokens], 1) + self.positions
+
+
+class Score(nn.Module):
+    """A halting score before the sigmoid: linear in the normed token.
+
+    Args:
+        width: d.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm, self.linear = nn.LayerNorm(width), nn.Linear(width, 1)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.constant_(self.linear.bias, START)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(n, k, d) → (n, k)."""
+        return self.linear(self.norm(tokens)).squeeze(-1)  # type: ignore[no-any-return]
+
+
+class FirstFeature(nn.Module):
+    """A-ViT's own score before the sigmoid: γ · (the token's first feature) + β; it has no weights of its own.
+
+    Args:
+        gain: γ, 10 there. shift: β, −30 of the tiny net there.
+    """
+
+    def __init__(self, gain: float = 10.0, shift: float = -30.0) -> None:
+        super().__init__()
+        self.gain, self.shift = gain, shift
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(n, k, d) → (n, k)."""
+        return tokens[..., 0] * self.gain + self.shift
+
+
+def halting_vit(
+    trunk: nn.Module,
+    channels: int,
+    places: int,
+    *,
+    width: int,
+    heads: int,
+    depth: int,
+    domain: Domain,
+    n_classes: int,
+    **how: Any,
+) -> TokenNetwork:
+    """A transformer on a trunk's features, whose tokens leave by cumulative halting scores.
+
+    Args:
+        trunk: pictures → (n, channels, H, W), the normaliser inside. places: H · W.
+        width, heads, depth: of the transformer.
+        domain, n_classes: what it takes and gives.
+        how: of `CumulativeHalting`.
+    """
+    return TokenNetwork(
+        stem=nn.Sequential(trunk, Tokens(channels, width, places)),
+        blocks=[TokenBlock(width, heads) for _ in range(depth)],
+        head=nn.Sequential(nn.LayerNorm(width), nn.Linear(width, n_classes)),
+        rule=CumulativeHalting([Score(width) for _ in range(depth - 1)], **how),
+        domain=domain,
+        n_classes=n_classes,
+    )
