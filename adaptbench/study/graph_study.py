@@ -244,6 +244,7 @@ class GraphStudy:
                     writer=self.writer,
                 )
             )
+        self.progress.advance(len(fitted))
         self.progress.end()
         self._failed = {f.name: f.failed for f in fitted if f.failed}
         families = {f.name: f for f in fitted if not f.failed}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Unpack
 
 from adaptbench.errors import AdaptBenchError, LeakageError, Stopped, SuiteError
@@ -16,6 +16,7 @@ from adaptbench.results.lock import DirectoryLock
 from adaptbench.results.studies import SCHEMA, StudyRun, incomplete
 from adaptbench.results.study_reasons import with_reasons
 from adaptbench.results.writer import RunWriter
+from adaptbench.study.ahead import StudyAhead, stages_of
 from adaptbench.study.graph_study import GraphStudy
 from adaptbench.study.members import blame
 from adaptbench.study.plan import StudyPlan, make_plan
@@ -66,6 +67,7 @@ class Runner:
     """One execution of a plan into one directory."""
 
     def __init__(self, plan: StudyPlan, writer: RunWriter, options: Options) -> None:
+        options = replace(options, progress=StudyAhead(options.progress, stages_of(plan)))
         self.plan, self.writer, self.options = plan, writer, options
         self.failures = Failures(writer.path)
         self.graphs = [GraphStudy(plan.spec, graph, writer, options, self.failures) for graph in plan.graphs]

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+from small_study import STUDY
 
 from adaptbench.bench.ahead import SUMMARY, stages_of
 from adaptbench.bench.plan import make_plan
@@ -13,6 +18,9 @@ from adaptbench.bench.runner import run_suite
 from adaptbench.bench.suite import load_suite
 from adaptbench.experiment.ahead import Ahead, Stage, rounded
 from adaptbench.experiment.options import Options
+from adaptbench.study import load_study, run_study
+from adaptbench.study.ahead import stages_of as study_stages
+from adaptbench.study.plan import make_plan as make_study_plan
 
 SMALL = str(Path(__file__).parents[1] / "bench" / "small.yaml")
 
@@ -120,6 +128,28 @@ def test_it_is_never_negative_and_shrinks_to_the_end():
     assert min(known) == 0.0
     assert known[-1] == 0.0
     assert len(known) > 40
+
+
+def test_a_study_tells_of_the_whole_of_it(tmp_path):
+    """Each stage that begins is one that was foreseen, cells only grow, and a finished one says nothing."""
+    (tmp_path / "small.yaml").write_text(STUDY, encoding="utf-8")
+    loaded = load_study(str(tmp_path / "small.yaml"))
+    foreseen = study_stages(make_study_plan(loaded, Options()))
+    heard = Heard()
+    began = []
+    heard.begin = lambda stage, total: (began.append(stage), heard.said.append(""))
+    run_study(loaded, out=tmp_path / "run", progress=heard)
+    assert [stage for stage in began if not any(stage.startswith(one.name) for one in foreseen)] == []
+    assert {one.name for one in foreseen if not any(stage.startswith(one.name) for stage in began)} == set()
+    of = sum(one.cells for one in foreseen)
+    told = [re.match(rf"cell (\d+) of {of}", words) for words in heard.all]
+    assert all(told), heard.all
+    cells = [int(found[1]) for found in told]
+    assert cells == sorted(cells)
+    assert cells[-1] == of
+    heard.all.clear()
+    run_study(loaded, out=tmp_path / "run", progress=heard)
+    assert heard.all == []
 
 
 @pytest.mark.parametrize(
