@@ -71,6 +71,12 @@ def run(
     data_root: DataRoot = None,
     download: Download = False,
     zoo: Zoo = None,
+    engine: Annotated[
+        str, typer.Option("--engine", help="Who crafts, evaluates and logs: local, or ray (extra 'ray').")
+    ] = "local",
+    address: Annotated[
+        str | None, typer.Option("--address", help="Of a Ray cluster: auto, or HOST:PORT; without it, this machine.")
+    ] = None,
     verbose: Verbose = False,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -94,6 +100,8 @@ def run(
         download=download,
         zoo=zoo,
         command=shlex.join(["adaptbench", *sys.argv[1:]]),
+        engine=engine,
+        address=address,
     )
     raise typer.Exit(
         execute(Wishes(suite, options, dry_run, report, no_report, baseline, Voice(verbose, quiet, as_json)))

@@ -121,6 +121,10 @@ class LockedError(AdaptBenchError):
     """A run directory that another process is writing to."""
 
 
+class EngineError(AdaptBenchError):
+    """Workers that cannot be reached, or that would compute something else."""
+
+
 class Stopped(KeyboardInterrupt):
     """Ctrl-C.
 

@@ -387,3 +387,12 @@ METERS = Registry(
         ),
     },
 )
+
+ENGINES = Registry(
+    "engine",
+    "engines",
+    {
+        "local": ("adaptbench.experiment.engines:Local", "this process, one piece of work after another"),
+        "ray": ("adaptbench.experiment.on_ray:Ray", "workers of a Ray cluster, or of this machine's cores"),
+    },
+)

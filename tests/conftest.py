@@ -14,8 +14,8 @@ SMALL = str(Path(__file__).parent / "bench" / "small.yaml")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests that need Chromium, or libraries of nets, run where `-m` names them, and nowhere else."""
-    unnamed = [kind for kind in ("browser", "libraries") if kind not in config.option.markexpr]
+    """Tests that need Chromium, libraries of nets or a Ray cluster run where `-m` names them, and nowhere else."""
+    unnamed = [kind for kind in ("browser", "libraries", "ray") if kind not in config.option.markexpr]
     left_out = [item for item in items if any(item.get_closest_marker(kind) for kind in unnamed)]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in left_out]
@@ -23,8 +23,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
-    """A test that reaches for the network fails; unix sockets and the browser's loopback stay."""
-    if "browser" in request.keywords:
+    """A test that reaches for the network fails; unix sockets, the browser's loopback and the cluster's stay."""
+    if {"browser", "ray"} & set(request.keywords):
         return
     real = socket.socket.connect
 

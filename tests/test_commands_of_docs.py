@@ -32,6 +32,8 @@ ENDS_WITH = {"run": {0}, "check": {0, 3}, "doctor": {0, 3}}
 """check: between machines, what is not comparable is 3."""
 NOT_IN_CI = {"libraries"}
 """Five gigabytes of ordinary builds."""
+ON_A_CLUSTER = " --engine ray"
+"""`tox -e ray` runs the suite of docs/scale.md so; here it is run by this process."""
 OWN_TESTS = {"audits.md": "tests/auditing/test_worked_audits.py", "audit.md": "tests/auditing/test_audit_page.py"}
 
 
@@ -99,9 +101,18 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("a", "b", "bench", "ci", "defences"):
         shutil.copytree(room / "runs" / "energy", room / "runs" / name)
     write_baseline(Run.open(room / "runs" / "energy"), room / "energy-baseline.json")
+    (room / "sharded.yaml").write_text(sharded(), encoding="utf-8")
     (room / "small.yaml").write_text(STUDY, encoding="utf-8")
     run_study(str(room / "small.yaml"), out=room / "runs" / "replicate-softmax-threshold")
     return room
+
+
+def sharded() -> str:
+    """The suite of docs/scale.md, as it stands there."""
+    (block,) = re.findall(
+        r"```yaml\n(title:.*?)```", (ROOT / "docs" / "scale.md").read_text(encoding="utf-8"), re.DOTALL
+    )
+    return str(block)
 
 
 @pytest.fixture
@@ -129,7 +140,7 @@ def fewer(words: list[str]) -> list[str]:
 )
 def test_it_runs(command: Command, typed) -> None:
     for line in spread(command.line):
-        words = shlex.split(line.partition(" > ")[0])[1:]
+        words = shlex.split(line.partition(" > ")[0].replace(ON_A_CLUSTER, ""))[1:]
         ended = typed(*fewer(words))
         said = ended.out + ended.err
         if "cuda" in words:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -39,7 +40,20 @@ class Replay:
         return is_correct(self.logits, labels, top)
 
 
-@torch.no_grad()
+BLOCK_BYTES = 8 * 2**20
+"""Of logits that are replayed together: what a policy makes of them stays in the caches, and memory is used again."""
+BLOCK_ROWS = 512
+"""At least."""
+
+
+def blocks(logits: Tensor) -> Iterator[slice]:
+    """Rows of (N, V, C) logits that are replayed together; all of them where they are few."""
+    row = max(logits[0].numel() * logits.element_size(), 1) if len(logits) else 1
+    size = max(BLOCK_BYTES // row, BLOCK_ROWS)
+    for start in range(0, len(logits), size):
+        yield slice(start, min(start + size, len(logits)))
+
+
 def replay(policy: Policy, structure: Structure, logits: Tensor, *, seeds: Tensor | None = None) -> Replay:
     """Follow each sample's way through logged logits.
 
@@ -49,6 +63,27 @@ def replay(policy: Policy, structure: Structure, logits: Tensor, *, seeds: Tenso
         logits: (N, V, C).
         seeds: (N,) for policies that draw.
     """
+    parts = [r for _, r in replay_in_blocks(policy, structure, logits, seeds=seeds)]
+    if len(parts) == 1:
+        return parts[0]
+    if not parts:
+        return _replay(policy, structure, logits, seeds)
+    return Replay(*(torch.cat([getattr(part, name) for part in parts]) for name in ("path", "exit", "logits", "tie")))
+
+
+def replay_in_blocks(
+    policy: Policy, structure: Structure, logits: Tensor, *, seeds: Tensor | None = None
+) -> Iterator[tuple[slice, Replay]]:
+    """The same, so many rows at a time that logs of any length need no memory beside their own.
+
+    Args: as of `replay`.
+    """
+    for rows in blocks(logits):
+        yield rows, _replay(policy, structure, logits[rows], None if seeds is None else seeds[rows])
+
+
+@torch.no_grad()
+def _replay(policy: Policy, structure: Structure, logits: Tensor, seeds: Tensor | None) -> Replay:
     n, size, _ = logits.shape
     path = torch.zeros(n, size, dtype=torch.bool)
     path[:, 0] = True
@@ -64,7 +99,7 @@ def replay(policy: Policy, structure: Structure, logits: Tensor, *, seeds: Tenso
         signals = Signals(
             logits[rows, v],
             ways=ways,
-            history=torch.where(visited[..., None], logits[rows], 0.0) if policy.uses_history else None,
+            history=_history(structure, logits, rows, v, visited) if policy.uses_history else None,
             visited=visited,
             seeds=None if seeds is None else seeds[rows],
         )
@@ -78,10 +113,22 @@ def replay(policy: Policy, structure: Structure, logits: Tensor, *, seeds: Tenso
         here[rows] = onward
         stop = action == 0
         leaves[rows[stop]] = v
-        out[rows[stop]] = policy.predict(v, signals)[stop]
+        if bool(stop.all()):
+            out[rows] = policy.predict(v, signals)
+        elif bool(stop.any()):
+            out[rows[stop]] = policy.predict(v, signals.rows(stop))
         going = ~stop
         path[rows[going], onward[going]] = True
     return Replay(path, leaves, out, tie)
+
+
+def _history(structure: Structure, logits: Tensor, rows: Tensor, node: int, visited: Tensor) -> Tensor:
+    """(n, V, C) logits of the nodes visited so far, zero elsewhere; on a chain these are all up to this one."""
+    if not structure.is_chain:
+        return torch.where(visited[..., None], logits[rows], 0.0)
+    history = logits.new_zeros(len(rows), *logits.shape[1:])
+    history[:, : node + 1] = logits[rows, : node + 1]
+    return history
 
 
 @dataclass(frozen=True, slots=True)

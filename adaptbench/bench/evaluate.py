@@ -6,7 +6,7 @@ import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -14,11 +14,35 @@ import torch
 from torch import Tensor
 
 from adaptbench.adaptive import AdaptiveModel, Inference, Split
+from adaptbench.attacks import Attack
 from adaptbench.bench.metered import metering_of
-from adaptbench.bench.plan import Evaluation
 from adaptbench.results.schema import NO_LABEL
 
 GALLERY = 16
+
+
+class Evaluated(Protocol):
+    """What of an evaluation its rows hang on."""
+
+    @property
+    def id(self) -> str:
+        """Of the rows."""
+
+    @property
+    def seed(self) -> int:
+        """Of crafting and drawing."""
+
+    @property
+    def split(self) -> Split:
+        """Its inputs."""
+
+    @property
+    def attack(self) -> Attack | None:
+        """None for inputs as they are."""
+
+    @property
+    def model(self) -> AdaptiveModel:
+        """The network."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +61,7 @@ class Chunk:
 
 
 def evaluate_chunk(
-    evaluation: Evaluation,
+    evaluation: Evaluated,
     start: int,
     stop: int,
     *,

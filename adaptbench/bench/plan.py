@@ -74,6 +74,7 @@ class Plan:
         skipped: (model, condition id, reason) that do not apply to each other.
         crafting: pictures for attacks that share one change, where there is one.
         data_notes: what the data set says of its files, and what is to be said of attacks on it.
+        handed: names of nets and data that were handed over, and have no files.
     """
 
     suite: LoadedSuite
@@ -85,6 +86,7 @@ class Plan:
     skipped: tuple[tuple[str, str, str], ...]
     data_notes: tuple[str, ...] = ()
     crafting: Split | None = None
+    handed: frozenset[str] = frozenset()
 
     @property
     def timed(self) -> tuple[Evaluation, ...]:
@@ -225,6 +227,7 @@ def make_plan(suite: LoadedSuite, options: Options | None = None, given: Given |
         tuple(skipped),
         (*getattr(data, "notes", ()), *finer_than_data(attacks, split)),
         crafting,
+        given.names,
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Unpack
 
 import numpy as np
@@ -19,16 +19,18 @@ from torch import Tensor
 from adaptbench.attacks.base import join_details
 from adaptbench.attacks.soundness import with_doubts
 from adaptbench.bench.ahead import SUMMARY, stages_of
-from adaptbench.bench.evaluate import evaluate_chunk, hash_inputs
+from adaptbench.bench.evaluate import hash_inputs
 from adaptbench.bench.manifest import describe_conditions, describe_data, describe_models, describe_references
 from adaptbench.bench.measuring import Measuring, open_meters
 from adaptbench.bench.notes import things_to_know
+from adaptbench.bench.pieces import Pieces, maker_of
 from adaptbench.bench.plan import Evaluation, Plan, make_plan
 from adaptbench.bench.records import case_records
 from adaptbench.bench.suite import LoadedSuite, load_suite
 from adaptbench.bench.transfers import require
 from adaptbench.errors import AdaptBenchError, Stopped, UncountedError
 from adaptbench.experiment.ahead import Ahead
+from adaptbench.experiment.engines import Made, Piece, Tally, device_of, engine_of, makers, merged
 from adaptbench.experiment.environment import check_device, describe_device
 from adaptbench.experiment.failures import Failures
 from adaptbench.experiment.heading import Heading, now
@@ -98,6 +100,9 @@ class Runner:
         self.plan, self.writer, self.options = plan, writer, options
         self.device = options.device
         self.progress = Ahead(options.progress, stages_of(plan))
+        self.engine, self._pieces = engine_of(options), Pieces(plan, options)
+        self._failed_ahead: dict[str, Exception] = {}
+        self._elsewhere = 0
         self.failures = Failures(writer.path)
         self._kept: set[str] = set()
         self._heading = Heading(plan.suite, plan.suite.suite.title, options.limit, options)
@@ -138,15 +143,20 @@ class Runner:
         meters, whole = open_meters(spec.measure, self.device)
         try:
             with whole.over_run(self.writer, self.plan):
+                self._ahead()
                 for evaluation in self.plan.evaluations:
                     self.progress.enter(evaluation.id)
                     with self.failures.instead(evaluation.id):
                         self._evaluate(evaluation)
                     self.progress.end()
                     self.progress.leave()
+                self.engine.close()  # what is timed has the machine to itself
+                if self._elsewhere:
+                    whole.elsewhere = f"{self._elsewhere} chunks were computed on other machines, and are not in it"
                 timing = Measuring(self.plan, self.writer, self.options, self.failures, self.progress).run(meters)
             described = {m.name: m.declared() for m in meters} | whole.declared(self.writer)
         finally:
+            self.engine.close()
             for meter in [*meters, *whole.meters]:
                 meter.close()
         self.progress.enter(SUMMARY)
@@ -157,6 +167,7 @@ class Runner:
         keys = [*(key for e in ran for key in self.plan.chunk_keys(e)), *timing.keys, *whole.keys]
         manifest = self._manifest(cases, described)
         manifest |= {"content": self._content(), "cells": keys, "ended": now()}
+        manifest["engines"] = merged(self.writer.record(e.key).get("engines", {}) for e in ran)
         manifest["stretches"] = whole.stretches(self.writer)
         self.failures.sweep()
         if self.writer.damaged:
@@ -192,35 +203,70 @@ class Runner:
             "failures": [failure.as_dict() for failure in self.failures.by_case.values()],
         }
 
+    def _ahead(self) -> None:
+        """An engine that does much at once is given all that hangs on nothing else; an error fails its case later."""
+        if not self.engine.at_once:
+            return
+        wanted: dict[str, tuple[Piece, Evaluation]] = {}
+        for evaluation in self.plan.evaluations:
+            if evaluation.source is None and not self._is_whole(evaluation):
+                wanted |= {piece.key: (piece, evaluation) for piece in self._missing(evaluation)}
+        if not wanted:
+            return
+        pieces = [piece for piece, _ in wanted.values()]
+        tally, watched = Tally(sum(piece.n for piece in pieces)), self.options.progress
+        left = len(pieces)
+        watched.begin(f"crafting and evaluating  {self.engine.name}", tally.total)
+
+        def told(piece: Piece, done: int, of: int) -> None:
+            tally.told(piece, done, of)
+            watched.advance(tally.done, f"{left} of {len(pieces)} chunks to do")
+
+        for made in self.engine.each(pieces, told):
+            if made.error is not None:
+                self._failed_ahead.setdefault(wanted[made.piece.key][1].id, made.error)
+            else:
+                self._keep(made)
+            tally.ended(made.piece)
+            left -= 1
+            watched.advance(tally.done, f"{left} of {len(pieces)} chunks to do")
+        watched.end()
+
     def _evaluate(self, evaluation: Evaluation) -> None:
         if self._is_whole(evaluation):
             return
-        size, n = self.plan.suite.suite.chunk, len(evaluation.split)
+        if failed := self._failed_ahead.get(evaluation.id):
+            raise failed
         verb = "evaluating" if evaluation.attack is None or evaluation.source else "crafting"
-        given = self._carried(evaluation.source)
-        words = f"{evaluation.condition.id} → {evaluation.loaded.name}"
-        self.progress.begin(f"{verb}  {words}", n)
-        for start, key in zip(range(0, n, size), self.plan.chunk_keys(evaluation), strict=True):
-            stop = min(start + size, n)
-            if not self.writer.has_whole(key):
-                chunk = evaluate_chunk(
-                    evaluation,
-                    start,
-                    stop,
-                    device=self.device,
-                    surrogate=self.plan.surrogates.__getitem__,
-                    crafting=self.plan.crafting,
-                    given=None if given is None else given[start:stop],
-                    on_progress=self._bar(start, stop),
-                )
-                crafted = self.writer.commit_crafted(chunk.crafted) if chunk.crafted else None
-                self.writer.commit(
-                    key,
-                    {"crafted": crafted, "seconds": chunk.seconds, "details": chunk.details, "n": stop - start},
-                    samples=chunk.samples,
-                )
-            self.progress.advance(stop)
+        if pieces := self._missing(evaluation):
+            n = len(evaluation.split)
+            self.progress.begin(f"{verb}  {evaluation.condition.id} → {evaluation.loaded.name}", n)
+            tally = Tally(n, n - sum(piece.n for piece in pieces))
+
+            def told(piece: Piece, done: int, of: int) -> None:
+                tally.told(piece, done, of)
+                self.progress.advance(tally.done)
+
+            for made in self.engine.each(pieces, told):
+                made.get()
+                self._keep(made)
+                tally.ended(made.piece)
+                self.progress.advance(tally.done)
         self._join(evaluation)
+
+    def _missing(self, evaluation: Evaluation) -> list[Piece]:
+        """Its chunks that are not kept."""
+        given = self._carried(evaluation.source)
+        keys = [key for key in self.plan.chunk_keys(evaluation) if not self.writer.has_whole(key)]
+        return self._pieces.of(evaluation, keys, given)
+
+    def _keep(self, made: Made) -> None:
+        """Commit a chunk."""
+        chunk = made.result
+        crafted = self.writer.commit_crafted(chunk.crafted) if chunk.crafted else None
+        record = {"crafted": crafted, "seconds": chunk.seconds, "details": chunk.details, "n": made.piece.n}
+        self.writer.commit(made.piece.key, record | {"by": made.by}, samples=chunk.samples)
+        self._elsewhere += made.by.get("fingerprint") != device_of(self.device)["fingerprint"]
 
     def _carried(self, source: Evaluation | None) -> Tensor | None:
         """(N, C, H, W) uint8, as they were crafted on another model; None where an evaluation has inputs of its own."""
@@ -240,16 +286,14 @@ class Runner:
         self.writer.discard([evaluation.key, *keys])  # the chunks' own pictures are gone: they went into one file
         return False
 
-    def _bar(self, start: int, stop: int) -> Callable[[int, int], None]:
-        """Progress inside a chunk as progress of the evaluation."""
-        return lambda done, of: self.progress.advance(start + (stop - start) * done // max(of, 1))
-
     def _join(self, evaluation: Evaluation) -> None:
         """One file of crafted inputs for the evaluation, and one cell that says that it is whole."""
-        parts = [self.writer.record(key) for key in self.plan.chunk_keys(evaluation)]
+        keys = self.plan.chunk_keys(evaluation)
+        parts = [self.writer.record(key) for key in keys]
         record: dict[str, Any] = {
             "crafted": None,
             "craft_s": None,
+            "engines": makers(zip(keys, map(maker_of, parts), strict=True)),
             "details": with_doubts(join_details([p["details"] for p in parts], [p["n"] for p in parts])),
         }
         if evaluation.source is not None:

@@ -29,11 +29,13 @@ class WholeRun:
 
     Attributes:
         keys: cells of the stretches, the present one last.
+        elsewhere: why what is read here is not all of the work; empty where it is.
     """
 
     def __init__(self, meters: Sequence[Meter]) -> None:
         self.meters = list(meters)
         self.keys: list[str] = []
+        self.elsewhere = ""
 
     @contextmanager
     def over_run(self, writer: RunWriter, plan: Plan) -> Iterator[None]:
@@ -63,6 +65,10 @@ class WholeRun:
             writer.commit(self.keys[-1], record | {"ended": _now()}, windows=to_frame([*killed, *rows]))
             raise
         for meter, mark in marks:
+            if self.elsewhere:
+                rows.append(_unread(meter, stretch, 0, self.elsewhere))
+                carbon[meter.name] = dict(zip(_CARBON, (None, self.elsewhere), strict=True))
+                continue
             try:
                 rows += to_rows("suite", stretch, 0, meter, meter.end(mark, NO_WORK), 0)
                 carbon[meter.name] = {key: meter.describe().get(key) for key in _CARBON}

@@ -19,6 +19,7 @@ class Kind(StrEnum):
     attacks = "attacks"
     data = "data"
     meters = "meters"
+    engines = "engines"
     suites = "suites"
 
 
@@ -105,6 +106,7 @@ def _names(kind: Kind) -> tuple[list[tuple[str, str]], list[str]]:
         Kind.defences: registry.DEFENCES,
         Kind.data: registry.DATA,
         Kind.meters: registry.METERS,
+        Kind.engines: registry.ENGINES,
     }
     if kind is Kind.models:  # a pair: a net that ships under the policy of its own name
         pairs = set(registry.POLICIES.names())

@@ -21,6 +21,7 @@ class Options:
         fresh: forget what an earlier run left. allow_imports: files of factories that are named may be run.
         data_root, download, zoo: where data and checkpoints are.
         command: for the manifest. progress: who watches.
+        engine: who crafts, evaluates and logs, in the registry of engines. address: of its cluster.
     """
 
     overrides: Sequence[str] = ()
@@ -34,6 +35,8 @@ class Options:
     zoo: Path | None = None
     command: str = ""
     progress: Progress = field(default_factory=Silent)
+    engine: str = "local"
+    address: str | None = None
 
     def place(self, name: str) -> Path:
         """The directory that a suite or study of this name is written to."""
@@ -70,6 +73,8 @@ class Asked(TypedDict, total=False):
     zoo: Path | None
     command: str
     progress: Progress
+    engine: str
+    address: str | None
 
 
 def options_of(given: Options | None, asked: Asked) -> Options:

@@ -22,7 +22,7 @@ from adaptbench.registry import METERS
 _CORE = ("torch", "numpy", "pandas", "scipy", "scikit-learn", "nvidia-ml-py", "codecarbon")
 _EXTRAS = {
     "torchattacks": ("its attacks as conditions (torchattacks/PGD …)", "pip install 'adaptbench[attacks]'"),
-    "ray": ("engines over several machines; none ships yet", "pip install 'adaptbench[ray]'"),
+    "ray": ("the engine over several machines, --engine ray", "pip install 'adaptbench[ray]'"),
 }
 
 

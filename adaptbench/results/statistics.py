@@ -25,6 +25,8 @@ INPUT_RESAMPLES = 2_000
 """Resamples over inputs."""
 _CELLS = 2_000_000
 """Numbers held at a time while resampling: 16 MB."""
+MANY = 200_000
+"""Inputs from which on resampled means of unlike rows are drawn from their limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +213,8 @@ def of_means(
     """A function of column means, with a BCa bootstrap interval over inputs; rows stay together (paired).
 
     Where many rows are equal they are drawn as one multinomial count, so that ten thousand inputs of a network with
-    a few path costs take a few milliseconds; the distribution is that of drawing rows.
+    a few path costs take a few milliseconds; the distribution is that of drawing rows. From `MANY` unlike rows on,
+    means are drawn from the normal distribution that theirs has come to, with the rows' own covariance.
 
     Args:
         columns: (n, M), one row an input.
@@ -228,17 +231,42 @@ def of_means(
     n = len(x)
     if n == 0 or not np.isfinite(x).all():
         raise ValueError("every input needs a finite value, and at least one input is needed")
-    rows, counts = np.unique(x, axis=0, return_counts=True)
+    rows, counts = _distinct(x)
     value = float(statistic(x.mean(axis=0, keepdims=True))[0])
     method = "BCa bootstrap over inputs"
     if len(rows) == 1:
         return Estimate(value, value, value, level, n, method)
-    replicates = _resample_means(rows, counts, statistic, resamples, np.random.default_rng(seed))
+    rng = np.random.default_rng(seed)
+    if n >= MANY and len(rows) > n / 4:
+        method = "BCa bootstrap over inputs, means drawn from their normal limit"
+        replicates = _limit_means(x, statistic, resamples, rng)
+    else:
+        replicates = _resample_means(rows, counts, statistic, resamples, rng)
     left_out = statistic((x.sum(axis=0) - rows) / (n - 1))
     if not (np.isfinite(replicates).all() and np.isfinite(left_out).all()):
         return Estimate(value, -np.inf, np.inf, level, n, method)
     low, high = _bca_ends(replicates, value, left_out, counts.astype(np.float64), level)
     return Estimate(value, low, high, level, n, method)
+
+
+def _distinct(x: Floats) -> tuple[Floats, NDArray[Any]]:
+    """Rows of (n, M) that differ, sorted, and how often each stands there; by one key a row where there is one."""
+    if x.shape[1] == 1:
+        values, counts = np.unique(x[:, 0], return_counts=True)
+        return values[:, None], counts
+    if x.shape[1] == 2:  # complex numbers are sorted by their real part, then by the other
+        pairs, counts = np.unique(np.ascontiguousarray(x).view(np.complex128)[:, 0], return_counts=True)
+        return np.ascontiguousarray(pairs[:, None]).view(np.float64), counts
+    rows, counts = np.unique(x, axis=0, return_counts=True)
+    return rows, counts
+
+
+def _limit_means(x: Floats, statistic: Statistic, resamples: int, rng: np.random.Generator) -> Floats:
+    """The statistic of means of n drawn rows, n so large that the means are normal."""
+    spread = np.atleast_2d(np.cov(x, rowvar=False, bias=True)) / len(x)
+    values, axes = np.linalg.eigh(spread)
+    drawn = rng.standard_normal((resamples, x.shape[1])) * np.sqrt(np.clip(values, 0, None))
+    return statistic(x.mean(axis=0) + drawn @ axes.T)
 
 
 def _resample_means(

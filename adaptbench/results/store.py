@@ -7,7 +7,7 @@ called by theirs. A reader refuses what is damaged. `writer` writes what is read
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,6 +87,10 @@ class Run:
     def samples(self, evaluations: Sequence[str] | None = None) -> pd.DataFrame:
         """Per-sample rows of some evaluations, or of all; columns of `schema.SAMPLE_COLUMNS`."""
         return tables.read(place_of(self.path, SAMPLES), "samples", evaluations)
+
+    def samples_in_parts(self, evaluations: Sequence[str] | None = None) -> Iterator[pd.DataFrame]:
+        """The same rows, some ten thousand at a time, for runs that no memory holds."""
+        return tables.parts(place_of(self.path, SAMPLES), "samples", evaluations)
 
     def windows(self, cases: Sequence[str] | None = None) -> pd.DataFrame:
         """Windows of some cases, or of all; columns of `schema.WINDOW_COLUMNS`."""

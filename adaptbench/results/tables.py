@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,17 +62,76 @@ def write(target: Path, frame: pd.DataFrame, table: str) -> None:
         pq.write_table(content, temporary, compression="zstd")
 
 
-def concatenate(target: Path, sources: Iterable[Path], table: str) -> None:
-    """Write the rows of many files, one after the other, all or nothing; holds one of them at a time.
+ROW_GROUP = 65_536
+"""Rows of one case that are kept together, at most; no more are held while a table is made or read in parts."""
 
-    Each source becomes row groups of its own, so that reading one evaluation skips the others.
+
+def concatenate(target: Path, sources: Iterable[Path], table: str) -> None:
+    """Write the rows of many files, one after the other, all or nothing; holds one row group at a time.
+
+    Each case has row groups of its own, so that reading one evaluation skips the others.
     """
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     schema = arrow_schema(COLUMNS[table])
+    held: list[Any] = []
     with replaced(target) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+
+        def write_held() -> None:
+            if held:
+                writer.write_table(pa.concat_tables(held), row_group_size=ROW_GROUP)
+                held.clear()
+
         for source in sources:
-            writer.write_table(pq.read_table(source, schema=schema))
+            for part in _row_groups(source, schema):
+                if held and (_case(held[0]) != _case(part) or sum(map(len, held)) + len(part) > ROW_GROUP):
+                    write_held()
+                held.append(part)
+        write_held()
+
+
+def _row_groups(source: Path, schema: Any) -> Iterator[Any]:
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(source, memory_map=False) as file:
+        for group in range(file.num_row_groups):
+            part = file.read_row_group(group).cast(schema)
+            if len(part):
+                yield part
+
+
+def _case(part: Any) -> Any:
+    """The first row's case, where all have it: whatever is mixed stays as its file has it."""
+    return part["case"][0].as_py()
+
+
+def parts(source: Path, table: str, cases: Sequence[str] | None = None) -> Iterator[pd.DataFrame]:
+    """Rows as frames of one row group each, of some cases or of all: a table of any length in the memory of one group.
+
+    Raises:
+        RunError: not a parquet file of this table.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(source) as file:
+            _check_columns(source, file.schema_arrow.names, table)
+            wanted = None if cases is None else set(cases)
+            column = file.schema_arrow.names.index("case")
+            for group in range(file.num_row_groups):
+                seen = file.metadata.row_group(group).column(column).statistics
+                if wanted is not None and seen is not None and seen.min == seen.max and seen.min not in wanted:
+                    continue
+                content = file.read_row_group(group)
+                if wanted is not None:
+                    content = content.filter(pc.is_in(content["case"], pa.array(sorted(wanted), pa.string())))
+                if len(content):
+                    yield _frame(content, table)
+    except (pa.ArrowException, OSError) as error:
+        raise _unreadable(source, table, error) from error
 
 
 def read(source: Path, table: str, cases: Sequence[str] | None = None) -> pd.DataFrame:
@@ -81,7 +140,6 @@ def read(source: Path, table: str, cases: Sequence[str] | None = None) -> pd.Dat
     Raises:
         RunError: not a parquet file of this table.
     """
-    import pandas as pd
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -89,17 +147,31 @@ def read(source: Path, table: str, cases: Sequence[str] | None = None) -> pd.Dat
         filters = None if cases is None else [("case", "in", list(cases) or [""])]
         content = pq.read_table(source, filters=filters)
     except (pa.ArrowException, OSError) as error:
-        raise RunError(
-            f"{source}: not a readable {table} table ({error}).",
-            why="It was cut short, or another program wrote it.",
-            todo="Run the suite again; finished cases are not computed twice.",
-        ) from error
-    if lacking := [name for name in COLUMNS[table] if name not in content.column_names]:
-        raise _bad(f"{source}", f"no column {', '.join(lacking)}")
+        raise _unreadable(source, table, error) from error
+    _check_columns(source, content.column_names, table)
+    return _frame(content, table)
+
+
+def _frame(content: Any, table: str) -> pd.DataFrame:
+    import pandas as pd
+
     frame: pd.DataFrame = content.to_pandas()
     if table == "samples":
-        frame["queries"] = pd.array(content["queries"].to_pylist(), dtype="Int64")
+        frame["queries"] = content["queries"].to_pandas(types_mapper=lambda _: pd.Int64Dtype())
     return frame
+
+
+def _check_columns(source: Path, names: Sequence[str], table: str) -> None:
+    if lacking := [name for name in COLUMNS[table] if name not in names]:
+        raise _bad(f"{source}", f"no column {', '.join(lacking)}")
+
+
+def _unreadable(source: Path, table: str, error: Exception) -> RunError:
+    return RunError(
+        f"{source}: not a readable {table} table ({error}).",
+        why="It was cut short, or another program wrote it.",
+        todo="Run the suite again; finished cases are not computed twice.",
+    )
 
 
 def _bad(place: str, what: str) -> RunError:

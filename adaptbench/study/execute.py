@@ -54,7 +54,7 @@ def execute(
     from adaptbench.adaptive.log import is_correct
 
     running = model.under(member.policy)
-    expected_path, expected_out = expected.replay.path, expected.replay.logits.argmax(1)
+    expected_path, expected_out = expected.path, expected.answer
     ties = differing = right = 0
     macs = 0
     started = time.perf_counter()
@@ -62,10 +62,10 @@ def execute(
     for start, stop in passes(0, len(split), device):
         rows = slice(start, stop)
         inference = running.infer(split.inputs(start, stop).to(device), seeds=split.ids[rows].to(device))
-        tie = inference.tie.cpu() | expected.replay.tie[rows]
+        tie = inference.tie.cpu() | expected.tie[rows]
         other = (
             (inference.path.cpu() != expected_path[rows]).any(1)
-            | (inference.exit.cpu() != expected.replay.exit[rows])
+            | (inference.exit.cpu() != expected.exit[rows])
             | (inference.predictions.cpu() != expected_out[rows])
             | (inference.macs.cpu() != torch.from_numpy(expected.macs[rows]))
         )

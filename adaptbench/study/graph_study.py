@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,16 +14,18 @@ import numpy as np
 from adaptbench.adaptive import CalibrationLog
 from adaptbench.adaptive.log import is_correct
 from adaptbench.errors import LeakageError, SuiteError
+from adaptbench.experiment.engines import Engine
 from adaptbench.experiment.environment import describe_device, git_state, versions
 from adaptbench.experiment.failures import Failures
 from adaptbench.experiment.options import Options
 from adaptbench.results.study_cases import timed_point
 from adaptbench.results.writer import RunWriter
 from adaptbench.study import compare
+from adaptbench.study.elsewhere import Elsewhere
 from adaptbench.study.execute import execute
 from adaptbench.study.gradient_noise import gradient_noise
 from adaptbench.study.keys import clock_key, content_key, set_up
-from adaptbench.study.logs import TestLog, calibration_log, test_log
+from adaptbench.study.logs import Logging, TestLog, calibration_log, test_log
 from adaptbench.study.members import Choice, Family, Member, Outcome, blame, digest_of_choices, fit_family, outcome
 from adaptbench.study.plan import PlannedGraph
 from adaptbench.study.records import Sheet, node_records, oracle_record
@@ -38,16 +41,25 @@ class GraphStudy:
     Args:
         spec: the study. planned: this graph; its net's policy is replaced.
         writer: where logits, fits and figures are kept. options: device, who watches. failures: of the study.
+        engine: who logs; None: this process. folder: of the study, for factories.
     """
 
     def __init__(
-        self, spec: Study, planned: PlannedGraph, writer: RunWriter, options: Options, failures: Failures
+        self,
+        spec: Study,
+        planned: PlannedGraph,
+        writer: RunWriter,
+        options: Options,
+        failures: Failures,
+        engine: Engine | None = None,
+        folder: Path | None = None,
     ) -> None:
         self.spec, self.planned, self.writer, self.options, self.failures = spec, planned, writer, options, failures
         self.key, self.graph, self.model, self.test = planned.key, planned.graph, planned.model, planned.test
         self.device, self.progress = options.device, options.progress
         set_up(self.model, self.device)
         self.full = float(self.model.macs_full)
+        self.logging = Logging(writer, self.device, self.progress, engine, Elsewhere(planned.graph, options, folder))
         self._training: CalibrationLog | None = None
         self._missing: dict[str, str] = {}
 
@@ -101,15 +113,8 @@ class GraphStudy:
         return kept if kept is not None and all(map(self.writer.has, kept["windows"])) else None
 
     def _log(self, role: str) -> CalibrationLog:
-        return calibration_log(
-            self.model,
-            self.planned.splits[role],
-            self.writer,
-            top=self.graph.top,
-            device=self.device,
-            progress=self.progress,
-            training=role == "training",
-        )
+        split = self.planned.splits[role]
+        return calibration_log(self.model, split, self.logging, top=self.graph.top, training=role == "training")
 
     def _figures(
         self, calibration: CalibrationLog, families: dict[str, Family], chosen: dict[str, Choice]
@@ -136,9 +141,7 @@ class GraphStudy:
 
     def _opened(self, families: dict[str, Family], chosen: dict[str, Choice]) -> TestLog:
         """The test log, its labels unsealed under a hash of everything fitted and chosen."""
-        test = test_log(
-            self.model, self.test, self.writer, top=self.graph.top, device=self.device, progress=self.progress
-        )
+        test = test_log(self.model, self.test, self.logging, top=self.graph.top)
         test.labels.unseal(digest_of_choices(families, chosen))
         return test
 
@@ -342,6 +345,8 @@ class GraphStudy:
 
     def _time(self, families: dict[str, Family], chosen: dict[str, Choice]) -> dict[str, Any]:
         """Chosen points of the main policies on the clock; kept where all of them were timed."""
+        if self.spec.measure is not None and self.logging.engine is not None:
+            self.logging.engine.close()  # what is timed has the machine to itself
         points: dict[str, Member] = {}
         for name in dict.fromkeys([self.spec.paper, self.spec.ours]):
             for drop, index in chosen[name].drops.items() if name in families else ():

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -12,8 +12,10 @@ from torch import Tensor
 from adaptbench.adaptive import CalibrationLog, DecisionGraph, EvaluationLog, Split, Structure
 from adaptbench.adaptive.model import frozen
 from adaptbench.adaptive.tokens import TokenDomain, without_padding
-from adaptbench.errors import LeakageError
-from adaptbench.experiment.keys import digest_of, model_hash
+from adaptbench.errors import EngineError, LeakageError
+from adaptbench.experiment.engines import Engine, Local, Part, Piece, Tally
+from adaptbench.experiment.keys import digest_of, model_hash, split_hash
+from adaptbench.experiment.options import Options
 from adaptbench.experiment.progress import Progress
 from adaptbench.results.writer import RunWriter
 
@@ -121,29 +123,103 @@ def log_key(model: DecisionGraph, split: Split, device: str) -> str:
     return digest_of(content)[:32]
 
 
-def node_logits(
-    model: DecisionGraph, split: Split, writer: RunWriter, *, device: str, progress: Progress, words: str
-) -> Tensor:
+@dataclass(slots=True)
+class Logging:
+    """How logs are made.
+
+    Args:
+        writer: of the pieces. device: they are computed on. progress: who watches.
+        engine: who computes them; None: this process. parts: what a net and a split are on another machine.
+        by: keys of the pieces so far, and who made each.
+    """
+
+    writer: RunWriter
+    device: str
+    progress: Progress
+    engine: Engine | None = None
+    parts: Callable[[DecisionGraph, Split], dict[str, Part]] | None = None
+    by: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def pieces(self, model: DecisionGraph, split: Split, key: str, starts: Sequence[int]) -> list[Piece]:
+        """The rows from each start on, up to the next fixed border."""
+        if self.parts is None:
+            parts = {"net": Part(model, model_hash), "split": Part(split, split_hash)}
+        else:
+            parts = self.parts(model, split)
+        words = {"log": key, "device": self.device}
+        ends = [min(start + CHUNK, len(split)) for start in starts]
+        return [
+            Piece(f"{key}-{start}", stop - start, logged, parts, words | {"start": start, "stop": stop})
+            for start, stop in zip(starts, ends, strict=True)
+        ]
+
+
+def node_logits(model: DecisionGraph, split: Split, how: Logging, words: str) -> Tensor:
     """(N, V, C) float32 logits of every node; pieces that an earlier run left are read back.
 
     Args:
-        model: the graph. split: any role. writer: of the pieces. words: for the progress bar.
+        model: the graph. split: any role. how: they are made and kept. words: for the progress bar.
     """
-    key = log_key(model, split, device)
-    parts: list[Tensor] = []
-    progress.begin(words, len(split))
-    with frozen(model), torch.no_grad():
-        for start in range(0, len(split), CHUNK):
-            stop = min(start + CHUNK, len(split))
-            if not writer.has(f"{key}-{start}"):
-                logits = _piece(model, split, start, stop, device)
-                writer.commit(f"{key}-{start}", {"rows": stop - start}, tensors={"logits": logits.numpy()})
-            kept = writer.load(f"{key}-{start}").tensors
-            assert kept is not None
-            parts.append(torch.from_numpy(kept["logits"]))
-            progress.advance(stop)
-    progress.end()
-    return torch.cat(parts)
+    key, writer = log_key(model, split, how.device), how.writer
+    _known.add(key)
+    how.progress.begin(words, len(split))
+    starts = range(0, len(split), CHUNK)
+    lacking = [start for start in starts if not writer.has(f"{key}-{start}")]
+    pieces = how.pieces(model, split, key, lacking)
+    tally = Tally(len(split), len(split) - sum(piece.n for piece in pieces))
+    engine = how.engine or Local(Options(device=how.device))
+
+    def told(piece: Piece, done: int, of: int) -> None:
+        tally.told(piece, done, of)
+        how.progress.advance(tally.done)
+
+    for made in engine.each(pieces, told):
+        tensors = {"logits": made.get().numpy()}
+        writer.commit(made.piece.key, {"rows": made.piece.n, "by": made.by}, tensors=tensors)
+        tally.ended(made.piece)
+        how.progress.advance(tally.done)
+    logits = torch.empty(len(split), len(model.node_names), model.structure.n_classes)
+    for start in starts:
+        kept = writer.load(f"{key}-{start}")
+        assert kept.tensors is not None
+        logits[start : start + CHUNK] = torch.from_numpy(kept.tensors["logits"])
+        how.by[f"{key}-{start}"] = dict(kept.record.get("by", {}))
+    how.progress.end()
+    return logits
+
+
+_known: set[str] = set()
+"""Keys that hold here: this machine computes those very logits."""
+
+
+def logged(
+    *,
+    net: DecisionGraph,
+    split: Split,
+    log: str,
+    device: str,
+    start: int,
+    stop: int,
+    told: Callable[[int, int], None],
+) -> Tensor:
+    """(n, V, C) float32 of the rows start … stop.
+
+    Args:
+        net: set up. split: all of it. log: key; it holds logits of the first samples. told: (done, of).
+
+    Raises:
+        EngineError: this machine computes other logits.
+    """
+    if log not in _known:
+        if log_key(net, split, device) != log:
+            raise EngineError(
+                "a worker computes other logits than the driver from the same net and samples.",
+                why="Another kind of processor, or another build of torch: one log would hold both.",
+                todo="Start the run on a machine of the workers' kind, or use --engine local.",
+            )
+        _known.add(log)
+    with frozen(net), torch.no_grad():
+        return _piece(net, split, start, stop, device)
 
 
 def _piece(model: DecisionGraph, split: Split, start: int, stop: int, device: str) -> Tensor:
@@ -156,14 +232,7 @@ def _piece(model: DecisionGraph, split: Split, start: int, stop: int, device: st
 
 
 def calibration_log(
-    model: DecisionGraph,
-    split: Split,
-    writer: RunWriter,
-    *,
-    top: int,
-    device: str,
-    progress: Progress,
-    training: bool = False,
+    model: DecisionGraph, split: Split, how: Logging, *, top: int, training: bool = False
 ) -> CalibrationLog:
     """The calibration split's log; or the training split's, for rules whose authors calibrated there.
 
@@ -171,15 +240,13 @@ def calibration_log(
         LeakageError: it is a split of another role.
     """
     split.require("train" if training else "calibration", purpose="fitting a policy")
-    logits = node_logits(model, split, writer, device=device, progress=progress, words=f"logging  {split.role}")
+    logits = node_logits(model, split, how, f"logging  {split.role}")
     return model.logged(logits, split, top=top)
 
 
-def test_log(
-    model: DecisionGraph, split: Split, writer: RunWriter, *, top: int, device: str, progress: Progress
-) -> TestLog:
+def test_log(model: DecisionGraph, split: Split, how: Logging, *, top: int) -> TestLog:
     """The test split's log, its labels sealed."""
-    logits = node_logits(model, split, writer, device=device, progress=progress, words="logging  test")
+    logits = node_logits(model, split, how, "logging  test")
     return TestLog(
         logits,
         SealedLabels(split.y.clone()),

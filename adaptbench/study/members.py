@@ -16,7 +16,7 @@ from torch import Tensor
 
 from adaptbench.adaptive import CalibrationLog, Policy
 from adaptbench.adaptive.log import is_correct
-from adaptbench.adaptive.replay import Point, Replay, replay
+from adaptbench.adaptive.replay import Point, replay, replay_in_blocks
 from adaptbench.errors import AdaptBenchError, CalibrationError, LeakageError
 from adaptbench.experiment.failures import reason_of
 from adaptbench.policies.references.mixture import hull
@@ -34,12 +34,17 @@ class Outcome:
     """One policy on the test log, sample by sample.
 
     Args:
-        correct: (N,) bool. macs: (N,) int64, policies' own MACs included. replay: the ways taken.
+        correct: (N,) bool. macs: (N,) int64, policies' own MACs included.
+        path: (N, V) bool nodes run. exit: (N,) int16 and answer: (N,) int32, what was returned where.
+        tie: (N,) bool, a decision on the way may fall either way.
     """
 
     correct: np.ndarray
     macs: np.ndarray
-    replay: Replay
+    path: Tensor
+    exit: Tensor
+    answer: Tensor
+    tie: Tensor
 
     @property
     def accuracy(self) -> float:
@@ -220,11 +225,24 @@ def outcome(member: Member, log: TestLog) -> Outcome:
         LeakageError: labels are still sealed.
     """
     member.policy.bind(log.structure)
-    replayed = replay(member.policy, log.structure, log.logits, seeds=log.ids)
     decide, predict = member.own_macs
-    macs = (replayed.path * (log.node_macs + decide)).sum(1) + predict[replayed.exit]
-    right = is_correct(replayed.logits, log.labels.values, log.top)
-    return Outcome(right.numpy(), macs.numpy(), replayed)
+    labels = log.labels.values
+    n, size, _ = log.logits.shape
+    found = Outcome(
+        np.empty(n, dtype=bool),
+        np.empty(n, dtype=np.int64),
+        torch.empty(n, size, dtype=torch.bool),
+        torch.empty(n, dtype=torch.int16),
+        torch.empty(n, dtype=torch.int32),
+        torch.empty(n, dtype=torch.bool),
+    )
+    for rows, replayed in replay_in_blocks(member.policy, log.structure, log.logits, seeds=log.ids):
+        macs = (replayed.path * (log.node_macs + decide)).sum(1) + predict[replayed.exit]
+        found.macs[rows] = macs.numpy()
+        found.correct[rows] = is_correct(replayed.logits, labels[rows], log.top).numpy()
+        found.path[rows], found.exit[rows], found.tie[rows] = replayed.path, replayed.exit, replayed.tie
+        found.answer[rows] = replayed.logits.argmax(1)
+    return found
 
 
 def digest_of_choices(families: dict[str, Family], chosen: dict[str, Choice]) -> str:

@@ -136,7 +136,7 @@ class Sheet:
             "drop_points": 100 * lost.value,
             "drop_points_ci": [100 * lost.low, 100 * lost.high],
             "oracle_share": compare.oracle_share(outcome.macs_mean, self.full, self.oracle),
-            "exits": np.bincount(outcome.replay.exit.numpy(), minlength=self.nodes).tolist(),
+            "exits": np.bincount(outcome.exit.numpy(), minlength=self.nodes).tolist(),
         }
 
     def budget_errors(self, families: Mapping[str, Family], outcomes: Mapping[str, list[Outcome]]) -> dict[str, Any]:

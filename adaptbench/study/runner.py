@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Unpack
 
 from adaptbench.errors import AdaptBenchError, LeakageError, Stopped, SuiteError
+from adaptbench.experiment.engines import engine_of, makers
 from adaptbench.experiment.environment import check_device, describe_device
 from adaptbench.experiment.failures import Failures
 from adaptbench.experiment.heading import Heading, now
@@ -70,7 +71,10 @@ class Runner:
         options = replace(options, progress=StudyAhead(options.progress, stages_of(plan)))
         self.plan, self.writer, self.options = plan, writer, options
         self.failures = Failures(writer.path)
-        self.graphs = [GraphStudy(plan.spec, graph, writer, options, self.failures) for graph in plan.graphs]
+        self.engine, folder = engine_of(options), plan.loaded.located.folder
+        self.graphs = [
+            GraphStudy(plan.spec, graph, writer, options, self.failures, self.engine, folder) for graph in plan.graphs
+        ]
         self._heading = Heading(plan.loaded, plan.spec.title, plan.limit, options)
 
     def run(self) -> StudyRun:
@@ -80,6 +84,8 @@ class Runner:
         except KeyboardInterrupt:
             done = sum(self.writer.has(graph.content_key) for graph in self.graphs)
             raise Stopped(f"{done} of {len(self.graphs)} graphs are kept in {self.writer.path}") from None
+        finally:
+            self.engine.close()
 
     def _already(self) -> StudyRun | None:
         """The study that lies here, if it is this very one, whole in every file, and nothing in it failed."""
@@ -113,6 +119,7 @@ class Runner:
         }
         kept = [key for graph in self.graphs for key in graph.cells if self.writer.has(key)]
         manifest = self._manifest() | {"content": self._content(), "cells": [*kept, *done.windows], "ended": now()}
+        manifest["engines"] = makers(made for graph in self.graphs for made in graph.logging.by.items())
         if self.writer.damaged:
             _log.warning("%s: damaged, and computed again: %s", self.writer.path, ", ".join(self.writer.damaged))
         self.writer.finish_study(manifest, done.windows, with_reasons(figures))

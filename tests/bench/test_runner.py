@@ -97,7 +97,7 @@ def test_a_second_run_computes_nothing_and_ends_equal(finished: Run, monkeypatch
     def never(*_: object, **__: object) -> None:
         raise AssertionError("a committed cell was computed again")
 
-    monkeypatch.setattr("adaptbench.bench.runner.evaluate_chunk", never)
+    monkeypatch.setattr("adaptbench.bench.pieces.evaluate_chunk", never)
     monkeypatch.setattr("adaptbench.experiment.measuring.measure", never)
     again = run_suite(SMALL, out=finished.path)
     assert again.cases == finished.cases
@@ -107,9 +107,9 @@ def test_a_second_run_computes_nothing_and_ends_equal(finished: Run, monkeypatch
 def test_a_failing_attack_is_null_with_its_reason_and_is_tried_again(
     finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from adaptbench.bench import runner
+    from adaptbench.bench import pieces
 
-    real, calls = runner.evaluate_chunk, []
+    real, calls = pieces.evaluate_chunk, []
 
     def fails(evaluation: Evaluation, *args: object, **kwargs: object) -> object:
         calls.append(evaluation.id)
@@ -117,7 +117,7 @@ def test_a_failing_attack_is_null_with_its_reason_and_is_tried_again(
             raise MemoryError("planted")
         return real(evaluation, *args, **kwargs)
 
-    monkeypatch.setattr(runner, "evaluate_chunk", fails)
+    monkeypatch.setattr(pieces, "evaluate_chunk", fails)
     run = run_suite(SMALL, out=tmp_path / "run")
     broken = [c for c in run.cases if c["failed"]]
     assert {c["evaluation"] for c in broken} == {"digits/skipnet/ilfo"}

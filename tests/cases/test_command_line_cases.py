@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from adaptbench.bench import runner
+from adaptbench.bench import pieces
 from adaptbench.data.places import missing, search_roots
 from adaptbench.errors import UsageError
 from adaptbench.watching import Lines
@@ -22,14 +22,14 @@ QUICK = ("-o", "measure=null", "-o", "sweeps={}", "-o", "references=[]", "-o", "
 
 def plant(monkeypatch, error, *, at=()):
     """Make some conditions fail, or all."""
-    real = runner.evaluate_chunk
+    real = pieces.evaluate_chunk
 
     def evaluate(evaluation, *args, **kwargs):
-        if not at or evaluation.condition.id in at:
+        if not at or evaluation.id.rpartition("/")[2] in at:
             raise error
         return real(evaluation, *args, **kwargs)
 
-    monkeypatch.setattr(runner, "evaluate_chunk", evaluate)
+    monkeypatch.setattr(pieces, "evaluate_chunk", evaluate)
 
 
 @pytest.mark.case("own")

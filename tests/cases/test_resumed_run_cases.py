@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from adaptbench.bench import measuring, runner
+from adaptbench.bench import measuring, pieces, runner
 from adaptbench.bench.runner import run_suite
 from adaptbench.meters.clock import ClockMeter
 from adaptbench.meters.reading import Reading
@@ -29,14 +29,14 @@ class Whole(ClockMeter):
 
 
 def stop_at(monkeypatch, condition):
-    real = runner.evaluate_chunk
+    real = pieces.evaluate_chunk
 
     def evaluate(evaluation, *args, **kwargs):
-        if evaluation.condition.id == condition:
+        if evaluation.id.rpartition("/")[2] == condition:
             raise KeyboardInterrupt
         return real(evaluation, *args, **kwargs)
 
-    monkeypatch.setattr(runner, "evaluate_chunk", evaluate)
+    monkeypatch.setattr(pieces, "evaluate_chunk", evaluate)
 
 
 def go(out, **more):

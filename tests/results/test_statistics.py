@@ -274,3 +274,35 @@ def test_both_ways_of_drawing_agree():
     fine = coarse + 1e-9 * rng.random(400)  # the same numbers, no two equal
     one, other = statistics.mean(coarse), statistics.mean(fine)
     assert [one.low, one.high] == pytest.approx([other.low, other.high], abs=0.012)
+
+
+@given(st.lists(st.tuples(st.sampled_from([-2.5, 0.0, 1.0, 7.0]), st.sampled_from([-1.0, 0.0, 3.0])), min_size=1))
+def test_rows_that_differ_are_those_that_numpy_finds(pairs):
+    for x in (np.array(pairs), np.array(pairs)[:, :1]):
+        rows, counts = statistics._distinct(x)
+        expected = np.unique(x, axis=0, return_counts=True)
+        assert rows.tolist() == expected[0].tolist()
+        assert counts.tolist() == expected[1].tolist()
+
+
+@pytest.mark.parametrize("ratio", [False, True])
+def test_many_unlike_inputs_have_the_interval_that_drawing_them_has(monkeypatch, ratio):
+    """The limit against rows drawn one by one, on 30 000 skewed inputs."""
+    rng = np.random.default_rng(1)
+    before = rng.lognormal(0, 1, 30_000)
+    after = before * rng.lognormal(0.1, 0.3, 30_000)
+    columns = np.column_stack([before, after])
+
+    def of() -> statistics.Estimate:
+        if ratio:
+            return statistics.of_means(columns, lambda m: m[:, 1] / m[:, 0])
+        return statistics.mean(after)
+
+    drawn = of()
+    monkeypatch.setattr(statistics, "MANY", 30_000)
+    limit = of()
+    assert limit.value == drawn.value
+    assert limit.method != drawn.method
+    width = drawn.high - drawn.low
+    assert limit.low == pytest.approx(drawn.low, abs=0.06 * width)
+    assert limit.high == pytest.approx(drawn.high, abs=0.06 * width)

@@ -279,20 +279,42 @@ def test_assembly_streams_and_readers_skip(tmp_path, synthetic):
     for name in ("clean", "noise", "ilfo"):
         parts.append(tmp_path / f"{name}.parquet")
         tables.write(parts[-1], synthetic(n=2000).samples(name), "samples")
-    read, seen = pq.read_table, []
-
-    def counted(source, **options):
-        seen.append(source)
-        assert not (tmp_path / "all.parquet").exists()
-        return read(source, **options)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pq, "read_table", counted)
-        tables.concatenate(tmp_path / "all.parquet", iter(parts), "samples")
-    assert seen == parts
+    tables.concatenate(tmp_path / "all.parquet", iter(parts), "samples")
     groups = pq.ParquetFile(tmp_path / "all.parquet").metadata
     assert [groups.row_group(i).num_rows for i in range(groups.num_row_groups)] == [2000] * 3
     assert len(tables.read(tmp_path / "all.parquet", "samples", ["digits/chain/noise"])) == 2000
+
+
+@pytest.mark.parametrize("most", [100, 700, 5000])
+def test_a_table_is_made_and_read_a_row_group_at_a_time(tmp_path, synthetic, monkeypatch, most):
+    """Cells of one case share groups of a bounded size; parts of a table are the table."""
+    import pandas as pd
+    import pyarrow.parquet as pq
+
+    monkeypatch.setattr(tables, "ROW_GROUP", most)
+    sources = []
+    for name in ("clean", "noise"):
+        frame = synthetic(n=2000).samples(name)
+        for start in range(0, 2000, 300):
+            sources.append(tmp_path / f"{name}-{start}.parquet")
+            tables.write(sources[-1], frame[start : start + 300], "samples")
+    target = tmp_path / "all.parquet"
+    tables.concatenate(target, sources, "samples")
+    whole = pd.concat([tables.read(source, "samples") for source in sources], ignore_index=True)
+    assert tables.read(target, "samples").equals(whole)
+    groups = pq.ParquetFile(target).metadata
+    sizes = [groups.row_group(i).num_rows for i in range(groups.num_row_groups)]
+    assert max(sizes) <= most
+    assert most < 300 or len(sizes) == 2 * -(-2000 // (most // 300 * 300))
+    read = list(tables.parts(target, "samples"))
+    assert pd.concat(read, ignore_index=True).equals(whole)
+    noise = pd.concat(tables.parts(target, "samples", ["digits/chain/noise"]), ignore_index=True)
+    assert noise.equals(tables.read(target, "samples", ["digits/chain/noise"]))
+    assert all(part["case"].nunique() == 1 for part in read)
+    assert noise["queries"].dtype == "Int64"
+    target.write_bytes(target.read_bytes()[:-40])
+    with pytest.raises(RunError, match="not a readable samples table"):
+        list(tables.parts(target, "samples"))
 
 
 def test_process_killed_in_mid_write(tmp_path):

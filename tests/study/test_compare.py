@@ -10,7 +10,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adaptbench.adaptive.replay import Replay
 from adaptbench.study.compare import Curve, drop, gain, mixed_cost, oracle_macs, oracle_share
 from adaptbench.study.members import Outcome
 
@@ -18,7 +17,7 @@ from adaptbench.study.members import Outcome
 def outcome(correct, macs) -> Outcome:
     correct = np.asarray(correct, bool)
     empty = torch.zeros(len(correct), dtype=torch.int64)
-    return Outcome(correct, np.full(len(correct), macs), Replay(empty[:, None] == 0, empty, empty, empty == 1))
+    return Outcome(correct, np.full(len(correct), macs), empty[:, None] == 0, empty, empty, empty == 1)
 
 
 def test_a_point_between_corners_is_their_mixture():

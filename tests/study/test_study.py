@@ -30,7 +30,7 @@ from adaptbench.results.timing import NET, part_blocks
 from adaptbench.results.writer import RunWriter
 from adaptbench.study import graph_study, load_study, members, run_study, timing
 from adaptbench.study import plan as plan_module
-from adaptbench.study.logs import SealedLabels, calibration_log
+from adaptbench.study.logs import Logging, SealedLabels, calibration_log
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
@@ -147,16 +147,9 @@ def test_a_policy_can_be_fitted_on_training_samples_and_on_no_others(place, reco
     assert rows["softmax-threshold-published@train"]["count"] == 3
     model = ab.load_model("softmax-threshold", "digits")
     for role in ("calibration", "test"):
+        how = Logging(RunWriter(tmp_path / "log", "study"), "cpu", Silent())
         with pytest.raises(LeakageError, match=role):
-            calibration_log(
-                model,
-                load_data("digits").split(role),
-                RunWriter(tmp_path / "log", "study"),
-                top=1,
-                device="cpu",
-                progress=Silent(),
-                training=True,
-            )
+            calibration_log(model, load_data("digits").split(role), how, top=1, training=True)
 
 
 def without_times(graph):

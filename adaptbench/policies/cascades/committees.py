@@ -71,19 +71,23 @@ class Committees(ScoreThresholds):
 
     def predict(self, node: int, signals: Signals) -> Tensor:
         """(n, C) log of the mean probabilities, or the mean logits, of the nets visited."""
-        return committee(signals, self.average)
+        return committee(signals, self.average, node + 1)
 
     def describe(self) -> dict[str, Any]:
         """The path and what is averaged."""
         return {**super().describe(), "average": self.average}
 
 
-def committee(signals: Signals, average: Average) -> Tensor:
-    """(n, C) average prediction of the nodes visited; log-probabilities where probabilities are averaged."""
+def committee(signals: Signals, average: Average, nodes: int) -> Tensor:
+    """(n, C) average prediction of the nodes visited; log-probabilities where probabilities are averaged.
+
+    Args:
+        nodes: the first so many may have been visited, and no other.
+    """
     if signals.history is None or signals.visited is None:
         raise ValueError("a committee needs the history of the nodes visited")
-    visited = signals.visited[..., None]
+    visited, history = signals.visited[:, :nodes, None], signals.history[:, :nodes]
     if average == "logits":
-        return torch.where(visited, signals.history, 0.0).sum(1) / visited.sum(1)
-    each = signals.history.log_softmax(-1).masked_fill(~visited, -torch.inf)
+        return torch.where(visited, history, 0.0).sum(1) / visited.sum(1)
+    each = history.log_softmax(-1).masked_fill(~visited, -torch.inf)
     return each.logsumexp(1) - visited.sum(1).log()
