@@ -149,7 +149,7 @@ def _published(record: Mapping[str, Any], found: list[Claim]) -> Table | None:
 def _read_from(tags: str) -> str:
     for tag, said in _READ_FROM.items():
         tags = tags.replace(tag, said)
-    return tags
+    return tags or "the study does not say"
 
 
 def _theirs(figure: Mapping[str, Any]) -> TableCell:

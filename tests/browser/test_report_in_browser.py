@@ -202,6 +202,18 @@ def test_headings_of_columns_are_printed(visit):
         assert not page.locator("button.csv").first.is_visible()
 
 
+@pytest.mark.parametrize("name", ["report", "study", "difference"])
+def test_a_heading_keeps_its_figure_on_paper(visit, name):
+    """A heading, its first words and a legend stay with what follows, and no page holds a footer alone."""
+    with visit(name) as page:
+        page.emulate_media(media="print")
+        parted = (
+            "(nodes) => nodes.filter((node) => getComputedStyle(node).breakAfter !== 'avoid').map((n) => n.textContent)"
+        )
+        assert page.locator("h2, h3, h2 + p, h3 + p").evaluate_all(parted) == []
+        assert not page.locator("footer").is_visible()
+
+
 def test_it_prints_on_paper(visit, tmp_path):
     with visit("report", scheme="dark") as page:
         page.pdf(path=tmp_path / "report.pdf", format="A4", print_background=True)
