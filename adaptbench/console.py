@@ -151,7 +151,7 @@ def _cells(case: Record, manifest: Mapping[str, Any], joules: Any, kinds: Collec
         name = f"{case['model']} (plain net)" if case.get("policy") == "static" else case["model"]
     eps = settings.get("eps")
     if isinstance(eps, int | float):
-        name += f" {words.eps(eps)}"
+        name += f" {words.size_of(settings, eps)}"
     if case["kind"] == "control":
         name += " (control)"
     if several and case.get("seed") is not None:

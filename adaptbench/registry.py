@@ -365,6 +365,7 @@ DATA = Registry(
         "sst2-minilm": ("adaptbench.data.text:Sst2Minilm", "SST-2 in MiniLM's word pieces"),
         "ag-news-minilm": ("adaptbench.data.text:AgNewsMinilm", "AG News in MiniLM's word pieces"),
         "imagefolder": ("adaptbench.data.image_folder:ImageFolder", "imagefolder:PATH, a folder a class"),
+        "uci-har": ("adaptbench.data.har:UciHar", "uci-har:PATH, series in the folders of UCI HAR"),
         "npz": ("adaptbench.data.table_files:Npz", "npz:PATH, arrays x and y, or x_train, y_train, x_test, y_test"),
         "csv": ("adaptbench.data.table_files:Csv", "csv:PATH?shape=1x28x28, a row a picture, a column label"),
         "parquet": ("adaptbench.data.table_files:Parquet", "parquet:PATH?shape=3x32x32, a row a picture"),

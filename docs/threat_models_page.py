@@ -52,6 +52,8 @@ def may(recipe: Any) -> str:
     size = f"{bound} {settings['eps']}" if bound else f"a patch of {settings['area']:.0%}" if name == "patch" else ""
     if name == "words":
         size = f"{settings['share']:.0%} of a text's words, at least {settings['least']}"
+    if name == "series-linf":
+        size = f"each value of a series, {settings['share']:.0%} of its range"
     shared = {None: "", "all": ", one for all", "class": ", one a class"}[recipe.shared.name if recipe.shared else None]
     return (size or "anything") + shared
 

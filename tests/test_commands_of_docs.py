@@ -34,7 +34,11 @@ NOT_IN_CI = {"libraries"}
 """Five gigabytes of ordinary builds."""
 ON_A_CLUSTER = " --engine ray"
 """`tox -e ray` runs the suite of docs/scale.md so; here it is run by this process."""
-OWN_TESTS = {"audits.md": "tests/auditing/test_worked_audits.py", "audit.md": "tests/auditing/test_audit_page.py"}
+OWN_TESTS = {
+    "audits.md": "tests/auditing/test_worked_audits.py",
+    "audit.md": "tests/auditing/test_audit_page.py",
+    "series.md": "tests/series/test_series.py",
+}
 
 
 @dataclass(frozen=True)

@@ -122,6 +122,9 @@ def _picture_domain(example: Any, bounds: tuple[float, float]) -> ImageDomain:
         raise DomainError(
             f"the example is {_seen(example)}, not a batch of pictures (n, C, H, W) of a floating type, "
             "nor of token ids (n, L).",
+            why="Series (n, C, T) need their range said: domain=ab.SeriesDomain((C, T), low, high)."
+            if isinstance(example, Tensor) and example.ndim == 3 and example.is_floating_point()
+            else "",
             todo="Give one as the net takes it: example=torch.zeros(1, 3, 32, 32), or torch.zeros(1, 64, "
             "dtype=torch.int64); 8-bit pictures: x / 255.",
         )

@@ -10,6 +10,7 @@ from adaptbench.adaptive.model import AdaptiveModel
 from adaptbench.adaptive.online import OnlinePolicy, OnlineRecord, over_orders, run_online, run_online_on_model
 from adaptbench.adaptive.outcome import Inference, Relaxation, Signals
 from adaptbench.adaptive.policy import ChainPolicy, NeverStop, Policy
+from adaptbench.adaptive.series import SeriesDomain
 from adaptbench.adaptive.splits import Split
 from adaptbench.adaptive.structure import Structure
 from adaptbench.adaptive.token_network import TokenNetwork
@@ -40,6 +41,7 @@ __all__ = [
     "OnlineRecord",
     "Policy",
     "Relaxation",
+    "SeriesDomain",
     "Signals",
     "Split",
     "Static",

@@ -1,4 +1,4 @@
-"""What a model accepts: pictures with bounds, the normaliser inside the model; text lies in `tokens`."""
+"""What a model accepts: pictures with bounds, the normaliser inside; text lies in `tokens`, series in `series`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from adaptbench.adaptive.series import SeriesDomain
 from adaptbench.adaptive.tokens import TokenDomain
 from adaptbench.errors import CapabilityError, DomainError
 
@@ -59,7 +60,7 @@ class ImageDomain:
         return self.clamp(self.low + (self.high - self.low) * noise)
 
 
-Domain = ImageDomain | TokenDomain
+Domain = ImageDomain | TokenDomain | SeriesDomain
 
 
 def pictures_of(domain: Domain, what: str) -> ImageDomain:
@@ -73,9 +74,13 @@ def pictures_of(domain: Domain, what: str) -> ImageDomain:
     """
     if not isinstance(domain, ImageDomain):
         raise CapabilityError(
-            f"{what} was asked of a model of text.",
-            why="It changes the values of pixels; token ids are names, and a name has no neighbour by value.",
-            todo="Take an attack or a defence that is made for text (docs/text.md).",
+            f"{what} was asked of a model of {'series' if isinstance(domain, SeriesDomain) else 'text'}.",
+            why="It changes the values of pixels, which have levels in [0, 1]; series have a unit of their own."
+            if isinstance(domain, SeriesDomain)
+            else "It changes the values of pixels; token ids are names, and a name has no neighbour by value.",
+            todo="Take one that is made for series (docs/series.md)."
+            if isinstance(domain, SeriesDomain)
+            else "Take an attack or a defence that is made for text (docs/text.md).",
         )
     return domain
 

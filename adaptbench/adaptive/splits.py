@@ -13,6 +13,7 @@ from torch import Tensor
 from adaptbench.errors import DataFormatError, DomainError, LeakageError, UsageError
 
 Role = Literal["train", "calibration", "test"]
+_KINDS = ((torch.uint8, 4), (torch.int64, 2), (torch.float32, 3))
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,7 @@ class Split:
     Args:
         name: the data set's name.
         role: what the samples may be used for.
-        x: (N, C, H, W) uint8 pictures, or (N, L) int64 token ids.
+        x: (N, C, H, W) uint8 pictures, (N, L) int64 token ids, or (N, C, T) float32 series.
         y: (N,) int64 labels.
         ids: (N,) int64, unique over all roles of the data set.
         class_names: one name a class.
@@ -42,11 +43,11 @@ class Split:
     sha256: str = field(default="")
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.x, Tensor) and (self.x.dtype, self.x.ndim) in ((torch.uint8, 4), (torch.int64, 2))):
+        if not (isinstance(self.x, Tensor) and (self.x.dtype, self.x.ndim) in _KINDS):
             raise UsageError(
                 f"a split of '{self.name}' holds {_kind(self.x)} as inputs.",
-                todo="Give uint8 pictures of shape (N, C, H, W), the normaliser being the model's; or int64 token ids "
-                "of shape (N, L).",
+                todo="Give uint8 pictures of shape (N, C, H, W), the normaliser being the model's; int64 token ids "
+                "of shape (N, L); or float32 series of shape (N, C, T).",
             )
         for what, values in (("labels", self.y), ("ids", self.ids)):
             if not (isinstance(values, Tensor) and values.dtype == torch.int64 and values.ndim == 1):
@@ -78,7 +79,7 @@ class Split:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(C, H, W) of one picture, (L,) of one text."""
+        """(C, H, W) of one picture, (L,) of one text, (C, T) of one series."""
         return tuple(self.x.shape[1:])
 
     @property
@@ -99,14 +100,16 @@ class Split:
         """
         if self.x.dtype != torch.uint8:
             raise DomainError(
-                f"pictures were asked of the texts of '{self.name}'.",
-                why="Token ids are names; scaled like pixels they mean nothing.",
+                f"pictures were asked of the {'series' if self.x.is_floating_point() else 'texts'} of '{self.name}'.",
+                why="Series have values of their own; scaled like pixels they mean nothing."
+                if self.x.is_floating_point()
+                else "Token ids are names; scaled like pixels they mean nothing.",
                 todo="Ask for split.inputs(), or name a data set of pictures.",
             )
         return self.x[start:stop].float().div_(255.0)
 
     def inputs(self, start: int = 0, stop: int | None = None) -> Tensor:
-        """What a model takes of the rows start … stop: `images`, or (n, L) int64 token ids."""
+        """What a model takes of the rows start … stop: `images`, (n, L) int64 token ids, (n, C, T) series."""
         return self.images(start, stop) if self.x.dtype == torch.uint8 else self.x[start:stop].clone()
 
     def chunks(self, size: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:

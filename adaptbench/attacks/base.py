@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from adaptbench.adaptive import AdaptiveModel, ImageDomain, Split
+from adaptbench.adaptive import AdaptiveModel, ImageDomain, SeriesDomain, Split
 from adaptbench.attacks.identity import foreign_sources
 from adaptbench.attacks.purity import in_train_mode, untouched
 from adaptbench.attacks.slopes import closed_clamp
@@ -39,8 +39,9 @@ class Crafted:
     """Attacked inputs and what they cost the attacker; all tensors on the CPU.
 
     Args:
-        x_adv: (N, C, H, W) uint8, inside box and ball; of texts (N, L) int64 ids.
-        linf, l2: (N,) float64 distances to the (8-bit) clean pictures, in [0, 1] pixel units; NaN of texts.
+        x_adv: (N, C, H, W) uint8, inside box and ball; of texts (N, L) int64 ids, of series (N, C, T) floats.
+        linf, l2: (N,) float64 distances to the (8-bit) clean pictures, in [0, 1] pixel units; of series in their own
+            unit; NaN of texts.
         queries: (N,) int64 for attacks that query, else None.
         seconds: crafting time.
         details: JSON; counts add up over chunks, see `join`.
@@ -186,6 +187,8 @@ class Attack(ABC):
     def _wrong_inputs(self, model: AdaptiveModel) -> str | None:
         """A reason why the attack cannot change what the model takes; one of pixels wants pictures in [0, 1]."""
         domain = model.domain
+        if isinstance(domain, SeriesDomain):
+            return "it changes the values of pixels, and the model takes series, which have a unit of their own"
         if not isinstance(domain, ImageDomain):
             return "it changes the values of pixels, and the model takes text, whose token ids are names"
         if (domain.low, domain.high) != (0.0, 1.0):
@@ -224,7 +227,8 @@ class Attack(ABC):
         """Attack a batch of any size; the model is left as it was.
 
         Args:
-            x: (N, C, H, W) float in [0, 1] on the model's device, rounded to 8 bits first; or (N, L) token ids.
+            x: (N, C, H, W) float in [0, 1] on the model's device, rounded to 8 bits first; (N, L) token ids;
+                or (N, C, T) series.
             y: (N,) int64 labels.
             ids: (N,) int64, what each sample's random numbers are drawn from (default 0 … N−1).
             seed: of the run.
@@ -253,10 +257,11 @@ class Attack(ABC):
         training = in_train_mode(model)
         started = self.clock()
         with untouched(model), torch.inference_mode(False), torch.enable_grad(), closed_clamp():
-            clean = to_bytes(x) if x.is_floating_point() else x.detach().clone()
+            pictures = isinstance(model.domain, ImageDomain)
+            clean = to_bytes(x) if pictures else x.detach().clone()
             task = Task(
                 model,
-                clean.float() / 255.0 if x.is_floating_point() else clean,
+                clean.float() / 255.0 if pictures else clean,
                 y.detach().clone().to(x.device),
                 ids.detach().clone().to(x.device, torch.int64),
                 int(seed),

@@ -24,6 +24,7 @@ from adaptbench.attacks.ranges import GREY_LEVEL, shown
 from adaptbench.attacks.recipe import Recipe, RecipePart, make_recipe, read_recipe
 from adaptbench.attacks.registry import ATTACKS, CONSTRAINTS, OBJECTIVES, SEARCHES
 from adaptbench.attacks.searches import GradientSearch, OneDraw, SignDescent
+from adaptbench.attacks.series import SeriesBall, SeriesDescent, SeriesDraw, series_attack
 from adaptbench.attacks.textual import word_attack
 from adaptbench.attacks.torchattack import TorchAttack
 from adaptbench.attacks.universal import Shared, SharedByClass, UniversalAttack
@@ -140,6 +141,8 @@ def build(name: str, recipe: Recipe, where: str) -> Attack:
     parts = Parts(name, recipe, made.get("objective"), made["constraint"], made["search"])
     if isinstance(parts.constraint, WordEdits) or isinstance(parts.search, WordSearch):
         return word_attack(parts, made["access"], where)
+    if isinstance(parts.constraint, SeriesBall) or isinstance(parts.search, SeriesDescent | SeriesDraw):
+        return series_attack(parts, where)
     return _of_pixels(parts, made, where)
 
 

@@ -59,6 +59,10 @@ CONSTRAINTS = Registry(
         "l1": ("adaptbench.attacks.l1:L1", "the sum of all changes is at most eps; steps go into few values"),
         "patch": ("adaptbench.attacks.patch:Patch", "anything inside one square, nothing outside it"),
         "none": ("adaptbench.attacks.constraints:Unbounded", "any picture"),
+        "series-linf": (
+            "adaptbench.attacks.series:SeriesBall",
+            "of series: no value changes by more, in their own unit",
+        ),
         "words": (
             "adaptbench.attacks.word_edits:WordEdits",
             "of texts: a share of the words exchanged or misspelt",
@@ -109,6 +113,8 @@ SEARCHES = Registry(
         ),
         "word-beam": ("adaptbench.attacks.word_search:WordBeam", "of texts: one more edit a step, the best few kept"),
         "random-words": ("adaptbench.attacks.word_search:RandomWords", "of texts: as many edits, drawn at random"),
+        "series-descent": ("adaptbench.attacks.series:SeriesDescent", "of series: steps of the sign, projected"),
+        "series-draw": ("adaptbench.attacks.series:SeriesDraw", "of series: each value up or down by the radius"),
         "spsa": ("adaptbench.attacks.spsa:Spsa", "a slope of the cost, estimated from pairs of queries"),
     },
 )

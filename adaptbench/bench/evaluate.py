@@ -141,12 +141,13 @@ def rows_of(
 
     Args:
         case: the evaluation. inference: of the inputs. labels, ids: (N,).
-        clean, inputs: (N, C, H, W) uint8, or (N, L) int64 token ids, whose distances are NaN.
+        clean, inputs: (N, C, H, W) uint8, (N, C, T) float32 series, or (N, L) int64 token ids, whose distances are
+            NaN.
         queries: (N,), None where nothing was asked.
     """
     far = torch.full((2, len(ids)), torch.nan, dtype=torch.float64)  # token ids have no distance
-    if inputs.dtype == torch.uint8:
-        change = (inputs.float() - clean.float()).div_(255.0).flatten(1)
+    if inputs.dtype != torch.int64:
+        change = (inputs.float() - clean.float()).div_(255.0 if inputs.dtype == torch.uint8 else 1.0).flatten(1)
         far = torch.stack([change.abs().amax(1).double(), change.double().norm(dim=1)])
     predictions = inference.predictions.cpu()
     return pd.DataFrame(

@@ -94,7 +94,7 @@ def _show(job: Job, outcome: Outcome, place: str, document: Path) -> None:
     shown.print()
     shown.print(_table(outcome))
     shown.print()
-    shown.print(_costs(outcome))
+    shown.print(_costs(job, outcome))
     skipped = [f"does not apply to this model: {title}" for title in outcome.details.get("members_skipped") or []]
     show_notes(shown, [*(outcome.details.get("notes") or []), *skipped])
     shown.print()
@@ -127,13 +127,12 @@ def _table(outcome: Outcome) -> Table:
     return table
 
 
-def _costs(outcome: Outcome) -> str:
+def _costs(job: Job, outcome: Outcome) -> str:
     from adaptbench.report import words
 
     after, n = outcome.figures, len(outcome.x_adv)
-    parts = [
-        f"changed by at most {words.eps(after['linf_max'])} (L∞), {words.number(after['l2_mean'], 3)} on average (L2)"
-    ]
+    size = words.size_of(job.attack.settings, after["linf_max"])
+    parts = [f"changed by at most {size} (L∞), {words.number(after['l2_mean'], 3)} on average (L2)"]
     if after["queries_mean"] is not None:
         parts.append(f"{words.number(after['queries_mean'], 0)} queries an input")
     parts.append(f"crafted in {words.seconds(outcome.seconds)}, {words.seconds(outcome.seconds / n)} an input")

@@ -10,6 +10,7 @@ from unicodedata import category
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from adaptbench.adaptive.splits import Role, Split
 from adaptbench.data.partition import Indices, Pixels
@@ -42,7 +43,7 @@ class DataSet(Protocol):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(C, H, W) of every picture, (L,) of texts as rows of L token ids."""
+        """(C, H, W) of every picture, (L,) of texts as rows of L token ids, (C, T) of series."""
 
     def split(self, role: Role) -> Split:
         """The samples of one role: the same ones in the same order at every call."""
@@ -54,9 +55,9 @@ def is_plain(name: object) -> bool:
 
 
 class Labelled(NamedTuple):
-    """Samples as a file holds them: x (N, C, H, W) uint8 or (N, L) int64 token ids, y (N,) int64."""
+    """Samples as a file holds them: x (N, C, H, W) uint8, (N, L) int64 ids or (N, C, T) float32; y (N,) int64."""
 
-    x: Pixels | Indices
+    x: Pixels | Indices | NDArray[np.float32]
     y: Indices
 
 

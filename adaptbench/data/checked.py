@@ -40,10 +40,10 @@ class CheckedData:
             raise self._bad(f"has {self.n_classes} classes and {len(set(self.class_names))} different names for them")
         if (
             not isinstance(self.shape, tuple)
-            or len(self.shape) not in (1, 3)
+            or len(self.shape) not in (1, 2, 3)
             or not all(isinstance(n, int) and n > 0 for n in self.shape)
         ):
-            raise self._bad(f"has inputs of shape {self.shape}, not (C, H, W) or (L,)")
+            raise self._bad(f"has inputs of shape {self.shape}, not (C, H, W), (C, T) or (L,)")
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__dict__["_data"], name)

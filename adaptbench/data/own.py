@@ -24,7 +24,8 @@ def split(
     """Samples with a role, which decides what they may be used for.
 
     Args:
-        x: pictures (N, C, H, W), 8-bit or floats in [0, 1]; or token ids (N, L), integers; a tensor or an array. Or a
+        x: pictures (N, C, H, W), 8-bit or floats in [0, 1]; token ids (N, L), integers; or series
+            (N, C, T), floats in a unit of their own; a tensor or an array. Or a
             torch `Dataset` or `DataLoader` of (picture, label), in the data set's own order.
         y: (N,) labels from 0 on; None with a data set.
         role: "train", "calibration" or "test".
@@ -66,7 +67,9 @@ def split(
 
 
 def _inputs(x: Tensor) -> Tensor:
-    """8-bit pictures, or int64 token ids."""
+    """8-bit pictures, int64 token ids, or float32 series."""
+    if x.is_floating_point() and x.ndim == 3:
+        return x.to(torch.float32)
     if x.is_floating_point():
         low, high = (float(v) for v in torch.aminmax(x)) if x.numel() else (0.0, 0.0)
         if not (low >= 0 and high <= 1):

@@ -68,6 +68,7 @@ class CifarNets:
             width=64,
             heads=2,
             depth=6,
+            ratio=2,
             domain=self.domain,
             n_classes=self.n_classes,
         )

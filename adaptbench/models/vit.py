@@ -40,18 +40,18 @@ class TokenBlock(nn.Module):
         """(n, k, d) → (n, k, d). seen: (n, k, k) weights from 0 to 1 of who looks at whom; None: everybody at all."""
         n, k, width = h.shape
         q, key, v = self.qkv(self.norm1(h)).view(n, k, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        weights = _attention(q @ key.transpose(-1, -2) * (width // self.heads) ** -0.5, seen)
-        h = h + self.out((weights.to(v.dtype) @ v).transpose(1, 2).reshape(n, k, width))
+        mixed = _attention(q @ key.transpose(-1, -2) * (width // self.heads) ** -0.5, v, seen)
+        h = h + self.out(mixed.transpose(1, 2).reshape(n, k, width))
         return h + self.down(F.gelu(self.up(self.norm2(h))))  # type: ignore[no-any-return]
 
 
-def _attention(products: Tensor, seen: Tensor | None) -> Tensor:
-    """(n, heads, k, k) weights that sum to one over those seen; a weight of 0 has a gradient towards being seen."""
+def _attention(products: Tensor, v: Tensor, seen: Tensor | None) -> Tensor:
+    """(n, heads, k, d) means of v over those seen; whom nobody sees has a gradient towards being seen."""
     weights = products.softmax(-1)
     if seen is None:
-        return weights
+        return weights.to(v.dtype) @ v
     weights = weights * seen[:, None]
-    return weights / weights.sum(-1, keepdim=True).clamp_min(_LEAST)
+    return (weights.to(v.dtype) @ v) / weights.sum(-1, keepdim=True).clamp_min(_LEAST).to(v.dtype)
 
 
 class Tokens(nn.Module):
@@ -115,6 +115,7 @@ def halting_vit(
     width: int,
     heads: int,
     depth: int,
+    ratio: int = 4,
     domain: Domain,
     n_classes: int,
     **how: Any,
@@ -123,13 +124,13 @@ def halting_vit(
 
     Args:
         trunk: pictures → (n, channels, H, W), the normaliser inside. places: H · W.
-        width, heads, depth: of the transformer.
+        width, heads, depth: of the transformer. ratio: hidden width of its MLPs, in widths.
         domain, n_classes: what it takes and gives.
         how: of `CumulativeHalting`.
     """
     return TokenNetwork(
         stem=nn.Sequential(trunk, Tokens(channels, width, places)),
-        blocks=[TokenBlock(width, heads) for _ in range(depth)],
+        blocks=[TokenBlock(width, heads, ratio) for _ in range(depth)],
         head=nn.Sequential(nn.LayerNorm(width), nn.Linear(width, n_classes)),
         rule=CumulativeHalting([Score(width) for _ in range(depth - 1)], **how),
         domain=domain,

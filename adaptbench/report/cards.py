@@ -20,6 +20,7 @@ _BALLS = {
     "linf": "each value of the picture by at most {eps} of its range (L∞)",
     "l2": "the picture by at most {eps} in Euclidean length (L2)",
     "l1": "the picture by at most {eps} in sum over all values (L1)",
+    "series-linf": "each value of the series by at most {eps}, in the series' own unit",
     "patch": "one patch of the picture, any values",
 }
 _TOLD = ("access", "constraint", "eps", "queries", "search", "objective", "deadline_s")
@@ -104,6 +105,8 @@ def _change(held: Mapping[str, Any]) -> str:
         ball = "linf"  # torchattacks name no ball where it is the usual one
     if ball == "none" or (ball is None and size is None):
         return "not stated" if ball is None else "the whole picture"
+    if ball == "series-linf" and size is None:
+        size = f"{words.percent(held.get('share'), 0)} of its range"
     return _BALLS.get(str(ball), f"what {ball} allows").format(eps=_size(str(ball), size))
 
 

@@ -65,7 +65,7 @@ def attack_audit(view: View) -> Table | None:
                 _by_control(view, subject, record),
                 share_cell(record, "accuracy"),
                 share_cell(record, "label_kept"),
-                figure(record, "linf_max", words.eps(record.get("linf_max"))),
+                figure(record, "linf_max", words.size_of(_settings_of(view, record), record.get("linf_max"))),
                 figure(record, "l2_mean", words.number(record.get("l2_mean"), 3)),
                 _queries(record),
                 unit_cell(record, "craft_s", words.seconds),
@@ -100,6 +100,11 @@ def _queries(record: Record) -> TableCell:
             ),
         )
     return TableCell(words.number(record["queries_mean"], 0), value=record["queries_mean"])
+
+
+def _settings_of(view: View, record: Mapping[str, Any]) -> Mapping[str, Any]:
+    held = ((view.manifest.get("conditions") or {}).get(record.get("condition")) or {}).get("settings")
+    return held if isinstance(held, Mapping) else {}
 
 
 def model_table(view: View) -> Table | None:

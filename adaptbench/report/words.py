@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Real
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 from adaptbench.results.energy import kind_of
 
@@ -164,6 +164,13 @@ def eps(value: float | None) -> str:
         return DASH
     levels = 255 * value
     return f"{number(levels, 0 if abs(levels - round(levels)) < 1e-3 else 2)}/255"
+
+
+def size_of(settings: Mapping[str, Any], size: float | None) -> str:
+    """The largest change of one value: in grey levels, of series in their own unit."""
+    if settings.get("constraint") == "series-linf":
+        return DASH if size is None or not math.isfinite(size) else f"±{size:g}"
+    return eps(size)
 
 
 def provenance_kind(provenance: str | None) -> str:

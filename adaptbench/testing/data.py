@@ -36,8 +36,8 @@ class DataConformance:
         assert isinstance(data, DataSet), "name, class_names, n_classes, shape and split(role) are the protocol"
         assert data.name == data.name.strip() != "", "the name stands in reports and case ids"
         assert data.n_classes == len(data.class_names) == len(set(data.class_names)), "one distinct name a class"
-        assert len(data.shape) in (1, 3), "shape is (C, H, W), or (L,) for texts"
-        assert min(data.shape) > 0, "shape is (C, H, W), or (L,) for texts"
+        assert len(data.shape) in (1, 2, 3), "shape is (C, H, W), (L,) for texts, or (C, T) for series"
+        assert min(data.shape) > 0, "shape is (C, H, W), (L,) for texts, or (C, T) for series"
 
     def test_splits_are_what_they_say(self) -> None:
         """Each split carries its data set's name, role, classes and shape, and is not empty."""
@@ -55,11 +55,16 @@ class DataConformance:
             data.split(role)
 
     def test_pictures_are_uint8_and_not_blank(self) -> None:
-        """(N, C, H, W) uint8 over the range of bytes; of texts, ids that differ and begin with a token."""
+        """(N, C, H, W) uint8 over the range of bytes; of texts, ids that differ; of series, finite floats."""
         for split in self._splits():
             if split.x.ndim == 2:
                 assert split.x.dtype == torch.int64
                 assert len(split.x.unique()) > 2, "the texts hold one token"  # type: ignore[no-untyped-call]
+                continue
+            if split.x.ndim == 3:
+                assert split.x.dtype == torch.float32
+                assert bool(torch.isfinite(split.x).all()), "a series holds NaN or infinity"
+                assert float(split.x.std()) > 0, "the series are flat"
                 continue
             assert split.x.dtype == torch.uint8
             assert split.x.ndim == 4

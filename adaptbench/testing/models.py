@@ -336,7 +336,8 @@ class ModelConformance:
     def test_the_test_split_is_not_logged(self) -> None:
         """Policies are fitted on calibration samples; a test split is refused."""
         model, x, _ = self._given()
-        inputs = torch.zeros(4, *x.shape[1:], dtype=torch.uint8) if x.is_floating_point() else x[:1].expand(4, -1)
+        kind = torch.uint8 if x.ndim == 4 else torch.float32
+        inputs = torch.zeros(4, *x.shape[1:], dtype=kind) if x.is_floating_point() else x[:1].expand(4, -1)
         names = tuple(f"class{c}" for c in range(model.n_classes))
         for role in ("test", "train"):
             split = Split("planted", role, inputs, torch.zeros(4, dtype=torch.int64), torch.arange(4), names)

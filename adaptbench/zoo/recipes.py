@@ -195,8 +195,8 @@ def _gated(epochs: int, lr: float) -> Phase:
     return Phase(epochs, lr, 128, "crop+flip", precision="bfloat16")
 
 
-def _attending(epochs: int, lr: float, decay: float = 0.05) -> Phase:
-    return Phase(epochs, lr, 128, "crop+flip", decay, ema=0.998, optimiser="adamw", precision="bfloat16", clip_norm=1.0)
+def _attending(epochs: int, lr: float, ema: float = 0.98) -> Phase:
+    return Phase(epochs, lr, 128, "crop+flip", 0.05, ema=ema, optimiser="adamw", precision="bfloat16", clip_norm=1.0)
 
 
 _CIFAR = {
@@ -225,7 +225,7 @@ _CIFAR = {
         halting=Halting(
             Phase(2, 0.05, 128, "crop+flip", ema=0.99, precision="bfloat16", sizes=((0.0, 24), (0.5, 32))), 0.1
         ),
-        tokens=TokenHalting((_attending(3, 1e-3), _attending(3, 5e-4))),
+        tokens=TokenHalting((_attending(1, 1e-3), _attending(1, 1e-3)), start=-1.7),
         scratch=_short(20, 0.1),
         grown={20: 8, 56: 20, 32: 8, 14: 8, 110: 20},
     ),
@@ -236,7 +236,7 @@ _CIFAR = {
         gates=SkipNet((_gated(60, 0.05), _gated(40, 0.01))),
         plan=BlockDropPlan((_gated(60, 0.02), _gated(60, 0.01))),
         halting=Halting(_long(200, 0.1), 0.01),
-        tokens=TokenHalting((_attending(200, 1e-3), _attending(50, 5e-4))),
+        tokens=TokenHalting((_attending(200, 1e-3, 0.999), _attending(50, 5e-4, 0.999))),
         scratch=_long(200, 0.1),
     ),
 }
@@ -264,7 +264,7 @@ RECIPES: dict[str, dict[str, TrainingRecipe]] = {
             gates=Phase(6, 0.05, 128, "crop+flip", ema=0.998),
             joint=Phase(3, 0.01, 128, "crop+flip", ema=0.998),
             hardened=Phase(2, 0.02, 128, "crop+flip", ema=0.998),
-            tokens=TokenHalting((_attending(3, 1e-3), _attending(2, 5e-4))),
+            tokens=TokenHalting((_attending(2, 1e-3), _attending(1, 1e-3)), start=-1.7),
             eps=8 / 255,
             halting=Phase(5, 0.15, 128, "crop+flip", ema=0.998, precision="bfloat16"),
         )

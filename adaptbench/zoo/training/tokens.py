@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from adaptbench.adaptive.splits import Split
 from adaptbench.adaptive.token_network import TokenNetwork
+from adaptbench.models.vit import START, Score
 from adaptbench.zoo.training.loop import fit
 from adaptbench.zoo.training.phase import Phase
 from adaptbench.zoo.training.session import Session
@@ -30,6 +31,7 @@ class TokenHalting:
         weight: of the squared distance from it. ponder: price of A-ViT's ponder cost N + R, a token in the mean.
         whole: share of each batch that goes through with all its tokens, so that the backbone stays one.
         temperature: of the straight-through decisions.
+        start: bias of the halting scores where the second phase begins.
     """
 
     phases: tuple[Phase, Phase]
@@ -38,6 +40,7 @@ class TokenHalting:
     ponder: float = 0.0
     whole: float = 0.25
     temperature: float = 0.25
+    start: float = START
 
     def __call__(self, net: TokenNetwork, needed: Sequence[nn.Sequential], session: Session) -> None:
         """A trained net that is needed gives its layers but the last to the stem, where they stay as they are."""
@@ -52,6 +55,9 @@ class TokenHalting:
             return judged(net, session.calibration, session.device)
 
         session.run("plain", fit, net, first, plain_tokens, evaluate=judge)
+        for module in net.rule.modules():
+            if isinstance(module, Score):
+                nn.init.constant_(module.linear.bias, self.start)
         loss = halted_at_share(self.share, self.weight, self.ponder, self.whole, self.temperature)
         session.run("halting", fit, net, second, loss, evaluate=judge)
 
