@@ -146,11 +146,18 @@ def budgets_met(graph: Record) -> list[str]:
             continue
         errors = [100 * abs(error) for _, error in found["own"]]
         share, worst = max(found["own"], key=lambda pair: abs(pair[1]))
-        lines += [
-            "",
+        said = (
             f"{name} at its own {len(errors)} budgets: {sum(e <= 1 for e in errors)} met within 1 %, the furthest off "
-            f"by {number(100 * worst, 1)} % (asked for {number(100 * share, 0)} % of the full cost).",
-        ]
+            f"by {number(100 * worst, 1)} % (asked for {number(100 * share, 0)} % of the full cost)."
+        )
+        if by_chance := found.get("own_by_chance"):
+            at = max(range(len(errors)), key=errors.__getitem__)
+            within = sum(e <= 200 * chance + 1e-9 for e, chance in zip(errors, by_chance, strict=True))
+            said += (
+                f" Of that, the samples' own scatter makes {number(100 * by_chance[at], 1)} % (one standard error, "
+                f"from calibration and test); {within} lie within two of theirs."
+            )
+        lines += ["", said]
     return lines
 
 
@@ -217,7 +224,33 @@ def budgets(record: Record, graph: Record) -> list[str]:
         accuracy, who = max(rest) if rest else (None, "")
         best.append("–" if accuracy is None else f"{number(100 * accuracy)} {who}")
     lines.append("| best of the others | " + " | ".join(best) + " |")
-    return lines
+    return [*lines, *beside_rules(record, graph)]
+
+
+def beside_rules(record: Record, graph: Record) -> list[str]:
+    """How far ours is ahead of the rule that is best at each budget, paired, and at how many that is beyond chance."""
+    claims = [claim.get("ours") or {} for claim in record["published"]]
+    here = [o for o in claims if o.get("figure") == "budgets_ahead" and record["graphs"].get(o["graph"]) is graph]
+    against = next((o["against"] for o in here if o["policy"] == record["ours"]), [])
+    cells, behind, ahead = [], 0, 0
+    for b in graph["budgets"] if against else ():
+        rows = [r for r in graph["at_budget"] if r["policy"] in against and r["budget"] == b]
+        rows = [r for r in rows if r["accuracy"] is not None and r["ours_ahead_points_ci"]]
+        if not rows:
+            cells.append("–")
+            continue
+        best = max(rows, key=lambda r: r["accuracy"])
+        cells.append(f"{number(best['ours_ahead_points'])}{span(best['ours_ahead_points_ci'])} {best['policy']}")
+        behind += best["ours_ahead_points_ci"][1] < 0
+        ahead += best["ours_ahead_points_ci"][0] > 0
+    if not cells:
+        return []
+    return [
+        f"| {record['ours']} before the best rule, points | " + " | ".join(cells) + " |",
+        "",
+        f"The best rule is picked with the test labels. It is ahead beyond the interval at {behind} of {len(cells)} "
+        f"budgets, {record['ours']} at {ahead}.",
+    ]
 
 
 def study(record: Record, name: str) -> list[str]:

@@ -14,7 +14,7 @@ from adaptbench.attacks.composed import Parts, RecipeAttack
 from adaptbench.attacks.objectives import GradientObjective
 from adaptbench.attacks.word_edits import Thesaurus, WordEdits, words_apart
 from adaptbench.attacks.word_queries import QueryJudge
-from adaptbench.attacks.word_search import RandomWords, Text, WhiteJudge, WordJudge, WordSearch
+from adaptbench.attacks.word_search import RandomWords, Text, WhiteJudge, WordBeam, WordJudge, WordSearch
 from adaptbench.data.wordpiece import FIRST, LAST, PAD, UNKNOWN
 from adaptbench.errors import RecipeError
 
@@ -59,17 +59,19 @@ class TextAttack(RecipeAttack):
         if self.via is not None:
             return QueryJudge(*how, via=self.via)
         if isinstance(self.parts.objective, GradientObjective):
-            return WhiteJudge(*how, objective=self.parts.objective, clean=task.x, y=task.y)
+            by_cost = isinstance(self.search, WordBeam) and self.search.by == "cost"
+            return WhiteJudge(*how, objective=self.parts.objective, clean=task.x, y=task.y, by_cost=by_cost)
         return WordJudge(*how)
 
     def _craft(self, task: Task) -> Unaudited:
         words = Thesaurus(task.model, self.edits)
         judge = self._judge(task, words)
         texts = [Text(said, self.edits.budget(said)) for said in map(words.words, task.x)]
-        costs = judge.begin(texts)
-        for text, cost in zip(texts, costs, strict=True):
-            text.beam = [(cost, {})]
-        self.search.hunt(texts, judge)
+        with task.model.steady():
+            costs = judge.begin(texts)
+            for text, cost in zip(texts, costs, strict=True):
+                text.beam = [(cost, {})]
+            self.search.hunt(texts, judge)
         rows = [
             words.row(text.words, text.best[1]) if text.best[1] else clean.tolist()
             for text, clean in zip(texts, task.x, strict=True)

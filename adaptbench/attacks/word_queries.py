@@ -90,11 +90,11 @@ class QueryJudge(WordJudge):
         scores: list[tuple[float, float]] = []
         device = next(model.parameters()).device
         for start in range(0, len(rows), POOL):
-            inference = model.infer(torch.tensor(made[start : start + POOL], device=device))
-            unsure = -inference.logits.softmax(1).amax(1)
+            macs, logits = self.prices(torch.tensor(made[start : start + POOL], device=device))
+            unsure = -logits.softmax(1).amax(1)
             if self.via.returns == "cost":
                 unsure = torch.zeros_like(unsure)
-            scores += list(zip(inference.macs.double().tolist(), unsure.double().tolist(), strict=True))
+            scores += list(zip(macs.double().tolist(), unsure.double().tolist(), strict=True))
         return scores
 
     def used(self) -> Tensor | None:

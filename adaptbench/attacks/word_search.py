@@ -10,18 +10,19 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from adaptbench.adaptive import TokenDomain
 from adaptbench.adaptive.tokens import followed
-from adaptbench.attacks.objectives import Context, GradientObjective
+from adaptbench.attacks.objectives import Context, Goal, GradientObjective
 from adaptbench.attacks.randomness import sample_keys
-from adaptbench.attacks.ranges import count
+from adaptbench.attacks.ranges import UNSAID, count
 from adaptbench.attacks.searches import Search
 from adaptbench.attacks.word_edits import Edits, Swap, Thesaurus
+from adaptbench.attacks.word_prices import WordPrices
 from adaptbench.data.wordpiece import UNKNOWN
 
 POOL = 64
@@ -65,6 +66,7 @@ class WordJudge:
 
     def __init__(self, words: Thesaurus, ids: Tensor, seed: int, progress: Callable[[int, int], None]) -> None:
         self.words, self.keys, self.progress = words, sample_keys(ids, seed).tolist(), progress
+        self.prices = WordPrices(words.model)
 
     def begin(self, texts: list[Text]) -> list[tuple[float, float]]:
         """The score of each clean text."""
@@ -95,11 +97,14 @@ class WordBeam(WordSearch):
 
     Args:
         beam: texts kept a step. tries: edits looked at a step, of each text kept.
+        by: what a white box goes by: "loss", words by the gradient and tries by the objective; "cost", words by what
+            leaving them out does, and both by the MACs that the same pass shows, then by the objective.
     """
 
     name: ClassVar[str] = "word-beam"
     beam: Annotated[int, count(1, 100)] = 3
     tries: Annotated[int, count(1, 10_000)] = 60
+    by: Literal["loss", "cost"] = field(default="loss", metadata=UNSAID)
 
     def hunt(self, texts: list[Text], judge: WordJudge) -> None:
         """As many steps as the largest budget; a text at the ceiling, or whose budget is spent, rests."""
@@ -165,7 +170,7 @@ class WhiteJudge(WordJudge):
     """Sees the gradient at the embeddings, the loss of every try and the executed MACs of the best.
 
     Args:
-        objective: whose loss it is. clean: (N, L) ids. y: (N,) labels.
+        objective: whose loss it is. clean: (N, L) ids. y: (N,) labels. by_cost: as of `WordBeam`.
     """
 
     def __init__(
@@ -178,9 +183,12 @@ class WhiteJudge(WordJudge):
         objective: GradientObjective,
         clean: Tensor,
         y: Tensor,
+        by_cost: bool = False,
     ) -> None:
         super().__init__(words, ids, seed, progress)
         self.model, self.objective, self.clean, self.y = words.model, objective, clean, y
+        self.by_cost = by_cost
+        self.weighed: dict[int, list[int]] = {}
         self.contexts: Context = {}
         for part in range(0, len(clean), POOL):
             found = objective.prepare(self.model, clean[part : part + POOL])
@@ -193,23 +201,48 @@ class WhiteJudge(WordJudge):
         for start in range(0, len(texts), POOL):
             x, rows = self.clean[start : start + POOL], list(range(start, min(start + POOL, len(texts))))
             with torch.no_grad():
-                losses = self._loss(self._trimmed(x), rows)
-            scores += list(zip(self.model.infer(x).macs.double().tolist(), (-losses).double().tolist(), strict=True))
+                losses = self._goal(self._trimmed(x), rows).loss
+            scores += list(zip(self.prices(x)[0].double().tolist(), (-losses).double().tolist(), strict=True))
         return scores
 
     def order(self, rows: list[int], texts: list[Text], tries: int) -> list[list[Try]]:
-        """By the first-order fall of the loss: of each substitute, or of the word giving way to an unknown one."""
+        """Substitutes by the first-order fall of the loss, other edits by the weight of their word.
+
+        That is the fall where it gives way to an unknown one; by cost, what the text without it costs, looked up once.
+        """
+        if self.by_cost:
+            self._weigh({i: t for i, t in zip(rows, texts, strict=True) if i not in self.weighed})
         ordered: list[list[Try]] = []
         for start in range(0, len(rows), POOL):
             part, some = rows[start : start + POOL], texts[start : start + POOL]
             x = self._rows(some, [t.best[1] for t in some])
             with torch.enable_grad(), followed(self._trimmed(x)) as (given, leaf):
-                loss = self._loss(given, part)
+                loss = self._goal(given, part).loss
                 (slope,) = torch.autograd.grad(loss.sum(), leaf())
-            ordered += [self._ranked(t, g, tries) for t, g in zip(some, slope, strict=True)]
+            ordered += [self._ranked(i, t, g, tries) for i, t, g in zip(part, some, slope, strict=True)]
         return ordered
 
-    def _ranked(self, text: Text, slope: Tensor, tries: int) -> list[Try]:
+    def _weigh(self, texts: dict[int, Text]) -> None:
+        """Places by MACs, then by loss, of the text without the word, heaviest first."""
+        asked: list[tuple[int, int]] = []
+        made: list[list[int]] = []
+        for i, text in texts.items():
+            self.weighed[i] = []
+            for p in (p for p, word in enumerate(text.words) if self.words.may_edit(word)):
+                asked.append((i, p))
+                made.append(self.words.row([w for k, w in enumerate(text.words) if k != p], {}))
+        weights: dict[tuple[int, int], tuple[float, float]] = {}
+        for start in range(0, len(asked), POOL):
+            some = asked[start : start + POOL]
+            x = torch.tensor(made[start : start + POOL], device=self.clean.device)
+            with torch.no_grad():
+                goal = self._goal(self._trimmed(x), [i for i, _ in some])
+            found = zip((-v for v in self._macs_shown(goal)), goal.loss.tolist(), strict=True)
+            weights |= dict(zip(some, found, strict=True))
+        for i, p in sorted(weights, key=weights.__getitem__):
+            self.weighed[i].append(p)
+
+    def _ranked(self, row: int, text: Text, slope: Tensor, tries: int) -> list[Try]:
         edits, places = text.best[1], {}
         at = 1
         for i, word in enumerate(text.words):  # where each word's first piece stands
@@ -219,7 +252,10 @@ class WhiteJudge(WordJudge):
             if i not in edits:
                 places[i] = (at, len(pieces))
             at += len(pieces)
-        heavy = sorted(places, key=lambda i: -self._fall(text.words[i], slope, *places[i]))
+        if self.by_cost:
+            heavy = [p for p in self.weighed[row] if p in places]
+        else:
+            heavy = sorted(places, key=lambda i: -self._fall(text.words[i], slope, *places[i]))
         moves = self.words.edits.moves
         share = -(-tries // len(moves))
         found: list[Try] = []
@@ -252,23 +288,26 @@ class WhiteJudge(WordJudge):
     def score(
         self, rows: list[int], texts: list[Text], edits: list[Edits], keep: int
     ) -> list[tuple[float, float] | None]:
-        """The loss of all; executed MACs of the `keep` with the least loss of each text."""
+        """The loss of all; executed MACs of the `keep` that look best of each text."""
         some = [texts[i] for i in rows]
         losses: list[float] = []
+        dear: list[float] = []
         for start in range(0, len(rows), POOL):
             x = self._rows(some[start : start + POOL], edits[start : start + POOL])
             with torch.no_grad():
-                losses += self._loss(self._trimmed(x), rows[start : start + POOL]).tolist()
+                goal = self._goal(self._trimmed(x), rows[start : start + POOL])
+            losses += goal.loss.tolist()
+            dear += self._macs_shown(goal)
         chosen: list[int] = []
         by_text: dict[int, list[int]] = {}
         for k, i in enumerate(rows):
             by_text.setdefault(i, []).append(k)
         for ks in by_text.values():
-            chosen += sorted(ks, key=lambda k: losses[k])[:keep]
+            chosen += sorted(ks, key=lambda k: (-dear[k], losses[k]))[:keep]
         scores: list[tuple[float, float] | None] = [None] * len(rows)
         for start in range(0, len(chosen), POOL):
             ks = chosen[start : start + POOL]
-            macs = self.model.infer(self._rows([some[k] for k in ks], [edits[k] for k in ks])).macs
+            macs, _ = self.prices(self._rows([some[k] for k in ks], [edits[k] for k in ks]))
             for k, cost in zip(ks, macs.tolist(), strict=True):
                 scores[k] = (float(cost), -losses[k])
         return scores
@@ -277,10 +316,14 @@ class WhiteJudge(WordJudge):
         """How many are as dear as can be."""
         return {"at_max_macs": sum(judge_done(self, text) for text in texts)}
 
-    def _loss(self, x: Tensor, rows: list[int]) -> Tensor:
+    def _goal(self, x: Tensor, rows: list[int]) -> Goal:
         places = torch.tensor(rows, device=x.device)
         context = {key: value[places] for key, value in self.contexts.items()}
-        return self.objective.measure(self.model, x, self.clean[places], context, self.y[places]).loss
+        return self.objective.measure(self.model, x, self.clean[places], context, self.y[places])
+
+    def _macs_shown(self, goal: Goal) -> list[float]:
+        macs = self.model.macs_of(goal.on) if self.by_cost and goal.on is not None else None
+        return [0.0] * len(goal.loss) if macs is None else macs.double().tolist()
 
     def _rows(self, texts: list[Text], edits: list[Edits]) -> Tensor:
         rows = [self.words.row(t.words, e) for t, e in zip(texts, edits, strict=True)]

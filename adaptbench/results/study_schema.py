@@ -225,6 +225,7 @@ AT_BUDGET: dict[str, Field] = {
 BUDGET_ERROR: dict[str, Field] = {
     "mixture": _figure("list", "1", "a budget: realised mean cost over the one asked, minus one", required=True),
     "own": _figure("list", "1", "[budget, the same] of each that the policy was asked for itself"),
+    "own_by_chance": Field("list", "1", "one standard error of each of these, from the samples on both sides"),
 }
 PARTS = {
     "the study": STUDY,

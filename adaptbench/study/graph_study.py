@@ -174,7 +174,7 @@ class GraphStudy:
             for name, swept in outcomes.items()
         }
         reference = np.asarray(correct[:, self.model.reference[-1]])
-        sheet = Sheet(self.spec, self.full, oracle, reference, len(self.model.node_names))
+        sheet = Sheet(self.spec, self.full, oracle, reference, len(self.model.node_names), self._n_fitting)
         families = {name: families[name] for name in outcomes}
         records = {
             name: sheet.policy(family, chosen[name], outcomes[name], curves[name], self._settings[name])

@@ -12,7 +12,7 @@ from adaptbench.adaptive import DecisionGraph
 from adaptbench.adaptive.topology import cheapest_ways
 from adaptbench.results.statistics import Estimate
 from adaptbench.study import compare
-from adaptbench.study.members import Choice, Family, Outcome
+from adaptbench.study.members import Choice, Family, Member, Outcome
 from adaptbench.study.schema import Study
 
 
@@ -69,7 +69,7 @@ class Sheet:
 
     Args:
         spec: of the study. full: MACs of the reference. oracle: mean MACs of the oracle.
-        reference: (N,) bool, where the reference is right. nodes: of the graph.
+        reference: (N,) bool, where the reference is right. nodes: of the graph. n_fitting: samples that fits have.
     """
 
     spec: Study
@@ -77,6 +77,7 @@ class Sheet:
     oracle: float
     reference: np.ndarray
     nodes: int
+    n_fitting: int
 
     def policy(
         self,
@@ -140,24 +141,35 @@ class Sheet:
         }
 
     def budget_errors(self, families: Mapping[str, Family], outcomes: Mapping[str, list[Outcome]]) -> dict[str, Any]:
-        """Realised mean cost on test against the budget asked, by a mixture of corners and by the policy itself."""
+        """Realised mean cost on test against the budget asked, by a mixture of corners and by the policy itself.
+
+        What chance alone makes of the latter, one standard error: s·√(1/n + 1/m) over the budget, with s the standard
+        deviation of a sample's cost, n samples behind the policy's table of costs and m test samples.
+        """
         errors: dict[str, Any] = {}
         for name, family in families.items():
             corners = [(family.members[i].chosen_on.macs_mean, outcomes[name][i].macs_mean) for i in family.corners]
             asked = [budget * self.full for budget in self.spec.budgets]
             realised = [compare.mixed_cost(corners, macs) for macs in asked]
-            own = None
+            own = by_chance = None
             if family.members[0].policy.knob == "budget":
-                own = [
-                    [m.setting / self.full, o.macs_mean / m.setting - 1]
-                    for m, o in zip(family.members, outcomes[name], strict=True)
+                pairs = [(m, o) for m, o in zip(family.members, outcomes[name], strict=True) if m.setting]
+                own = [[m.setting / self.full, o.macs_mean / m.setting - 1] for m, o in pairs if m.setting]
+                by_chance = [
+                    float(o.macs.std() * np.sqrt(1 / self._behind(m) + 1 / len(o.macs)) / m.setting)
+                    for m, o in pairs
                     if m.setting
                 ]
             errors[name] = {
                 "mixture": [None if r is None else r / a - 1 for r, a in zip(realised, asked, strict=True)],
                 "own": own,
+                "own_by_chance": by_chance,
             }
         return errors
+
+    def _behind(self, member: Member) -> int:
+        """Calibration samples that a policy's costs were estimated on."""
+        return int(getattr(member.policy, "fitted_on", self.n_fitting))
 
     def at_budgets(self, curves: Mapping[str, compare.Curve]) -> list[dict[str, Any]]:
         """Accuracy at equal realised cost; how far ours is ahead of each policy, and each policy of the paper's."""
