@@ -1,0 +1,109 @@
+"""Write the figures of docs/text.md from the committed runs; a test holds page and files together.
+
+python docs/text_page.py
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "text.md"
+PUBLISHED = ROOT / "reports" / "published"
+SETS = (("SST-2", "text-attacks"), ("AG News", "text-attacks-ag-news"))
+BEGIN, END = "<!-- figures: written by docs/text_page.py -->", "<!-- end of figures -->"
+TARGET, CHANCE, EDITED = 0.5, 0.1, 0.1
+
+Record = dict[str, Any]
+
+
+def percent(value: float | None, digits: int = 0) -> str:
+    return "–" if value is None else f"{100 * value:.{digits}f} %".replace("-", "−")
+
+
+def within(value: float, ends: list[float]) -> str:
+    low, high = (f"{100 * end:.0f}".replace("-", "−") for end in ends)
+    return f"{percent(value)} [{low}, {high}]"
+
+
+def edited(case: Record) -> float:
+    """Share of all words that were edited."""
+    details = case["craft_details"]
+    return float(details["words_edited"] / details["words"])
+
+
+def rows(document: Record) -> list[str]:
+    conditions = document["manifest"]["conditions"]
+    lines = [
+        "| | texts | words edited | takes back | at the last exit | answer kept | right | queries |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for case in document["cases"]:
+        if case["kind"] not in ("control", "attack"):
+            continue
+        name, share = case["condition"], conditions[case["condition"]]["settings"].get("share", 0.1)
+        ceiling = case["exit_histogram"][max(case["exit_histogram"])] / case["n"]
+        shown = f"`{name.partition('-5')[0].partition('-20')[0]}`, {percent(share)}"
+        cells = [
+            str(case["n"]),
+            percent(edited(case), 1),
+            within(case["recovery"], case["recovery_ci"]),
+            percent(ceiling),
+            percent(case["label_kept"]),
+            percent(case["accuracy"]),
+            "–" if case.get("queries_mean") is None else f"{case['queries_mean']:.0f}",
+        ]
+        lines.append(f"| {shown} | {' | '.join(cells)} |")
+    return lines
+
+
+def told(title: str, document: Record) -> str:
+    clean = next(c for c in document["cases"] if c["condition"] == "clean")
+    weights = document["manifest"]["models"]["text-exits"]
+    share = 1 - clean["macs_mean"] / clean["macs_full"]
+    return (
+        f"**{title}** ({clean['n']} test texts): clean, the net saves {percent(share)} of {clean['macs_full'] / 1e9:.2f} G "
+        f"MACs under {weights['policy']}'s threshold and is right in {percent(clean['accuracy'])}."
+    )
+
+
+def verdict(title: str, document: Record) -> list[str]:
+    cases = {c["condition"]: c for c in document["cases"]}
+    attacks = [c for c in cases.values() if c["kind"] == "attack" and edited(c) <= EDITED]
+    best = max(attacks, key=lambda c: c["recovery"])
+    chance = cases["words-random"]
+    return [
+        f"| {title}: takes back {percent(TARGET)} with at most {percent(EDITED)} of the words edited | "
+        f"{within(best['recovery'], best['recovery_ci'])}, `{best['condition']}`, {percent(edited(best), 1)} edited | "
+        f"{'yes' if best['recovery'] >= TARGET else 'no'} |",
+        f"| {title}: as many random edits take back less than {percent(CHANCE)} | "
+        f"{within(chance['recovery'], chance['recovery_ci'])} | {'yes' if chance['recovery'] < CHANCE else 'no'} |",
+    ]
+
+
+def figures() -> list[str]:
+    documents = [(title, name, json.loads((PUBLISHED / f"{name}.json").read_text("utf-8"))) for title, name in SETS]
+    lines: list[str] = []
+    for title, name, document in documents:
+        lines += [
+            "",
+            f"{told(title, document)} `adaptbench run {name}`, [summary](../reports/published/{name}.json).",
+            "",
+            *rows(document),
+        ]
+    lines += ["", "| aimed at | measured | held |", "|---|---|---|"]
+    return lines + [line for title, _, document in documents for line in verdict(title, document)] + [""]
+
+
+def page(text: str) -> str:
+    before, rest = text.split(BEGIN)
+    _, after = rest.split(END)
+    return f"{before}{BEGIN}\n{chr(10).join(figures())}\n{END}{after}"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    sys.stdout.write(f"{PAGE.relative_to(ROOT)}\n")
