@@ -5,6 +5,7 @@ import torch
 
 from adaptbench.attacks import load_attack
 from adaptbench.attacks.word_edits import NEGATIONS, Thesaurus, WordEdits, misspelt, words_apart
+from adaptbench.attacks.word_search import Text, WhiteJudge
 from adaptbench.errors import CapabilityError, RecipeError
 from adaptbench.testing.attacks import AttackConformance
 from adaptbench.testing.texts import LENGTH, planted_net, planted_texts, planted_words
@@ -211,3 +212,38 @@ def test_the_length_of_the_row_is_kept():
     if len(full):
         crafted = load_attack("words", {"share": 0.5}).craft(net, full, torch.zeros(len(full)).long())
         assert crafted.x_adv.shape[1] == LENGTH
+
+
+def test_a_white_box_that_goes_by_cost_takes_back_as_much_as_queries_do():
+    net, split = planted_net(), planted_texts("test", 60)
+    how = {"share": 0.2, "beam": 1, "tries": 40}
+    taken = {
+        by: recovery(net, split.inputs(), load_attack("words", how | {"by": by}).craft(net, split.inputs(), split.y))
+        for by in ("cost", "loss")
+    }
+    asked = load_attack("words-black-box", {"share": 0.2, "queries": 60}).craft(net, split.inputs(), split.y)
+    assert taken["cost"] >= taken["loss"] - 0.02
+    assert taken["cost"] >= recovery(net, split.inputs(), asked) - 0.02
+
+
+def test_words_are_weighed_by_what_the_text_costs_without_them():
+    """One word keeps the text sure: what is left without it is dearer, so it is looked at first."""
+    net, split = planted_net(), planted_texts("test", 40)
+    words = Thesaurus(net, WordEdits())
+    text = Text(words.words(split.x[0]), 3, [((0.0, 0.0), {})])
+    objective = load_attack("words").parts.objective
+    judge = WhiteJudge(
+        words,
+        split.ids[:1],
+        0,
+        lambda done, of: None,
+        objective=objective,
+        clean=split.x[:1],
+        y=split.y[:1],
+        by_cost=True,
+    )
+    judge._weigh({0: text})
+    rows = [words.row([w for k, w in enumerate(text.words) if k != p], {}) for p in judge.weighed[0]]
+    costs = net.infer(torch.tensor(rows)).macs.tolist()
+    assert costs == sorted(costs, reverse=True)
+    assert set(judge.weighed[0]) == {p for p, w in enumerate(text.words) if words.may_edit(w)}
