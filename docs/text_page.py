@@ -65,8 +65,8 @@ def told(title: str, document: Record) -> str:
     share = 1 - clean["macs_mean"] / clean["macs_full"]
     return (
         f"**{title}** ({clean['n']} test texts): clean, the net saves {percent(share)} of "
-        f"{clean['macs_full'] / 1e9:.2f} G MACs under one threshold of confidence, the cheapest that calibration allows "
-        f"for half a point, and is right in {percent(clean['accuracy'])}."
+        f"{clean['macs_full'] / 1e9:.2f} G MACs under one threshold of confidence, the cheapest within half a "
+        f"point on calibration, and is right in {percent(clean['accuracy'])}."
     )
 
 
