@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from adaptbench.models.vit import TokenBlock
     from adaptbench.report.page import write_report
     from adaptbench.results.gate import compare as check
+    from adaptbench.results.serving import ServingRun
     from adaptbench.results.store import Run
     from adaptbench.results.studies import StudyRun
     from adaptbench.zoo.loading import load_model
@@ -97,6 +98,7 @@ _HOMES = {name: ("adaptbench.adaptive", name) for name in _ADAPTIVE} | {
     "RecurrentGates": ("adaptbench.models.gated_resnet", "RecurrentGates"),
     "AdaptBenchError": ("adaptbench.errors", "AdaptBenchError"),
     "Run": ("adaptbench.results.store", "Run"),
+    "ServingRun": ("adaptbench.results.serving", "ServingRun"),
     "StudyRun": ("adaptbench.results.studies", "StudyRun"),
     "check": ("adaptbench.results.gate", "compare"),
     "load_data": ("adaptbench.data", "load_data"),
@@ -129,6 +131,7 @@ __all__ = [
     "RecurrentGates",
     "Run",
     "SeriesDomain",
+    "ServingRun",
     "Split",
     "Static",
     "StudyRun",

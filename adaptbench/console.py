@@ -232,3 +232,40 @@ def _where(device: Mapping[str, Any]) -> str:
         return str(device["name"])
     threads = device.get("threads")
     return f"cpu, {words.plural(threads, 'thread') if threads else '? threads'}"
+
+
+def serving_headline(record: Mapping[str, Any]) -> str:
+    """Suite, samples, device and size, in a line."""
+    ((data, details),) = record["data"].items()
+    models, streams = words.plural(len(record["models"]), "model"), words.plural(len(record["streams"]), "stream")
+    samples = f"{data}, {words.count(details['n'])} test samples"
+    return " · ".join([record["name"], samples, _where(record["device"]), f"{models}, {streams} simulated"])
+
+
+def serving_tables(record: Mapping[str, Any]) -> list[Table]:
+    """Simulated streams, then real runs beside their simulations."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for title in ("simulated", "p99", "in time", "the honest's p99", "accuracy lost"):
+        table.add_column(title, justify="right" if table.columns else "left", no_wrap=bool(table.columns))
+    scale = words.one_scale([row["simulated_p50_s"] for row in record["streams"]], "s")
+    for row in record["streams"]:
+        alone = not row["share"] and row["defence"] == "none"
+        ratio, lost = row["simulated_benign_p99_ratio"], row["simulated_benign_accuracy_lost"]
+        late = (row["simulated_goodput"] or 0) < 0.99
+        table.add_row(
+            Text(words.printable(row["case"])),
+            Text(scale(row["simulated_p99_s"]), style="red" if late else ""),
+            words.percent(row["simulated_goodput"]),
+            "" if alone else f"{words.number(ratio)} ×",
+            "" if alone else f"{words.number(100 * lost, 1)} points",
+        )
+    if not record["checks"]:
+        return [table]
+    real = Table(box=None, pad_edge=False, header_style="dim")
+    for title in ("served for real", "mean", "simulated", "p99", "simulated", ""):
+        real.add_column(title, justify="right" if real.columns else "left", no_wrap=bool(real.columns))
+    scale = words.one_scale([row["measured_mean_s"] for row in record["checks"]], "s")
+    for row in record["checks"]:
+        figures = [scale(row[f"{how}_{name}"]) for name in ("mean_s", "p99_s") for how in ("measured", "simulated")]
+        real.add_row(Text(words.printable(row["case"])), *figures, "within 10 %" if row["within"] else "apart")
+    return [table, real]

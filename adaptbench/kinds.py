@@ -1,4 +1,4 @@
-"""The two kinds of experiment behind one call: whoever names a file need not know whether it is a suite or a study."""
+"""The three kinds of experiment behind one call: whoever names a file need not know which it is."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from typing import Unpack, overload
 from adaptbench.bench.runner import run_suite
 from adaptbench.bench.suite import LoadedSuite
 from adaptbench.experiment.options import Asked, Options
+from adaptbench.results.serving import ServingRun
 from adaptbench.results.store import Run
 from adaptbench.results.studies import StudyRun
+from adaptbench.serving.runner import run_serving
+from adaptbench.serving.spec import LoadedServing, is_serving
 from adaptbench.study.runner import run_study
 from adaptbench.study.spec import LoadedStudy, is_study
 
@@ -18,25 +21,30 @@ def run(file: LoadedSuite, options: Options | None = None, /, **asked: Unpack[As
 @overload
 def run(file: LoadedStudy, options: Options | None = None, /, **asked: Unpack[Asked]) -> StudyRun: ...
 @overload
-def run(file: str, options: Options | None = None, /, **asked: Unpack[Asked]) -> Run | StudyRun: ...
+def run(file: LoadedServing, options: Options | None = None, /, **asked: Unpack[Asked]) -> ServingRun: ...
+@overload
+def run(file: str, options: Options | None = None, /, **asked: Unpack[Asked]) -> Run | StudyRun | ServingRun: ...
 def run(
-    file: str | LoadedSuite | LoadedStudy, options: Options | None = None, /, **asked: Unpack[Asked]
-) -> Run | StudyRun:
-    """Execute a suite or a study and leave a directory.
+    file: str | LoadedSuite | LoadedStudy | LoadedServing, options: Options | None = None, /, **asked: Unpack[Asked]
+) -> Run | StudyRun | ServingRun:
+    """Execute a suite, of whatever kind, or a study, and leave a directory.
 
     Args:
         file: a name, a path, or one that is read already. options: how; or its fields as keywords.
 
     Returns:
-        A suite's `Run` (records, samples, windows), or a study's `StudyRun` (``record``: graphs, policies, points).
-        Either goes into `adaptbench.check` and, by its ``path``, into `adaptbench.write_report`.
+        A suite's `Run` (records, samples, windows), a study's `StudyRun` (``record``: graphs, policies, points), or, of
+        kind serving, a `ServingRun` (``record``: streams, provisions, checks). Each goes into `adaptbench.check` and,
+        by its ``path``, into `adaptbench.write_report`.
 
     Raises:
-        AdaptBenchError: what stands in the way of the whole run; see `run_suite` and `run_study`.
-        SuiteError: there is no such file, or it is neither.
+        AdaptBenchError: what stands in the way of the whole run; see `run_suite`, `run_study` and `run_serving`.
+        SuiteError: there is no such file, or it is none of them.
         LockedError: another process writes to the directory.
         Stopped: Ctrl-C; says what is kept.
     """
     if isinstance(file, LoadedStudy) or (isinstance(file, str) and is_study(file)):
         return run_study(file, options, **asked)
+    if isinstance(file, LoadedServing) or (isinstance(file, str) and is_serving(file)):
+        return run_serving(file, options, **asked)
     return run_suite(file, options, **asked)

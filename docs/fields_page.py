@@ -12,7 +12,7 @@ PAGE = Path(__file__).parent / "fields.md"
 
 HEAD = """# Fields
 
-Written by `python docs/fields_page.py` from `adaptbench/results/schema.py` and `study_schema.py`; do not edit.
+Written by `python docs/fields_page.py` from the tables of fields in `adaptbench/results/`; do not edit.
 
 An estimated figure `X` has `X_ci = [low, high]` (95 %). A figure that does not exist is null with the reason in
 `X_missing`; so is one in a list or a map of figures. A unit of 1 is a share or a ratio.
@@ -30,6 +30,7 @@ def table(fields: dict) -> list[str]:
 
 def page() -> str:
     from adaptbench.results.schema import FIELDS, SAMPLE_COLUMNS, WINDOW_COLUMNS
+    from adaptbench.results.serving import PARTS as SERVING_PARTS
     from adaptbench.results.study_schema import PARTS
 
     lines = [HEAD, "## A case of `summary.json`", "", *table(FIELDS)]
@@ -38,6 +39,8 @@ def page() -> str:
         lines += ["", f"## A row of `{name}.parquet`", "", f"{told}."]
     for part, fields in PARTS.items():
         lines += ["", f"## `study.json`: {part}", "", *table(fields)]
+    for part, fields in SERVING_PARTS.items():
+        lines += ["", f"## `serving.json`: {part}", "", *table(fields)]
     return "\n".join(lines) + "\n"
 
 

@@ -122,11 +122,15 @@ def test_every_recipe_and_suite_names_its_purpose() -> None:
     from adaptbench.attacks import list_attacks
     from adaptbench.bench.suite import load_suite
     from adaptbench.experiment.finding import suite_names
+    from adaptbench.serving.spec import is_serving, load_serving
     from adaptbench.study.spec import is_study, load_study
 
     assert all(listed.title for listed in list_attacks())
     for name in suite_names():
-        assert load_study(name).study.title if is_study(name) else load_suite(name).suite.title
+        if is_serving(name):
+            assert load_serving(name).serving.title
+        else:
+            assert load_study(name).study.title if is_study(name) else load_suite(name).suite.title
 
 
 def test_the_stateful_page_runs() -> None:

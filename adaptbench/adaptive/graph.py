@@ -19,7 +19,7 @@ from adaptbench.adaptive.node_counting import NodeCosts, count_nodes
 from adaptbench.adaptive.outcome import Inference, Relaxation, Signals, seeds_from_content, tie_margin
 from adaptbench.adaptive.parts import Decided, Lap, Mode, no_lap
 from adaptbench.adaptive.policy import NeverStop, Policy, as_policy, edge_margins
-from adaptbench.adaptive.queues import queued_pass
+from adaptbench.adaptive.queues import Stages, queued_pass
 from adaptbench.adaptive.reaching import reaches_pictures
 from adaptbench.adaptive.relaxed import macs_along, relaxed
 from adaptbench.adaptive.rows import recorded
@@ -156,6 +156,23 @@ class DecisionGraph(AdaptiveModel):
         if full is None:
             return compacted_pass(self, x, costs, seeds, force, lap)
         return queued_pass(self, x, costs, seeds, force, lap, full)
+
+    def queued(self, x: Tensor, *, full: int, seeds: Tensor | None = None, force: Tensor | None = None) -> Stages:
+        """The stage queues of a service whose samples come one by one; for use inside `serving`.
+
+        Args:
+            x: inside the domain: everything that will come. full: samples that a node runs on at once, at most.
+            seeds, force: as for `infer`.
+
+        Raises:
+            CapabilityError: a subclass with a pass of its own has none.
+        """
+        if "queues" not in self.modes:
+            raise CapabilityError("this net has no stage queues: it runs a pass of its own.", todo="Run whole batches.")
+        x = self.entered(self.taken(x))
+        if self.policy.draws and seeds is None:
+            seeds = seeds_from_content(x)
+        return Stages(self, x, self._counted(x), seeds, self._forced(x, None, force), no_lap, full)
 
     def _node(self, v: int, given: Any, costs: NodeCosts) -> tuple[Any, Tensor]:
         """Features and logits of a node; parts that work in place are given a copy."""

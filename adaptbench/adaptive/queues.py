@@ -3,7 +3,8 @@
 A batch that leaves early behind it runs its last nodes in crumbs. Here the samples come in batches of `full`, and
 whoever goes on joins a queue at the next node; the deepest node with a full queue runs first, so that no queue holds
 two batches and what waits is bounded by the number of nodes, not of samples. At the end the queues are emptied in
-order. Decisions, answers and costs are those of the compacted pass, in the order of the samples.
+order. Decisions, answers and costs are those of the compacted pass, in the order of the samples. A service that gets
+its samples one by one works the same queues at its own times (`Stages`).
 """
 
 from __future__ import annotations
@@ -87,11 +88,26 @@ def queued_pass(
     """
     if graph.front is not None:
         x = torch.cat([graph.entered(part, lap) for part in torch.split(x, full)])
-    return _Stream(graph, x, costs, seeds, force, lap, full).run()
+    return Stages(graph, x, costs, seeds, force, lap, full).run()
 
 
-class _Stream:
-    """One pass. Arguments as of `queued_pass`; x is what the first node sees."""
+class Moved(NamedTuple):
+    """What a step did with the rows that it ran on.
+
+    Args:
+        left: answered there. onward: (node, rows that wait there now).
+    """
+
+    left: Tensor
+    onward: list[tuple[int, Tensor]]
+
+
+class Stages:
+    """The queues of one pass. Arguments as of `queued_pass`; x is what the first node sees.
+
+    `run` takes the samples in batches and empties all queues; `arrive`, `length` and `work` are for whoever decides
+    himself what runs when.
+    """
 
     def __init__(
         self,
@@ -113,13 +129,22 @@ class _Stream:
             self.history = x.new_zeros(len(x), size, graph.n_classes, dtype=costs.decides_in)
             self.visited = torch.zeros(len(x), size, dtype=torch.bool, device=x.device)
 
+    def arrive(self, rows: Tensor) -> None:
+        """Rows of x wait at the entry."""
+        self.queues[0].put(_Parcel(rows, {}))
+
+    def length(self, v: int) -> int:
+        """How many wait at a node."""
+        return self.queues[v].length
+
     def run(self) -> tuple[Tensor, Decided]:
+        """(n, C) answers in the order of x, and the way of each row."""
         for arriving in torch.split(torch.arange(len(self.x), device=self.x.device), self.full):
-            self.queues[0].put(_Parcel(arriving, {}))
+            self.arrive(arriving)
             self._run_full()
         for v, queue in enumerate(self.queues):
             while queue.length:
-                self._work(v)
+                self.work(v)
                 self._run_full()
         out = torch.cat(self.answers)
         out = torch.empty_like(out).index_copy(0, torch.cat([rows for _, rows in self.decided.left]), out)
@@ -129,10 +154,15 @@ class _Stream:
     def _run_full(self) -> None:
         """Until no queue is full, the deepest first: what is nearest to its answer frees its place."""
         while full := [v for v, queue in enumerate(self.queues) if queue.length >= self.full]:
-            self._work(full[-1])
+            self.work(full[-1])
 
-    def _work(self, v: int) -> None:
-        parcel, source = self.queues[v].take(self.full), self.graph.reads[v]
+    def work(self, v: int) -> Moved:
+        """Run a node on the first that wait there, `full` at most."""
+        return self.step(v, self.queues[v].take(self.full))
+
+    def step(self, v: int, parcel: _Parcel) -> Moved:
+        """Run a node on some. parcel: of `at`."""
+        source = self.graph.reads[v]
         rows = parcel.rows
         given = self.x[rows] if source < 0 else parcel.features[source]
         self.lap(EXECUTOR)
@@ -143,19 +173,34 @@ class _Stream:
         signals = self._signals(v, rows, logits)
         if not signals.ways:
             self._leave(v, rows, signals)
-            return
+            return Moved(rows, [])
         action, best = self.graph._decide(v, signals, None if self.force is None else self.force[rows])
         self.lap(POLICY)
         if best is not None:
             self.decided.best.append((rows, best))
         made = _Parcel(rows, {**parcel.features, v: features})
+        onward = []
         for a, w in enumerate(signals.ways, start=1):
-            self._hand_over(made, w, (action == a).nonzero().squeeze(1))
+            going = (action == a).nonzero().squeeze(1)
+            if len(going):
+                onward.append((w, self._hand_over(made, w, going)))
         stop = (action == 0).nonzero().squeeze(1)
         self.lap(EXECUTOR)
         if len(stop):  # an aggregating predict() costs: for those who leave only
             everyone = len(stop) == len(rows)
-            self._leave(v, rows if everyone else rows[stop], signals if everyone else signals.rows(stop))
+            rows, signals = (rows, signals) if everyone else (rows[stop], signals.rows(stop))
+            self._leave(v, rows, signals)
+            return Moved(rows, onward)
+        return Moved(stop, onward)
+
+    def at(self, v: int) -> _Parcel:
+        """All that wait at a node; they wait no longer."""
+        return self.queues[v].take(self.queues[v].length)
+
+    def forget(self) -> None:
+        """As before anybody came, the memory of policies that look back apart."""
+        self.queues = [_Queue() for _ in self.queues]
+        self.decided, self.answers = Decided([], [], []), []
 
     def _signals(self, v: int, rows: Tensor, logits: Tensor) -> Signals:
         if self.history is not None and self.visited is not None:
@@ -164,11 +209,12 @@ class _Stream:
         ways = self.graph.structure.successors[v]
         return Signals(logits, ways=ways, history=history, visited=visited, seeds=seeds)
 
-    def _hand_over(self, made: _Parcel, w: int, going: Tensor) -> None:
-        if len(going):
-            needed = {u: features for u, features in made.features.items() if self.graph.last_reader[u] >= w}
-            parcel = _Parcel(made.rows, needed)
-            self.queues[w].put(parcel if len(going) == len(made.rows) else parcel.at(going))
+    def _hand_over(self, made: _Parcel, w: int, going: Tensor) -> Tensor:
+        needed = {u: features for u, features in made.features.items() if self.graph.last_reader[u] >= w}
+        parcel = _Parcel(made.rows, needed)
+        parcel = parcel if len(going) == len(made.rows) else parcel.at(going)
+        self.queues[w].put(parcel)
+        return parcel.rows
 
     def _leave(self, v: int, rows: Tensor, signals: Signals) -> None:
         self.answers.append(self.graph.policy.predict(v, signals))

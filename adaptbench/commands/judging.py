@@ -15,6 +15,7 @@ from adaptbench.terminal import console
 if TYPE_CHECKING:
     from adaptbench.results.baseline import Baseline
     from adaptbench.results.gate_rows import GateReport
+    from adaptbench.results.gate_serving import ServingSide
     from adaptbench.results.gate_studies import StudySide
 
 
@@ -57,7 +58,7 @@ def check(run: Path, baseline: Path | None, form: Format | None, out: Path | Non
     return verdict.exit_code
 
 
-def judge(run: Path, baseline: Path | Baseline | StudySide) -> GateReport:
+def judge(run: Path, baseline: Path | Baseline | StudySide | ServingSide) -> GateReport:
     """What the gate says; `say` prints it."""
     from adaptbench.results.gate import compare
 
@@ -86,6 +87,11 @@ def _planted(run: Path) -> list[tuple[str, bool | None, str, bool]]:
     """(fault, whether it was caught, the gate's reason, whether the gate was to be fooled)."""
     from adaptbench.results.studies import kind_of
 
+    if kind_of(run) == "serving":
+        from adaptbench.results.gate_serving import ServingSide
+        from adaptbench.results.gate_serving import planted_faults as planted_in
+
+        return [(*planted, False) for planted in planted_in(ServingSide.load(run))]
     if kind_of(run) == "study":
         from adaptbench.results.gate_studies import StudySide, planted_faults
 
@@ -98,11 +104,15 @@ def _planted(run: Path) -> list[tuple[str, bool | None, str, bool]]:
 def keep(run: Path, out: Path | None) -> None:
     """Write a run's figures as a baseline."""
     from adaptbench.results.baseline import write_baseline
+    from adaptbench.results.serving import keep_serving
     from adaptbench.results.store import Run
     from adaptbench.results.studies import keep_study, kind_of
 
     if kind_of(run) == "study":
         console().print(f"study    {keep_study(run, out)}", soft_wrap=True)
+        return
+    if kind_of(run) == "serving":
+        console().print(f"run      {keep_serving(run, out)}", soft_wrap=True)
         return
     opened = Run.open(run)
     opened.verify()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptbench.commands.judging import judge, say
-from adaptbench.commands.shown import Kind, Outcome, Planned, Studies, Suites
+from adaptbench.commands.shown import Kind, Outcome, Planned, kind_named
 from adaptbench.commands.voice import Voice, print_document
 from adaptbench.errors import UsageError
 from adaptbench.experiment.options import Options
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from adaptbench.bench.suite import LoadedSuite
     from adaptbench.results.baseline import Baseline
     from adaptbench.results.gate_rows import GateReport
+    from adaptbench.results.gate_serving import ServingSide
     from adaptbench.results.gate_studies import StudySide
+    from adaptbench.serving.spec import LoadedServing
     from adaptbench.study.spec import LoadedStudy
 
 FAILED, NOTHING_RAN = 3, 2
@@ -58,7 +60,6 @@ def run(wishes: Wishes) -> int:
     """
     asked = time.perf_counter()
     from adaptbench.experiment.environment import check_device
-    from adaptbench.study.spec import is_study
 
     if wishes.no_report and wishes.report is not None:
         raise UsageError("--report and --no-report were both given.", todo="Keep one of them.")
@@ -67,7 +68,7 @@ def run(wishes: Wishes) -> int:
             f"there is no baseline {wishes.baseline}.",
             todo="Name a run directory or a baseline file; nothing was run yet.",
         )
-    kind: Kind = Studies() if is_study(wishes.suite) else Suites()
+    kind = kind_named(wishes.suite)
     check_device(wishes.options.device)
     loaded = kind.load(wishes.suite, wishes.options.overrides)
     given = _baseline(wishes, wishes.options.place(loaded.name))
@@ -78,7 +79,12 @@ def run(wishes: Wishes) -> int:
     return _carry_out(kind, loaded, wishes, kept)
 
 
-def _carry_out(kind: Kind, loaded: LoadedSuite | LoadedStudy, wishes: Wishes, kept: Baseline | StudySide | None) -> int:
+def _carry_out(
+    kind: Kind,
+    loaded: LoadedSuite | LoadedStudy | LoadedServing,
+    wishes: Wishes,
+    kept: Baseline | StudySide | ServingSide | None,
+) -> int:
     from adaptbench.kinds import run
     from adaptbench.results.store import MANIFEST
     from adaptbench.watching import watcher

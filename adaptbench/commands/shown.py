@@ -1,4 +1,4 @@
-"""What ``adaptbench run`` shows of either kind of experiment: the same parts, which a suite and a study fill."""
+"""What ``adaptbench run`` shows of each kind of experiment: the same parts, which suites and studies fill."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
     from adaptbench.experiment.options import Options
     from adaptbench.results.baseline import Baseline
+    from adaptbench.results.gate_serving import ServingSide
     from adaptbench.results.gate_studies import StudySide
+    from adaptbench.results.serving import ServingRun
     from adaptbench.results.store import Run
     from adaptbench.results.studies import StudyRun
 
@@ -71,7 +73,7 @@ class Kind(Protocol):
     def load(self, name: str, overrides: Sequence[str]) -> Any:
         """Read its file."""
 
-    def baseline(self, place: Path) -> Baseline | StudySide:
+    def baseline(self, place: Path) -> Baseline | StudySide | ServingSide:
         """Read what it is to be compared with."""
 
     def plan(self, loaded: Any, options: Options, asked: float) -> Planned:
@@ -92,7 +94,7 @@ class Suites:
 
         return load_suite(name, overrides)
 
-    def baseline(self, place: Path) -> Baseline | StudySide:
+    def baseline(self, place: Path) -> Baseline | StudySide | ServingSide:
         """Read what it is to be compared with."""
         from adaptbench.results.baseline import Baseline
 
@@ -153,7 +155,7 @@ class Studies:
 
         return load_study(name, overrides)
 
-    def baseline(self, place: Path) -> Baseline | StudySide:
+    def baseline(self, place: Path) -> Baseline | StudySide | ServingSide:
         """Read what it is to be compared with."""
         from adaptbench.results.gate_studies import StudySide
 
@@ -197,6 +199,70 @@ class Studies:
         verdict = _done(lost, lost + graphs, "graph", done.path, len(missing))
         tables = study_table(record)
         return Outcome(record["started"], study_headline(record), tables, verdict, figures, missing, bool(missing))
+
+
+class Servings:
+    """Simulate streams of requests from measured times."""
+
+    word, kept = "run", "published"
+
+    def load(self, name: str, overrides: Sequence[str]) -> Any:
+        """Read its file."""
+        from adaptbench.serving.spec import load_serving
+
+        return load_serving(name, overrides)
+
+    def baseline(self, place: Path) -> Baseline | StudySide | ServingSide:
+        """Read what it is to be compared with."""
+        from adaptbench.results.gate_serving import ServingSide
+
+        return ServingSide.load(place)
+
+    def plan(self, loaded: Any, options: Options, asked: float) -> Planned:
+        """What is crafted, timed, simulated and served, with its seconds."""
+        from adaptbench.report import words
+        from adaptbench.serving.estimate import estimate
+
+        guess = estimate(loaded, options)
+        seconds = {piece.name: None if piece.kept else piece.about_s for piece in guess.pieces}
+        rows = [(p.name, p.much, "kept" if p.kept else words.seconds(p.about_s)) for p in guess.pieces]
+        remarks = [f"no good guess: {what}: {why}" for what, why in guess.doubts.items()]
+        total_s = sum(value for value in seconds.values() if value is not None) + time.perf_counter() - asked
+        total = f"{words.plural(len(guess.pieces), 'stage')}; about {words.seconds(total_s)} here"
+        return Planned(("stage", "how much", "about"), rows, remarks, total, seconds, total_s, "how much")
+
+    def outcome(self, done: ServingRun, width: int) -> Outcome:
+        """Streams and what they cost the honest, provisions, and the real run."""
+        from adaptbench.console import serving_headline, serving_tables
+        from adaptbench.results.serving import incomplete
+
+        record, missing = done.record, incomplete(done.record)
+        figures = {name: record[name] for name in ("objective_p99_s", "models", "streams", "provisions", "checks")}
+        rows = len(record["streams"])
+        verdict = _done(len(missing), len(missing) + rows, "stream", done.path)
+        notes = [*missing, *(record["notes"] or [])]
+        return Outcome(
+            record["started"],
+            serving_headline(record),
+            serving_tables(record),
+            verdict,
+            figures | {"notes": notes, "failed": record["failed"]},
+            notes,
+            bool(missing),
+            not rows,
+        )
+
+
+def kind_named(name: str) -> Kind:
+    """The kind of a file.
+
+    Raises:
+        SuiteError: there is no such file.
+    """
+    from adaptbench.serving.spec import is_serving
+    from adaptbench.study.spec import is_study
+
+    return Studies() if is_study(name) else Servings() if is_serving(name) else Suites()
 
 
 def _done(failed: int, of: int, what: str, place: Path, gaps: int = 0) -> str:

@@ -52,14 +52,21 @@ class Ways:
 
 @torch.no_grad()
 def ways_of(
-    policy: Policy, structure: Structure, logits: Tensor, labels: Tensor, node_costs: Tensor, seeds: Tensor
+    policy: Policy,
+    structure: Structure,
+    logits: Tensor,
+    labels: Tensor,
+    node_costs: Tensor,
+    seeds: Tensor,
+    path: Tensor | None = None,
 ) -> Ways:
     """The ways of some inputs.
 
     Args:
         logits: (n, V, C) of every node. labels: (n,). node_costs: (V,) increments. seeds: (n,) for policies that draw.
+        path: (n, V) as executed; None replays the policy.
     """
-    path = replay(policy, structure, logits, seeds=seeds).path
+    path = replay(policy, structure, logits, seeds=seeds).path if path is None else path
     paid = (path.double() * node_costs.double()).cumsum(1)
     right = torch.zeros_like(path)
     for v, onward in enumerate(structure.successors):

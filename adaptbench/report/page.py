@@ -55,6 +55,10 @@ def write_report(runs: Sequence[Path], out: Path, say: Callable[[str], None] | N
             why="A page shows one run, or how two differ.",
             todo="Name one run directory, or two.",
         )
+    if len(runs) == 1 and kind_of(Path(runs[0])) == "serving":
+        from adaptbench.report.serving_page import write_serving_report
+
+        return write_serving_report(Path(runs[0]), Path(out))
     if len(runs) == 1 and kind_of(Path(runs[0])) == "study":
         from adaptbench.report.study_page import write_study_report
 

@@ -147,6 +147,11 @@ class Baseline:
                 why="Nothing to compare with.",
                 todo="Name a run directory or a file in reports/baselines/; `write_baseline` keeps one of a run.",
             )
+        if kind_of(place) == "serving":
+            raise BaselineError(
+                f"{place}: it holds figures of kind serving, and the run a suite's.",
+                todo="Compare it with a run of that suite, or name a file in reports/baselines/.",
+            )
         if kind_of(place) == "study":
             raise BaselineError(
                 f"{place}: it holds a study's figures, and the run a suite's.",

@@ -87,6 +87,8 @@ def _read(place: Path) -> Entry | str:
         return "it holds no run and no kept summary"
     try:
         kind = kind_of(place)
+        if kind == "serving":
+            return "runs of kind serving have no history yet: compare two of them by `adaptbench check`"
         if kind == "study":
             study = StudySide.load(place)
             return _entry(place, kind, study, study.record, study.record)

@@ -18,6 +18,7 @@ from adaptbench.results.baseline import Baseline
 from adaptbench.results.gate_compare import AGAINST_CLEAN, Meeting, compare_figure
 from adaptbench.results.gate_rows import GateReport, GateRow, RowVerdict, corrected
 from adaptbench.results.gate_rules import METRICS, Rule, Source, parse_gate
+from adaptbench.results.gate_serving import ServingSide, compare_serving
 from adaptbench.results.gate_side import Side
 from adaptbench.results.gate_studies import StudySide, compare_studies
 from adaptbench.results.gate_terms import (
@@ -31,19 +32,20 @@ from adaptbench.results.gate_terms import (
 )
 from adaptbench.results.identity import case_key, evaluation_key
 from adaptbench.results.schema import Record
+from adaptbench.results.serving import ServingRun
 from adaptbench.results.store import Run
 from adaptbench.results.studies import StudyRun, kind_of
 
 
 def compare(
-    run: str | Path | Run | Baseline | StudySide | StudyRun,
-    baseline: str | Path | Run | Baseline | StudySide | StudyRun | None,
+    run: str | Path | Run | Baseline | StudySide | StudyRun | ServingSide | ServingRun,
+    baseline: str | Path | Run | Baseline | StudySide | StudyRun | ServingSide | ServingRun | None,
     gate: Mapping[str, Any] | Sequence[Rule] | None = None,
 ) -> GateReport:
     """Compare a run with a baseline.
 
     Args:
-        run: the run, open or by path; or a study's, which is compared with another study.
+        run: the run, open or by path; or a study's, or one of kind serving, which are compared with their like.
         baseline: a run or a baseline file, open or by path; None leaves ``max`` rules only.
         gate: rules, parsed or as the suite or study has them. None takes the baseline's, and the run's where they ask
             for more: what a run's file loosens or drops is no pass.
@@ -57,6 +59,17 @@ def compare(
         SuiteError: a rule that does not exist.
     """
     _refuse_itself(run, baseline)
+    if isinstance(run, ServingSide | ServingRun) or (isinstance(run, str | Path) and kind_of(Path(run)) == "serving"):
+        if isinstance(baseline, Run | Baseline | StudySide | StudyRun):
+            raise BaselineError(
+                f"{baseline.path}: it holds no run of kind serving, and the other side does.",
+                todo="Name a run of the same suite, or its kept file.",
+            )
+        return compare_serving(run, baseline, gate)
+    if isinstance(baseline, ServingSide | ServingRun):
+        raise BaselineError(
+            f"{baseline.path}: it holds a run of kind serving, and the other side none.", todo="Name another baseline."
+        )
     if isinstance(run, StudySide | StudyRun) or (isinstance(run, str | Path) and kind_of(Path(run)) == "study"):
         if isinstance(baseline, Run | Baseline):
             raise BaselineError(

@@ -73,13 +73,27 @@ OF_STUDIES = {name: METRICS[name] for name in ("accuracy", "macs_mean", "macs_fu
     "net_speedup": Metric(True, Source.TIMED, ratio=True),
 }
 """Metrics that the gate of a study can watch; points of a count are hundredths of what it is counted among."""
-EVERY = METRICS | OF_STUDIES
+OF_SERVING = {
+    "simulated_p99_s": Metric(False, Source.TIMED, ratio=True),
+    "simulated_goodput": Metric(True, Source.TIMED, ratio=False, worst=0.0),
+    "simulated_benign_p99_s": Metric(False, Source.TIMED, ratio=True),
+    "simulated_benign_goodput": Metric(True, Source.TIMED, ratio=False, worst=0.0),
+    "simulated_benign_accuracy": Metric(True, Source.TIMED, ratio=False, worst=0.0),
+    "simulated_macs": Metric(False, Source.TIMED, ratio=True),
+    "replicas": Metric(False, Source.RECORD, ratio=False),
+}
+"""Metrics that the gate of a suite of kind serving can watch."""
+EVERY = METRICS | OF_STUDIES | OF_SERVING
 
 _MARGIN = {
     "latency_s_per_sample": "{increase: 3 %}",
     "realised_saving_time": "{drop: 3 points}",
     "realised_saving_energy": "{drop: 3 points}",
     "net_speedup": "{drop: 10 %}",
+    **dict.fromkeys(("simulated_p99_s", "simulated_benign_p99_s"), "{increase: 25 %}"),
+    **dict.fromkeys(("simulated_goodput", "simulated_benign_goodput"), "{drop: 5 points}"),
+    "simulated_benign_accuracy": "{drop: 1 points}",
+    "simulated_macs": "{increase: 5 %}",
 }
 NEVER_EXACT = frozenset(_MARGIN)
 
@@ -199,6 +213,8 @@ def parse_rule(metric: str, given: Any, metrics: Mapping[str, Metric] = METRICS)
     patterns = tuple(str(pattern) for pattern in (on if isinstance(on, list) else [on]))
     if anew is not None and kind != "exact":
         raise SuiteError(f"gate.{metric}: 'anew' goes with 'exact' only.", todo=_HOW)
+    if anew is not None and metrics is OF_SERVING:
+        raise SuiteError(f"gate.{metric}: what is simulated is not compared exactly.", todo="Leave 'anew' out.")
     if anew is not None and metrics is OF_STUDIES:
         raise SuiteError(f"gate.{metric}: a study crafts no inputs, and none anew.", todo="Leave 'anew' out.")
     allowed = CRAFTED_ANEW_MARGIN if anew is None else _amount(metric, "anew", anew, relative_only=True)[0]

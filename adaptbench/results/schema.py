@@ -327,6 +327,7 @@ def validate_records(cases: Iterable[Any], where: str) -> None:
 MANIFEST_PARTS = {
     "suite": ("suite", "device", "meters", "models", "conditions", "data"),
     "study": ("suite", "device"),
+    "serving": ("suite", "device", "data"),
 }
 """Kind → parts that readers lean on."""
 

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MANIFEST, SUMMARY, SAMPLES, WINDOWS = "manifest.json", "summary.json", "samples.parquet", "windows.parquet"
-STUDY = "study.json"
-FILES = {"suite": (SUMMARY, SAMPLES, WINDOWS), "study": (STUDY, WINDOWS)}
+STUDY, SERVING = "study.json", "serving.json"
+FILES = {"suite": (SUMMARY, SAMPLES, WINDOWS), "study": (STUDY, WINDOWS), "serving": (SERVING, WINDOWS)}
 """Kind, as the manifest says it → files whose size and hash stand in the manifest."""
 CELLS, CRAFTED = "cells", "crafted"
 READY = ".ready"
@@ -112,7 +112,7 @@ def complete_manifest(path: str | Path, kind: str) -> dict[str, Any]:
     """The manifest of a directory whose files are all there and whole.
 
     Args:
-        path: the directory. kind: "suite" or "study".
+        path: the directory. kind: of `FILES`.
 
     Raises:
         RunError: missing, foreign, incomplete or damaged (the message says what mends it), or of another kind.
@@ -137,7 +137,7 @@ def complete_manifest(path: str | Path, kind: str) -> dict[str, Any]:
     manifest = validate_manifest(document, str(folder / MANIFEST))
     if manifest["kind"] != kind:
         raise RunError(
-            f"{folder}: it holds the run of a {manifest['kind']}, not of a {kind}.",
+            f"{folder}: it holds the run of a {called(manifest['kind'])}, not of a {called(kind)}.",
             why="They hold different figures.",
             todo="Name another directory.",
         )
@@ -159,6 +159,11 @@ def complete_manifest(path: str | Path, kind: str) -> dict[str, Any]:
     if broken := [name for name in FILES[kind] if not unbroken(place_of(folder, name), manifest["files"].get(name))]:
         raise _damaged(folder, broken, manifest)
     return manifest
+
+
+def called(kind: str) -> str:
+    """A kind in words."""
+    return {"serving": "suite of kind serving"}.get(kind, kind)
 
 
 def place_of(folder: Path, name: str) -> Path:

@@ -83,7 +83,7 @@ def checked(document: Any, place: Path, told: Mapping[str, Any] | None = None) -
 
 
 def kind_of(path: Path) -> str:
-    """What a directory or a file says of itself: "suite" or "study".
+    """What a directory or a file says of itself: "suite", "study" or "serving".
 
     Raises:
         RunError: it cannot be read.
@@ -95,7 +95,7 @@ def kind_of(path: Path) -> str:
         return "suite"  # whoever opens it says what is missing
     document = read_json(place)
     said = document.get("kind", "study" if "graphs" in document else "") if isinstance(document, dict) else ""
-    return "study" if said == "study" else "suite"
+    return said if said in ("study", "serving") else "suite"
 
 
 def upgraded(record: dict[str, Any]) -> dict[str, Any]:

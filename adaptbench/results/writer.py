@@ -29,10 +29,12 @@ from adaptbench.results.store import (
     MANIFEST,
     READY,
     SAMPLES,
+    SERVING,
     STUDY,
     SUMMARY,
     WINDOWS,
     Run,
+    called,
     is_whole,
     place_of,
     read_crafted,
@@ -70,7 +72,7 @@ class RunWriter:
     """Writes a directory. Cells may be committed in any order.
 
     Args:
-        path: the directory; made where it does not exist. kind: "suite" or "study".
+        path: the directory; made where it does not exist. kind: of `store.FILES`.
 
     Attributes:
         damaged: files of cells and crafted inputs that were found damaged, relative to the directory.
@@ -112,7 +114,7 @@ class RunWriter:
         there = manifest.get("kind") if manifest else None
         if there in FILES and there != self.kind:
             raise OutputError(
-                f"{self.path}: the directory holds the run of a {there}, not of a {self.kind}.",
+                f"{self.path}: the directory holds the run of a {called(there)}, not of a {called(self.kind)}.",
                 why="They would overwrite each other.",
                 todo="Name another directory with --out.",
             )
@@ -293,6 +295,10 @@ class RunWriter:
             manifest: the final manifest, with ``ended``. keys: cells whose windows are kept. figures: ``study.json``.
         """
         self._assemble(manifest, keys, STUDY, figures)
+
+    def finish_serving(self, manifest: Mapping[str, Any], keys: Sequence[str], figures: Mapping[str, Any]) -> None:
+        """The same for a suite of kind serving. figures: ``serving.json``."""
+        self._assemble(manifest, keys, SERVING, figures)
 
     def _assemble(
         self, manifest: Mapping[str, Any], keys: Sequence[str], name: str, figures: Mapping[str, Any]

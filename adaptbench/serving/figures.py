@@ -27,11 +27,12 @@ class Stream:
     """One simulated stream, and the figures of some of its requests.
 
     Args:
-        traffic: that came. served: what became of it.
+        traffic: that came. served: what became of it. joules: of all its steps; NaN where nobody measured any.
     """
 
     traffic: Traffic
     served: Served
+    joules: float = math.nan
 
     @property
     def settled(self) -> NDArray[np.bool_]:
@@ -77,8 +78,12 @@ class Stream:
         return float(np.mean(found)) if found else math.nan
 
 
-def over_repeats(values: Sequence[float]) -> tuple[float | None, list[float] | None]:
-    """Mean over repeats with its 95 % t-interval; None where a repeat has none, no interval of fewer than two."""
+def over_repeats(values: Sequence[float], *, share: bool = False) -> tuple[float | None, list[float] | None]:
+    """Mean over repeats with its 95 % t-interval; None where a repeat has none, no interval of fewer than two.
+
+    Args:
+        share: the interval ends at 0 and 1.
+    """
     from scipy import stats
 
     found = np.asarray(values, dtype=np.float64)
@@ -88,4 +93,5 @@ def over_repeats(values: Sequence[float]) -> tuple[float | None, list[float] | N
     if len(found) < 2:
         return centre, None
     half = float(stats.t.ppf(0.975, len(found) - 1) * found.std(ddof=1) / math.sqrt(len(found)))
-    return centre, [centre - half, centre + half]
+    ends = [centre - half, centre + half]
+    return centre, [min(max(end, 0.0), 1.0) for end in ends] if share else ends

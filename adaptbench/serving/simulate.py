@@ -6,6 +6,7 @@ answer of); which way a request takes is that of its sample, as executed; a hard
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -76,6 +77,7 @@ class Served:
         latency_s: (n,) from arrival to answer. place: (n,) of the way, where each left.
         forced: (n,) left earlier than its sample wanted. order: (n,) requests in the order in which they left.
         calls: (m, 3) node (−1: a whole batch), requests in it, seconds. busy_s: of all replicas together.
+        steps: (node, requests in it) → how often, of whole batches too.
         until_s: when the last left. area_s: integral over time of the number of requests in the system.
     """
 
@@ -84,6 +86,7 @@ class Served:
     forced: NDArray[np.bool_]
     order: NDArray[np.int64]
     calls: NDArray[np.float64]
+    steps: Counter[tuple[int, int]]
     busy_s: float
     until_s: float
     area_s: float
@@ -152,6 +155,7 @@ class _World:
         self.forced = np.zeros(n, bool)
         self.order: list[int] = []
         self.calls: list[tuple[float, float, float]] = []
+        self.steps: Counter[tuple[int, int]] = Counter()
         self.inside, self.area_s, self.seen_s = 0, 0.0, 0.0
 
     def run(self) -> Served:
@@ -166,6 +170,7 @@ class _World:
             self.forced,
             np.array(self.order),
             calls,
+            self.steps,
             float(calls[:, 2].sum()),
             float(self.env.now),
             self.area_s,
@@ -195,6 +200,7 @@ class _World:
             for v, here in enumerate(waiting):
                 if here:
                     took += self.times.step_s(v, len(here))
+                    self.steps[v, len(here)] += 1
                     for request in here:
                         if (onward := self._onward(request)) is not None:
                             waiting[onward].append(request)
@@ -209,6 +215,7 @@ class _World:
             v = yield from self._until_due(lines)
             here = lines[v].take(self.batching.max_batch)
             took = self.times.step_s(v, len(here))
+            self.steps[v, len(here)] += 1
             self.calls.append((v, len(here), took))
             yield self.env.timeout(took)
             gone = []

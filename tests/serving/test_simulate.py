@@ -252,6 +252,7 @@ def test_the_deepest_line_that_is_due_runs_first() -> None:
 
 
 def test_repeats_give_an_interval_and_nothing_gives_none() -> None:
+    assert over_repeats([0.0, 1.0], share=True)[1] == [0.0, 1.0]
     value, ends = over_repeats([1.0, 2.0, 3.0])
     assert value == 2.0
     assert ends is not None
