@@ -1,6 +1,7 @@
-"""Large runs on one machine: records into and out of the store, report, check, a study's replays, and a shard's cost.
+"""Large runs on one machine: records into and out of the store, report, check, a study's replays, a shard's cost.
 
-    OMP_NUM_THREADS=1 python benchmarks/scale.py [store] [page] [study] [shards] [--json benchmarks/scale.json]
+    OMP_NUM_THREADS=1 python benchmarks/scale.py [store] [page] [study] [shards] [steps] [--json benchmarks/scale.json]
+    python docs/scale_page.py
 
 Records and logs are made, nothing of them is measured: what is measured is what this package does with them. Each part
 runs in processes of its own, so that peaks of memory are its own. CPU time stands beside the clock on the wall: on a
@@ -333,6 +334,72 @@ def sent_back(net: Any, inputs: Any, told: Any) -> Any:
     return inputs.clone()
 
 
+# ---------------------------------------------------------------------- attack steps at ImageNet's size
+
+
+def imagenet_net() -> Any:
+    """A ResNet-50 (He et al. 2016) at 224 × 224 with an exit after each of its four stages; weights as they fall."""
+    from torch import nn
+
+    import adaptbench as ab
+    from adaptbench.policies.thresholds.uniform import UniformThreshold
+
+    class Bottleneck(nn.Module):
+        def __init__(self, width: int, inner: int, stride: int) -> None:
+            super().__init__()
+            norm, out = nn.BatchNorm2d, 4 * inner
+            self.body = nn.Sequential(
+                nn.Conv2d(width, inner, 1, bias=False), norm(inner), nn.ReLU(),
+                nn.Conv2d(inner, inner, 3, stride, 1, bias=False), norm(inner), nn.ReLU(),
+                nn.Conv2d(inner, out, 1, bias=False), norm(out),
+            )  # fmt: skip
+            same = stride == 1 and width == out
+            plain = nn.Sequential(nn.Conv2d(width, out, 1, stride, bias=False), norm(out))
+            self.short = nn.Identity() if same else plain
+
+        def forward(self, x: Any) -> Any:
+            return (self.body(x) + self.short(x)).relu()
+
+    stages, heads, width = [], [], 64
+    for k, (blocks, inner) in enumerate(zip((3, 4, 6, 3), (64, 128, 256, 512), strict=True)):
+        layers: list[nn.Module] = []
+        if k == 0:
+            first = nn.Conv2d(3, 64, 7, 2, 3, bias=False)
+            layers += [first, nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(3, 2, 1)]
+        for i in range(blocks):
+            layers.append(Bottleneck(width, inner, 2 if k and not i else 1))
+            width = 4 * inner
+        stages.append(nn.Sequential(*layers))
+        heads.append(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 1000)))
+    net = ab.MultiExit(stages, heads, input_shape=(3, 224, 224)).eval().requires_grad_(False)
+    return net.under(UniformThreshold(5e-4))  # below 1 / 1000: no input is ever done before the last step
+
+
+def steps(pictures: int, device: str = "cpu") -> dict[str, Any]:
+    """Seconds of an attack step and of a hard pass of one picture: two lengths of one attack, taken apart."""
+    import torch
+
+    from adaptbench.attacks import load_attack
+
+    net = imagenet_net().to(device)
+    x = torch.rand(pictures, 3, 224, 224, device=device)
+    y = torch.zeros(pictures, dtype=torch.int64, device=device)
+    made: dict[str, Any] = {"device": device, "pictures": pictures, "macs_full": net.macs_full}
+
+    def took(length: int) -> tuple[float, float]:
+        attack = load_attack("ilfo", {"eps": 8 / 255, "steps": length})
+        began = _cpu(), time.perf_counter()
+        attack.craft(net, x, y, ids=torch.arange(pictures), seed=0)
+        if device != "cpu":
+            torch.cuda.synchronize()
+        return _cpu() - began[0], time.perf_counter() - began[1]
+
+    took(1)
+    short, long = took(2), took(6)
+    made["step_cpu_s"], made["step_wall_s"] = ((b - a) / 4 / pictures for a, b in zip(short, long, strict=True))
+    return made
+
+
 # ---------------------------------------------------------------------- all of it
 
 
@@ -345,7 +412,7 @@ def apart(call: str, *given: object) -> dict[str, Any]:
     return dict(json.loads(done.stdout.strip().splitlines()[-1]))
 
 
-def main(asked: list[str], samples: int) -> dict[str, Any]:
+def main(asked: list[str], samples: int, device: str) -> dict[str, Any]:
     from adaptbench.experiment.environment import describe_device, git_state, versions
 
     found: dict[str, Any] = {
@@ -380,6 +447,10 @@ def main(asked: list[str], samples: int) -> dict[str, Any]:
         if "shards" in asked:
             found["shards"] = apart("shards")
             say("a piece of 500 CIFAR pictures over Ray, ms", 1000 * found["shards"]["piece_wall_s"], None, "{:.1f}")
+        if "steps" in asked:
+            found["steps"] = apart("steps", 4, device) if device == "cpu" else apart("steps", 64, device)
+            name = "cpu" if device == "cpu" else "wall"
+            say("attack steps a second, ResNet-50 at 224²", 1 / found["steps"][f"step_{name}_s"], None, "{:.2f}")
     return found
 
 
@@ -391,15 +462,16 @@ def say(what: str, value: float, goal: float | None, form: str, less: bool = Fal
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--call"]:
         name, *words = sys.argv[2:]
-        given = [int(word) if word.isdigit() else Path(word) for word in words]
+        given = [int(word) if word.isdigit() else Path(word) if "/" in word else word for word in words]
         print(json.dumps(globals()[name](*given)))
         sys.exit()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", default=["store", "page", "study", "shards"])
+    parser.add_argument("parts", nargs="*", default=["store", "page", "study", "shards", "steps"])
+    parser.add_argument("--device", default="cpu", help="of the steps: cpu, cuda")
     parser.add_argument("--samples", type=int, default=LARGE)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    result = main(options.parts or ["store", "page", "study", "shards"], options.samples)
+    result = main(options.parts, options.samples, options.device)
     if options.json:
         kept = json.loads(options.json.read_text(encoding="utf-8")) if options.json.exists() else {}
         options.json.write_text(json.dumps({**kept, **result}, indent=1) + "\n", encoding="utf-8")

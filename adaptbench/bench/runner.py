@@ -12,7 +12,6 @@ import logging
 from collections.abc import Sequence
 from typing import Any, Unpack
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -35,6 +34,7 @@ from adaptbench.experiment.environment import check_device, describe_device
 from adaptbench.experiment.failures import Failures
 from adaptbench.experiment.heading import Heading, now
 from adaptbench.experiment.options import Asked, Options, options_of
+from adaptbench.results.joined import join_crafted
 from adaptbench.results.lock import DirectoryLock
 from adaptbench.results.store import Run
 from adaptbench.results.writer import RunWriter
@@ -304,11 +304,7 @@ class Runner:
             record["inputs_sha256"] = hash_inputs(evaluation.split.x)
         else:
             files = [str(p["crafted"]) for p in parts]
-            arrays = [self.writer.crafted(file) for file in files]
-            whole = {name: np.concatenate([a[name] for a in arrays]) for name in ("x_adv", "sample_id")}
-            whole["gallery_clean"] = arrays[0]["gallery_clean"]
-            record["crafted"] = self.writer.commit_crafted(whole)
-            record["inputs_sha256"] = hash_inputs(whole["x_adv"])
+            record["crafted"], record["inputs_sha256"] = join_crafted(self.writer.path, files)
             record["craft_s"] = sum(p["seconds"] for p in parts)
             self._obsolete = [f for f in files if f != record["crafted"] and f not in self._kept]
         self.writer.commit(evaluation.key, record)

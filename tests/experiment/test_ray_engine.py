@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import sys
+import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -241,6 +242,39 @@ def test_a_killed_worker_is_replaced_and_its_range_done_again(cluster, tmp_path)
     assert done == {f"p{i}": 5 for i in range(4)}
     assert len(engine.again) >= 1, "nobody was killed"
     engine.close()
+
+
+def stuck_on(a: int, node: str, place: str, told) -> int:
+    """The first time on that node it never ends; on others it waits until that has come."""
+    import ray
+
+    if ray.get_runtime_context().get_node_id() == node and not Path(place).exists():
+        Path(place).touch()
+        told(1, 2)
+        signal.pause()
+    while not Path(place).exists():
+        time.sleep(0.02)
+    return a
+
+
+def test_what_a_killed_node_had_begun_is_done_on_another(cluster, tmp_path):
+    node = next(n for n in cluster.worker_nodes)
+    engine, killed = Ray(Options()), []
+
+    def told(piece: Piece, done: int, of: int) -> None:
+        if not killed:
+            killed.append(piece.key)
+            cluster.remove_node(node, allow_graceful=False)
+
+    try:
+        done = of(engine.each(pieces(stuck_on, node=node.node_id, place=str(tmp_path / "stuck")), told))
+        assert done == {f"p{i}": 5 for i in range(4)}
+        assert set(killed) <= set(engine.again), "its piece was done again"
+        assert killed
+    finally:
+        engine.close()
+        cluster.add_node(**NODE)
+        cluster.wait_for_nodes()
 
 
 def test_a_piece_that_kills_every_worker_is_an_error_of_its_own(cluster):

@@ -346,3 +346,28 @@ def test_run_without_windows_or_samples_reads_as_empty(tmp_path, synthetic):
     assert run.windows().empty
     with pytest.raises(RunError, match="no cases"):
         run.case("a")
+
+
+@pytest.mark.parametrize(("dtype", "shape"), [("uint8", (3, 4, 5)), ("uint8", (1, 3, 3)), ("int64", (7,))])
+def test_chunks_joined_one_by_one_are_the_bytes_of_all_packed_at_once(tmp_path, dtype, shape):
+    import hashlib
+
+    import numpy as np
+
+    from adaptbench.results.joined import join_crafted
+
+    draw = np.random.default_rng(0)
+    chunks = [
+        {
+            "x_adv": draw.integers(0, 200, (n, *shape)).astype(dtype),
+            "sample_id": np.arange(n, dtype=np.int64) + 10 * n,
+            "gallery_clean": draw.integers(0, 200, (2, *shape)).astype(dtype),
+        }
+        for n in (5, 3, 1)
+    ]
+    writer, other = RunWriter(tmp_path / "one"), RunWriter(tmp_path / "other")
+    name, sha256 = join_crafted(writer.path, [writer.commit_crafted(chunk) for chunk in chunks])
+    whole = {key: np.concatenate([chunk[key] for chunk in chunks]) for key in ("x_adv", "sample_id")}
+    assert name == other.commit_crafted(whole | {"gallery_clean": chunks[0]["gallery_clean"]})
+    assert sha256 == hashlib.sha256(whole["x_adv"].tobytes()).hexdigest()
+    assert np.array_equal(writer.crafted(name)["x_adv"], whole["x_adv"])
