@@ -404,9 +404,9 @@ def steps(pictures: int, device: str = "cpu") -> dict[str, Any]:
 
 
 def apart(call: str, *given: object) -> dict[str, Any]:
-    """A part in a process of its own, at low priority."""
+    """A part in a process of its own."""
     words = [sys.executable, __file__, "--call", call, *map(str, given)]
-    done = subprocess.run(words, capture_output=True, text=True, check=False, preexec_fn=lambda: os.nice(10))
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(done.stderr)
     return dict(json.loads(done.stdout.strip().splitlines()[-1]))

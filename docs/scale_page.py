@@ -50,8 +50,9 @@ def imagenet(found: dict[str, Any], steps: int) -> list[str]:
     told = (
         f"A step of an attack on one picture of 224 × 224 took {1000 * step:.0f} ms of CPU on one core of "
         f"{device(found)} (a ResNet-50 with four exits, {found['steps']['macs_full'] / 1e9:.2f} GMACs). "
-        f"`standard` makes {steps} steps an input at most, so that {CHUNK} pictures, a chunk, are {hours(piece)} of a core, beside which the {hours(moved)} "
-        f"that moving its pictures through Ray takes are nothing. On paper, {spaced(IMAGES)} pictures:"
+        f"`standard` makes {steps} steps an input at most, so that {CHUNK} pictures, a chunk, are {hours(piece)} of a "
+        f"core, beside which the {hours(moved)} that moving its pictures through Ray takes are nothing. On paper, "
+        f"{spaced(IMAGES)} pictures:"
     )
     lines = [
         *filled(told),
@@ -66,12 +67,13 @@ def imagenet(found: dict[str, Any], steps: int) -> list[str]:
     ):
         cells = " | ".join(hours(IMAGES * steps / rate / n) for n in WORKERS)
         lines.append(f"| {name} | {cells} |")
-    return [
-        *lines,
-        "",
-        "The rows of GPUs are arithmetic, not measurements: `python benchmarks/scale.py steps --device cuda` measures the rate of a card.",
-        f"There are {IMAGES // CHUNK} chunks, so that beyond {IMAGES // CHUNK} workers none has work; a smaller `chunk` makes more of them.",
-    ]
+    chunks = IMAGES // CHUNK
+    end = (
+        "The rows of GPUs are arithmetic, not measurements: `python benchmarks/scale.py steps --device cuda` "
+        f"measures the rate of a card. There are {chunks} chunks, so that of more workers than that some have none; "
+        "a smaller `chunk` makes more of them."
+    )
+    return [*lines, "", *filled(end)]
 
 
 def spaced(n: int) -> str:
@@ -113,15 +115,16 @@ def figures() -> str:
         ("reading that log once for each of them", hours(bound), ""),
         ("memory beside the log", f"{study['peak_over_log_bytes'] / MIB:.0f} MiB", ""),
     ]
+    commit = found["git"]["revision"][:12]
     opening = (
-        f"Measured on one core of {device(found)} by `python benchmarks/scale.py`, commit {found['git']['revision'][:12]}, "
-        "on a machine that others used meanwhile: seconds are CPU time, except where Ray's processes work together, which "
-        "are told by the clock on the wall."
+        f"Measured on one core of {device(found)} by `python benchmarks/scale.py`, commit {commit}, on a machine that "
+        "others used meanwhile: seconds are CPU time, except where Ray's processes work together, which are told by "
+        "the clock on the wall."
     )
     closing = (
-        f"A replay takes from {by_policy[cheap]:.1f} s ({cheap}) to {by_policy[dear]:.1f} s ({dear}) of CPU a policy: what "
-        "sees one exit reads its logits and a softmax of them, what sees the history makes as many softmaxes as a sample "
-        "has passed exits."
+        f"A replay takes from {by_policy[cheap]:.1f} s ({cheap}) to {by_policy[dear]:.1f} s ({dear}) of CPU a policy: "
+        "what sees one exit reads its logits and a softmax of them, what sees the history makes as many softmaxes as "
+        "a sample has passed exits."
     )
     lines = [
         *filled(opening),
