@@ -1,7 +1,7 @@
 """Gates that `standard` leaves closed, each attacked by itself: how many never open, and what they stand for.
 
     python benchmarks/gates_alone.py [--systems cifar10/skipnet-rnn,cifar10/blockdrop] [--limit 16] [--eps 8/255]
-                                     [--recipe standard] [--out reports/published/gates-alone.json]
+                                     [--recipe standard] [--out benchmarks/gates_alone.json]
 
 For each of the first test pictures and each gate that is closed on the clean picture and on that of the recipe, all
 steps go to that gate (`adaptbench.attacks.gates_alone`). A system's entry is written when it is done; what is there
@@ -92,7 +92,7 @@ def main() -> None:
     parser.add_argument("--recipe", default="standard")
     parser.add_argument("--eps", default="8/255")
     parser.add_argument("--limit", type=int, default=16)
-    parser.add_argument("--out", type=Path, default=Path("reports/published/gates-alone.json"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/gates_alone.json"))
     asked = parser.parse_args()
     eps = float(parse_fraction(asked.eps))
     searches = [f"{name}, {search.steps} steps" for name, search, _ in SEARCHES]

@@ -5,17 +5,25 @@ python docs/robustness_page.py
 
 from __future__ import annotations
 
+import base64
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from adaptbench.results.statistics import of_means
+
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "robustness.md"
 PUBLISHED = ROOT / "reports" / "published"
 MARKS = ("<!-- {}: start -->", "<!-- {}: end -->")
-AUDITS = ("audit-fashion-mnist", "audit-cifar10-exits", "audit-cifar10-gates")
-TEN_TIMES = ("ten-times-fashion-mnist",)
+AUDITS = ("audit-fashion-mnist", "audit-fashion-mnist-gates", "audit-cifar10-exits", "audit-cifar10-gates")
+TEN_TIMES = ("ten-times-fashion-mnist", "ten-times-fashion-mnist-gates")
+PAIRS = (("skipnet", "audit-fashion-mnist", "audit-fashion-mnist-gates"),)
+"""System, and the summaries that `standard` is standard-1 and standard-2 in."""
+ALONE = ROOT / "benchmarks" / "gates_alone.json"
 
 Record = dict[str, Any]
 
@@ -80,11 +88,12 @@ def audit(document: Record) -> list[str]:
 
 
 def ten_times(documents: list[Record]) -> list[str]:
-    """`standard` and `exhaustive` on the same pictures."""
+    """`standard` and `exhaustive` on the same pictures; a gated system from the last run that has it."""
     lines = [
-        "| data | system | n | standard | ten times its steps | more, points | steps an input |",
-        "|---|---|---|---|---|---|---|",
+        "| data | system | n | attack | takes back | ten times its steps | more, points | steps an input |",
+        "|---|---|---|---|---|---|---|---|",
     ]
+    rows: dict[tuple[str, str], str] = {}
     for document in documents:
         cases = {(c["model"], c["condition"]): c for c in document["cases"]}
         (data,) = document["manifest"]["data"]
@@ -93,13 +102,70 @@ def ten_times(documents: list[Record]) -> list[str]:
             n = short["n"]
             steps = " / ".join(f"{c['craft_details']['steps_run'] / n:.0f}" for c in (short, long))
             more = f"{100 * (long['recovery'] - short['recovery']):.1f}"
-            lines.append(f"| {data} | {model} | {n} | {within(short)} | {within(long)} | {more} | {steps} |")
+            cells = [data, model, str(n), called(short, document["manifest"]), within(short), within(long), more, steps]
+            rows[data, model] = f"| {' | '.join(cells)} |"
+    return lines + list(rows.values())
+
+
+def pairs() -> list[str]:
+    """standard-1 and standard-2 on the pictures that both have seen."""
+    lines = [
+        "| data | system | n | standard-1 | standard-2 | more, points | dearer on | cheaper on |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for model, first, second in PAIRS:
+        before, after = _read(first), _read(second)
+        (data,) = after["manifest"]["data"]
+        clean, one = (_macs(before["samples"][f"{data}/{model}/{which}"]) for which in ("clean", "standard"))
+        two = _macs(after["samples"][f"{data}/{model}/standard"])
+        dearest = after["manifest"]["models"][model]["max_macs"]
+        ids = sorted(one.keys() & two.keys())
+        columns = np.array([[clean[i], one[i], two[i]] for i in ids])
+
+        def back(m: Any, column: int, dearest: int = dearest) -> Any:
+            return 100 * (m[:, column] - m[:, 0]) / (dearest - m[:, 0])
+
+        shares = [of_means(columns, lambda m, k=k: back(m, k)).value for k in (1, 2)]
+        more = of_means(columns, lambda m: back(m, 2) - back(m, 1))
+        told = f"{more.value:.1f} [{more.low:.1f}, {more.high:.1f}]".replace("-", "−")
+        counts = [(columns[:, 2] > columns[:, 1]).sum(), (columns[:, 2] < columns[:, 1]).sum()]
+        cells = [data, model, f"{len(ids):,}".replace(",", " "), *(f"{s:.1f} %" for s in shares), told]
+        lines.append(f"| {' | '.join([*cells, *map(str, counts)])} |")
     return lines
+
+
+def alone(document: Record) -> list[str]:
+    """Gates that were tried one by one: a row a system."""
+    lines = [
+        "| data | system | n | closed | never opened alone | standard-2 takes back | with all that ever opened |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, found in document["systems"].items():
+        shares = [
+            f"{100 * e['value']:.1f} % [{100 * e['low']:.1f}, {100 * e['high']:.1f}]"
+            for e in (found["recovery"], found["recovery_bound"])
+        ]
+        closed = f"{found['pairs']} of {found['n'] * found['gates']}"
+        cells = [*name.split("/"), str(found["n"]), closed, str(found["pairs_never_opened"]), *shares]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def _macs(packed: Record) -> dict[int, float]:
+    """MACs by sample id."""
+    levels, first = packed["macs"]["levels"], packed["sample_id"]["first"]
+    index = np.frombuffer(base64.b64decode(packed["macs"]["index"]), dtype="<u1" if len(levels) <= 256 else "<u2")
+    return {first + i: float(levels[at]) for i, at in enumerate(index)}
 
 
 def page(text: str) -> str:
     """The text with every table as the files have it."""
-    written = {name: audit(_read(name)) for name in AUDITS} | {"ten-times": ten_times([_read(n) for n in TEN_TIMES])}
+    written = {name: audit(_read(name)) for name in AUDITS}
+    written |= {
+        "ten-times": ten_times([_read(n) for n in TEN_TIMES]),
+        "pairs": pairs(),
+        "alone": alone(json.loads(ALONE.read_text(encoding="utf-8"))),
+    }
     for name, lines in written.items():
         start, end = (mark.format(name) for mark in MARKS)
         before, rest = text.split(start)
