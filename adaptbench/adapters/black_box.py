@@ -10,11 +10,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from adaptbench.adapters.examples import domain_of
+from adaptbench.adapters.examples import domain_of, probes_like
 from adaptbench.adaptive import AdaptiveModel, Inference, MacCounter, Relaxation, Split
+from adaptbench.adaptive.domain import Domain
 from adaptbench.adaptive.foreign import runs
 from adaptbench.adaptive.log import CalibrationLog
-from adaptbench.adaptive.model import pictures_like
 from adaptbench.adaptive.parts import Lap, no_lap
 from adaptbench.errors import CapabilityError, GraphError
 
@@ -29,14 +29,14 @@ class BlackBox(AdaptiveModel):
     net, meters, the page and the gate. Policies, gradients and a count of what a static net would do are refused.
 
     Args:
-        fn: pictures (n, C, H, W) → logits (n, C), or (logits, macs (n,)).
-        example: (n, C, H, W): its shape and type.
+        fn: pictures (n, C, H, W), or token ids (n, L), → logits (n, C), or (logits, macs (n,)).
+        example: (n, C, H, W), or ids (n, L): its shape and type.
         macs_full: MACs of a sample that the saving is a share of, as of the net when nothing is left out.
         returns: "logits, macs": fn says what each sample cost; "logits": MACs are counted while fn runs on one sample
             at a time, so fn must be torch in this process.
         reference: pictures → logits of the static net, for timing; None: there is none.
         min_macs, max_macs: what a sample may cost; anything else that comes back is an error.
-        bounds: of the input values.
+        bounds: of the input values, of pictures. domain: of ids, a `TokenDomain`: they do not say their vocabulary.
 
     Raises:
         GraphError: fn gives something else, draws, mixes the samples of a batch, or nothing can be counted.
@@ -62,6 +62,7 @@ class BlackBox(AdaptiveModel):
         min_macs: int = 0,
         max_macs: int | None = None,
         bounds: tuple[float, float] = (0.0, 1.0),
+        domain: Domain | None = None,
     ) -> None:
         super().__init__()
         if returns not in ("logits, macs", "logits"):
@@ -74,12 +75,12 @@ class BlackBox(AdaptiveModel):
             )
         self.fn, self.returns, self.reference = fn, returns, reference
         self.source_sha256 = _source(fn)  # part of what records hang on
-        self.domain = domain_of(example, bounds)
+        self.domain = domain_of(example, bounds, domain)
         self.node_names = self.exit_names = ("box",)
         self.capabilities = frozenset({"queries"})
         self._full, self._least, self._most = int(macs_full), int(min_macs), int(most)
         self._unknown: set[str] = set()
-        x = pictures_like(next(self.parameters(), torch.zeros((), dtype=example.dtype)), self.domain, _PROBES)
+        x = probes_like(next(self.parameters(), torch.zeros((), dtype=example.dtype)), self.domain, _PROBES)
         self.n_classes = 0
         with self.serving():
             logits, macs = self._answered(x)

@@ -89,6 +89,11 @@ def domain_of(example: Any, bounds: tuple[float, float], domain: Domain | None =
     Raises:
         DomainError: no floating tensor (n, C, H, W), and no domain that fits it.
     """
+    if domain is None and is_ids(example):
+        raise DomainError(
+            f"the example is ids {tuple(example.shape)}, and which there are is not known.",
+            todo=f"Say it: domain=ab.TokenDomain({example.shape[1]}, vocabulary), the piece of each id.",
+        )
     return _picture_domain(example, bounds) if domain is None else _fitting(domain, example)
 
 

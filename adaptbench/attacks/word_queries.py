@@ -88,7 +88,7 @@ class QueryJudge(WordJudge):
         model = self.words.model
         self.asked += torch.bincount(torch.tensor(rows, dtype=torch.int64), minlength=len(self.asked))
         scores: list[tuple[float, float]] = []
-        device = next(model.parameters()).device
+        device = next(model.parameters(), torch.zeros(())).device
         for start in range(0, len(rows), POOL):
             macs, logits = self.prices(torch.tensor(made[start : start + POOL], device=device))
             unsure = -logits.softmax(1).amax(1)

@@ -10,7 +10,7 @@ from torch import nn
 
 import adaptbench as ab
 from adaptbench.attacks import load_attack
-from adaptbench.errors import CapabilityError, GraphError
+from adaptbench.errors import CapabilityError, DomainError, GraphError
 
 EXAMPLE = torch.zeros(1, 1, 8, 8)
 WEIGHT = torch.linspace(-1, 1, 640).reshape(10, 64).sin()
@@ -124,3 +124,26 @@ def test_a_static_net_is_timed_only_where_it_is_given():
         box().run_reference(torch.rand(1, 1, 8, 8))
     other = ab.BlackBox(skipping, example=EXAMPLE, macs_full=1000, reference=lambda x: skipping(x)[0])
     assert other.run_reference(torch.rand(2, 1, 8, 8)).shape == (2, 10)
+
+
+def test_a_black_box_of_texts_is_asked_by_edits_of_words():
+    from adaptbench.testing.texts import LENGTH, VOCABULARY, planted_texts
+
+    good = torch.tensor([VOCABULARY.index(word) for word in ("good", "fine", "great", "warm")])
+
+    def answers(ids):
+        sure = (ids[..., None] == good).any(-1).sum(1).float()
+        return torch.stack([-sure, sure], 1), torch.where(sure > 0, 100, 900)
+
+    ids = torch.zeros(1, LENGTH, dtype=torch.int64)
+    net = ab.BlackBox(answers, example=ids, macs_full=1000, domain=ab.TokenDomain(LENGTH, VOCABULARY))
+    x = planted_texts("test", 30)
+    found = load_attack("words-black-box", {"share": 0.3, "queries": 60}).craft(net, x.inputs(), x.y)
+    assert net.infer(found.x_adv).macs.sum() > net.infer(x.inputs()).macs.sum()
+    assert int(found.queries.max()) <= 60
+    with pytest.raises(CapabilityError, match="values of pixels"):
+        load_attack("black-box", {"queries": 5}).craft(net, x.inputs(), x.y)
+    with pytest.raises(CapabilityError):
+        load_attack("words").craft(net, x.inputs(), x.y)
+    with pytest.raises(DomainError, match="which there are is not known"):
+        ab.BlackBox(answers, example=ids, macs_full=1000)
