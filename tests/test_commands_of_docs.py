@@ -38,6 +38,7 @@ OWN_TESTS = {
     "audits.md": "tests/auditing/test_worked_audits.py",
     "audit.md": "tests/auditing/test_audit_page.py",
     "series.md": "tests/series/test_series.py",
+    "serving.md": "tests/serving/test_serving_run.py",
 }
 
 

@@ -148,3 +148,18 @@ def test_a_committed_summary_names_no_place_of_the_machine_that_made_it(place: P
     command = document.get("manifest", document)["command"]
     assert command.startswith("adaptbench run "), command
     assert not re.search(r"(^|[ =])/", command), command
+
+
+def test_the_serving_page_is_that_of_the_committed_run() -> None:
+    from adaptbench.results.serving import read_serving
+
+    module = _script("serving_page")
+    record, text = read_serving(module.SOURCE), module.PAGE.read_text(encoding="utf-8")
+    assert module.page(text, record) == text, "run python docs/serving_page.py"
+    assert record["git"]["dirty"] is False
+    assert {row["clock"] for row in record["checks"]} == {"cpu", "wall"}
+    rows = {(r["model"], r["arrivals"], r["mode"], r["share"], r["defence"]): r for r in record["streams"]}
+    worst = rows["softmax-threshold", "poisson", "batches", 0.5, "none"]
+    assert f"| {worst['simulated_benign_p99_ratio']:.2f} × |" in text
+    apart = [abs(r["simulated_mean_s"] / r["measured_mean_s"] - 1) for r in record["checks"]]
+    assert all((a <= 0.1) or r["reason"] for a, r in zip(apart, record["checks"], strict=True))

@@ -38,6 +38,9 @@ from adaptbench.serving.watched import check_watched
 
 _log = logging.getLogger(__name__)
 
+_TIMED_ON = 2048
+"""Samples, at most, whose inputs lie on the device while nodes are timed."""
+
 
 def run_serving(serving: str | LoadedServing, options: Options | None = None, /, **asked: Unpack[Asked]) -> ServingRun:
     """Execute a file of kind serving and leave a directory.
@@ -175,8 +178,8 @@ class Runner:
             meters = self._opened(stack)
             energy = tuple(meter.name for meter in meters if meter.quantity == "energy")
             sessions = Sessions(self.writer, spec.measure, device, meters, self.options.progress, self.failures)
-            seeds = sample_seeds(self.plan.split.ids, 0)
-            x = as_input(self.plan.split.x, device)
+            some = self.plan.split.first(_TIMED_ON)
+            x, seeds = as_input(some.x, device), sample_seeds(some.ids, 0)
             for size in spec.sizes:
                 arms = {}
                 for net in nets:

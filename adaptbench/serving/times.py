@@ -69,7 +69,7 @@ def arms_of(
     """What is timed of a net at a size: each node on inputs that reach it, and whole batches as a service calls them.
 
     Args:
-        label: of the net. x: (n, …) inputs on the device. seeds: (n,). ways: of the same inputs.
+        label: of the net. x: (n, …) inputs on the device. seeds: (n,). ways: of these inputs first, maybe of more.
         samples: inputs that whole calls go through, at least.
 
     Returns:
@@ -91,7 +91,7 @@ def _later(make: Callable[..., Arm], *given: Any) -> Callable[[], Arm]:
 
 def _step_arm(case: str, model: DecisionGraph, x: Tensor, seeds: Tensor, ways: Executed, size: int, v: int) -> Arm:
     """A step of a server at one node, on inputs that reach it, as often as it is asked for."""
-    there = ways.path[:, v].nonzero().squeeze(1)
+    there = ways.path[: len(x), v].nonzero().squeeze(1)
     force = None
     if len(there):
         rows = there[torch.arange(size) % len(there)]

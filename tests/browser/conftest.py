@@ -18,6 +18,7 @@ from adaptbench.report.history_page import write_history
 from adaptbench.report.leaderboard import leaderboard
 from adaptbench.report.leaderboard_page import write_leaderboard
 from adaptbench.report.page import write_report
+from adaptbench.report.serving_page import write_serving_report
 from adaptbench.report.study_page import write_study_report
 from adaptbench.results.history import history
 from adaptbench.study import run_study
@@ -45,6 +46,7 @@ def pages(tmp_path_factory):
     (base / "small.yaml").write_text(STUDY, encoding="utf-8")
     study = run_study(str(base / "small.yaml"), out=base / "study").path
     found |= {"study": write_study_report(study, base / "study.html")}
+    found |= {"serving": write_serving_report(PUBLISHED / "serving.json", base / "serving.html")}
     runs = [write_run(base / "trend" / str(n), Plan(models=MODELS[:2], n=80, sweep=0), **_day(n)) for n in range(3)]
     found |= {"history": write_history(history([run.path for run in runs]), base / "history.html")}
     return found | {"leaderboard": write_leaderboard(leaderboard([PUBLISHED]), base / "leaderboard.html")}

@@ -52,7 +52,7 @@ CONTRAST = """() => {
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("name", ["report", "awkward", "difference", "study", "history", "leaderboard"])
+@pytest.mark.parametrize("name", ["report", "awkward", "difference", "study", "serving", "history", "leaderboard"])
 def test_axe_finds_no_violation(visit, name, scheme):
     """Every rule of axe-core, with everything that folds opened."""
     with visit(name, scheme=scheme) as page:
@@ -64,7 +64,7 @@ def test_axe_finds_no_violation(visit, name, scheme):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1440, 768, 400, 320])
-@pytest.mark.parametrize("name", ["report", "awkward", "difference", "study", "history", "leaderboard"])
+@pytest.mark.parametrize("name", ["report", "awkward", "difference", "study", "serving", "history", "leaderboard"])
 def test_it_fits_the_window_and_nothing_is_cut(visit, name, width, scheme):
     with visit(name, width, scheme) as page:
         for details in page.query_selector_all("details"):

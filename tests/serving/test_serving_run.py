@@ -423,3 +423,20 @@ def test_the_shipped_suite_is_read(monkeypatch) -> None:
     assert spec.sizes == [1, 4, 16]
     assert spec.measure.clock == "cpu"
     assert np.isclose(spec.arrivals[0].load, 0.6)
+
+
+FEWER = ["requests=50", "repeats=2", "measure.blocks=2", "measure.window_s=0.005", "measure.batch_sizes=[16]"]
+FEWER += ["check.requests=40", "check.repeats=1", "check.clocks=[cpu]", "planner.loads=[0.5]", "hostile.shares=[0.5]"]
+
+
+@pytest.mark.slow
+def test_the_commands_of_docs_serving_md_run(adaptbench) -> None:
+    """docs/serving.md, in its order, on fewer requests."""
+    text = (Path(__file__).resolve().parents[2] / "docs" / "serving.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^\$ adaptbench (.*?)\s*(?:#.*)?$", text, re.MULTILINE)
+    assert len(lines) == 4
+    for line in lines:
+        words = line.split()
+        extra = ["--limit", "16", *(word for pair in FEWER for word in ("-o", pair))] if words[0] == "run" else []
+        ended = adaptbench(*words, *extra)
+        assert ended.code in ((0, 3) if words[0] == "check" else (0,)), ended.out + ended.err
