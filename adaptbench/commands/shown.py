@@ -204,7 +204,7 @@ class Studies:
 class Servings:
     """Simulate streams of requests from measured times."""
 
-    word, kept = "run", "published"
+    word, kept = "serving", "published"
 
     def load(self, name: str, overrides: Sequence[str]) -> Any:
         """Read its file."""

@@ -80,6 +80,25 @@ def test_a_plan_and_a_study_as_json(adaptbench):
     document(adaptbench("run", "study.yaml", "--dry-run", "--json"), "plan")
 
 
+@pytest.mark.slow
+@pytest.mark.case("own")
+def test_streams_as_json(adaptbench):
+    """A third kind of experiment has a document of its own."""
+    quick = [
+        "models=[static]",
+        "arrivals=[poisson: {load: 0.5}]",
+        "hostile=null",
+        "check=null",
+        "planner=null",
+        "gate={}",
+    ]
+    quick += ["requests=50", "repeats=2", "measure.batch_sizes=[16]", "measure.blocks=1"]
+    words = [word for pair in quick for word in ("-o", pair)]
+    found = document(adaptbench("run", "serving", *words, "--limit", "8", "--json", "--no-report"), "serving")
+    assert [row["mode"] for row in found["streams"]] == ["batches", "queues"]
+    assert found["failed"] == {}
+
+
 @pytest.mark.case("own")
 def test_lists_findings_and_verdicts_as_json(adaptbench):
     """Every one is the shape that is stated."""

@@ -1,4 +1,4 @@
-"""Series end to end: domain, files, attacks in their own unit, the page's example by the command line."""
+"""Series end to end: domain, files, attacks in their own unit, the example of docs/series.md by the command line."""
 
 import re
 from pathlib import Path

@@ -82,7 +82,7 @@ def test_every_request_leaves_once_and_little_s_law_holds(kinds, seed, most, wai
     assert sorted(served.order.tolist()) == list(range(len(kinds)))
     assert served.place.tolist() == kinds, "nobody is cut short without a budget"
     assert np.isfinite(served.latency_s).all()
-    assert served.latency_s.min() >= 0.35, "a node's own time at least"
+    assert served.latency_s.min() >= 0.35 - 1e-9, "a node's own time at least"
     # L = λ W, both sides from other books: what was inside, summed as time passed, and what each request waited
     assert served.area_s == pytest.approx(served.latency_s.sum(), rel=1e-9)
     per_node = [sum(k >= v for k in kinds) for v in range(3)]
