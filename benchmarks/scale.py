@@ -300,7 +300,8 @@ def shards() -> dict[str, Any]:
 
     made: dict[str, Any] = {"workers": 2}
     with spent(made, "start"):
-        ray.init(num_cpus=2, include_dashboard=False, object_store_memory=200 * MIB, log_to_driver=False)
+        store_bytes = 200 * MIB
+        ray.init("local", num_cpus=2, include_dashboard=False, object_store_memory=store_bytes, log_to_driver=False)
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     net = load_system("sdn", "cifar10").model
     pictures = torch.zeros(500, 3, 32, 32, dtype=torch.uint8)
@@ -412,7 +413,7 @@ def apart(call: str, *given: object) -> dict[str, Any]:
     return dict(json.loads(done.stdout.strip().splitlines()[-1]))
 
 
-def main(asked: list[str], samples: int, device: str) -> dict[str, Any]:
+def main(asked: list[str], samples: int, device: str, keep: Callable[[dict[str, Any]], None]) -> None:
     from adaptbench.experiment.environment import describe_device, git_state, versions
 
     found: dict[str, Any] = {
@@ -431,6 +432,7 @@ def main(asked: list[str], samples: int, device: str) -> dict[str, Any]:
                 found["store"][f"records_per_{name}_s"] = large["records"] / seconds
             found["store"]["growth_bytes"] = large["peak_bytes"] - small["peak_bytes"]
             say("records a second into the store (CPU)", found["store"]["records_per_cpu_s"], 1e6, "{:,.0f}")
+            keep(found)
             say("memory growth, MiB", found["store"]["growth_bytes"] / MIB, 50, "{:.0f}", less=True)
         if "page" in asked:
             found["page"] = {"run": apart("whole", room / "run", samples)}
@@ -439,19 +441,22 @@ def main(asked: list[str], samples: int, device: str) -> dict[str, Any]:
             total = found["page"]["report"]["report_cpu_s"] + found["page"]["check"]["check_cpu_s"]
             peak = max(found["page"][k]["peak_bytes"] for k in ("report", "check"))
             found["page"] |= {"cpu_s": total, "peak_bytes": peak}
+            keep(found)
             say("report and check, CPU seconds", total, 30, "{:.1f}", less=True)
             say("their peak, GiB", peak / 2**30, 2, "{:.2f}", less=True)
         if "study" in asked:
             found["study"] = apart("study", samples)
+            keep(found)
             say("study of 40 policies, CPU seconds", found["study"]["study_cpu_s"], 300, "{:.0f}", less=True)
         if "shards" in asked:
             found["shards"] = apart("shards")
+            keep(found)
             say("a piece of 500 CIFAR pictures over Ray, ms", 1000 * found["shards"]["piece_wall_s"], None, "{:.1f}")
         if "steps" in asked:
             found["steps"] = apart("steps", 4, device) if device == "cpu" else apart("steps", 64, device)
             name = "cpu" if device == "cpu" else "wall"
+            keep(found)
             say("attack steps a second, ResNet-50 at 224²", 1 / found["steps"][f"step_{name}_s"], None, "{:.2f}")
-    return found
 
 
 def say(what: str, value: float, goal: float | None, form: str, less: bool = False) -> None:
@@ -471,7 +476,11 @@ if __name__ == "__main__":
     parser.add_argument("--samples", type=int, default=LARGE)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    result = main(options.parts, options.samples, options.device)
-    if options.json:
-        kept = json.loads(options.json.read_text(encoding="utf-8")) if options.json.exists() else {}
-        options.json.write_text(json.dumps({**kept, **result}, indent=1) + "\n", encoding="utf-8")
+
+    def keep(result: dict[str, Any]) -> None:
+        """What is there so far; parts that were not asked for stay as they were."""
+        if options.json:
+            kept = json.loads(options.json.read_text(encoding="utf-8")) if options.json.exists() else {}
+            options.json.write_text(json.dumps({**kept, **result}, indent=1) + "\n", encoding="utf-8")
+
+    main(options.parts, options.samples, options.device, keep)

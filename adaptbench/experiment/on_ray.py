@@ -44,8 +44,8 @@ class Ray:
     each a GPU of its own.
 
     Args:
-        options: ``address`` of a running cluster ("auto", "10.0.0.1:6379"); None: that of RAY_ADDRESS, else one is
-            started here and stopped again.
+        options: ``address`` of a running cluster ("auto", "10.0.0.1:6379"); None: that of RAY_ADDRESS, else the one
+            that runs on this machine, else ("local": at once) one is started here and stopped again.
 
     Raises:
         MissingExtraError: ray is not installed.
@@ -231,12 +231,13 @@ class Ray:
 
 
 def _connect(ray: Any, address: str | None, told: Mapping[str, Any]) -> None:
-    if address is not None:
+    own = {"include_dashboard": False, "object_store_memory": STORE_BYTES}
+    if address not in (None, "local"):
         ray.init(address=address, **told)
         return
     try:
-        ray.init(include_dashboard=False, object_store_memory=STORE_BYTES, **told)
-    except ValueError:  # RAY_ADDRESS names a cluster, which has its store already
+        ray.init(address=address, **own, **told)
+    except ValueError:  # there is a cluster, which has its store already
         ray.init(**told)
 
 
