@@ -1,11 +1,12 @@
 """Gates that `standard` leaves closed, each attacked by itself: how many never open, and what they stand for.
 
     python benchmarks/gates_alone.py [--systems cifar10/skipnet-rnn,cifar10/blockdrop] [--limit 16] [--eps 8/255]
-                                     [--recipe standard] [--out benchmarks/gates_alone.json]
+                                     [--recipe standard] [--run RUN] [--out benchmarks/gates_alone.json]
 
 For each of the first test pictures and each gate that is closed on the clean picture and on that of the recipe, all
 steps go to that gate (`adaptbench.attacks.gates_alone`). A system's entry is written when it is done; what is there
-already, under the same settings and code, is left.
+already, under the same settings and code, is left. --run takes the recipe's pictures from a finished run, in the place
+of crafting them again.
 """
 
 from __future__ import annotations
@@ -21,31 +22,48 @@ import torch
 
 import adaptbench as ab
 from adaptbench.adaptive import GatedNetwork
-from adaptbench.attacks import load_attack
+from adaptbench.attacks import Attack, load_attack
 from adaptbench.attacks.constraints import Linf
 from adaptbench.attacks.fractions import parse_fraction
 from adaptbench.attacks.gates_alone import SEARCHES, Alone, each_alone
 from adaptbench.attacks.identity import own_code
 from adaptbench.experiment.environment import describe_device, versions
 from adaptbench.results.metrics import recovery
+from adaptbench.results.store import Run
 
 SYSTEMS = "fashion-mnist/skipnet,cifar10/skipnet-rnn,cifar10/blockdrop"
 
 
-def system(name: str, recipe: str, eps: float, limit: int) -> dict[str, Any]:
+def dear_pictures(
+    model: GatedNetwork, name: str, split: Any, attack: Attack, condition: str, run: Path | None
+) -> torch.Tensor:
+    """(N, C, H, W) uint8 of the recipe: crafted here, or a run's, if it is of this very attack and these pictures."""
+    if run is None:
+        return attack.craft(model, split.images(), split.y, ids=split.ids).x_adv
+    opened = Run.open(run)
+    record = next(c for c in opened.cases if (c["model"], c["condition"]) == (name, condition))
+    if record["attack_sha256"] != attack.sha256:
+        raise SystemExit(f"{run}: its '{condition}' is another attack than {attack.name} here")
+    kept = opened.crafted(record["crafted"])
+    if kept["sample_id"][: len(split)].tolist() != split.ids.tolist():
+        raise SystemExit(f"{run}: it holds {len(kept['sample_id'])} pictures, and not the first {len(split)}")
+    return torch.from_numpy(kept["x_adv"][: len(split)].copy())
+
+
+def system(name: str, recipe: str, eps: float, limit: int, run: Path | None) -> dict[str, Any]:
     """One net: the recipe on the first test pictures, then every closed gate alone."""
     data_name, model_name = name.split("/")
     model, split = ab.load_model(model_name, data_name), ab.load_data(data_name).split("test").first(limit)
     if not isinstance(model, GatedNetwork):
         raise SystemExit(f"{name} has no gates")
-    x, y, began = split.images(), split.y, time.perf_counter()
+    x, y = split.images(), split.y
     attack = load_attack(recipe, {"eps": eps})
-    crafted = attack.craft(model, x, y, ids=split.ids)
-    crafted_s = time.perf_counter() - began
+    dear = dear_pictures(model, model_name, split, attack, recipe, run)
+    began = time.perf_counter()
     gate_done = lambda d, of: told(f"{name}: gate {d} of {of}")  # noqa: E731
-    found = each_alone(model, x, y, crafted.x_adv, Linf(eps), ids=split.ids, on_progress=gate_done)
+    found = each_alone(model, x, y, dear, Linf(eps), ids=split.ids, on_progress=gate_done)
     return {
-        "attack": {"name": attack.name, "sha256": attack.sha256, "steps_run": crafted.details["steps_run"]},
+        "attack": {"name": attack.name, "sha256": attack.sha256},
         "n": len(x),
         "gates": len(found.macs),
         "min_macs": model.min_macs,
@@ -56,9 +74,8 @@ def system(name: str, recipe: str, eps: float, limit: int) -> dict[str, Any]:
         "opened_alone": rows_of(found.alone),
         "opened_by": found.by,
         "steps_alone": found.steps,
-        "crafted_s": round(crafted_s, 1),
-        "alone_s": round(time.perf_counter() - began - crafted_s, 1),
-        **shares(model, x, crafted.images(), found),
+        "alone_s": round(time.perf_counter() - began, 1),
+        **shares(model, x, dear.float() / 255.0, found),
     }
 
 
@@ -92,6 +109,7 @@ def main() -> None:
     parser.add_argument("--recipe", default="standard")
     parser.add_argument("--eps", default="8/255")
     parser.add_argument("--limit", type=int, default=16)
+    parser.add_argument("--run", type=Path, help="a finished run whose pictures of the recipe are taken")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/gates_alone.json"))
     asked = parser.parse_args()
     eps = float(parse_fraction(asked.eps))
@@ -102,7 +120,7 @@ def main() -> None:
         document = made | {"versions": versions(), "device": describe_device("cpu"), "systems": {}}
     for name in asked.systems.split(","):
         if document["systems"].get(name, {}).get("n") != asked.limit:
-            document["systems"][name] = system(name, asked.recipe, eps, asked.limit)
+            document["systems"][name] = system(name, asked.recipe, eps, asked.limit, asked.run)
             asked.out.parent.mkdir(parents=True, exist_ok=True)
             asked.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 

@@ -19,9 +19,20 @@ ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "robustness.md"
 PUBLISHED = ROOT / "reports" / "published"
 MARKS = ("<!-- {}: start -->", "<!-- {}: end -->")
-AUDITS = ("audit-fashion-mnist", "audit-fashion-mnist-gates", "audit-cifar10-exits", "audit-cifar10-gates")
+AUDITS = (
+    "audit-fashion-mnist",
+    "audit-fashion-mnist-gates",
+    "audit-cifar10-exits",
+    "audit-cifar10-gates",
+    "standard-2-skipnet-rnn",
+    "standard-2-blockdrop",
+)
 TEN_TIMES = ("ten-times-fashion-mnist", "ten-times-fashion-mnist-gates")
-PAIRS = (("skipnet", "audit-fashion-mnist", "audit-fashion-mnist-gates"),)
+PAIRS = (
+    ("skipnet", "audit-fashion-mnist", "audit-fashion-mnist-gates"),
+    ("skipnet-rnn", "audit-cifar10-gates", "standard-2-skipnet-rnn"),
+    ("blockdrop", "audit-cifar10-gates", "standard-2-blockdrop"),
+)
 """System, and the summaries that `standard` is standard-1 and standard-2 in."""
 ALONE = ROOT / "benchmarks" / "gates_alone.json"
 

@@ -79,6 +79,8 @@ def test_recoveries_are_those_of_the_kept_samples(name):
         ("audit-fashion-mnist-gates", "audit-fashion-mnist", 2),
         ("audit-cifar10-exits", "audit-cifar10", 1),
         ("audit-cifar10-gates", "audit-cifar10", 1),
+        ("standard-2-skipnet-rnn", "audit-cifar10", 2),
+        ("standard-2-blockdrop", "audit-cifar10", 2),
         ("ten-times-fashion-mnist", "ten-times-fashion-mnist", 1),
         ("ten-times-fashion-mnist-gates", "ten-times-fashion-mnist", 2),
     ],
@@ -117,6 +119,20 @@ def test_the_sentences_hold_on_the_kept_samples():
     told = f"takes back {back[0]:.1f} % where `standard-1` takes {back[1]:.1f} %, and is dearer on"
     told += f" {(ilfo > ours).sum()}"
     assert told in " ".join(TEXT.split())
+    newer = _macs(_read("standard-2-blockdrop")["samples"]["cifar10/blockdrop/standard"])
+    assert f"it is dearer than `standard-2` on {(ilfo > newer[ilfo.index]).sum()}" in " ".join(TEXT.split())
+    shares = []
+    for model in ("skipnet-rnn", "blockdrop"):
+        now = _read(f"standard-2-{model}")
+        clean, first = (_macs(gates["samples"][f"cifar10/{model}/{c}"]) for c in ("clean", "standard"))
+        second = _macs(now["samples"][f"cifar10/{model}/standard"])
+        clean, first = clean[second.index], first[second.index]
+        assert (second >= first).all(), "on no picture of CIFAR-10 was standard-1 dearer"
+        dearest = now["manifest"]["models"][model]["max_macs"]
+        shares.append([100 * (each.mean() - clean.mean()) / (dearest - clean.mean()) for each in (first, second)])
+    (skip_1, skip_2), (block_1, block_2) = shares
+    assert f"takes back {skip_2:.1f} and {block_2:.1f} % of the structural head-room" in " ".join(TEXT.split())
+    assert f"`standard-1` took {skip_1:.1f} and {block_1:.1f} %" in " ".join(TEXT.split())
 
 
 def test_rows_say_which_standard_they_are_of(module):
