@@ -1,7 +1,8 @@
 """The gate over runs of kind serving: is a tail longer, or a goodput lower, than in the baseline?
 
-Every figure is simulated from times that were measured on a machine, so that runs are compared on one device only, by
-their intervals over repeats. What cannot be compared is said, and is never green.
+Every figure is simulated from times that were measured on a machine, so that runs are compared on one device only,
+repeat by repeat: the same arrivals and samples, times measured anew. What cannot be compared is said, and is never
+green.
 """
 
 from __future__ import annotations
@@ -27,13 +28,17 @@ from adaptbench.results.serving import (
     incomplete,
     read_serving,
 )
+from adaptbench.results.statistics import Estimate, paired_ratio, shift
 from adaptbench.results.studies import kind_of
+from adaptbench.results.verdicts import VERDICT_LEVEL
 
 EVERY_SERVING = {
     "simulated_p99_s": {"increase": "25 %", "cases": [PLAIN]},
     "simulated_goodput": {"drop": "5 points", "cases": [PLAIN]},
 }
 """What a run is held to whose file has no ``gate`` section."""
+_PAIRS = 5
+"""Repeats that a rank interval needs at the level of a verdict."""
 LOOSENED = "the run's file loosened or dropped this rule of the baseline, for {}: write a new baseline if it is meant"
 
 
@@ -226,8 +231,21 @@ def _meet(rule: Rule, case: str, seen: Mapping[str, Any], kept: Mapping[str, Any
     if why:
         return GateRow(case, rule.metric, rule.text, RowVerdict.NOT_COMPARABLE, why, *values)
     own, base = (float(value) for value in values if value is not None)
-    change = of_intervals(own, base, ends[0] or [], ends[1] or [], int(kept["repeats"]), ratio=ratio)
+    change = _paired(rule.metric, seen, kept)
+    if change is None:
+        change = of_intervals(own, base, ends[0] or [], ends[1] or [], int(kept["repeats"]), ratio=ratio)
     return judge(case, rule, own, base, change, rule.margin)
+
+
+def _paired(metric: str, seen: Mapping[str, Any], kept: Mapping[str, Any]) -> Estimate | None:
+    """The change over repeats, which have the same arrivals and samples on both sides; None of too few of them."""
+    own, base = (row.get("repeats_of") or {} for row in (seen, kept))
+    pairs = own.get(metric) or [], base.get(metric) or []
+    if len(pairs[0]) != len(pairs[1]) or len(pairs[0]) < _PAIRS:
+        return None
+    if EVERY[metric].ratio:
+        return paired_ratio(pairs[1], pairs[0], VERDICT_LEVEL)
+    return shift([one - other for one, other in zip(*pairs, strict=True)], VERDICT_LEVEL)
 
 
 # ---------------------------------------------------------------------- the self-test
@@ -274,8 +292,16 @@ def _plant(side: ServingSide, rules: Sequence[Rule], metric: str) -> str:
                 continue
             if metric == "simulated_p99_s" and row[f"{metric}_ci"][0] > 0:
                 row[metric], row[f"{metric}_ci"] = 1000 * row[metric], [1000 * end for end in row[f"{metric}_ci"]]
+                _repeats(row)[metric] = [1000 * value for value in _repeats(row).get(metric, [])]
                 return str(row["case"])
             if metric == "simulated_goodput" and row[metric] > 0.5:
                 row[metric], row[f"{metric}_ci"] = 0.0, [0.0, 0.0]
+                _repeats(row)[metric] = [0.0] * len(_repeats(row).get(metric, []))
                 return str(row["case"])
     return ""
+
+
+def _repeats(row: dict[str, Any]) -> dict[str, list[float]]:
+    """Of a row; kept runs from before have none."""
+    found: dict[str, list[float]] = row.setdefault("repeats_of", {})
+    return found

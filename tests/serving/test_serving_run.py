@@ -271,6 +271,28 @@ def test_more_replicas_are_a_regression(run, side) -> None:
 
 
 @pytest.mark.slow
+def test_repeats_that_share_their_arrivals_are_compared_in_pairs(run, record) -> None:
+    """Each stream 1.4 times as slow: seen in pairs, and lost in intervals that hold the noise of the arrivals."""
+
+    def with_repeats(factor: float, identity: str, *, kept: bool) -> ServingSide:
+        made = copy.deepcopy(record) | {"id": identity}
+        row = made["streams"][0]
+        values = [factor * value for value in (0.5, 0.7, 0.9, 1.1, 1.3, 1.5)]
+        row["simulated_p99_s"], row["simulated_p99_s_ci"] = float(np.mean(values)), [factor * 0.6, factor * 1.4]
+        row["repeats_of"] = {"simulated_p99_s": values} if kept else {}
+        return ServingSide(run.path, made)
+
+    def verdicts(*, kept: bool) -> RowVerdict:
+        sides = with_repeats(1.4, "new", kept=kept), with_repeats(1.0, "old", kept=kept)
+        rule = {"simulated_p99_s": {"increase": "25 %", "cases": [record["streams"][0]["case"]]}}
+        (row,) = [r for r in compare_serving(*sides, rule).rows if r.metric == "simulated_p99_s"]
+        return row.verdict
+
+    assert verdicts(kept=True) is RowVerdict.REGRESSION
+    assert verdicts(kept=False) is RowVerdict.INCONCLUSIVE
+
+
+@pytest.mark.slow
 def test_ceilings_need_no_baseline(run) -> None:
     assert compare_serving(run, None, {"simulated_p99_s": {"max": 1e-9}}).exit_code == 1
     assert compare_serving(run, None, {"simulated_p99_s": {"max": 1e9}}).exit_code == 0
