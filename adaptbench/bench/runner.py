@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import time
 from collections.abc import Sequence
 from typing import Any, Unpack
 
@@ -28,7 +29,7 @@ from adaptbench.bench.records import case_records
 from adaptbench.bench.suite import LoadedSuite, load_suite
 from adaptbench.bench.transfers import require
 from adaptbench.errors import AdaptBenchError, Stopped, UncountedError
-from adaptbench.experiment.ahead import Ahead
+from adaptbench.experiment.ahead import Ahead, rounded
 from adaptbench.experiment.engines import Made, Piece, Tally, device_of, engine_of, makers, merged
 from adaptbench.experiment.environment import check_device, describe_device
 from adaptbench.experiment.failures import Failures
@@ -215,12 +216,16 @@ class Runner:
             return
         pieces = [piece for piece, _ in wanted.values()]
         tally, watched = Tally(sum(piece.n for piece in pieces)), self.options.progress
-        left = len(pieces)
+        left, began = len(pieces), time.monotonic()
         watched.begin(f"crafting and evaluating  {self.engine.name}", tally.total)
+
+        def words() -> str:
+            seconds = (time.monotonic() - began) * (tally.total / max(tally.done, 1) - 1)
+            return f"{left} of {len(pieces)} chunks to do" + (f", about {rounded(seconds)} left" if tally.done else "")
 
         def told(piece: Piece, done: int, of: int) -> None:
             tally.told(piece, done, of)
-            watched.advance(tally.done, f"{left} of {len(pieces)} chunks to do")
+            watched.advance(tally.done, words())
 
         for made in self.engine.each(pieces, told):
             if made.error is not None:
@@ -229,7 +234,7 @@ class Runner:
                 self._keep(made)
             tally.ended(made.piece)
             left -= 1
-            watched.advance(tally.done, f"{left} of {len(pieces)} chunks to do")
+            watched.advance(tally.done, words())
         watched.end()
 
     def _evaluate(self, evaluation: Evaluation) -> None:
