@@ -152,7 +152,7 @@ def budgets_met(graph: Record) -> list[str]:
         )
         if by_chance := found.get("own_by_chance"):
             at = max(range(len(errors)), key=errors.__getitem__)
-            within = sum(e <= 200 * chance + 1e-9 for e, chance in zip(errors, by_chance, strict=True))
+            within = sum(e <= 200 * chance + 1e-3 for e, chance in zip(errors, by_chance, strict=True))
             said += (
                 f" Of that, the samples' own scatter makes {number(100 * by_chance[at], 1)} % (one standard error, "
                 f"from calibration and test); {within} lie within two of theirs."

@@ -25,7 +25,7 @@ def percent(value: float | None, digits: int = 0) -> str:
 
 
 def within(value: float, ends: list[float]) -> str:
-    low, high = (f"{100 * end:.0f}".replace("-", "−") for end in ends)
+    low, high = (f"{round(100 * end)}".replace("-", "−") for end in ends)
     return f"{percent(value)} [{low}, {high}]"
 
 

@@ -78,6 +78,22 @@ def test_the_page_of_the_black_box_is_that_of_the_committed_run() -> None:
     assert all(len(p.by_seed) == 3 for c in module.curves_of(kept) for p in c.points)
 
 
+def test_the_figures_of_the_text_page_are_those_of_the_committed_runs() -> None:
+    from adaptbench.results.baseline import Baseline
+
+    module = _script("text_page")
+    text = module.PAGE.read_text(encoding="utf-8")
+    assert module.page(text) == text, "run python docs/text_page.py"
+    for _, name in module.SETS:
+        kept = Baseline.load(module.PUBLISHED / f"{name}.json")
+        assert kept.manifest["git"]["dirty"] is False
+        case = next(c for c in kept.cases if c["condition"] == "words-black-box")
+        clean = kept.samples(next(c["evaluation"] for c in kept.cases if c["condition"] == "clean"))
+        rows = kept.samples(case["evaluation"])
+        taken = (rows.macs.mean() - clean.macs.mean()) / (case["macs_max"] - clean.macs.mean())
+        assert f"| {case['n']} | {100 * module.edited(case):.1f} % | {100 * taken:.0f} % [" in text
+
+
 def test_the_zoo_page_is_that_of_the_shipped_cards() -> None:
     module = _script("zoo_page")
     assert module.page() == module.PAGE.read_text(encoding="utf-8"), "run python docs/zoo_page.py"
