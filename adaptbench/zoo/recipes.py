@@ -225,7 +225,7 @@ _CIFAR = {
         halting=Halting(
             Phase(2, 0.05, 128, "crop+flip", ema=0.99, precision="bfloat16", sizes=((0.0, 24), (0.5, 32))), 0.1
         ),
-        tokens=TokenHalting((_attending(1, 1e-3), _attending(1, 1e-3)), start=-1.7),
+        tokens=TokenHalting((_attending(1, 1e-3), _attending(1, 1e-3)), start=-1.7, settled=0.42),
         scratch=_short(20, 0.1),
         grown={20: 8, 56: 20, 32: 8, 14: 8, 110: 20},
     ),

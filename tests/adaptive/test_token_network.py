@@ -11,10 +11,10 @@ from torch import nn
 
 from adaptbench.adaptive import CumulativeHalting, ImageDomain, TokenNetwork, TokenRule
 from adaptbench.errors import CapabilityError, GraphError, UsageError
-from adaptbench.models.vit import FirstFeature, TokenBlock
+from adaptbench.models.vit import FirstFeature, TokenBlock, halting_vit
 from adaptbench.testing import check_model
 from adaptbench.testing.models import kit_of
-from adaptbench.zoo.training.tokens import halted_at_share, ponder_cost
+from adaptbench.zoo.training.tokens import halted_at_share, ponder_cost, settle
 
 SHAPE, CLASSES, WIDTH = (1, 4, 4), 3, 8
 few = settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
@@ -301,3 +301,17 @@ def test_asking_for_fewer_tokens_leaves_fewer():
         loss(net, x, y).backward()
         step.step()
     assert net.infer(x).macs.float().mean() < before
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6])
+def test_scores_are_settled_at_a_share_of_the_runs(share):
+    torch.manual_seed(5)
+    net = halting_vit(
+        nn.Identity(), 1, 16, width=8, heads=2, depth=3, domain=ImageDomain(SHAPE), n_classes=CLASSES
+    ).eval()
+    for score in net.rule.scores:
+        nn.init.normal_(score.linear.weight)
+    x = torch.rand(64, *SHAPE, generator=torch.Generator().manual_seed(1))
+    settle(net, x, share)
+    left = net.infer(x).path[:, 1:-1].view(64, 3, 16)[:, 1:].double().mean()
+    assert left == pytest.approx(share, abs=0.02)

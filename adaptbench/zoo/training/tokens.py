@@ -18,6 +18,7 @@ from adaptbench.zoo.training.session import Session
 
 _LOOKED_AT = 500
 _JUDGED = 1000
+_SHIFT = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,7 @@ class TokenHalting:
         whole: share of each batch that goes through with all its tokens, so that the backbone stays one.
         temperature: of the straight-through decisions.
         start: bias of the halting scores where the second phase begins.
+        settled: share of the runs that all scores are shifted to at the end, on training images; None: as trained.
     """
 
     phases: tuple[Phase, Phase]
@@ -41,6 +43,7 @@ class TokenHalting:
     whole: float = 0.25
     temperature: float = 0.25
     start: float = START
+    settled: float | None = None
 
     def __call__(self, net: TokenNetwork, needed: Sequence[nn.Sequential], session: Session) -> None:
         """A trained net that is needed gives its layers but the last to the stem, where they stay as they are."""
@@ -60,6 +63,8 @@ class TokenHalting:
                 nn.init.constant_(module.linear.bias, self.start)
         loss = halted_at_share(self.share, self.weight, self.ponder, self.whole, self.temperature)
         session.run("halting", fit, net, second, loss, evaluate=judge)
+        if self.settled is not None:
+            settle(net, session.some(), self.settled)
 
 
 def plain_tokens(module: nn.Module, x: Tensor, y: Tensor) -> Tensor:
@@ -100,6 +105,32 @@ def ponder_cost(margins: Tensor, epsilon: float = 0.01) -> Tensor:
     runs = margins.cummin(1).values > 0
     spent = torch.where(runs, (1 - epsilon) - margins, torch.zeros_like(margins)).amax(1)
     return 1 + runs.sum(1) + (1 - spent)
+
+
+@torch.no_grad()
+def settle(net: TokenNetwork, x: Tensor, share: float) -> float:
+    """Shift all halting scores by one number, so that a share of the tokens' runs behind the first block is left.
+
+    Args:
+        x: (n, C, H, W) training images. share: that they are to have; found to a hundredth of a logit.
+
+    Returns:
+        The shift of the biases.
+    """
+    biases = [module.linear.bias for module in net.rule.modules() if isinstance(module, Score)]
+    own = [bias.clone() for bias in biases]
+    low, high = -8.0, 8.0
+    while high - low > _SHIFT:
+        middle = (low + high) / 2
+        for bias, was in zip(biases, own, strict=True):
+            bias.copy_(was + middle)
+        low, high = (middle, high) if _share_left(net, x) > share else (low, middle)
+    return middle
+
+
+def _share_left(net: TokenNetwork, x: Tensor) -> float:
+    runs = net.infer(x).path[:, 1:-1].view(len(x), len(net.blocks), -1)[:, 1:]
+    return float(runs.double().mean())
 
 
 @torch.no_grad()
