@@ -137,9 +137,16 @@ def leaderboard(places: Iterable[Path]) -> Leaderboard:
 
 def _line(place: int, view: View, name: str, data: str, record: Record) -> Line:
     about = view.condition(record["condition"])
-    title = _titled(view.condition_title(record), record["condition"])
+    title = _titled(view.condition_title(record), record["condition"]) + version(record["condition"], about)
     knows = {"none": ""}.get(str(about.get("access") or "none"), str(about.get("access") or ""))
     return Line(place, name, data, title, knows, _allowed(about.get("settings") or {}), record["kind"], record)
+
+
+def version(condition: str, about: Mapping[str, Any]) -> str:
+    """Of `standard` and its kin, which of them a record is of, as `` (standard-2)``; "" of all others."""
+    first = str(about.get("summary") or "").replace(",", " ").split(" ")[0]
+    own = condition.startswith(STANDARD) and first.startswith(f"{STANDARD}-") and first not in condition
+    return f" ({first})" if own else ""
 
 
 def _titled(title: str, code: str) -> str:

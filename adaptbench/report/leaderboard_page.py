@@ -125,6 +125,7 @@ def _standing(key: str, size: str, nets: list[Standing]) -> Table:
         f"{size}: nets by what {STANDARD} takes back, the least first",
         (
             Column("net", numeric=False),
+            Column("attack", numeric=False),
             Column("accuracy, clean", unit="%"),
             Column("MACs saved, clean", unit="share of plain net"),
             Column("taken back", unit="share of head-room"),
@@ -138,6 +139,7 @@ def _standing(key: str, size: str, nets: list[Standing]) -> Table:
         share = saved(one.clean.record)
         table.add(
             one.worst.model,
+            one.worst.attack,
             share_cell(one.clean.record, "accuracy"),
             _share(share, "the plain net's MACs are not recorded"),
             share_cell(one.worst.record, "recovery"),

@@ -192,6 +192,13 @@ class TestStandard2OnGates(_OnGates):
         return load_attack("standard-2")
 
 
+class TestOneGate(_OnGates):
+    never_cheaper = False  # a gate that opens may close others
+
+    def make(self):
+        return load_attack("one-gate", {"gate": 2, "steps": 20, "eps": "32/255"})
+
+
 class TestGradAuto(_OnGates):
     def make(self):
         return load_attack("gradauto", {"steps": 20, "lr": 0.1})

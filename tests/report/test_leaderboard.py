@@ -91,6 +91,19 @@ def test_standings_rank_by_what_the_standard_attack_takes_back(board, page, raw)
             assert value(row["MACs under attack"]) == pytest.approx(record["macs_mean"] / record["macs_full"])
 
 
+def test_a_standing_says_which_standard_it_is_of(board, page):
+    """On gates standard-2 is another attack than standard-1: one word for both would compare what cannot be."""
+    for place, (_, nets) in enumerate(board.standings):
+        for net, row in zip(nets, rows_of(page, f"standing-{place}"), strict=True):
+            run = board.runs[net.worst.run].side.manifest
+            first = run["conditions"][STANDARD]["summary"].split(",")[0]
+            assert text(row["attack"]).endswith(f"({first})")
+    versions = {
+        text(row["attack"]) for place in range(len(board.standings)) for row in rows_of(page, f"standing-{place}")
+    }
+    assert len(versions) == 2
+
+
 def test_measured_modelled_and_counted_share_no_table(page, raw):
     assert 'id="table-energy-measured"' not in page
     modelled = list(rows_of(page, "table-energy-modelled"))

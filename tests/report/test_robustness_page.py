@@ -173,6 +173,14 @@ def test_gates_that_were_tried_alone_add_up():
         assert found["attack"]["sha256"] == load_attack("standard-2", {"eps": "8/255"}).sha256
 
 
+def test_on_blockdrop_every_gate_opens_alone():
+    found = _alone()["systems"]["cifar10/blockdrop"]
+    assert found["pairs_never_opened"] == 0
+    told = f"Each of {found['pairs']} gates that stay closed on {found['n']} pictures opens alone, after six steps on"
+    assert told in " ".join(TEXT.split())
+    assert round(found["steps_alone"] / found["pairs"]) == 6
+
+
 def test_the_long_search_reaches_the_bound_of_single_gates_and_once_goes_past_it():
     """What the page says of the two on the pictures that both have seen."""
     long, found = _read("ten-times-fashion-mnist-gates"), _alone()["systems"]["fashion-mnist/skipnet"]
