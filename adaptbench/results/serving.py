@@ -86,7 +86,6 @@ STREAM: dict[str, Field] = {
     "replicas": _must("count", "of the net"),
     "max_batch": _must("count", "requests that run at once, at most", "requests"),
     "rate_rps": _must("number", "that arrived", "1/s"),
-    "repeats_of": Field("map", meaning="figure that a gate watches → its value in each repeat", of="list"),
     "overloaded": _must("flag", "replicas are busy all the time: latency grows as long as the stream lasts"),
     "simulated_mean_s": _figure("s", "latency"),
     "simulated_p50_s": _figure("s", "latency"),

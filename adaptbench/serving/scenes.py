@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptbench.results.serving import STREAM_FIGURES
 from adaptbench.serving.arrivals import bursts, poisson, recorded, replayed
 from adaptbench.serving.figures import Stream, over_repeats
 from adaptbench.serving.lines import Batching, Mode
@@ -205,7 +204,6 @@ def _summed(values: Sequence[dict[str, float]], share: float, no_joules: str) ->
         row[name], row[f"{name}_ci"] = over_repeats([one[name] for one in values], share=name in _SHARES)
         if row[name] is None:
             row[f"{name}_missing"] = no_joules if name == "simulated_energy_j" else _NO_HOSTILE
-    row["repeats_of"] = {name: [one[name] for one in values] for name in STREAM_FIGURES if row[name] is not None}
     row["overloaded"] = row["simulated_busy"] > OVERLOADED
     del row["rate_rps_ci"], row["simulated_busy_ci"], row["simulated_step_size_ci"]
     return row
