@@ -22,7 +22,7 @@ from adaptbench.zoo.training.phase import Phase
 
 SHIPPED_DATA = sorted(p.name for p in SHIPPED.iterdir() if p.is_dir())
 SMALL_PICTURES = ["digits", "fashion-mnist"]
-TEXTS = ["ag-news-minilm", "sst2-minilm"]
+TEXTS = ["ag-news-minilm", "sst2", "sst2-minilm"]
 PHASE = Phase(1, 0.1, 64, "crop", ema=0.98)
 DEPLOYABLE = [name for name in available("digits") if name != "oracle"]
 
@@ -32,6 +32,7 @@ QUICK: dict[str, set[str]] = {
     "cifar10": {"static", "softmax-threshold", "blockdrop"},
     "cifar100": set(),
     "ag-news-minilm": set(),
+    "sst2": set(),
     "sst2-minilm": set(),
 }
 
