@@ -154,10 +154,17 @@ def _chance(cases: Sequence[Record], conditions: Mapping[str, Mapping[str, Any]]
             continue
         control = equal_control(name, conditions)
         if control is None:
-            notes.append(
-                f"{name} stands beside no control of {budget} queries: add `best-of-n: {{queries: {budget}}}` at its "
-                "eps and limit; one draw of noise is less than it may ask"
-            )
+            settings = condition.get("settings") or {}
+            if settings.get("constraint") == "words":
+                notes.append(
+                    f"{name} stands beside one draw of random edits, where it may ask {budget} times: chance at as many "
+                    "questions would take back more than that control"
+                )
+            else:
+                notes.append(
+                    f"{name} stands beside no control of {budget} queries: add `best-of-n: {{queries: {budget}}}` at "
+                    "its eps and limit; one draw of noise is less than it may ask"
+                )
             continue
         weaker = []
         for record in (r for r in rows if r["condition"] == name and r.get("recovery") is not None):
