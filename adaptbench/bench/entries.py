@@ -215,11 +215,13 @@ class Fitting:
 
     Args:
         calibration: gives the split to fit on, when one is wanted. seed: of the fits.
+        log_of: a net's log on it.
     """
 
     calibration: Callable[[], Split]
     seed: int
     logs: dict[str, CalibrationLog]
+    log_of: Callable[[AdaptiveModel, Split], CalibrationLog] = lambda model, split: model.log(split)
 
     def apply(self, entry: Entry, loaded: Loaded) -> Loaded:
         """The model that an entry names.
@@ -283,7 +285,7 @@ class Fitting:
         """Of a net, or of a net behind a defence: the one says nothing of the other."""
         key = f"{net}+{defence}"
         if key not in self.logs:
-            self.logs[key] = model.log(self.calibration())
+            self.logs[key] = self.log_of(model, self.calibration())
         return self.logs[key]
 
     def _fitted(self, entry: Entry, loaded: Loaded, log: CalibrationLog) -> Policy:

@@ -12,6 +12,7 @@ from adaptbench.attacks import Attack, load_attack
 from adaptbench.bench.conditions import finer_than_data
 from adaptbench.bench.crafting import crafting_split
 from adaptbench.bench.entries import Entry, Fitting
+from adaptbench.bench.kept_logs import KeptLogs
 from adaptbench.bench.shift import SHIFT, shifted
 from adaptbench.bench.suite import Condition, LoadedSuite, Suite
 from adaptbench.bench.transfers import carried
@@ -75,6 +76,7 @@ class Plan:
         crafting: pictures for attacks that share one change, where there is one.
         data_notes: what the data set says of its files, and what is to be said of attacks on it.
         handed: names of nets and data that were handed over, and have no files.
+        logs: that policies were fitted on.
     """
 
     suite: LoadedSuite
@@ -87,6 +89,7 @@ class Plan:
     data_notes: tuple[str, ...] = ()
     crafting: Split | None = None
     handed: frozenset[str] = frozenset()
+    logs: KeptLogs | None = None
 
     @property
     def timed(self) -> tuple[Evaluation, ...]:
@@ -155,7 +158,8 @@ def make_plan(suite: LoadedSuite, options: Options | None = None, given: Given |
     spec, device, zoo = suite.suite, options.device, options.zoo
     data = given.data or load_data(spec.data, root=options.data_root, download=options.download)
     split = data.split("test").first(options.at_most(spec.limit))
-    models = _models(suite, data, options, given)
+    logs = KeptLogs.at(options.place(suite.name), device, fresh=options.fresh)
+    models = _models(suite, data, options, given, logs)
     other_data = partial(load_data, root=options.data_root, download=options.download)
     attacks: dict[str, Attack] = {}
     surrogates: dict[str, AdaptiveModel] = {}
@@ -228,12 +232,13 @@ def make_plan(suite: LoadedSuite, options: Options | None = None, given: Given |
         (*getattr(data, "notes", ()), *finer_than_data(attacks, split)),
         crafting,
         given.names,
+        logs,
     )
 
 
-def _models(suite: LoadedSuite, data: DataSet, options: Options, given: Given) -> dict[str, Loaded]:
+def _models(suite: LoadedSuite, data: DataSet, options: Options, given: Given, logs: KeptLogs) -> dict[str, Loaded]:
     """Every net that the suite names, under its policy, by label."""
-    fitting = Fitting(lambda: data.split("calibration"), suite.suite.seeds[0], {})
+    fitting = Fitting(lambda: data.split("calibration"), suite.suite.seeds[0], {}, logs.log)
     nets = dict(given.nets)
     by_label: dict[str, Loaded] = {}
     for label, entry in suite.suite.entries.items():

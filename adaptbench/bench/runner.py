@@ -141,6 +141,8 @@ class Runner:
     def _run(self) -> Run:
         spec = self.plan.suite.suite
         self.writer.begin(self._manifest())
+        if self.plan.logs is not None:
+            self.plan.logs.keep(self.writer)
         meters, whole = open_meters(spec.measure, self.device)
         try:
             with whole.over_run(self.writer, self.plan):

@@ -100,7 +100,7 @@ class RunWriter:
 
     @classmethod
     def look(cls, path: str | Path) -> RunWriter | None:
-        """The cells that lie in a directory, for `has` and `record` alone: nothing is made, moved or removed.
+        """The cells that lie in a directory, for `has`, `record` and `load` alone: nothing is made, moved or removed.
 
         Returns:
             None where there are none.
