@@ -179,3 +179,17 @@ def test_the_serving_page_is_that_of_the_committed_run() -> None:
     assert f"| {worst['simulated_benign_p99_ratio']:.2f} × |" in text
     apart = [abs(r["simulated_mean_s"] / r["measured_mean_s"] - 1) for r in record["checks"]]
     assert all((a <= 0.1) or r["reason"] for a, r in zip(apart, record["checks"], strict=True))
+
+
+def test_the_page_of_scale_is_that_of_the_committed_run() -> None:
+    module = _script("scale_page")
+    text = module.PAGE.read_text(encoding="utf-8")
+    assert module.page(text) == text, "run python docs/scale_page.py"
+    found = json.loads(module.SOURCE.read_text(encoding="utf-8"))
+    assert found["git"]["dirty"] is False
+    assert module.standard_steps() == 400
+    days = 50_000 * 400 * found["steps"]["step_cpu_s"] / 86_400
+    assert f"| {days:.0f} days | " in text
+    store = found["store"]["large"]
+    rate = store["records"] / (store["commit_cpu_s"] + store["finish_cpu_s"]) / 1e6
+    assert f"| records a second into the store | {rate:.2f} M |" in text, "of CPU"
