@@ -123,12 +123,12 @@ def word_attack(parts: Parts, access: Any, where: str) -> Attack:
         )
     objective, via = parts.objective, access if isinstance(access, BlackBox) else None
     aims = isinstance(objective, GradientObjective)
-    fits = (name == "none") if isinstance(search, RandomWords) else name in ("white-box", "black-box")
+    fits = name in (("none", "black-box") if isinstance(search, RandomWords) else ("white-box", "black-box"))
     if not fits or aims != (name == "white-box") or (objective is not None and not aims):
         raise RecipeError(
             f"{where}: the search '{search.name}' with access {name} and "
             f"{'no objective' if objective is None else f'the objective {objective.name}'} is no attack.",
-            todo="White-box takes an objective, black-box none; random-words takes access: none and no objective.",
+            todo="White-box takes an objective, all others none; random-words has access none or black-box.",
         )
     if via is not None and via.cost != "macs":
         raise RecipeError(f"{where}, access.black-box.cost: words are searched by counted MACs.", todo="Leave it out.")

@@ -24,7 +24,7 @@ class QueryJudge(WordJudge):
         self, words: Thesaurus, ids: Tensor, seed: int, progress: Callable[[int, int], None], *, via: BlackBox
     ) -> None:
         super().__init__(words, ids, seed, progress)
-        self.via = via
+        self.via, self.asks = via, via.queries
         self.asked = torch.zeros(len(ids), dtype=torch.int64)
         self.ranked: dict[int, list[int]] = {}
 

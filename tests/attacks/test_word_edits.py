@@ -40,6 +40,11 @@ class TestWordsBlackBox(_OfTexts):
         return load_attack("words-black-box", {"queries": 40})
 
 
+class TestWordsBestOfN(_OfTexts):
+    def make(self):
+        return load_attack("words-best-of-n", {"queries": 40})
+
+
 class TestWordsRandom(_OfTexts):
     never_cheaper = False
 
