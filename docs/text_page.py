@@ -6,6 +6,7 @@ python docs/text_page.py
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "text.md"
 PUBLISHED = ROOT / "reports" / "published"
-SETS = (("SST-2", "text-attacks"), ("AG News", "text-attacks-ag-news"))
+SETS = (("SST-2", "text-attacks", "text-chance"), ("AG News", "text-attacks-ag-news", "text-chance-ag-news"))
+QUERIES, ASKS = 200, "words-black-box"
 BEGIN, END = "<!-- figures: written by docs/text_page.py -->", "<!-- end of figures -->"
 TARGET, CHANCE, EDITED = 0.5, 0.1, 0.1
 
@@ -35,18 +37,19 @@ def edited(case: Record) -> float:
     return float(details["words_edited"] / details["words"])
 
 
-def rows(document: Record) -> list[str]:
-    conditions = document["manifest"]["conditions"]
+def rows(document: Record, chance: Record) -> list[str]:
+    conditions = document["manifest"]["conditions"] | chance["manifest"]["conditions"]
     lines = [
         "| | texts | words edited | takes back | at the last exit | answer kept | right | queries |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for case in document["cases"]:
+    for case in sorted([*document["cases"], *chance["cases"]], key=lambda c: c["kind"] != "control"):
         if case["kind"] not in ("control", "attack"):
             continue
-        name, share = case["condition"], conditions[case["condition"]]["settings"].get("share", 0.1)
+        settings = conditions[case["condition"]]["settings"]
+        name, queries = re.sub(r"-\d+$", "", case["condition"]), settings.get("queries", QUERIES)
         ceiling = case["exit_histogram"][max(case["exit_histogram"])] / case["n"]
-        shown = f"`{name.partition('-5')[0].partition('-20')[0]}`, {percent(share)}"
+        shown = f"`{name}`, {percent(settings['share'])}" + ("" if queries == QUERIES else f", {queries} queries")
         cells = [
             str(case["n"]),
             percent(edited(case), 1),
@@ -70,32 +73,40 @@ def told(title: str, document: Record) -> str:
     )
 
 
-def verdict(title: str, document: Record) -> list[str]:
+def verdict(title: str, document: Record, asked: Record) -> list[str]:
     cases = {c["condition"]: c for c in document["cases"]}
     attacks = [c for c in cases.values() if c["kind"] == "attack" and edited(c) <= EDITED]
     best = max(attacks, key=lambda c: c["recovery"])
-    chance = cases["words-random"]
+    chance, questions = cases["words-random"], next(c for c in asked["cases"] if c["kind"] == "control")
     return [
         f"| {title}: takes back {percent(TARGET)} with at most {percent(EDITED)} of the words edited | "
         f"{within(best['recovery'], best['recovery_ci'])}, `{best['condition']}`, {percent(edited(best), 1)} edited | "
         f"{'yes' if best['recovery'] >= TARGET else 'no'} |",
         f"| {title}: as many random edits take back less than {percent(CHANCE)} | "
         f"{within(chance['recovery'], chance['recovery_ci'])} | {'yes' if chance['recovery'] < CHANCE else 'no'} |",
+        f"| {title}: more than the dearest of as many random edits as there are questions | "
+        f"{percent(cases[ASKS]['recovery'])} against {within(questions['recovery'], questions['recovery_ci'])} | "
+        f"{'yes' if cases[ASKS]['recovery'] > questions['recovery_ci'][1] else 'no'} |",
     ]
 
 
 def figures() -> list[str]:
-    documents = [(title, name, json.loads((PUBLISHED / f"{name}.json").read_text("utf-8"))) for title, name in SETS]
+    documents = [(title, name, *map(_read, (name, chance))) for title, name, chance in SETS]
     lines: list[str] = []
-    for title, name, document in documents:
+    for title, name, document, chance in documents:
         lines += [
             "",
             f"{told(title, document)} `adaptbench run {name}`, [summary](../reports/published/{name}.json).",
             "",
-            *rows(document),
+            *rows(document, chance),
         ]
     lines += ["", "| aimed at | measured | held |", "|---|---|---|"]
-    return lines + [line for title, _, document in documents for line in verdict(title, document)] + [""]
+    return lines + [line for title, _, *both in documents for line in verdict(title, *both)] + [""]
+
+
+def _read(name: str) -> Record:
+    document: Record = json.loads((PUBLISHED / f"{name}.json").read_text(encoding="utf-8"))
+    return document
 
 
 def page(text: str) -> str:

@@ -84,9 +84,10 @@ def test_the_figures_of_the_text_page_are_those_of_the_committed_runs() -> None:
     module = _script("text_page")
     text = module.PAGE.read_text(encoding="utf-8")
     assert module.page(text) == text, "run python docs/text_page.py"
-    for _, name in module.SETS:
+    for _, name, chance in module.SETS:
         kept = Baseline.load(module.PUBLISHED / f"{name}.json")
         assert kept.manifest["git"]["dirty"] is False
+        assert Baseline.load(module.PUBLISHED / f"{chance}.json").manifest["git"]["dirty"] is False
         case = next(c for c in kept.cases if c["condition"] == "words-black-box")
         clean = kept.samples(next(c["evaluation"] for c in kept.cases if c["condition"] == "clean"))
         rows = kept.samples(case["evaluation"])

@@ -157,8 +157,8 @@ def _chance(cases: Sequence[Record], conditions: Mapping[str, Mapping[str, Any]]
             settings = condition.get("settings") or {}
             if settings.get("constraint") == "words":
                 notes.append(
-                    f"{name} stands beside no control of {budget} queries: add `words-best-of-n: {{queries: {budget}}}` "
-                    "at its share and limit; one draw of random edits is less than it may ask"
+                    f"{name} stands beside no control of {budget} queries: add `words-best-of-n: {{queries: "
+                    f"{budget}}}` at its share and limit; one draw of random edits is less than it may ask"
                 )
             else:
                 notes.append(

@@ -45,7 +45,8 @@ def test_the_shipped_recipes():
         )  # fmt: skip
     assert {n for n, line in listed.items() if line.kind == "control"} == {
         "best-of-n", "corruption-blur", "corruption-brightness", "corruption-contrast", "corruption-jpeg", "noise",
-        "noise-gaussian", "noise-sign", "patch-random", "series-noise", "uniform-colour", "words-random",
+        "noise-gaussian", "noise-sign", "patch-random", "series-noise", "uniform-colour", "words-best-of-n",
+        "words-random",
     }  # fmt: skip
 
 
