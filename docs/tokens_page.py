@@ -34,10 +34,10 @@ def mega(value: float) -> str:
     return f"{value / 1e6:.2f} M"
 
 
-def whole(document: Record) -> float:
-    """Accuracy with all tokens, of the card: the same weights on the same test split."""
+def of_card(document: Record, which: str) -> float:
+    """Accuracy on the whole test split, of the card: "all tokens" or "tokens left", the same weights."""
     (card,) = document["manifest"]["models"]["a-vit"]["card"]["weights"].values()
-    value: float = card["accuracy_test"]["all tokens"]
+    value: float = card["accuracy_test"][which]
     return value
 
 
@@ -47,12 +47,14 @@ def figures(name: str, file: str, document: Record) -> list[str]:
     saved = sorted(1 - end / clean["macs_full"] for end in clean["macs_mean_ci"])
     n, mean, full = f"{clean['n']:,}".replace(",", " "), mega(clean["macs_mean"]), mega(clean["macs_full"])
     saving = within(1 - clean["macs_mean"] / clean["macs_full"], saved)
+    left, every = (percent(of_card(document, which), 2) for which in ("tokens left", "all tokens"))
+    right = within(clean["accuracy"], clean["accuracy_ci"])
     lines = [
         f"### {name}",
         "",
-        f"{n} test images: accuracy {within(clean['accuracy'], clean['accuracy_ci'])} with the tokens that are left, "
-        f"{percent(whole(document), 2)} with all of them; executed {mean} MACs of {full} in the mean, a saving of "
-        f"{saving}. The cheapest path costs {mega(clean['macs_min'])}. "
+        f"On all test images {left} are right with the tokens that are left and {every} with all of them, by the card "
+        f"of the same weights; of {n}, executed here, {right}. {mean} MACs of {full} were executed in the mean, "
+        f"a saving of {saving}; the cheapest path costs {mega(clean['macs_min'])}. "
         f"[Summary](../reports/published/{file}); intervals are bootstraps over images, 95 %.",
         "",
         "| condition | images | MACs | takes back | accuracy | answers kept |",
