@@ -496,3 +496,15 @@ def test_a_record_of_before_is_read_with_what_it_lacks_named(tmp_path, record):
     assert "run it again" in found["non_inferior_missing"]
     assert found["chosen"] == record["graphs"]["digits"]["policies"]["joint-threshold"]["chosen"]
     assert "run it again" in study_page(once)
+
+
+def test_a_worker_whose_logits_are_others_is_refused():
+    """A log's key holds the driver's first logits: a processor that rounds otherwise would mix two logs in one."""
+    from adaptbench.errors import EngineError
+    from adaptbench.study.logs import log_key, logged
+
+    net, split = ab.load_model("softmax-threshold", "digits"), load_data("digits").split("test").first(20)
+    words = {"net": net, "split": split, "device": "cpu", "start": 0, "stop": 20, "told": lambda *_: None}
+    with pytest.raises(EngineError, match="other logits"):
+        logged(log="0" * 32, **words)
+    assert logged(log=log_key(net, split, "cpu"), **words).shape[:1] == (20,)

@@ -78,11 +78,11 @@ class Committees(ScoreThresholds):
         return {**super().describe(), "average": self.average}
 
 
-def committee(signals: Signals, average: Average, nodes: int) -> Tensor:
+def committee(signals: Signals, average: Average, nodes: int | None = None) -> Tensor:
     """(n, C) average prediction of the nodes visited; log-probabilities where probabilities are averaged.
 
     Args:
-        nodes: the first so many may have been visited, and no other.
+        nodes: the first so many may have been visited, and no other (default: all).
     """
     if signals.history is None or signals.visited is None:
         raise ValueError("a committee needs the history of the nodes visited")
