@@ -181,6 +181,22 @@ def test_on_blockdrop_every_gate_opens_alone():
     assert round(found["steps_alone"] / found["pairs"]) == 6
 
 
+def test_two_gates_of_skipnet_are_what_never_opened():
+    found = _alone()["systems"]["cifar10/skipnet-rnn"]
+    masks = [found[key] for key in ("open_clean", "open_attacked", "opened_alone")]
+    shut = [
+        gate + 1
+        for rows in zip(*masks, strict=True)
+        for gate, on in enumerate(zip(*rows, strict=True))
+        if "1" not in on
+    ]
+    assert set(shut) == {5, 8}
+    words = " ".join(TEXT.split())
+    assert f"of {found['pairs']} that stay closed on {found['n']} pictures, {len(shut)} never open alone" in words
+    bound, taken = (100 * found[key]["value"] for key in ("recovery_bound", "recovery"))
+    assert f"With the rest open {bound:.1f} % would be taken back, where `standard-2` takes {taken:.1f} %" in words
+
+
 def test_the_long_search_reaches_the_bound_of_single_gates_and_once_goes_past_it():
     """What the page says of the two on the pictures that both have seen."""
     long, found = _read("ten-times-fashion-mnist-gates"), _alone()["systems"]["fashion-mnist/skipnet"]
