@@ -99,7 +99,7 @@ def test_ids_that_two_splits_share_are_refused(foreign):
     [
         ({"n_classes": 9}, "9 classes and 10 different names"),
         ({"name": " "}, "has the name"),
-        ({"shape": (4, 4)}, r"shape \(4, 4\)"),
+        ({"shape": (4, 4, 4, 4)}, r"shape \(4, 4, 4, 4\)"),
         ({"class_names": ()}, "no plain names for its classes"),
         ({"class_names": (1, 2), "n_classes": 2}, "no plain names for its classes"),
         ({"class_names": ("a", "\ud800"), "n_classes": 2}, "no plain names for its classes"),

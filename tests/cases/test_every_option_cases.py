@@ -81,6 +81,8 @@ def of_run(base: str, data: str, limit: str, net: str) -> dict[str, Entry]:
         "override": Refused("run {it} -o nosuch=1", "-o nosuch=1, nosuch: there is no such key"),
         "out": Seen(DRY, "into     there"),
         "device": Refused("run {it} --device gpu9", "'gpu9' is no device"),
+        "engine": Refused("run {it} --engine nosuch", "no engine is called 'nosuch'"),
+        "address": Refused("run {it} --address 10.0.0.1:1", "the engine is this process"),
         "limit": Seen(DRY, limit),
         "fresh": Seen(DRY, "everything anew"),
         "allow_imports": Refused(f"run {{it}} -o {net} --allow-imports", "there is no file ./no.py"),

@@ -185,7 +185,7 @@ class NeedsAMask(Base):
         (LogitsAndFeatures, r"output 1 of .* has the shape \(n, 6\), output 0 \(n, 4\)"),
         (LogitsAndCost, r"output 1 of .* has the shape \(n,\)"),
         (LooksAtValues, r"line \d+, in forward: `if a.mean\(\) > 9:`"),
-        (NeedsAMask, "takes 2 inputs: x, mask"),
+        (NeedsAMask, "takes 2 inputs; without a value: mask"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
