@@ -95,6 +95,15 @@ def test_the_figures_of_the_text_page_are_those_of_the_committed_runs() -> None:
         assert f"| {case['n']} | {100 * module.edited(case):.1f} % | {100 * taken:.0f} % [" in text
 
 
+def test_the_page_of_performance_is_that_of_the_committed_run() -> None:
+    module = _script("performance_page")
+    found, text = json.loads(module.SOURCE.read_text(encoding="utf-8")), module.PAGE.read_text(encoding="utf-8")
+    assert module.page(text, found) == text, "run python docs/performance_page.py"
+    attack = found["systems"]["digits/softmax-threshold"]["attack"]
+    told = f"{attack['bare ÷ ours']['cpu']:.2f}"
+    assert f"| bare loop | {told} (" in text, "the page has lost the row of the bare loop"
+
+
 def test_the_zoo_page_is_that_of_the_shipped_cards() -> None:
     module = _script("zoo_page")
     assert module.page() == module.PAGE.read_text(encoding="utf-8"), "run python docs/zoo_page.py"

@@ -15,7 +15,8 @@ from adaptbench.results.files import replaced
 from adaptbench.results.store import CRAFTED, is_whole, read_crafted
 
 PICTURES, IDS, GALLERY = "x_adv", "sample_id", "gallery_clean"
-_TYPES = {"uint8": "U8", "int64": "I64"}
+_TYPES = {"uint8": "U8", "int64": "I64", "float32": "F32"}
+"""What inputs may be: pictures, ids of pieces, series."""
 
 
 def join_crafted(folder: Path, names: Sequence[str]) -> tuple[str, str]:

@@ -10,6 +10,7 @@ from foreign_kinds import CLASSES, SHAPE, Kind, Listed, Rows, Shared, Tokens
 from torch import nn
 
 import adaptbench as ab
+from adaptbench.adapters.feeding import Feed
 from adaptbench.adapters.whole import Whole
 from adaptbench.adapters.wrapping import left, traced
 from adaptbench.adaptive import ImageDomain, MacCounter
@@ -167,7 +168,7 @@ def test_a_net_that_is_left_keeps_the_laws(kind):
 )
 def test_left_and_traced_are_the_same_net(kind, how):
     module, domain = kind(), ImageDomain(SHAPE)
-    whole = Whole(module, {}, exits=how["exits"], logits=how.get("logits"), name=kind.__name__)
+    whole = Whole(module, Feed(), exits=how["exits"], logits=how.get("logits"), name=kind.__name__)
     probes = pictures_like(next(module.parameters()), domain, 5)
     whole.look([probes[:2], probes[:3]])
     one, two = traced(whole, probes, domain), left(whole, probes, domain)

@@ -348,7 +348,9 @@ def test_run_without_windows_or_samples_reads_as_empty(tmp_path, synthetic):
         run.case("a")
 
 
-@pytest.mark.parametrize(("dtype", "shape"), [("uint8", (3, 4, 5)), ("uint8", (1, 3, 3)), ("int64", (7,))])
+@pytest.mark.parametrize(
+    ("dtype", "shape"), [("uint8", (3, 4, 5)), ("uint8", (1, 3, 3)), ("int64", (7,)), ("float32", (3, 8))]
+)
 def test_chunks_joined_one_by_one_are_the_bytes_of_all_packed_at_once(tmp_path, dtype, shape):
     import hashlib
 

@@ -19,6 +19,7 @@ from adaptbench.zoo.trainer import train_system
 from adaptbench.zoo.training import procedures
 from adaptbench.zoo.training.phase import Phase
 from adaptbench.zoo.training.procedures import BlockDropPlan, Halting, SkipNet
+from adaptbench.zoo.training.tokens import TokenHalting
 
 TOY = CifarNets("cifar10", 10, (8, 20), 20)
 TINY = Phase(1, 0.01, 16, "none", sizes=((0.0, 8),))
@@ -44,6 +45,7 @@ def toy_recipe(**plan):
         gates=SkipNet((TINY, TINY)),
         plan=BlockDropPlan((TINY, TINY), **plan),
         halting=Halting(TINY, 0.1),
+        tokens=TokenHalting((TINY, TINY)),
         scratch=TINY,
         grown={20: 8},
         prices=(0.1, 0.3),

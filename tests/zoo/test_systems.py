@@ -19,6 +19,7 @@ from adaptbench.zoo.parts import NETS
 from adaptbench.zoo.recipes import RECIPES, small_recipe
 from adaptbench.zoo.trainer import train_system
 from adaptbench.zoo.training.phase import Phase
+from adaptbench.zoo.training.tokens import TokenHalting
 
 SHIPPED_DATA = sorted(p.name for p in SHIPPED.iterdir() if p.is_dir())
 SMALL_PICTURES = ["digits", "fashion-mnist"]
@@ -189,7 +190,10 @@ def test_a_shipped_policy_or_head_is_not_put_onto_your_weights(tmp_path: Path) -
 @pytest.mark.slow
 def test_training_a_system_ends_in_a_zoo_that_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The whole way, shortened: weights, policy, cards; the same seed gives the same bytes."""
-    short = replace(small_recipe(PHASE, PHASE, replace(PHASE, lr=0.01), PHASE, eps=0.05), prices=(0.1,))
+    short = replace(
+        small_recipe(PHASE, PHASE, replace(PHASE, lr=0.01), PHASE, eps=0.05, tokens=TokenHalting((PHASE, PHASE))),
+        prices=(0.1,),
+    )
     monkeypatch.setitem(RECIPES, "digits", {"short": short})
     digits = load_data("digits")
     hashes = []

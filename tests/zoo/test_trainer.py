@@ -21,6 +21,7 @@ from adaptbench.zoo.trainer import train_system
 from adaptbench.zoo.training.phase import Phase
 from adaptbench.zoo.training.procedures import Exits
 from adaptbench.zoo.training.strategies import STRATEGIES
+from adaptbench.zoo.training.tokens import TokenHalting
 
 PHASE = Phase(1, 0.1, 64, ema=0.9)
 
@@ -45,7 +46,13 @@ ours = System(
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
     monkeypatch.setitem(
-        RECIPES, "digits", {"short": replace(small_recipe(PHASE, PHASE, PHASE, PHASE, eps=0.05), prices=(0.1,))}
+        RECIPES,
+        "digits",
+        {
+            "short": replace(
+                small_recipe(PHASE, PHASE, PHASE, PHASE, eps=0.05, tokens=TokenHalting((PHASE, PHASE))), prices=(0.1,)
+            )
+        },
     )
 
 

@@ -1,0 +1,150 @@
+"""Write the tables of docs/performance.md from benchmarks/performance.json; a test holds the two together.
+
+python docs/performance_page.py
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+SOURCE = ROOT / "benchmarks" / "performance.json"
+PAGE = ROOT / "docs" / "performance.md"
+BEGIN, END = "<!-- figures: written by docs/performance_page.py -->", "<!-- end of figures -->"
+STEPS = {"bare ÷ ours": 0.9, "pgd ÷ ours": 1.0, "pgd on the path taken ÷ ours": None}
+EFFICIENCY = {"digits": {"1": 0.6, "32": 0.75, "256": 0.85}, "cifar10": {"1": 0.9, "32": 0.95, "256": 0.95}}
+RUNNER = 1.02
+LARGE = 10_000_000
+"""MACs from which on the runner is held to its aim."""
+INSTEAD = ("all exits, then choose", "slowest in the batch", "compacted", "queues")
+
+
+def told(ratio: dict[str, float] | None, digits: int = 2) -> str:
+    """Median by CPU time and the extremes over blocks."""
+    if ratio is None:
+        return "–"
+    return f"{ratio['cpu']:.{digits}f} ({ratio['min']:.{digits}f} to {ratio['max']:.{digits}f})"
+
+
+def held(yes: bool | None) -> str:
+    return "–" if yes is None else "yes" if yes else "**no**"
+
+
+def steps(systems: dict[str, Any]) -> list[str]:
+    lines = [
+        "| system | attack | ms a step | compared with | steps a second, ours ÷ theirs | by the wall | aim | held |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    names = {
+        "bare ÷ ours": "bare loop",
+        "pgd ÷ ours": "torchattacks PGD, every exit run",
+        "pgd on the path taken ÷ ours": "torchattacks PGD, path taken only",
+        "bare ÷ ours, whole craft of 30 steps": "bare loop of 30 steps, our whole craft",
+    }
+    for system, rows in systems.items():
+        if (attack := rows.get("attack")) is None:
+            continue
+        for key, name in names.items():
+            ratio, aim = attack[key], STEPS.get(key)
+            lines.append(
+                f"| {system} | {attack['attack']}, {attack['pictures']} pictures | {attack['step_ms']:.1f} | {name} | "
+                f"{told(ratio)} | {ratio['wall']:.2f} | {'–' if aim is None else f'≥ {aim:g}'} | "
+                f"{held(None if aim is None else ratio['cpu'] >= aim)} |"
+            )
+    return lines
+
+
+def runner(systems: dict[str, Any]) -> list[str]:
+    lines = [
+        "| system | MACs of the plain net | pictures | runner ÷ bare loop | aim | held |",
+        "|---|---|---|---|---|---|",
+    ]
+    for system, rows in systems.items():
+        of, large = rows["runner"], rows["macs_full"] >= LARGE
+        ratio = of["runner ÷ bare"]
+        lines.append(
+            f"| {system} | {rows['macs_full'] / 1e6:.1f} M | {of['samples']} | {told(ratio, 3)} | "
+            f"{f'≤ {RUNNER:g}' if large else '–'} | {held(ratio['cpu'] <= RUNNER if large else None)} |"
+        )
+    return lines
+
+
+def executor(systems: dict[str, Any]) -> list[str]:
+    lines = [
+        "| system | batch | mode | calls | parts ÷ call | aim | held | parts ÷ `infer`, with checks and records |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for system, rows in systems.items():
+        for size, modes in rows["executor"].items():
+            aim = EFFICIENCY[system.partition("/")[0]][size]
+            for mode in ("compacted", "queues"):
+                if (ratio := modes.get(mode)) is None:
+                    continue
+                recorded = modes.get("compacted, with checks and records") if mode == "compacted" else None
+                lines.append(
+                    f"| {system} | {size} | {mode} | {ratio['calls']} | {told(ratio, 3)} | ≥ {aim:g} | "
+                    f"{held(ratio['cpu'] >= aim)} | {told(recorded)} |"
+                )
+    return lines
+
+
+def instead(systems: dict[str, Any]) -> list[str]:
+    lines = [
+        "| system | batch | MACs ÷ plain net | " + " | ".join(INSTEAD) + " |",
+        "|---|---|---|" + "---|" * len(INSTEAD),
+    ]
+    for system, rows in systems.items():
+        for size, arms in rows.get("instead", {}).items():
+            lines.append(
+                f"| {system} | {size} | {arms['macs']:.2f} | "
+                + " | ".join(told(arms.get(arm)) for arm in INSTEAD)
+                + " |"
+            )
+    return lines
+
+
+def figures(found: dict[str, Any]) -> str:
+    systems = found["systems"]
+    parts = [
+        f"Commit `{found['commit'][:9]}`, {found['date']}, {found['device']['cpu']}, one thread, {found['blocks']} "
+        f"blocks (executor and runner twice as many), torch {found['versions']['torch']}. "
+        f"{_company(found)} Ratios are of "
+        "CPU time, median and extremes over blocks; the wall's clock stands beside the steps.",
+        "## Attack steps",
+        *_table(steps(systems)),
+        "## The runner",
+        *_table(runner(systems)),
+        "## The executor",
+        *_table(executor(systems)),
+        "## What others do",
+        "Time ÷ time of the plain net on the same pictures; below 1 saves.",
+        *_table(instead(systems)),
+    ]
+    return "\n\n".join(parts)
+
+
+def _company(found: dict[str, Any]) -> str:
+    """Who else was there."""
+    return (
+        f"Load of the machine: {found['load_before']:.1f} before, {found['load_after']:.1f} after, of which 1 is this "
+        "script's own."
+    )
+
+
+def _table(lines: list[str]) -> list[str]:
+    return ["\n".join(lines)]
+
+
+def page(text: str, found: dict[str, Any]) -> str:
+    before, _, rest = text.partition(BEGIN)
+    return f"{before}{BEGIN}\n\n{figures(found)}\n\n{END}{rest.partition(END)[2]}"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(
+        page(PAGE.read_text(encoding="utf-8"), json.loads(SOURCE.read_text(encoding="utf-8"))), encoding="utf-8"
+    )
+    sys.stdout.write(f"wrote {PAGE}\n")
