@@ -13,6 +13,7 @@ from adaptbench.commands.judging import judge, say
 from adaptbench.commands.shown import Kind, Outcome, Planned, kind_named
 from adaptbench.commands.voice import Voice, print_document
 from adaptbench.errors import UsageError
+from adaptbench.experiment.engines import engine_of
 from adaptbench.experiment.options import Options
 from adaptbench.experiment.progress import Progress, Silent
 from adaptbench.terminal import console
@@ -73,6 +74,7 @@ def run(wishes: Wishes) -> int:
     loaded = kind.load(wishes.suite, wishes.options.overrides)
     given = _baseline(wishes, wishes.options.place(loaded.name))
     kept = None if given is None else kind.baseline(given)  # read before the run can overwrite it
+    engine_of(wishes.options)  # a dry run refuses what the run would
     if wishes.dry_run:
         _show_plan(kind.plan(loaded, wishes.options, asked), wishes, loaded.name)
         return 0

@@ -17,7 +17,8 @@ from adaptbench.bench.evaluate import sample_seeds
 from adaptbench.bench.runner import run_suite
 from adaptbench.bench.suite import checked as checked_suite
 from adaptbench.data import load_data
-from adaptbench.errors import CapabilityError, RunError, SuiteError
+from adaptbench.errors import CapabilityError, RunError, SuiteError, UsageError
+from adaptbench.experiment.engines import Local, engine_of
 from adaptbench.experiment.keys import digest_of, model_hash, split_hash
 from adaptbench.experiment.options import Options
 from adaptbench.results.store import Run
@@ -99,9 +100,16 @@ def make_plan(loaded: LoadedServing, options: Options) -> ServingPlan:
     """Load data and nets; nothing is crafted yet, but what a run holds is looked for.
 
     Raises:
+        UsageError: an engine other than this process.
         SuiteError: a net with gates, or one that looks at labels, with file and line.
         DataMissingError, CheckpointError, RunError: what the file needs is not there.
     """
+    if engine_of(options).name != Local.name:
+        raise UsageError(
+            f"the engine '{options.engine}' was asked for, and a suite of kind serving runs here.",
+            why="Its node times are this device's, and its streams follow from them.",
+            todo="Leave --engine out.",
+        )
     spec, limit = loaded.serving, options.at_most(loaded.serving.limit)
     data = load_data(spec.data, root=options.data_root, download=options.download)
     split = data.split("test").first(limit)

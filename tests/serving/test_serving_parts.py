@@ -13,7 +13,8 @@ import torch
 from adaptbench.adaptive import DecisionGraph
 from adaptbench.bench.evaluate import as_input, sample_seeds
 from adaptbench.data import load_data
-from adaptbench.errors import CapabilityError, MeterError
+from adaptbench.errors import AdaptBenchError, CapabilityError, MeterError
+from adaptbench.experiment.options import Options
 from adaptbench.meters.clock import ClockMeter
 from adaptbench.meters.rows import WindowRow
 from adaptbench.meters.windows import measure
@@ -22,7 +23,9 @@ from adaptbench.serving.checks import judged
 from adaptbench.serving.driver import CpuTime, WallTime, replay
 from adaptbench.serving.executor import QueueServer
 from adaptbench.serving.lines import Batching
+from adaptbench.serving.nets import make_plan
 from adaptbench.serving.simulate import simulate
+from adaptbench.serving.spec import load_serving
 from adaptbench.serving.spread import Spread, expected, ratios_of
 from adaptbench.serving.times import Table, arms_of, case_of, tables_of
 from adaptbench.serving.traffic import Draw, Way
@@ -268,3 +271,10 @@ def test_where_they_differ_the_reason_is_told(real, told, own, within, why) -> N
     assert bool(found["reason"]) is not within
     if not within:
         assert "woke 900.0 ms after" in judged(row | {"measured_stall_s": 0.9})["reason"]
+
+
+@pytest.mark.parametrize(("engine", "address"), [("nosuch", None), ("local", "10.0.0.1:1"), ("ray", None)])
+def test_an_engine_is_not_ignored(engine, address):
+    """`run serving --engine nosuch --dry-run` told a plan and left with 0."""
+    with pytest.raises(AdaptBenchError, match=r"no engine|the engine is this process|runs here|ray is not installed"):
+        make_plan(load_serving("serving"), Options(engine=engine, address=address))
