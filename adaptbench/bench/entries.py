@@ -277,7 +277,7 @@ class Fitting:
             loaded,
             name=entry.label,
             title=f"{loaded.title}; under {POLICIES.entry(entry.policy).summary}",
-            model=model.under(policy).requires_grad_(False),
+            model=model.under(policy.requires_grad_(False)),  # the net's own weights may be somebody else's
             card={**loaded.card, "policy": card},
         )
 

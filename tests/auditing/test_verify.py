@@ -197,6 +197,15 @@ def test_a_policy_is_fitted_again_where_it_is_asked_for(fitted: ab.Audit, two_he
     assert ab.verify(fitted.path, two_heads, refit=True).exit_code == 0
 
 
+@pytest.mark.parametrize("refit", [False, True])
+def test_the_net_is_left_as_it_was(fitted: ab.Audit, two_heads: ab.MultiExit, refit: bool) -> None:
+    """A net made under a policy shares the weights of the one that was handed over."""
+    two_heads.requires_grad_(True).train()
+    ab.verify(fitted.path, two_heads, refit=refit)
+    assert all(weight.requires_grad for weight in two_heads.parameters())
+    assert all(module.training for module in two_heads.modules())
+
+
 def test_nothing_is_fitted_again_that_was_not_fitted(audited: ab.Audit, two_heads: ab.MultiExit) -> None:
     with pytest.raises(UsageError, match="not fitted by the audit"):
         ab.verify(audited.path, two_heads, refit=True)
