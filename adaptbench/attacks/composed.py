@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from adaptbench.adaptive import AdaptiveModel
+from adaptbench.attacks import precision
 from adaptbench.attacks.access import BlackBox, Transfer
 from adaptbench.attacks.base import Attack, Task, Unaudited, lacking, one_path
 from adaptbench.attacks.constraints import Constraint
@@ -49,8 +50,8 @@ def settings_of(part: object) -> dict[str, Any]:
 
 
 def conditions_of(recipe: Recipe) -> dict[str, Any]:
-    """Aim, label and time where they are not the usual ones; hashes of what was published before them stay."""
-    usual = {"aim": "dearest", "label": "free", "seconds": None}
+    """Aim, label, time and precision where they are not the usual ones; hashes of what was published before them stay."""
+    usual = {"aim": "dearest", "label": "free", "seconds": None, "precision": "fp32"}
     return {key: value for key, preset in usual.items() if (value := getattr(recipe, key)) != preset}
 
 
@@ -83,8 +84,9 @@ class RecipeAttack(Attack):
         return self.parts.objective.applies_to(model) if self.parts.objective is not None else None
 
     def applies_to(self, model: AdaptiveModel) -> str | None:
-        """With the reason why the constraint means nothing on the model's pictures."""
-        return super().applies_to(model) or self.parts.constraint.applies_to(model.domain.shape)
+        """With the reason why the constraint means nothing on the model's pictures, or its device has no such steps."""
+        reason = super().applies_to(model) or self.parts.constraint.applies_to(model.domain.shape)
+        return reason or precision.applies_to(self.parts.recipe.precision, model)
 
     def _outside(self, change: torch.Tensor) -> torch.Tensor:
         return self.parts.constraint.outside(change)
@@ -134,6 +136,7 @@ class RecipeAttack(Attack):
             best=best or self._best(task, model),
             deadline=deadline or self._deadline(task),
             start=start,
+            precision=recipe.precision,
         ).run()
 
 

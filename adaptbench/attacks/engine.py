@@ -22,7 +22,9 @@ from adaptbench.attacks.base import MASKED_SHARE, Task, Unaudited
 from adaptbench.attacks.constraints import Constraint
 from adaptbench.attacks.judging import NEVER, POOL, Best, Judge, Keep
 from adaptbench.attacks.objectives import Context, Goal, GradientObjective
+from adaptbench.attacks.precision import measured
 from adaptbench.attacks.randomness import uniform_pixels
+from adaptbench.attacks.recipe import Precision
 from adaptbench.attacks.searches import GradientSearch, State
 
 CHECK_EVERY = 10
@@ -81,7 +83,7 @@ class Optimiser:
     Args:
         model: whose relaxation and hard pass are used: the target, or a surrogate.
         best: where what comes out is kept; an attack of several members hands one on. start: where pictures begin.
-        deadline: after it the rest retires as it is.
+        deadline: after it the rest retires as it is. precision: of the passes that gradients are taken of.
     """
 
     def __init__(
@@ -96,11 +98,12 @@ class Optimiser:
         best: Best | None = None,
         start: Start = "as-set",
         deadline: Deadline | None = None,
+        precision: Precision = "fp32",
     ) -> None:
         self.task, self.model, self.objective = task, model, objective
         self.constraint, self.search, self.keep, self.start = constraint, search, keep, start
         self.best = best or Best(Judge(model, task.x, task.y), keep)
-        self.deadline = deadline or Deadline(None)
+        self.deadline, self.precision = deadline or Deadline(None), precision
         self.flat = self.moved = self.steps = self.cut = 0
         self.after = {mark: torch.full_like(self.best.score, NEVER) for mark in MARKS if mark < search.steps}
 
@@ -156,7 +159,7 @@ class Optimiser:
         variable = pool.state["variable"] = pool.state["variable"].detach().requires_grad_()
         x = self.search.point(pool.state, self.constraint)
         pool.context["progress"] = pool.age / self.search.steps
-        goal = self.objective.measure(self.model, x, pool.state["clean"], pool.context, self.task.y[pool.rows])
+        goal = self._measure(pool, x)
         gradient = gradient_of(goal, variable)
         pool.state["variable"], pool.state["loss"] = variable.detach(), goal.loss.detach().float()
         x = x.detach()
@@ -172,6 +175,10 @@ class Optimiser:
         if ending.any():
             self._finish(pool.select(ending))
         return going & ~ending & ~self.best.done(pool.rows)
+
+    def _measure(self, pool: _Pool, x: Tensor) -> Goal:
+        clean, y = pool.state["clean"], self.task.y[pool.rows]
+        return measured(self.objective, self.model, x, clean, pool.context, y, self.precision)
 
     def _mark(self, pool: _Pool) -> None:
         """The best score of those that have taken so many steps."""
@@ -231,8 +238,7 @@ class Optimiser:
                 return
             loss = zero = torch.zeros(len(x), device=x.device)
             if self.keep == "deepest":
-                y = self.task.y[pool.rows]
-                loss = self.objective.measure(self.model, x, pool.state["clean"], pool.context, y).loss
+                loss = self._measure(pool, x).loss
             self.best.offer(pool.rows, pictures, self._rank(pictures, pool.rows, loss), x)
 
     def _rank(self, pictures: Tensor, rows: Tensor, loss: Tensor) -> Tensor:

@@ -82,11 +82,11 @@ def override(recipe: Recipe, settings: dict[str, Any], name: str) -> Recipe:
     Raises:
         RecipeError: a setting that no part of this recipe has.
     """
-    if recipe.fixed and (others := sorted(settings.keys() - recipe.constraint.settings.keys())):
+    if recipe.fixed and (others := sorted(settings.keys() - recipe.constraint.settings.keys() - {"precision"})):
         raise RecipeError(
             f"the attack '{name}' is fixed and takes no '{others[0]}'.",
             why="Its name stands for one composition, so that a figure can be cited by it.",
-            todo=f"Set only {', '.join(recipe.constraint.settings)}, or copy it to attacks/ under another name.",
+            todo=f"Set only {', '.join([*recipe.constraint.settings, 'precision'])}, or copy it to attacks/ under another name.",
         )
     whole = {key: value for key, value in settings.items() if key in Recipe.model_fields}
     recipe = make_recipe(_content(recipe) | whole, name)
@@ -206,12 +206,14 @@ def _require_meter(access: Any, objective: Any, where: str) -> None:
 
 
 def _require_gradients(parts: Parts, where: str) -> None:
-    """Refuse aim, label and time where no gradient of the target is followed."""
-    if (conditions := conditions_of(parts.recipe)) and not (
-        isinstance(parts.objective, GradientObjective) and parts.recipe.access.name == "white-box"
-    ):
+    """Refuse aim, label and time where no gradient of the target is followed, precision where none of any net is."""
+    follows, name = isinstance(parts.objective, GradientObjective), parts.recipe.access.name
+    conditions = set() if follows and name == "white-box" else set(conditions_of(parts.recipe))
+    if follows and name == "transfer":
+        conditions -= {"precision"}
+    if conditions:
         raise RecipeError(
-            f"{where}: {', '.join(conditions)} cannot be asked of an attack without gradients of the target.",
+            f"{where}: {', '.join(sorted(conditions))} cannot be asked of an attack without gradients of the target.",
             todo="Leave it out, or write access: white-box and an objective.",
         )
 
@@ -299,9 +301,9 @@ def _shared(parts: Parts, access: Any, shared: Shared, where: str) -> UniversalA
             f"{where}, shared: one change for all is made by gradients of the target.",
             todo="Write access: white-box, an objective and a search that follows it, or leave 'shared' out.",
         )
-    if conditions := conditions_of(parts.recipe):
+    if conditions := conditions_of(parts.recipe).keys() - {"precision"}:
         raise RecipeError(
-            f"{where}: {', '.join(conditions)} cannot be asked of a change that is shared.", todo="Leave it out."
+            f"{where}: {', '.join(sorted(conditions))} cannot be asked of a change that is shared.", todo="Leave it out."
         )
     return UniversalAttack(parts, shared)
 

@@ -178,4 +178,10 @@ def series_attack(parts: Parts, where: str) -> SeriesAttack:
         raise RecipeError(
             f"{where}: keep, label, aim, shared and seconds cannot be asked of series.", todo="Leave them out."
         )
+    if recipe.precision != "fp32":
+        raise RecipeError(
+            f"{where}: precision cannot be asked of series.",
+            why="Their values have no levels, so that nothing says which digits of a change matter.",
+            todo="Leave it out.",
+        )
     return SeriesAttack(parts)

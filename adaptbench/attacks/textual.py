@@ -134,4 +134,10 @@ def word_attack(parts: Parts, access: Any, where: str) -> Attack:
         raise RecipeError(f"{where}, access.black-box.cost: words are searched by counted MACs.", todo="Leave it out.")
     if parts.recipe.keep != "first" or parts.recipe.label != "free" or parts.recipe.aim != "dearest":
         raise RecipeError(f"{where}: keep, label and aim cannot be asked of edits of words.", todo="Leave them out.")
+    if parts.recipe.precision != "fp32":
+        raise RecipeError(
+            f"{where}: precision cannot be asked of edits of words.",
+            why="One gradient ranks the edits of a step, and passes without gradients choose: there is little to save.",
+            todo="Leave it out.",
+        )
     return TextAttack(parts, via)

@@ -21,8 +21,10 @@ from adaptbench.attacks.disjoint import FEWEST, known_by, pictures_apart, requir
 from adaptbench.attacks.engine import CHECK_EVERY, gradient_of
 from adaptbench.attacks.judging import hard_macs
 from adaptbench.attacks.objectives import Context, Goal, GradientObjective
+from adaptbench.attacks.precision import measured
 from adaptbench.attacks.randomness import sample_keys, uniform_pixels
 from adaptbench.attacks.ranges import count
+from adaptbench.attacks.recipe import Precision
 from adaptbench.attacks.searches import GradientSearch
 
 HELD_OUT = 5
@@ -107,7 +109,8 @@ class UniversalAttack(RecipeAttack):
         assert isinstance(objective, GradientObjective)
         assert isinstance(search, GradientSearch)
         x, y = x[chosen], y[chosen]
-        return _Crafting(task, objective, constraint, search, self.shared.batch, x, y, label).run()
+        precision, batch = self.parts.recipe.precision, self.shared.batch
+        return _Crafting(task, objective, constraint, search, batch, x, y, label, precision).run()
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +139,9 @@ class _Crafting:
         x: Tensor,
         y: Tensor,
         label: int,
+        precision: Precision,
     ) -> None:
+        self.precision: Precision = precision
         self.model, self.seed, self.label = task.model, task.seed, label
         self.objective, self.constraint, self.search, self.batch = objective, constraint, search, batch
         held = torch.arange(len(x), device=x.device) % HELD_OUT == HELD_OUT - 1
@@ -166,7 +171,9 @@ class _Crafting:
             laid = self.constraint.lay(self.search.point(state, self.constraint), clean_rows)
             context = {key: value[rows] for key, value in self.context.items()}
             context["progress"] = torch.full((len(rows),), step / self.search.steps, device=grey.device)
-            goal = _mean(self.objective.measure(self.model, laid, clean_rows, context, self.y[rows]))
+            goal = _mean(
+                measured(self.objective, self.model, laid, clean_rows, context, self.y[rows], self.precision)
+            )
             gradient = gradient_of(goal, variable)
             state["variable"], state["loss"] = variable.detach(), goal.loss.detach().float()
             self.search.advance(state, gradient, torch.full((1,), step, device=grey.device), self.constraint)

@@ -90,6 +90,8 @@ def _facts(view: View, about: Mapping[str, Any], held: Mapping[str, Any]) -> Ite
         yield "queries", "no budget is recorded"
     else:
         yield "queries", "none"
+    if held.get("precision") == "bf16":
+        yield "steps", "in bf16; what is kept was executed in the net's own type"
 
 
 def _change(held: Mapping[str, Any]) -> str:

@@ -139,7 +139,9 @@ def _line(place: int, view: View, name: str, data: str, record: Record) -> Line:
     about = view.condition(record["condition"])
     title = _titled(view.condition_title(record), record["condition"]) + version(record["condition"], about)
     knows = {"none": ""}.get(str(about.get("access") or "none"), str(about.get("access") or ""))
-    return Line(place, name, data, title, knows, _allowed(about.get("settings") or {}), record["kind"], record)
+    settings = about.get("settings") or {}
+    steps = ", by steps in bf16" if settings.get("precision") == "bf16" else ""
+    return Line(place, name, data, title, knows, _allowed(settings) + steps, record["kind"], record)
 
 
 def version(condition: str, about: Mapping[str, Any]) -> str:

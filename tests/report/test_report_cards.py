@@ -34,6 +34,8 @@ def test_what_an_attacker_knows_and_may_change_is_said_in_words():
     assert facts(access="none", settings={"severity": 3})["may change"] == "the whole picture, at severity 3"
     assert facts(settings={"eps": 8 / 255})["may change"].startswith("each value of the picture by at most 8/255")
     assert facts(settings={})["may change"] == "not stated"
+    assert facts(settings={"precision": "bf16"})["steps"].startswith("in bf16; what is kept was executed")
+    assert "steps" not in facts(settings={})
 
 
 def test_steps_are_grey_levels_and_deviations_stand():
