@@ -50,7 +50,7 @@ def settings_of(part: object) -> dict[str, Any]:
 
 
 def conditions_of(recipe: Recipe) -> dict[str, Any]:
-    """Aim, label, time and precision where they are not the usual ones; hashes of what was published before them stay."""
+    """Aim, label, time and precision where they are not the usual ones; hashes of what came before them stay."""
     usual = {"aim": "dearest", "label": "free", "seconds": None, "precision": "fp32"}
     return {key: value for key, preset in usual.items() if (value := getattr(recipe, key)) != preset}
 

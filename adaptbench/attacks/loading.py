@@ -82,11 +82,12 @@ def override(recipe: Recipe, settings: dict[str, Any], name: str) -> Recipe:
     Raises:
         RecipeError: a setting that no part of this recipe has.
     """
-    if recipe.fixed and (others := sorted(settings.keys() - recipe.constraint.settings.keys() - {"precision"})):
+    free = [*recipe.constraint.settings, "precision"]
+    if recipe.fixed and (others := sorted(settings.keys() - set(free))):
         raise RecipeError(
             f"the attack '{name}' is fixed and takes no '{others[0]}'.",
             why="Its name stands for one composition, so that a figure can be cited by it.",
-            todo=f"Set only {', '.join([*recipe.constraint.settings, 'precision'])}, or copy it to attacks/ under another name.",
+            todo=f"Set only {', '.join(free)}, or copy it to attacks/ under another name.",
         )
     whole = {key: value for key, value in settings.items() if key in Recipe.model_fields}
     recipe = make_recipe(_content(recipe) | whole, name)
@@ -301,9 +302,10 @@ def _shared(parts: Parts, access: Any, shared: Shared, where: str) -> UniversalA
             f"{where}, shared: one change for all is made by gradients of the target.",
             todo="Write access: white-box, an objective and a search that follows it, or leave 'shared' out.",
         )
-    if conditions := conditions_of(parts.recipe).keys() - {"precision"}:
+    if conditions := sorted(conditions_of(parts.recipe).keys() - {"precision"}):
         raise RecipeError(
-            f"{where}: {', '.join(sorted(conditions))} cannot be asked of a change that is shared.", todo="Leave it out."
+            f"{where}: {', '.join(conditions)} cannot be asked of a change that is shared.",
+            todo="Leave it out.",
         )
     return UniversalAttack(parts, shared)
 

@@ -73,7 +73,7 @@ class Recipe(BaseModel):
         members: in place of objective and search, several of them; the worst case a sample is kept.
         keep: which of equally costly pictures is returned, see `adaptbench.attacks.judging.Keep`.
         aim: "dearest", or "cheap-and-wrong". label: "free", or "keep" for pictures answered as the clean one is.
-        fixed: a suite may set nothing but the constraint's own numbers and the precision, so that the name can be cited.
+        fixed: a suite may set nothing but the constraint's own numbers and precision, so that the name can be cited.
         seconds: an input, after which the rest stays as it is; None is as long as it takes.
         precision: of the gradients' passes: "fp32", or "bf16" under autocast; what is kept is executed in fp32.
         deviates: a sentence for each departure from the source.

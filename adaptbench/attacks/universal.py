@@ -171,9 +171,7 @@ class _Crafting:
             laid = self.constraint.lay(self.search.point(state, self.constraint), clean_rows)
             context = {key: value[rows] for key, value in self.context.items()}
             context["progress"] = torch.full((len(rows),), step / self.search.steps, device=grey.device)
-            goal = _mean(
-                measured(self.objective, self.model, laid, clean_rows, context, self.y[rows], self.precision)
-            )
+            goal = _mean(measured(self.objective, self.model, laid, clean_rows, context, self.y[rows], self.precision))
             gradient = gradient_of(goal, variable)
             state["variable"], state["loss"] = variable.detach(), goal.loss.detach().float()
             self.search.advance(state, gradient, torch.full((1,), step, device=grey.device), self.constraint)

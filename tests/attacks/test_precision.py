@@ -16,7 +16,17 @@ from adaptbench.bench.suite import load_suite
 from adaptbench.errors import AdaptBenchError, CapabilityError
 
 HALF = {"precision": "bf16"}
-FOLLOW = ("ilfo", "ilfo-kept", "deepsloth", "gradauto", "gradmdm", "early-wrong", "standard", "universal-noise", "transfer")
+FOLLOW = (
+    "ilfo",
+    "ilfo-kept",
+    "deepsloth",
+    "gradauto",
+    "gradmdm",
+    "early-wrong",
+    "standard",
+    "universal-noise",
+    "transfer",
+)
 
 
 def in_half():
