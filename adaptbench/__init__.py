@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         FeedForwardGates,
         GatedNetwork,
         ImageDomain,
+        InverseTransformSampling,
         MacCounter,
         MultiExit,
         NetworkDag,
@@ -60,7 +61,7 @@ if TYPE_CHECKING:
     from adaptbench.kinds import run
     from adaptbench.models.blockdrop import PlannedGates as PlanGates
     from adaptbench.models.gated_resnet import RecurrentGates
-    from adaptbench.models.vit import TokenBlock
+    from adaptbench.models.vit import SignificantBlock, TokenBlock
     from adaptbench.report.page import write_report
     from adaptbench.results.gate import compare as check
     from adaptbench.results.serving import ServingRun
@@ -77,6 +78,7 @@ _ADAPTIVE = (
     "FeedForwardGates",
     "GatedNetwork",
     "ImageDomain",
+    "InverseTransformSampling",
     "MacCounter",
     "MultiExit",
     "NetworkDag",
@@ -103,6 +105,7 @@ _HOMES = {name: ("adaptbench.adaptive", name) for name in _ADAPTIVE} | {
     "check": ("adaptbench.results.gate", "compare"),
     "load_data": ("adaptbench.data", "load_data"),
     "load_model": ("adaptbench.zoo.loading", "load_model"),
+    "SignificantBlock": ("adaptbench.models.vit", "SignificantBlock"),
     "TokenBlock": ("adaptbench.models.vit", "TokenBlock"),
     "run": ("adaptbench.kinds", "run"),
     "split": ("adaptbench.data.own", "split"),
@@ -122,6 +125,7 @@ __all__ = [
     "FeedForwardGates",
     "GatedNetwork",
     "ImageDomain",
+    "InverseTransformSampling",
     "MacCounter",
     "MultiExit",
     "NetworkDag",
@@ -132,6 +136,7 @@ __all__ = [
     "Run",
     "SeriesDomain",
     "ServingRun",
+    "SignificantBlock",
     "Split",
     "Static",
     "StudyRun",

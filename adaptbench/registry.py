@@ -160,6 +160,10 @@ MODELS = Registry(
             "adaptbench.zoo.systems:a_vit",
             "vision transformer whose tokens leave between blocks (after Yin et al. 2022)",
         ),
+        "ats": (
+            "adaptbench.zoo.systems:ats",
+            "vision transformer whose tokens are sampled by attention, untrained (after Fayyaz et al. 2022)",
+        ),
         "sdn": ("adaptbench.zoo.systems:sdn", "CIFAR ResNet, six internal classifiers (Kaya et al. 2019)"),
         "exits-and-nets": (
             "adaptbench.zoo.systems:exits_and_nets",

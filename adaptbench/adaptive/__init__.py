@@ -14,7 +14,7 @@ from adaptbench.adaptive.series import SeriesDomain
 from adaptbench.adaptive.splits import Split
 from adaptbench.adaptive.structure import Structure
 from adaptbench.adaptive.token_network import TokenNetwork
-from adaptbench.adaptive.token_rules import CumulativeHalting, TokenRule
+from adaptbench.adaptive.token_rules import CumulativeHalting, InverseTransformSampling, TokenRule
 from adaptbench.adaptive.tokens import TokenDomain
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "Gates",
     "ImageDomain",
     "Inference",
+    "InverseTransformSampling",
     "MacCounter",
     "MultiExit",
     "NetworkDag",

@@ -1,4 +1,4 @@
-"""Rules by which tokens leave between the blocks of a transformer: each token is judged by its own features."""
+"""Rules by which tokens leave between the blocks of a transformer: by what each has spent, or by a draw among them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adaptbench.errors import CapabilityError, UsageError
@@ -16,8 +17,9 @@ EPSILON = 0.01
 class TokenRule(nn.Module):
     """Decides after each block but the last, for each token still there, whether it goes on to the next.
 
-    A margin > 0 keeps the token. What is decided must hang on the token alone, and on what the rule noted of it before:
-    who else is left is not known where tokens are gathered.
+    A margin > 0 keeps the token. It may hang on the token, on what the rule noted of it before, and on its row's tokens
+    that are left. In the relaxed pass those that left still stand among them: what is read off the others must be
+    nothing for a token that nobody sees; `InverseTransformSampling` reads such a figure.
     """
 
     name: ClassVar[str] = "token rule"
@@ -67,3 +69,39 @@ class CumulativeHalting(TokenRule):
         score = score.to(torch.promote_types(score.dtype, torch.float32))
         total = score if state is None else state + score
         return (1 - self.epsilon) - total, total
+
+
+class InverseTransformSampling(TokenRule):
+    """Fixed quantiles of the distribution of significance over a row's tokens; who is hit by none of them leaves.
+
+    Fayyaz et al., "Adaptive Token Sampling for Efficient Vision Transformers", ECCV 2022. With F the cumulative
+    significance of the tokens left, in the order of their places and over their sum, the points are F = (i − ½)/n for
+    i = 1 … n. In units of their distance, n·F − ½, a token holds a point where one lies from its lower end on and below
+    its upper one: the margin is upper − ⌈lower⌉. At most n tokens stay, and the more even their significance, the more.
+    There are no weights.
+
+    A token's significance stands in its last feature, put there by the block before; it is 0 where nobody sees it.
+
+    Args:
+        samples: n; with n < T not all of T tokens can stay.
+
+    Raises:
+        UsageError: fewer than one.
+    """
+
+    name = "sampling of tokens"
+
+    def __init__(self, samples: int) -> None:
+        super().__init__()
+        if samples < 1:
+            raise UsageError(f"{samples} samples keep no token.", todo="Give as many as there are tokens, or fewer.")
+        self.samples = samples
+
+    def margin(self, block: int, tokens: Tensor, state: Tensor | None) -> tuple[Tensor, None]:
+        """Distances between points by which each token reaches over one."""
+        significance = tokens[..., -1].double()  # sums of many: a point must fall to one token in every pass
+        summed = significance.cumsum(1)
+        upper = summed * (self.samples / summed[:, -1:]) - 0.5
+        lower = F.pad(upper[:, :-1], (1, 0), value=-0.5)
+        margin = upper - lower.detach().ceil()
+        return margin.to(torch.promote_types(tokens.dtype, torch.float32)), None

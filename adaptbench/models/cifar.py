@@ -19,7 +19,7 @@ from adaptbench.models.halting import halting_resnet
 from adaptbench.models.msdnet import PLANS as MSDNETS
 from adaptbench.models.msdnet import msdnet
 from adaptbench.models.resnet import WIDTHS, resnet
-from adaptbench.models.vit import halting_vit
+from adaptbench.models.vit import halting_vit, sampling_vit
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,11 @@ class CifarNets:
             domain=self.domain,
             n_classes=self.n_classes,
         )
+
+    def ats(self) -> TokenNetwork:
+        """The same transformer, as many samples drawn as there are tokens."""
+        net = self.a_vit()
+        return sampling_vit(net, net.tokens)
 
     def msdnet(self) -> MultiExit:
         """MSDNet in the batch configuration."""

@@ -14,7 +14,7 @@ from adaptbench.adaptive import Block, FeedForwardGates, GatedNetwork, ImageDoma
 from adaptbench.adaptive.halting import HaltingNetwork
 from adaptbench.adaptive.token_network import TokenNetwork
 from adaptbench.models.blocks import ResidualBlock, classifier, conv_bn, conv_classifier, residual_body
-from adaptbench.models.vit import halting_vit
+from adaptbench.models.vit import halting_vit, sampling_vit
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class SmallNets:
         widths: for each net of the ladder (stem width, blocks before halving, width after, blocks after).
         exits: of the multi-exit net (stem width, width after halving, hidden width of the first heads).
         gates: of the skipnet (stem width, width after halving, blocks on each side).
-        vit: of the transformer (stem width, width, heads, blocks).
+        vit: of the transformer (stem width, width, heads, blocks). samples: of its tokens, where they are sampled.
     """
 
     kind: ClassVar[str] = "small"
@@ -42,6 +42,7 @@ class SmallNets:
     exits: tuple[int, int, int]
     gates: tuple[int, int, int]
     vit: tuple[int, int, int, int]
+    samples: int
 
     @property
     def domain(self) -> ImageDomain:
@@ -138,6 +139,10 @@ class SmallNets:
             n_classes=self.n_classes,
         )
 
+    def ats(self) -> TokenNetwork:
+        """The same transformer, its tokens sampled."""
+        return sampling_vit(self.a_vit(), self.samples)
+
 
 def _halved(side: int) -> int:
     """Of a padded convolution of stride two."""
@@ -168,6 +173,7 @@ SMALL_NETS = {
         exits=(12, 24, 8),
         gates=(12, 24, 3),
         vit=(16, 32, 2, 4),
+        samples=64,
     ),
     "fashion-mnist": SmallNets(
         shape=(1, 28, 28),
@@ -180,5 +186,6 @@ SMALL_NETS = {
         exits=(20, 40, 16),
         gates=(16, 32, 3),
         vit=(24, 64, 2, 6),
+        samples=294,
     ),
 }

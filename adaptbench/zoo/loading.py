@@ -115,7 +115,7 @@ def files_of(name: str, data: str) -> list[str]:
     target = MODELS.load(name)
     if not isinstance(target, System) or data not in NETS or NETS[data].kind not in target.on:
         return []
-    files = [weights.part for weights in net_on(target, data).weights(NETS[data])]
+    files = [*dict.fromkeys(weights.part for weights in net_on(target, data).weights(NETS[data]))]
     policy = [f"{name}.policy"] if target.policy is not None else []
     return [f"{file}{checkpoints.SUFFIX}" for file in files + policy]
 

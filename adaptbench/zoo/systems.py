@@ -108,6 +108,16 @@ def _joined(nets: CifarNets) -> list[Weights]:
     ]
 
 
+def _transformer(nets: Any) -> list[Weights]:
+    """All but the halting scores."""
+    return [
+        Weights("a-vit", lambda net: net.stem, "stem."),
+        Weights("a-vit", lambda net: net.blocks, "blocks."),
+        Weights("a-vit", lambda net: net.head, "head."),
+    ]
+
+
+_SAMPLED = Net(lambda nets: nets.ats(), _transformer)
 ON_LADDER: dict[str, str | Net] = {"small": "ladder", "cifar": Net(_dag, _rungs)}
 
 # ---------------------------------------------------------------------------- the table
@@ -213,6 +223,12 @@ a_vit = System(
     "small vision transformer, tokens leave when their halting scores add up to one",
     "after Yin, Vahdat, Alvarez, Mallya, Kautz, Molchanov, A-ViT, CVPR 2022",
     {"small": "a-vit", "cifar": "a-vit"},
+)
+ats = System(
+    "ats",
+    "the same vision transformer, tokens sampled by the class token's attention, nothing trained for it",
+    "after Fayyaz et al., Adaptive Token Sampling, ECCV 2022",
+    {"small": _SAMPLED, "cifar": _SAMPLED},
 )
 sdn = System(
     "sdn",
