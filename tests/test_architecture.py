@@ -16,6 +16,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 ROOM = {
     "errors": 0,
     "version": 0,
+    "naming": 0.5,
     "registry": 1,
     "located_yaml": 1,
     "adaptive": 2,
