@@ -14,6 +14,8 @@ from rich.text import Text
 
 from adaptbench.errors import AdaptBenchError
 from adaptbench.report import words
+from adaptbench.report.modes import clause
+from adaptbench.results.identity import COMPACTED, mode_of
 from adaptbench.results.study_schema import filled
 from adaptbench.results.transfers import matrices
 
@@ -128,8 +130,10 @@ def study_table(record: Mapping[str, Any]) -> list[Table]:
 
 
 def _energy_title(rows: Sequence[Record], kinds: Collection[str]) -> str:
-    size = max((case["batch_size"] for case in rows if case.get("batch_size")), default=None)
-    parts = [*(kinds if len(kinds) == 1 else ()), "energy/sample", *([] if size is None else [f"batch {size}"])]
+    timed = max((case for case in rows if case.get("batch_size")), key=_timed_rank, default=None)
+    parts = [*(kinds if len(kinds) == 1 else ()), "energy/sample"]
+    if timed is not None:
+        parts.append(f"batch {timed['batch_size']}{clause(mode_of(timed))}")
     return "\n".join(parts)
 
 
@@ -139,9 +143,13 @@ def _one_row_each(cases: Sequence[Record]) -> list[Record]:
         if case["knob"] is not None or case["kind"] == "transfer":
             continue  # points of a curve, which the page draws; what `transfer_grids` shows
         kept = chosen.get(case["evaluation"])
-        if kept is None or (case.get("batch_size") or 0) > (kept.get("batch_size") or 0):
+        if kept is None or _timed_rank(case) > _timed_rank(kept):
             chosen[case["evaluation"]] = case
     return list(chosen.values())
+
+
+def _timed_rank(case: Record) -> tuple[bool, int]:
+    return mode_of(case) == COMPACTED, case.get("batch_size") or 0
 
 
 def _cells(case: Record, manifest: Mapping[str, Any], joules: Any, kinds: Collection[str], several: bool) -> list[Text]:

@@ -161,6 +161,11 @@ def budgets_met(graph: Record) -> list[str]:
     return lines
 
 
+def in_mode(row: Record) -> str:
+    """How a timed case's batches were executed, unless survivors of a batch stayed together."""
+    return "" if row.get("mode") in (None, "compacted") else f", {row['mode']}"
+
+
 def clock(graph: Record) -> list[str]:
     if not graph["wall_clock"]:
         return []
@@ -168,8 +173,8 @@ def clock(graph: Record) -> list[str]:
     for row in graph["wall_clock"]:
         net = "–" if row.get("net_speedup") is None else number(row["net_speedup"]) + span(row["net_speedup_ci"])
         lines.append(
-            f"| {row['point']} | {row['batch_size']} | {net} | {number(row['speedup'])}{span(row['speedup_ci'])} | "
-            f"{number(row['macs_speedup'])} |"
+            f"| {row['point']} | {row['batch_size']}{in_mode(row)} | {net} | "
+            f"{number(row['speedup'])}{span(row['speedup_ci'])} | {number(row['macs_speedup'])} |"
         )
     return lines
 
@@ -338,7 +343,7 @@ def gated_clock(kept: Baseline, models: list[str]) -> list[str]:
                 ratio = paired_ratio(*own.paired(reference))
                 cells.append(number(ratio.value) + span(ratio.ci))
         saved = "–" if case["saving_macs"] is None else number(100 * case["saving_macs"], 1)
-        lines.append(f"| {case['model']} | {case['batch_size']} | {' | '.join(cells)} | {saved} |")
+        lines.append(f"| {case['model']} | {case['batch_size']}{in_mode(case)} | {' | '.join(cells)} | {saved} |")
     return lines
 
 

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from adaptbench.adaptive.block_counting import BlockCosts, count_blocks
+from adaptbench.adaptive.block_queues import BlockQueues
 from adaptbench.adaptive.cost_tables import CostTables
 from adaptbench.adaptive.domain import Domain
 from adaptbench.adaptive.log import CalibrationLog
 from adaptbench.adaptive.model import AdaptiveModel, frozen
 from adaptbench.adaptive.outcome import Inference, Relaxation, tie_margin
-from adaptbench.adaptive.parts import EXECUTOR, NODES, POLICY, Decided, Lap, no_lap
+from adaptbench.adaptive.parts import EXECUTOR, NODES, POLICY, Decided, Lap, Mode, no_lap
 from adaptbench.adaptive.reaching import reaches_pictures
 from adaptbench.adaptive.splits import Split
 from adaptbench.adaptive.writes import apart
@@ -152,30 +153,53 @@ class GatedNetwork(AdaptiveModel):
         _ = self._table  # parts that do not fit together are refused here
 
     def _run(self, x: Tensor, *, seeds: Tensor | None, labels: Tensor | None, force: Tensor | None) -> Inference:
+        return self._recorded(x, None, force)
+
+    @property
+    def modes(self) -> tuple[Mode, ...]:
+        """With block queues; what a subclass does instead of the pass has none."""
+        return (*super().modes, "queues") if type(self)._run is GatedNetwork._run else super().modes
+
+    def _run_queued(
+        self, x: Tensor, full: int, *, seeds: Tensor | None, labels: Tensor | None, force: Tensor | None
+    ) -> Inference:
+        return self._recorded(x, full, force)
+
+    def _recorded(self, x: Tensor, full: int | None, force: Tensor | None) -> Inference:
         n, device = len(x), x.device
         costs = self._counted(x)
         if force is not None:
             force = self._check_force(force.to(device), n)
-        out, decided = self._hard_pass(x, costs, force, no_lap)
+        out, decided = self._hard_pass(x, costs, force, no_lap, full)
         path = torch.ones(n, len(self.node_names), dtype=torch.bool, device=device)
+        path[:, [b + 1 for b, gated in enumerate(self.gated) if gated]] = False
         tie = torch.zeros(n, dtype=torch.bool, device=device)
         for v, run in decided.ran:
-            path[:, v] = run
-        for _, margin in decided.best:
-            tie |= margin.abs() <= tie_margin(x.dtype)
+            path[run, v] = True
+        for rows, margin in decided.best:
+            tie[rows] |= margin.abs() <= tie_margin(x.dtype)
         per_node = torch.tensor([costs.entry, *costs.bodies, 0], device=device)
         macs = (path * per_node).sum(1) + costs.gates
         return Inference(out, macs, torch.zeros(n, dtype=torch.int64, device=device), path, tie)
 
-    def serve(self, x: Tensor, *, seeds: Tensor | None = None, lap: Lap = no_lap) -> Tensor:
-        """The hard pass and nothing beside it."""
+    def serve(self, x: Tensor, *, seeds: Tensor | None = None, lap: Lap = no_lap, full: int | None = None) -> Tensor:
+        """The hard pass and nothing beside it. full: through block queues, so many rows at once."""
         if type(self)._run is not GatedNetwork._run:  # what a subclass does instead is what is deployed
-            return super().serve(x, seeds=seeds, lap=lap)
+            return super().serve(x, seeds=seeds, lap=lap, full=full)
         x = self.taken(x)
-        return self._hard_pass(x, self._counted(x), None, lap)[0]
+        return self._hard_pass(x, self._counted(x), None, lap, full)[0]
 
-    def _hard_pass(self, x: Tensor, costs: BlockCosts, force: Tensor | None, lap: Lap) -> tuple[Tensor, Decided]:
-        """(n, C) answers, and what each gate decided: `ran` holds (n,) bool. It waits for the device once a gate."""
+    def _hard_pass(
+        self, x: Tensor, costs: BlockCosts, force: Tensor | None, lap: Lap, full: int | None = None
+    ) -> tuple[Tensor, Decided]:
+        """(n, C) answers, and what each gate decided; through block queues where `full` is said.
+
+        `ran` holds whom a gate let through, `best` whom it asked: rows, or (n,) bool. It waits for the device once a
+        gate.
+        """
+        if full is not None:
+            return BlockQueues(self, costs, force, lap, full).run(x)
+        everyone = torch.ones(len(x), dtype=torch.bool, device=x.device)
         decided = Decided([], [], [])
         lap(EXECUTOR)
         x = self.entered(x, lap)
@@ -191,12 +215,25 @@ class GatedNetwork(AdaptiveModel):
                 lap(POLICY)
                 decided.ran.append((b + 1, run))
                 if force is None:
-                    decided.best.append((run, margin))
+                    decided.best.append((everyone, margin))
             h = self._pass(b, h, run, costs, lap)
             lap(NODES)
         logits = self.head(apart(h) if costs.head_writes else h)
         lap(NODES)
         return logits, decided
+
+    def ran(self, b: int, h: Tensor, costs: BlockCosts) -> Tensor:
+        """One block, its body run on all of some rows."""
+        given = apart(h) if costs.body_writes[b] else h
+        if self.whole[b]:
+            return self.bodies[b](given)  # type: ignore[no-any-return]
+        base = self.shortcuts[b](h)
+        return self.afters[b](base + self.bodies[b](given))  # type: ignore[no-any-return]
+
+    def skipped(self, b: int, h: Tensor, costs: BlockCosts) -> Tensor:
+        """One block that none of some rows runs."""
+        base = self.shortcuts[b](h)
+        return base if self.whole[b] else self.afters[b](apart(base) if costs.after_writes[b] else base)  # type: ignore[no-any-return]
 
     def _pass(self, b: int, h: Tensor, run: Tensor | None, costs: BlockCosts, lap: Lap = no_lap) -> Tensor:
         """One block. run: (n,) bool, None for everybody."""
@@ -204,14 +241,10 @@ class GatedNetwork(AdaptiveModel):
         going = len(h) if run is None else int(run.sum())
         if run is None or going == len(h):
             lap(EXECUTOR)
-            if self.whole[b]:
-                return body(apart(h) if costs.body_writes[b] else h)  # type: ignore[no-any-return]
-            base = aside(h)
-            return after(base + body(apart(h) if costs.body_writes[b] else h))  # type: ignore[no-any-return]
+            return self.ran(b, h, costs)
         if not going:
             lap(EXECUTOR)
-            base = aside(h)
-            return base if self.whole[b] else after(apart(base) if costs.after_writes[b] else base)  # type: ignore[no-any-return]
+            return self.skipped(b, h, costs)
         if self.whole[b]:
             order = torch.cat([run.nonzero(), (~run).nonzero()]).squeeze(1).argsort()
             some, others = h[run], h[~run]

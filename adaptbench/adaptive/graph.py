@@ -143,7 +143,7 @@ class DecisionGraph(AdaptiveModel):
     def serve(self, x: Tensor, *, seeds: Tensor | None = None, lap: Lap = no_lap, full: int | None = None) -> Tensor:
         """The hard pass and nothing beside it. full: through stage queues, so many samples at once."""
         if type(self)._run is not DecisionGraph._run:  # what a subclass does instead is what is deployed
-            return super().serve(x, seeds=seeds, lap=lap)
+            return super().serve(x, seeds=seeds, lap=lap, full=full)
         x = self.taken(x)
         return self._hard_pass(x, self._counted(x), seeds, self._forced(x, None, None), lap, full)[0]
 

@@ -80,14 +80,28 @@ class AdaptiveModel(nn.Module):
     def run_reference(self, x: Tensor) -> Tensor:
         """(N, C) logits of the static reference: the backbone without exits, gates or policy; a ladder's best."""
 
-    def serve(self, x: Tensor, *, seeds: Tensor | None = None, lap: Lap = no_lap) -> Tensor:
+    def serve(self, x: Tensor, *, seeds: Tensor | None = None, lap: Lap = no_lap, full: int | None = None) -> Tensor:
         """(N, C) logits of the hard pass as a service runs it: no checks, no records; for timing, inside `serving`.
 
         Args:
             x: inside the domain, in any floating type, as for `infer`. seeds: as for `infer`.
             lap: told which part of the work each stretch was; a kind of model that does not tell never calls it.
+            full: through stage queues, so many samples on a node at once; x is everything that will come.
+
+        Raises:
+            CapabilityError: queues, of a model that has none.
         """
-        return self._run(self.taken(x), seeds=seeds, labels=None, force=None).logits
+        if full is None:
+            return self._run(self.taken(x), seeds=seeds, labels=None, force=None).logits
+        self._check_mode("queues", full)
+        return self._run_queued(self.taken(x), full, seeds=seeds, labels=None, force=None).logits
+
+    def _check_mode(self, mode: str, full: int) -> None:
+        if mode not in self.modes or full < 1:
+            raise CapabilityError(
+                f"mode='{mode}' with full={full} was asked of a {self.shape} model.",
+                todo=f"It has {', '.join(self.modes)}; full is at least 1.",
+            )
 
     def serve_reference(self, x: Tensor) -> Tensor:
         """`run_reference` as a service runs it, inside `serving`."""
@@ -294,11 +308,7 @@ class AdaptiveModel(nn.Module):
                     f"{len(x)} samples were given with {len(given)} {name}.",
                     todo=f"Give one of {name} for each sample.",
                 )
-        if mode not in self.modes or full < 1:
-            raise CapabilityError(
-                f"mode='{mode}' with full={full} was asked of a {self.shape} model.",
-                todo=f"It has {', '.join(self.modes)}; full is at least 1.",
-            )
+        self._check_mode(mode, full)
         if labels is not None:
             check_labels(labels, self.n_classes)
         if self.needs_labels and labels is None and force is None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_map, tree_map_only
 
 from adaptbench.adaptive.node_counting import NodeCosts
 from adaptbench.adaptive.outcome import Signals
@@ -23,33 +23,35 @@ if TYPE_CHECKING:
     from adaptbench.adaptive.graph import DecisionGraph
 
 
-class _Parcel(NamedTuple):
+class Parcel(NamedTuple):
     """Samples on their way: which they are, and the features that later nodes may read, by the node that made them."""
 
     rows: Tensor
     features: dict[int, Any]
 
-    def at(self, chosen: Any) -> _Parcel:
+    def at(self, chosen: Any) -> Parcel:
         """Some of them. chosen: a slice, or (n,) places."""
-        return _Parcel(
-            self.rows[chosen], {u: tree_map(lambda t: t[chosen], features) for u, features in self.features.items()}
+        return Parcel(
+            self.rows[chosen],
+            {u: tree_map_only(Tensor, lambda t: t[chosen], features) for u, features in self.features.items()},
         )
 
 
-class _Queue:
+class Queue:
     """What waits at one node."""
 
     def __init__(self) -> None:
-        self.parcels: list[_Parcel] = []
+        self.parcels: list[Parcel] = []
         self.length = 0
 
-    def put(self, parcel: _Parcel) -> None:
+    def put(self, parcel: Parcel) -> None:
+        """They wait from now on."""
         self.parcels.append(parcel)
         self.length += len(parcel.rows)
 
-    def take(self, full: int) -> _Parcel:
+    def take(self, full: int) -> Parcel:
         """The first `full` of them, or all."""
-        taken: list[_Parcel] = []
+        taken: list[Parcel] = []
         missing = min(full, self.length)
         self.length -= missing
         while missing:
@@ -62,13 +64,17 @@ class _Queue:
         return taken[0] if len(taken) == 1 else _joined(taken)
 
 
-def _joined(parcels: list[_Parcel]) -> _Parcel:
+def _joined(parcels: list[Parcel]) -> Parcel:
     """One of many; what not all of them carry, nobody reads from here on."""
     shared = set.intersection(*(set(parcel.features) for parcel in parcels))
-    return _Parcel(
+    return Parcel(
         torch.cat([parcel.rows for parcel in parcels]),
-        {u: tree_map(lambda *t: torch.cat(t), *(parcel.features[u] for parcel in parcels)) for u in sorted(shared)},
+        {u: tree_map(_in_a_row, *(parcel.features[u] for parcel in parcels)) for u in sorted(shared)},
     )
+
+
+def _in_a_row(*parts: Any) -> Any:
+    return torch.cat(parts) if isinstance(parts[0], Tensor) else parts[0]
 
 
 def queued_pass(
@@ -121,7 +127,7 @@ class Stages:
     ) -> None:
         self.graph, self.x, self.costs, self.seeds, self.force, self.lap = graph, x, costs, seeds, force, lap
         self.full, size = full, len(graph.node_names)
-        self.queues = [_Queue() for _ in range(size)]
+        self.queues = [Queue() for _ in range(size)]
         self.decided = Decided([], [], [])
         self.answers: list[Tensor] = []
         self.history = self.visited = None
@@ -131,7 +137,7 @@ class Stages:
 
     def arrive(self, rows: Tensor) -> None:
         """Rows of x wait at the entry."""
-        self.queues[0].put(_Parcel(rows, {}))
+        self.queues[0].put(Parcel(rows, {}))
 
     def length(self, v: int) -> int:
         """How many wait at a node."""
@@ -160,7 +166,7 @@ class Stages:
         """Run a node on the first that wait there, `full` at most."""
         return self.step(v, self.queues[v].take(self.full))
 
-    def step(self, v: int, parcel: _Parcel) -> Moved:
+    def step(self, v: int, parcel: Parcel) -> Moved:
         """Run a node on some. parcel: of `at`."""
         source = self.graph.reads[v]
         rows = parcel.rows
@@ -178,7 +184,7 @@ class Stages:
         self.lap(POLICY)
         if best is not None:
             self.decided.best.append((rows, best))
-        made = _Parcel(rows, {**parcel.features, v: features})
+        made = Parcel(rows, {**parcel.features, v: features})
         onward = []
         for a, w in enumerate(signals.ways, start=1):
             going = (action == a).nonzero().squeeze(1)
@@ -193,13 +199,13 @@ class Stages:
             return Moved(rows, onward)
         return Moved(stop, onward)
 
-    def at(self, v: int) -> _Parcel:
+    def at(self, v: int) -> Parcel:
         """All that wait at a node; they wait no longer."""
         return self.queues[v].take(self.queues[v].length)
 
     def forget(self) -> None:
         """As before anybody came, the memory of policies that look back apart."""
-        self.queues = [_Queue() for _ in self.queues]
+        self.queues = [Queue() for _ in self.queues]
         self.decided, self.answers = Decided([], [], []), []
 
     def _signals(self, v: int, rows: Tensor, logits: Tensor) -> Signals:
@@ -209,9 +215,9 @@ class Stages:
         ways = self.graph.structure.successors[v]
         return Signals(logits, ways=ways, history=history, visited=visited, seeds=seeds)
 
-    def _hand_over(self, made: _Parcel, w: int, going: Tensor) -> Tensor:
+    def _hand_over(self, made: Parcel, w: int, going: Tensor) -> Tensor:
         needed = {u: features for u, features in made.features.items() if self.graph.last_reader[u] >= w}
-        parcel = _Parcel(made.rows, needed)
+        parcel = Parcel(made.rows, needed)
         parcel = parcel if len(going) == len(made.rows) else parcel.at(going)
         self.queues[w].put(parcel)
         return parcel.rows

@@ -94,10 +94,10 @@ class TokenNetwork(AdaptiveModel):
         tie = passed.nearest <= tie_margin(x.dtype)
         return Inference(passed.logits, macs, torch.zeros(n, dtype=torch.int64, device=x.device), path, tie)
 
-    def serve(self, x: Tensor, *, seeds: Tensor | None = None, lap: Lap = no_lap) -> Tensor:
+    def serve(self, x: Tensor, *, seeds: Tensor | None = None, lap: Lap = no_lap, full: int | None = None) -> Tensor:
         """The hard pass and nothing beside it."""
-        if type(self)._run is not TokenNetwork._run:  # what a subclass does instead is what is deployed
-            return super().serve(x, seeds=seeds, lap=lap)
+        if type(self)._run is not TokenNetwork._run or full is not None:  # a subclass's own pass; or no such mode
+            return super().serve(x, seeds=seeds, lap=lap, full=full)
         x = self.taken(x)
         return self._hard_pass(x, self._counted(x), None, lap).logits
 

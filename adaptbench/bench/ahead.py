@@ -26,7 +26,7 @@ def stages_of(plan: Plan) -> list[Stage]:
     if spec is not None and plan.timed:
         statics = {e.entry.net: e for e in plan.timed}
         for size in spec.batch_sizes:
-            arms = [*plan.timed, *statics.values(), *mixed_cases(plan, size).values()]
+            arms = [*plan.timed * len(spec.modes), *statics.values(), *mixed_cases(plan, size).values()]
             windows = sum(_WINDOW_S + max(spec.window_s, _call_s(e, size, spec.samples)) for e in arms)
             guess_s = (spec.blocks + 1) * windows + len(arms) * spec.warmup_s  # once more, until it is warm
             found.append(Stage(session_name(size), spec.blocks, guess_s, ("session",)))

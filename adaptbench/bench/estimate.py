@@ -13,6 +13,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
+from adaptbench.adaptive.parts import Mode
 from adaptbench.bench.evaluate import evaluate_chunk
 from adaptbench.bench.measuring import open_meters
 from adaptbench.bench.neighbours import mixed_cases
@@ -23,7 +24,7 @@ from adaptbench.experiment.estimating import CLOSING_S, COMMIT_S, ArmCost, Sessi
 from adaptbench.experiment.measuring import session_key, window_length
 from adaptbench.experiment.options import Options
 from adaptbench.meters.windows import IDLE
-from adaptbench.results.identity import static_id, timed_id
+from adaptbench.results.identity import COMPACTED, static_id, timed_id
 from adaptbench.results.metrics import summarise
 from adaptbench.results.writer import RunWriter
 
@@ -77,9 +78,15 @@ def estimate(plan: Plan, options: Options, place: str, preparing_s: float = 0.0)
         if craft.doubt:
             doubts[evaluation.id] = craft.doubt
     sessions = _sessions(plan, options.device, cells, costs)
-    cases = len(plan.evaluations) + len(plan.timed) * (len(sessions) - 1 if sessions else 0)
+    cases = len(plan.evaluations) + len(plan.timed) * max(_timings(plan) - 1, 0)
     kept = frozenset(e.id for e in plan.evaluations if not _left(plan, e, cells))
     return Estimate(seconds, sessions, preparing_s, CLOSING_S + cases * costs.record_s(), kept, doubts)
+
+
+def _timings(plan: Plan) -> int:
+    """Rows of an evaluation that is timed."""
+    spec = plan.suite.suite.measure
+    return len(spec.batch_sizes) * len(spec.modes) if spec else 0
 
 
 def _left(plan: Plan, evaluation: Evaluation, cells: RunWriter | None) -> float:
@@ -101,7 +108,7 @@ class _Costs:
         self.plan, self.device = plan, device
         self._crafts: dict[tuple[str, str], Craft] = {}
         self._passes: dict[str, float] = {}
-        self._arms: dict[tuple[str, int, bool], tuple[ArmCost, float]] = {}
+        self._arms: dict[tuple[str, int, Mode | None], tuple[ArmCost, float]] = {}
 
     def evaluation(self, evaluation: Evaluation) -> Craft:
         """One evaluation, from nothing to its cells."""
@@ -136,21 +143,21 @@ class _Costs:
         find = self.plan.surrogates.__getitem__
         return evaluate_chunk(clean, 0, some, device=self.device, surrogate=find).samples
 
-    def arm(self, evaluation: Evaluation, size: int, *, static: bool) -> ArmCost:
-        """A timed case, or the static reference of its net; attacked inputs run longer paths than clean ones."""
-        known = (evaluation.entry.net if static else evaluation.loaded.name, size, static)
+    def arm(self, evaluation: Evaluation, size: int, mode: Mode | None) -> ArmCost:
+        """A timed case; without a mode the static reference of its net. Attacked inputs run longer paths than clean."""
+        known = (evaluation.loaded.name if mode else evaluation.entry.net, size, mode)
         if known not in self._arms:
-            self._arms[known] = self._time_arm(evaluation, size, static)
+            self._arms[known] = self._time_arm(evaluation, size, mode)
         cost, dearest = self._arms[known]
-        if static or evaluation.kind != "attack":
+        if mode is None or evaluation.kind != "attack":
             return cost
         return ArmCost(cost.make_s, cost.warm_s, cost.call_s * (1 + dearest) / 2)
 
-    def _time_arm(self, evaluation: Evaluation, size: int, static: bool) -> tuple[ArmCost, float]:
+    def _time_arm(self, evaluation: Evaluation, size: int, mode: Mode | None) -> tuple[ArmCost, float]:
         """And how many times as long as the clean inputs' own the longest path takes."""
         measured = self.plan.suite.suite.measure
         assert measured is not None
-        return probe_arm(evaluation.model, evaluation.split, size, measured.samples, self.device, static=static)
+        return probe_arm(evaluation.model, evaluation.split, size, measured.samples, self.device, mode)
 
     def record_s(self) -> float:
         """Seconds that the record of one case takes: rows of a few inputs, as many times as there are inputs."""
@@ -175,23 +182,25 @@ def _sessions(plan: Plan, device: str, cells: RunWriter | None, costs: _Costs) -
         idle = any(m.quantity == "energy" for m in meters)
         sessions = []
         for size in spec.batch_sizes:
-            timed = {timed_id(e.id, size): e for e in plan.timed}
+            timed = {timed_id(e.id, size, mode): (e, mode) for mode in spec.modes for e in plan.timed}
             static: dict[str, Evaluation] = {}
             for e in plan.timed:
                 static.setdefault(static_id(e.entry.net, size), e)
-            mixed = mixed_cases(plan, size)
+            mixed: dict[str, tuple[Evaluation, Mode]] = {
+                case: (e, COMPACTED) for case, e in mixed_cases(plan, size).items()
+            }
             names = [*timed, *static, *mixed]
             blocks = list(range(spec.blocks))
             if cells is not None:
                 key = session_key(
-                    spec, size, names, {case: e.key for case, e in (timed | mixed).items()}, meters, device
+                    spec, size, names, {case: e.key for case, (e, _) in (timed | mixed).items()}, meters, device
                 )
                 blocks = [b for b in blocks if not (cells.has(key) or cells.has(f"{key}-{b}"))]
             arms: dict[str, ArmCost] = {}
             if blocks:
-                arms = {case: costs.arm(e, size, static=False) for case, e in timed.items()}
-                arms |= {case: costs.arm(e, size, static=True) for case, e in static.items()}
-                arms |= {case: costs.arm(e, size, static=False) for case, e in mixed.items()}
+                arms = {case: costs.arm(e, size, mode) for case, (e, mode) in timed.items()}
+                arms |= {case: costs.arm(e, size, None) for case, e in static.items()}
+                arms |= {case: costs.arm(e, size, mode) for case, (e, mode) in mixed.items()}
             cases = (*names, IDLE) if idle else tuple(names)
             sessions.append(session(size, cases, blocks, arms, spec, window_length(spec, meters), idle=idle))
         return tuple(sessions)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 
+from adaptbench.adaptive.parts import Mode
 from adaptbench.bench.ahead import session_name
 from adaptbench.bench.evaluate import as_input, sample_seeds
 from adaptbench.bench.neighbours import mixed_arm, mixed_cases, mixtures
@@ -26,19 +28,28 @@ from adaptbench.results.identity import mixed_id, static_id, timed_id
 from adaptbench.results.writer import RunWriter
 
 
+class TimedCase(NamedTuple):
+    """One evaluation at one batch size in one mode. case, static: ids of its windows and its static reference's."""
+
+    size: int
+    mode: Mode
+    case: str
+    static: str
+
+
 @dataclass(slots=True)
 class Timing:
     """What was timed.
 
     Args:
         keys: cells with windows, in order.
-        cases: evaluation id → [(batch size, case id, static case id)].
+        cases: evaluation id → its timed cases, in order.
         inputs: case id → what was timed. mixed: case id → attacked rows → MACs of a batch, None where it failed.
         energy_meters: names of those that read joules of single cases, in the suite's order.
     """
 
     keys: list[str] = field(default_factory=list)
-    cases: dict[str, list[tuple[int, str, str]]] = field(default_factory=dict)
+    cases: dict[str, list[TimedCase]] = field(default_factory=dict)
     inputs: dict[str, TimedInputs] = field(default_factory=dict)
     mixed: dict[str, dict[int, float | None]] = field(default_factory=dict)
     energy_meters: tuple[str, ...] = ()
@@ -69,7 +80,7 @@ class Measuring:
         self.progress = progress
 
     def run(self, meters: Sequence[Meter]) -> Timing:
-        """All batch sizes, one after another; within one, all arms are interleaved."""
+        """All batch sizes, one after another; within one, all arms are interleaved, whatever their mode."""
         timing = Timing(energy_meters=tuple(m.name for m in meters if m.quantity == "energy"))
         spec = self.plan.suite.suite.measure
         if spec is None or not self.plan.timed or not meters:
@@ -78,7 +89,7 @@ class Measuring:
         sessions = Sessions(self.writer, spec, options.device, meters, self.progress, self.failures)
         for size in spec.batch_sizes:
             self.progress.enter(session_name(size))
-            keys = {timed_id(e.id, size): e.key for e in self.plan.timed}
+            keys = {timed_id(e.id, size, mode): e.key for mode in spec.modes for e in self.plan.timed}
             keys |= {case: e.key for case, e in mixed_cases(self.plan, size).items()}
             if done := sessions.run(size, self._arms(spec, size, timing), keys):
                 timing.keys.append(done)
@@ -89,15 +100,15 @@ class Measuring:
         """Arms by case: the evaluations that succeeded, then each model's static reference."""
         arms: dict[str, Arm] = {}
         first_of: dict[str, Evaluation] = {}
-        for evaluation in self.plan.timed:
-            case, static = timed_id(evaluation.id, size), static_id(evaluation.entry.net, size)
-            timing.cases.setdefault(evaluation.id, []).append((size, case, static))
+        for evaluation, mode in [(e, mode) for mode in spec.modes for e in self.plan.timed]:
+            case, static = timed_id(evaluation.id, size, mode), static_id(evaluation.entry.net, size)
+            timing.cases.setdefault(evaluation.id, []).append(TimedCase(size, mode, case, static))
             if evaluation.id in self.failures:
                 continue
             seeds = sample_seeds(evaluation.split.ids[: spec.samples], evaluation.seed)
             with self.failures.instead(case):
                 inputs = self._inputs(evaluation, spec.samples)
-                arms[case], timing.inputs[case] = make_arm(case, evaluation.model, inputs, seeds, size)
+                arms[case], timing.inputs[case] = make_arm(case, evaluation.model, inputs, seeds, size, mode)
                 first_of.setdefault(static, evaluation)
         for static, evaluation in first_of.items():
             clean = as_input(evaluation.split.x[: spec.samples], self.options.device)

@@ -10,8 +10,10 @@ from typing import Any
 from adaptbench.bench.contradictions import contradictions
 from adaptbench.experiment.failures import Failure
 from adaptbench.report import words
+from adaptbench.report.modes import clause
 from adaptbench.results.controls import beside, equal_control, queries_of
 from adaptbench.results.energy import kind_of, no_sensor, of_cases
+from adaptbench.results.identity import mode_of
 
 Record = dict[str, Any]
 
@@ -84,16 +86,18 @@ def _sensors(meters: Mapping[str, Mapping[str, Any]], cases: Sequence[Record]) -
 def _realised(cases: Sequence[Record]) -> list[str]:
     """Savings and the harness' share as means, never means of ratios: one model that saves little would decide them."""
     told = ("saving_macs", "saving_time", "executor_share")
-    by_batch: dict[int, list[Record]] = {}
+    by_batch: dict[tuple[int, str], list[Record]] = {}
     for case in cases:
         if case["kind"] == "clean" and case.get("batch_size") and all(case.get(name) is not None for name in told):
-            by_batch.setdefault(case["batch_size"], []).append(case)
+            by_batch.setdefault((case["batch_size"], clause(mode_of(case))), []).append(case)
     if not by_batch:
         return []
     parts = []
-    for size, timed in sorted(by_batch.items()):
+    for (size, mode), timed in sorted(by_batch.items()):
         macs, time, harness = (words.percent(fmean(case[name] for case in timed), 0) for name in told)
-        parts.append(f"batch {size}: {time} of the time for {macs} of the MACs (harness: {harness} of the window)")
+        parts.append(
+            f"batch {size}{mode}: {time} of the time for {macs} of the MACs (harness: {harness} of the window)"
+        )
     return [
         f"saved by the nets, nodes and policy, against their plain nets, mean over models: {'; '.join(parts)}; "
         "the harness' own time is no net's"

@@ -22,6 +22,7 @@ from adaptbench.data.base import DataSet
 from adaptbench.errors import AdaptBenchError, CapabilityError, SuiteError
 from adaptbench.experiment.keys import evaluation_key
 from adaptbench.experiment.options import Options
+from adaptbench.experiment.timed import check_modes
 from adaptbench.located_yaml import Place
 from adaptbench.results.identity import evaluation_id
 from adaptbench.zoo.factories import is_factory, load_net
@@ -247,6 +248,8 @@ def _models(suite: LoadedSuite, data: DataSet, options: Options, given: Given, l
                 nets[entry.net] = load_net(entry.net, data.name, options, suite.located.folder)
         with suite.located.placed(_place(suite.suite, label)):
             by_label[label] = fitting.apply(entry, nets[entry.net])
+            if (measure := suite.suite.measure) is not None and label in suite.suite.labels:
+                check_modes(by_label[label].model, measure.modes, label)
     return by_label
 
 

@@ -75,13 +75,16 @@ def case_records(
         timed = timing.cases.get(evaluation.id, [])
         if not timed:
             return [
-                {**base, "case": evaluation.id, "batch_size": None, **not_timed("this case is not timed by the suite")}
+                base
+                | {"case": evaluation.id, "batch_size": None, "mode": None}
+                | not_timed("this case is not timed by the suite")
             ]
         by_size = []
-        for size, case, static in timed:
+        for size, mode, case, static in timed:
+            who = {"case": case, "batch_size": size, "mode": mode}
             if case in failures:
                 reason = _failed(failures, case)
-                by_size.append({**base, "case": case, "batch_size": size, **not_timed(reason), "failed": reason})
+                by_size.append({**base, **who, **not_timed(reason), "failed": reason})
                 continue
             seconds = summarise_windows(
                 windows,
@@ -95,7 +98,7 @@ def case_records(
             )
             if timing.mixed.get(case):
                 seconds["neighbours"] = _neighbours(windows, case, size, timing, failures)
-            by_size.append({**base, "case": case, "batch_size": size, **seconds})
+            by_size.append({**base, **who, **seconds})
         return by_size
 
     records: list[dict[str, Any]] = []
@@ -141,8 +144,8 @@ def _nothing(evaluation: Evaluation, device: str, timing: Timing, failures: Fail
         blank["surrogate"] = evaluation.source.loaded.name
     timed = timing.cases.get(evaluation.id)
     if not timed:
-        return [{**blank, "case": evaluation.id, "batch_size": None}]
-    return [{**blank, "case": case, "batch_size": size} for size, case, _ in timed]
+        return [{**blank, "case": evaluation.id, "batch_size": None, "mode": None}]
+    return [{**blank, "case": one.case, "batch_size": one.size, "mode": one.mode} for one in timed]
 
 
 def _without_clean(record: dict[str, Any]) -> dict[str, Any]:

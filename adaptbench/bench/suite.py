@@ -11,12 +11,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializerFu
 from adaptbench.bench.conditions import check_condition, check_transfer
 from adaptbench.bench.entries import Entry
 from adaptbench.errors import SuiteError
-from adaptbench.experiment.measuring import Count, Windows
+from adaptbench.experiment.measuring import Calls, Count
 from adaptbench.experiment.meters import SETTINGS, check_meter, check_setting
 from adaptbench.experiment.source import Loaded, Source
 from adaptbench.located_yaml import Place
 from adaptbench.registry import DATA, METERS, MODELS, Registry, did_you_mean
 from adaptbench.results.gate_rules import parse_gate
+from adaptbench.results.identity import COMPACTED
 
 
 class _Strict(BaseModel):
@@ -66,7 +67,7 @@ def _condition(given: Any) -> Any:
     raise ValueError("a condition is a name, or a name with settings: `ilfo` or `ilfo: {eps: 16/255}`")
 
 
-class Measure(Windows):
+class Measure(Calls):
     """What is timed and metered, and for how long.
 
     Args:
@@ -86,7 +87,7 @@ class Measure(Windows):
     @model_serializer(mode="wrap")
     def _as_written(self, told: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Without keys that came later and say nothing, so that suites and windows from before keep their hash."""
-        return without_unsaid(told(self), "neighbours")
+        return self._unsaid(without_unsaid(told(self), "neighbours"))
 
 
 Net = Annotated[Entry, BeforeValidator(Entry.of)]
@@ -198,6 +199,15 @@ def _check_names(suite: Suite, source: Source, given: Collection[str]) -> None:
                     f"batch of {max(suite.measure.batch_sizes)}.",
                     todo="Attack fewer rows, or time larger batches.",
                 )
+        with source.placed(("measure", "modes")):
+            suite.measure.check()
+        if suite.measure.neighbours and COMPACTED not in suite.measure.modes:
+            raise SuiteError(
+                f"{source.where(('measure', 'neighbours'))}: no batch stays together in modes: "
+                f"[{', '.join(suite.measure.modes)}].",
+                why="What attacked rows cost their batch is timed where survivors of a batch stay together.",
+                todo="Add compacted to modes, or leave neighbours out.",
+            )
         for i in range(len(suite.measure.meters)):
             with source.placed(("measure", "meters", i)):
                 check_meter(i, suite.measure)

@@ -38,11 +38,17 @@ def _records(evaluation: Evaluation, suite: Suite) -> list[dict[str, Any]]:
         "defence": evaluation.entry.defence,
         "evaluation": evaluation.id,
     }
-    sizes = suite.measure.batch_sizes if suite.measure else []
-    return [{**told, "case": case} for case in (evaluation.id, *(timed_id(evaluation.id, size) for size in sizes))]
+    spec = suite.measure
+    timed = [
+        {**told, "case": timed_id(evaluation.id, size, mode), "mode": mode}
+        for size in (spec.batch_sizes if spec else ())
+        for mode in (spec.modes if spec else ())
+    ]
+    return [{**told, "case": evaluation.id}, *timed]
 
 
 def _names(suite: Suite) -> list[str]:
     entries = suite.entries.values()
     told = [name for entry in entries for name in (entry.label, entry.net, entry.policy, entry.defence) if name]
-    return [*told, *(condition.id for condition in suite.conditions)]
+    modes = suite.measure.modes if suite.measure else []
+    return [*told, *(condition.id for condition in suite.conditions), *modes]

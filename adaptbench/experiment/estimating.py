@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from adaptbench.adaptive import AdaptiveModel, Split
+from adaptbench.adaptive.parts import Mode
 from adaptbench.experiment.measuring import Windows
 from adaptbench.experiment.timed import make_arm, make_static_arm
 from adaptbench.meters.clock import ClockMeter, synchroniser
@@ -112,13 +113,13 @@ class Session:
 
 
 def probe_arm(
-    model: AdaptiveModel, split: Split, size: int, samples: int, device: str, *, static: bool = False
+    model: AdaptiveModel, split: Split, size: int, samples: int, device: str, mode: Mode | None = "compacted"
 ) -> tuple[ArmCost, float]:
     """Time an arm on a few batches.
 
     Args:
         model: under its own policy. split: whose first inputs are run. size: of a batch.
-        samples: inputs that a window goes through. static: the model's reference instead.
+        samples: inputs that a window goes through. mode: of a batch; None: the model's reference instead.
 
     Returns:
         Its seconds, and how many times as long as these inputs' own the longest path takes.
@@ -127,10 +128,10 @@ def probe_arm(
     some = min(samples, size * _BATCHES)
     x = split.inputs(0, some).to(device)
     began = time.perf_counter()
-    if static:
+    if mode is None:
         arm = make_static_arm("static", model, x, size)
     else:
-        arm, _ = make_arm("timed", model, x, split.ids[:some], size)
+        arm, _ = make_arm("timed", model, x, split.ids[:some], size, mode)
     made = time.perf_counter() - began
     batches = max(some // size, 1)
     more = max(samples // size, 1) / batches

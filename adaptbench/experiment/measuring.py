@@ -9,10 +9,11 @@ from typing import Annotated, Any
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
+from adaptbench.adaptive.parts import Mode
 from adaptbench.attacks.identity import foreign_sources
-from adaptbench.errors import LockedError, OutputError
+from adaptbench.errors import LockedError, OutputError, UsageError
 from adaptbench.experiment.environment import describe_device
 from adaptbench.experiment.failures import Failures
 from adaptbench.experiment.keys import digest_of
@@ -21,6 +22,7 @@ from adaptbench.meters.base import Meter
 from adaptbench.meters.clock import synchroniser
 from adaptbench.meters.rows import WindowRow
 from adaptbench.meters.windows import Arm, measure
+from adaptbench.results.identity import COMPACTED
 from adaptbench.results.writer import RunWriter
 
 Count = Annotated[int, Field(ge=1, le=10**9, strict=True)]
@@ -43,6 +45,44 @@ class Windows(BaseModel):
     window_s: Annotated[Seconds, Field(gt=0)] = 0.05
     warmup_s: Annotated[Seconds, Field(ge=0)] = 0.05
     samples: Count = 256
+
+
+class Calls(Windows):
+    """Windows of whole calls of adaptive nets.
+
+    Args:
+        modes: how their batches are executed, each timed beside the others in the same blocks: "compacted", survivors
+            of a batch stay together; "per-sample", one at a time; "queues", survivors of all batches of a window wait
+            at a node until it can run full. Each has rows of its own.
+    """
+
+    modes: Annotated[list[Mode], Field(min_length=1)] = [COMPACTED]
+
+    @model_serializer(mode="wrap")
+    def _as_written(self, told: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without keys that came later and say nothing, so that suites and windows from before keep their hash."""
+        return self._unsaid(told(self))
+
+    def _unsaid(self, contents: dict[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in contents.items() if key != "modes" or self.modes != [COMPACTED]}
+
+    def check(self) -> None:
+        """Refuse modes that stand twice, and queues that could pool nothing.
+
+        Raises:
+            UsageError: they are such.
+        """
+        if twice := [mode for i, mode in enumerate(self.modes) if mode in self.modes[:i]]:
+            raise UsageError(
+                f"{twice[0]} stands twice.", why="Two cases would have one name.", todo="Keep one of them."
+            )
+        most = max(self.batch_sizes)
+        if "queues" in self.modes and self.samples <= most:
+            raise UsageError(
+                f"{self.samples} samples are one batch of {most}.",
+                why="Queues pool the survivors of several batches: there would be nobody to wait for.",
+                todo=f"Time more of them, such as samples: {8 * most}, or smaller batches.",
+            )
 
 
 class Sessions:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from adaptbench.adaptive import AdaptiveModel, DecisionGraph, GatedNetwork, TokenNetwork
 from adaptbench.adaptive.outcome import Inference
-from adaptbench.adaptive.parts import NODES
+from adaptbench.adaptive.parts import NODES, Mode
+from adaptbench.errors import CapabilityError
 from adaptbench.meters.reading import Work
 from adaptbench.meters.stopwatch import stopwatch
 from adaptbench.meters.windows import Arm
@@ -34,8 +35,28 @@ class TimedInputs:
     macs_mean: float
 
 
-def make_arm(case: str, model: AdaptiveModel, x: Tensor, seeds: Tensor, batch_size: int) -> tuple[Arm, TimedInputs]:
-    """A case as an arm: one call goes through all inputs, batch by batch.
+def check_modes(model: AdaptiveModel, modes: Sequence[Mode], name: str) -> None:
+    """Refuse ways of executing a batch that a net does not have.
+
+    Args:
+        model: the net. modes: as of `Calls`. name: what the suite calls it.
+
+    Raises:
+        CapabilityError: it lacks one of them.
+    """
+    if lacking := [mode for mode in modes if mode not in model.modes]:
+        raise CapabilityError(
+            f"'{name}' cannot be run in {' or '.join(lacking)}: a {model.shape} net of this kind has "
+            f"{', '.join(model.modes)}.",
+            why="Its rows never wait for those of another batch.",
+            todo="Time it in those, or in a suite of its own.",
+        )
+
+
+def make_arm(
+    case: str, model: AdaptiveModel, x: Tensor, seeds: Tensor, batch_size: int, mode: Mode = "compacted"
+) -> tuple[Arm, TimedInputs]:
+    """A case as an arm: one call goes through all inputs, batch by batch; in queues they wait for each other.
 
     What is timed is `serve`: checks and records, which no service makes, are made here, once.
 
@@ -44,27 +65,37 @@ def make_arm(case: str, model: AdaptiveModel, x: Tensor, seeds: Tensor, batch_si
         model: under its own policy.
         x: (n, C, H, W) on the device.
         seeds: (n,) for policies that draw.
-        batch_size: inputs handed over at once; inputs are repeated where there are fewer.
+        batch_size: inputs handed over at once, of queues those that a node runs on at once; inputs are repeated where
+            there are fewer.
+        mode: how a batch is executed.
 
     Returns:
         The arm, and the inputs it runs: the first that fill whole batches, all where they fill none.
     """
-    batches = _batches(x, seeds, batch_size)
-    inferences = [model.infer(part, seeds=seed) for part, seed in batches]
+    check_modes(model, [mode], case)
+    batches = _handed_over(x, seeds, batch_size, mode)
+    full = batch_size if mode == "queues" else None
+    inner: Mode = "compacted" if full is None else "queues"
+    inferences = [model.infer(part, seeds=seed, mode=inner, full=batch_size) for part, seed in batches]
     macs = torch.cat([inference.macs for inference in inferences]).cpu().numpy()
-    traffic = sum(_traffic(model, inference, part) for inference, (part, _) in zip(inferences, batches, strict=True))
+    traffic = sum(
+        _traffic(model, inference, part, full or len(part))
+        for inference, (part, _) in zip(inferences, batches, strict=True)
+    )
     watch = stopwatch(str(x.device))
     draws = isinstance(model, DecisionGraph) and model.policy.draws
     own = not isinstance(model, DecisionGraph | GatedNetwork | TokenNetwork)  # a kind of model of its own may draw
     given = [(part, seed if draws or own else None) for part, seed in batches]
 
+    pooled = {} if full is None else {"full": full}  # other people's kinds of model may know of no queues
+
     def run() -> None:
         for part, seed in given:
-            model.serve(part, seeds=seed, lap=watch.lap)
+            model.serve(part, seeds=seed, lap=watch.lap, **pooled)
 
-    first = batches[0][0]
+    first = batches[0][0][:batch_size]
     warm = [_forced(model, first, way) for way in model.paths()[:WARM_PATHS]]
-    arm = Arm(case, run, Work(int(macs.sum()), traffic, len(macs)), [*warm, run], model.serving, watch)
+    arm = Arm(case, run, Work(int(macs.sum()), traffic, len(macs)), [*warm, run], model.serving, watch, mode)
     return arm, TimedInputs(macs[: min(len(x), len(macs))], float(macs.mean()))
 
 
@@ -82,6 +113,15 @@ def make_static_arm(case: str, model: AdaptiveModel, x: Tensor, batch_size: int)
             watch.lap(NODES)
 
     return Arm(case, run, Work(model.macs_full * samples, traffic, samples), [run], model.serving, watch)
+
+
+def _handed_over(x: Tensor, seeds: Tensor, size: int, mode: Mode) -> list[tuple[Tensor, Tensor]]:
+    """What one call each is given: batches, single inputs, or, of queues, everything that will come."""
+    batches = _batches(x, seeds, size)
+    if mode == "compacted":
+        return batches
+    everything, drawn = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    return [(everything, drawn)] if mode == "queues" else _batches(everything, drawn, 1)
 
 
 def _batches(x: Tensor, seeds: Tensor, size: int) -> list[tuple[Tensor, Tensor]]:
@@ -105,20 +145,22 @@ def _weight_bytes(*modules: nn.Module) -> int:
     return sum(_bytes(t) for m in modules for t in [*m.parameters(), *m.buffers()])
 
 
-def _traffic(model: AdaptiveModel, inference: Inference, x: Tensor) -> int:
-    """Bytes that one batch must move at least: its inputs, and once the weights of each node that any sample ran.
+def _traffic(model: AdaptiveModel, inference: Inference, x: Tensor, full: int) -> int:
+    """Bytes that one call must move at least: its inputs, and the weights of each node once for `full` samples on it.
 
     Activations are taken to stay in cache: a lower bound, which the modelled meter's provenance says.
     """
-    ran = inference.path.any(0).tolist()
-    total = _bytes(x) + (0 if model.front is None else _weight_bytes(model.front))
+    loads = [-(-int(count) // full) for count in inference.path.sum(0)]
+    calls = -(-len(x) // full)
+    total = _bytes(x) + calls * (0 if model.front is None else _weight_bytes(model.front))
     if isinstance(model, DecisionGraph):
-        total += sum(_weight_bytes(model.stages[v], model.heads[v]) for v, yes in enumerate(ran) if yes)
-        return total + _weight_bytes(model.policy)
+        total += sum(n * _weight_bytes(model.stages[v], model.heads[v]) for v, n in enumerate(loads) if n)
+        return total + calls * _weight_bytes(model.policy)
     if isinstance(model, GatedNetwork):
-        bodies = sum(_weight_bytes(body) for body, yes in zip(model.bodies, ran[1:-1], strict=True) if yes)
-        return total + bodies + _weight_bytes(model.stem, model.shortcuts, model.afters, model.head, model.gates)
-    return total + _weight_bytes(model)
+        bodies = sum(n * _weight_bytes(body) for body, n in zip(model.bodies, loads[1:-1], strict=True) if n)
+        rest = _weight_bytes(model.stem, model.shortcuts, model.afters, model.head, model.gates)
+        return total + bodies + calls * rest
+    return total + calls * _weight_bytes(model)
 
 
 def _reference_bytes(model: AdaptiveModel) -> int:

@@ -24,6 +24,7 @@ class WindowRow:
         provenance, scope: of the reading.
         flags: comma separated.
         missing: why there are no joules.
+        mode: how batches were executed; None where nothing adaptive ran.
     """
 
     case: str
@@ -38,6 +39,7 @@ class WindowRow:
     scope: str
     flags: str
     missing: str | None
+    mode: str | None = None
 
 
 def part_rows(whole: WindowRow, seconds: Mapping[str, float]) -> list[WindowRow]:

@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from adaptbench.errors import AdaptBenchError, MeterError
@@ -46,6 +46,7 @@ class Arm:
         warm: calls that touch every path (every exit, every kernel shape); each is run before the first window.
         ready: entered once around all windows: what is set up for any number of calls.
         watch: told by `run` which part of the work each stretch was; None where it does not tell.
+        mode: how an adaptive net executes its batches, for the rows; None where nothing adaptive runs.
     """
 
     case: str
@@ -54,6 +55,7 @@ class Arm:
     warm: Sequence[Callable[[], None]] = ()
     ready: Callable[[], AbstractContextManager[None]] = nullcontext
     watch: Stopwatch | None = None
+    mode: str | None = None
 
 
 def measure(
@@ -116,13 +118,14 @@ def measure(
                 continue
             fresh: list[WindowRow] = []
             for place, case in enumerate(order):
-                watch = None
+                watch = mode = None
                 if case == IDLE:
                     body, work = (lambda: pause(window_s)), NO_WORK
                 else:
                     body, work = _repeat(by_case[case].run, calls[case], synchronise), by_case[case].work * calls[case]
-                    watch = by_case[case].watch
-                fresh += _window(case, block, place, body, work, used, synchronise, watch)
+                    watch, mode = by_case[case].watch, by_case[case].mode
+                rows_here = _window(case, block, place, body, work, used, synchronise, watch)
+                fresh += [replace(row, mode=mode) for row in rows_here]
             on_block(block, fresh)
             rows += fresh
     rows.sort(key=lambda row: (row.block, row.order))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from adaptbench.report import words
+from adaptbench.report import modes, words
 from adaptbench.report.tables import Builder, Column, Table, TableCell, figure, scaled_interval, share_cell
 from adaptbench.report.view import Record, View, missing, reference_name
 from adaptbench.results.identity import static_of
@@ -52,6 +52,7 @@ def case_table(view: View) -> Table:
     columns = [
         Column("case", numeric=False),
         Column("batch"),
+        *modes.columns(view),
         Column("accuracy", unit="share"),
         Column(f"{macs_unit} a sample", unit="MACs"),
         Column("of its plain net", unit="share"),
@@ -71,6 +72,7 @@ def case_table(view: View) -> Table:
         table.add(
             TableCell(title, value=str(record["case"]), href=f"#from-{place}"),
             TableCell(words.count(batch), value=batch) if batch else TableCell(words.DASH, reason="not timed"),
+            *modes.cells(view, record),
             share_cell(record, "accuracy"),
             _scaled(record, "macs_mean", macs, _same_inputs(view, record, macs)),
             of_plain(record),
@@ -87,8 +89,9 @@ def case_table(view: View) -> Table:
             anchor=f"case-{place}",
         )
     kinds = {words.provenance_kind(record.get("energy_provenance")) for record in records}
-    empty = [place for place, kind in ((8, "measured"), (9, "modelled")) if kind not in kinds and kinds - {""}]
-    return table.build(drop_empty=empty or [9], filtered=True)
+    joule_columns = {kind: place + len(modes.columns(view)) for kind, place in (("measured", 8), ("modelled", 9))}
+    empty = [place for kind, place in joule_columns.items() if kind not in kinds and kinds - {""}]
+    return table.build(drop_empty=empty or [joule_columns["modelled"]], filtered=True)
 
 
 def time_scale(view: View) -> tuple[str, words.Writer]:

@@ -18,7 +18,7 @@ FASTER, SLOWER, CANNOT_TELL = "faster", "slower", "cannot tell"
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """One model at one batch size on clean inputs."""
+    """One model at one batch size, in one mode, on clean inputs."""
 
     subject: Subject
     record: Record
@@ -49,7 +49,7 @@ def word_of(record: Record) -> str:
 
 
 def paces(view: View, subject: Subject) -> list[Pace]:
-    """The clean, timed cases of a model, by batch size."""
+    """The clean, timed cases of a model, by batch size and mode."""
     clean = [record for record in view.timed(subject) if record["kind"] == "clean" and not record.get("seed")]
     if not clean:
         return []
@@ -73,8 +73,8 @@ def paces(view: View, subject: Subject) -> list[Pace]:
 
 
 def at_suites_batch(view: View, subject: Subject) -> Pace | None:
-    """The pace at the largest batch that was timed; None where the model was not timed there."""
-    return next((pace for pace in paces(view, subject) if pace.record["batch_size"] == view.batch_size), None)
+    """The pace at the largest batch that was timed, in the first mode; None where the model was not timed there."""
+    return next((pace for pace in paces(view, subject) if view.of_verdict(pace.record)), None)
 
 
 def flags(view: View) -> dict[str, str]:

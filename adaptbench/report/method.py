@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from adaptbench.report import words
+from adaptbench.report.reproduce import made_by
 from adaptbench.report.view import View
 
 GLOSSARY = (
@@ -58,6 +59,15 @@ def method(view: View) -> Iterator[tuple[str, str]]:
         ),
     )
     yield "Measuring", _measuring(view)
+    if others := [name for name in view.manifest.get("engines") or {} if name != "local"]:
+        yield (
+            "Computing",
+            (
+                f"Crafting and counting ran on {words.listing(others)}: {made_by(view.manifest['engines'])}. Chunks "
+                "have fixed borders and content keys, so that who computes one changes nothing; what was timed was "
+                "timed by the run’s own process."
+            ),
+        )
     yield (
         "In words",
         (

@@ -16,7 +16,7 @@ from adaptbench.results.identity import clean_of
 if TYPE_CHECKING:
     import pandas as pd
 
-WHO = ("data", "model", "policy", "knob", "knob_value", "condition", "batch_size")
+WHO = ("data", "model", "policy", "knob", "knob_value", "condition", "batch_size", "mode")
 """What two cases must share to be the same; seeds may differ."""
 _COLUMNS = ("label", "exit", "macs", "correct")
 

@@ -10,6 +10,8 @@ from typing import Any
 from adaptbench.report import html, sections, words
 from adaptbench.report.view import View
 
+_ENGINES = {"local": "the run’s own process", "ray": "workers of a Ray cluster"}
+
 
 def steps(view: View) -> list[tuple[str, str]]:
     """(What it is for, the command) from an empty machine with Python and git to this page."""
@@ -61,6 +63,7 @@ def run_facts(view: View) -> list[tuple[str, str]]:
             "device": f"{device.get('name', 'unknown')} ({device.get('kind', 'unknown')})" if device else "",
             "device details": sections.settings(details),
             "fingerprint": device.get("fingerprint"),
+            "computed by": made_by(manifest.get("engines") or {}),
             "git revision": revision,
             "seeds": words.listing(str(seed) for seed in manifest.get("seeds") or []),
             **data,
@@ -68,6 +71,20 @@ def run_facts(view: View) -> list[tuple[str, str]]:
             "took": took(manifest) if manifest.get("ended") else "not finished",
         }
     )
+
+
+def made_by(engines: Mapping[str, Any]) -> str:
+    """Which engine made how many of the cells, on which devices; empty where that was not recorded.
+
+    Args:
+        engines: of a manifest: engine → its ``cells``, and ``devices``, device → how many.
+    """
+    told = []
+    for name, about in engines.items():
+        devices = [f"{device} ({words.count(n)})" for device, n in (about.get("devices") or {}).items() if device]
+        on = f" on {words.listing(devices)}" if devices else ""
+        told.append(f"{_ENGINES.get(name, name)}: {words.plural(len(about.get('cells') or []), 'cell')}{on}")
+    return "; ".join(told)
 
 
 def took(manifest: Mapping[str, Any]) -> str:

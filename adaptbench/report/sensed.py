@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 from adaptbench.report import compared, words
 from adaptbench.report.compared import LEVEL, Metric
+from adaptbench.report.modes import clause
 from adaptbench.report.pairing import Pair
 from adaptbench.report.tables import Row, TableCell
 from adaptbench.report.view import Record, missing
 from adaptbench.results import statistics, timing
+from adaptbench.results.identity import mode_of
 from adaptbench.results.statistics import Estimate
 
 if TYPE_CHECKING:
@@ -44,7 +46,7 @@ class Sensed:
     @property
     def name(self) -> str:
         """The case in words, with its batch size."""
-        return f"{self.pair.name}, batch {self.pair.old['batch_size']}"
+        return f"{self.pair.name}, batch {self.pair.old['batch_size']}{clause(mode_of(self.pair.old))}"
 
     @property
     def text(self) -> str:

@@ -16,19 +16,20 @@ _KINDS = {"faster": "good", "slower": "bad", "cannot tell": "unclear", "": ""}
 
 def pace_table(key: str, graph: Graph) -> Table:
     """Point × batch size: faster, slower or cannot tell, with the measured speed-up."""
-    sizes = sorted({row["batch_size"] for row in graph["wall_clock"]})
+    sizes = sorted({(row["batch_size"], row["mode"]) for row in graph["wall_clock"]})
+    several = len({mode for _, mode in sizes}) > 1
     table = Builder(
         f"pace-{key}",
         f"{graph_title(key, graph)}: time of the plain net over that of the adaptive one, by batch size",
         (
             Column("point", numeric=False),
             Column("fewer MACs", unit="×"),
-            *(Column(f"batch {size}", unit="×") for size in sizes),
+            *(Column(f"batch {size}{f', {mode}' if several else ''}", unit="×") for size, mode in sizes),
         ),
     )
-    rows: dict[str, dict[int, Any]] = {}
+    rows: dict[str, dict[tuple[int, str], Any]] = {}
     for row in graph["wall_clock"]:
-        rows.setdefault(row["point"], {})[row["batch_size"]] = row
+        rows.setdefault(row["point"], {})[row["batch_size"], row["mode"]] = row
     for point, by_size in rows.items():
         promised = [row["macs_speedup"] for row in by_size.values()]
         cells = [_pace(by_size[size]) if size in by_size else TableCell(words.DASH) for size in sizes]
@@ -48,6 +49,7 @@ def _pace(row: Any) -> TableCell:
 def clock_table(key: str, graph: Graph) -> Table:
     """Measured speed-up beside the MAC speed-up, with the times behind both."""
     rows = graph["wall_clock"]
+    several = len({row["mode"] for row in rows}) > 1
     took = words.one_scale([row[f"us_per_sample{which}"] / 1e6 for row in rows for which in ("", "_static")], "s")
     table = Builder(
         f"clock-{key}",
@@ -56,6 +58,7 @@ def clock_table(key: str, graph: Graph) -> Table:
         (
             Column("point", numeric=False),
             Column("batch"),
+            *([Column("mode", numeric=False)] if several else []),
             Column("the net", unit="×"),
             Column("with the harness", unit="×"),
             Column("by MACs", unit="×"),
@@ -67,6 +70,7 @@ def clock_table(key: str, graph: Graph) -> Table:
         table.add(
             point_in_words(row["point"]),
             TableCell(words.count(row["batch_size"]), value=row["batch_size"]),
+            *([TableCell(row["mode"], value=row["mode"])] if several else []),
             figure(
                 row,
                 "net_speedup",

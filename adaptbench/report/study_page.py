@@ -9,6 +9,7 @@ from typing import Any
 from adaptbench.report import html, study_tables, study_verdict, words
 from adaptbench.report.figures.study_curves import CAPTION, LEGEND, panels
 from adaptbench.report.policy_names import data_name, policy_name, spelled
+from adaptbench.report.reproduce import made_by
 from adaptbench.report.study_clock import clock_table, pace_table
 from adaptbench.report.study_tables import Graph, graph_title
 from adaptbench.report.tables import Builder, Column, Table, TableCell
@@ -181,6 +182,7 @@ def _facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
             "study": record["name"],
             "study sha256": record["sha256"],
             "device": f"{device.get('name', 'unknown')}, {device.get('threads', '?')} threads" if device else "",
+            "computed by": made_by(record.get("engines") or {}),
             "git revision": git.get("revision"),
             **graphs,
             "started": record.get("started"),

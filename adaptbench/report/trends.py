@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from adaptbench.report import words
+from adaptbench.report.modes import clause
 from adaptbench.report.pairing import case_name
 from adaptbench.report.policy_names import policy_name
 from adaptbench.report.study_tables import graph_title
@@ -14,6 +15,7 @@ from adaptbench.report.view import RunLike, View
 from adaptbench.results.entries import Entry
 from adaptbench.results.gate_studies import StudySide
 from adaptbench.results.history import Gap, History, Series, Step, Trend, Value
+from adaptbench.results.identity import mode_of
 
 METRICS: dict[str, tuple[str, Callable[[float | None], str]]] = {
     "macs_mean": ("MACs a sample", words.macs),
@@ -77,7 +79,8 @@ def name_of(trend: Trend, series: Series) -> str:
     # only manifest and records are read of it: a kept summary will do
     name = case_name(View(cast("RunLike", entry.side)), series.record)
     seed = f", seed {series.record['seed']}" if series.record.get("seed") else ""
-    batch = f", batch {series.record['batch_size']}" if series.kind != "counted" else ""
+    timed = f", batch {series.record['batch_size']}{clause(mode_of(series.record))}"
+    batch = timed if series.kind != "counted" else ""
     return f"{name}{seed}{batch}"
 
 

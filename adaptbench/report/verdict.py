@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from adaptbench.report import clock, words
+from adaptbench.report import clock, modes, words
 from adaptbench.report.clock import CANNOT_TELL, FASTER, SLOWER, Pace
 from adaptbench.report.tables import Builder, Column, Table, TableCell
 from adaptbench.report.view import Record, Subject, View, missing, saving
@@ -112,7 +112,7 @@ def _time(view: View, judged: Sequence[Judged]) -> tuple[str, str]:
     total = sum(told.values())
     if not total:
         return "Less time?", "Nothing was timed in this run."
-    at = f"at batch {view.batch_size}"
+    at = f"at batch {view.batch_size}{modes.clause(next(iter(view.modes), None))}"
     rest = [
         f"{words.cardinal(told[word]).lower()} {text if told[word] == 1 else many}"
         for word, text, many in ((SLOWER, "is slower", "are slower"),)
@@ -176,7 +176,7 @@ def chips(view: View) -> list[tuple[str, str]]:
 
 def table(view: View, judged: Sequence[Judged]) -> Table:
     """One row a model; every column a figure of the run, the last one says it in words."""
-    batch = f", batch {view.batch_size}" if view.batch_size else ""
+    batch = f", batch {view.batch_size}{modes.clause(next(iter(view.modes), None))}" if view.batch_size else ""
     columns = [
         Column("model", numeric=False),
         Column("accuracy (plain net’s)", unit="share"),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from adaptbench.report import names, words
 from adaptbench.results.controls import beside, queries_of
+from adaptbench.results.identity import COMPACTED, mode_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -124,7 +125,7 @@ class View:
         chosen: dict[str, Record] = {}
         for record in self.of(subject, *_KIND_ORDER):
             name = record["evaluation"]
-            if name not in chosen or _timed_rank(record) > _timed_rank(chosen[name]):
+            if name not in chosen or self._timed_rank(record) > self._timed_rank(chosen[name]):
                 chosen[name] = record
         return sorted(chosen.values(), key=lambda record: _KIND_ORDER[record["kind"]])
 
@@ -156,11 +157,17 @@ class View:
         return [record for record in self.rows(subject) if record["kind"] == "attack"]
 
     def timed(self, subject: Subject) -> list[Record]:
-        """Records that were measured on the device, by condition and batch size."""
+        """Records that were measured on the device, by condition, batch size and mode."""
         timed = [record for record in self.of(subject, *_KIND_ORDER) if record.get("batch_size")]
         first = {record["evaluation"]: place for place, record in reversed(list(enumerate(timed)))}
         return sorted(
-            timed, key=lambda record: (_KIND_ORDER[record["kind"]], first[record["evaluation"]], record["batch_size"])
+            timed,
+            key=lambda record: (
+                _KIND_ORDER[record["kind"]],
+                first[record["evaluation"]],
+                record["batch_size"],
+                self.modes.index(mode_of(record) or COMPACTED),
+            ),
         )
 
     def sweep(self, subject: Subject) -> list[Record]:
@@ -183,9 +190,22 @@ class View:
         return self.run.windows()
 
     @cached_property
+    def modes(self) -> list[str]:
+        """Ways in which batches of this run were executed and timed: that of the verdict first."""
+        found = dict.fromkeys(mode for record in self.records if (mode := mode_of(record)))
+        return sorted(found, key=lambda mode: mode != COMPACTED)
+
+    def of_verdict(self, record: Record) -> bool:
+        """Whether a timed case is one that the verdict is about: the largest batch, the first mode."""
+        return record.get("batch_size") == self.batch_size and mode_of(record) == next(iter(self.modes), None)
+
+    def _timed_rank(self, record: Record) -> tuple[bool, int]:
+        return bool(mode_of(record)) and mode_of(record) == self.modes[0], int(record.get("batch_size") or 0)
+
+    @cached_property
     def batch_size(self) -> int | None:
-        """The batch size that the verdict is about: the largest that was timed."""
-        sizes = [record["batch_size"] for record in self.records if record.get("batch_size")]
+        """The batch size that the verdict is about: the largest that was timed in the first of `modes`."""
+        sizes = [record["batch_size"] for record in self.records if self.modes and mode_of(record) == self.modes[0]]
         return max(sizes, default=None)
 
 
@@ -207,10 +227,6 @@ def missing(record: Record, field: str) -> str:
     if field in ("energy_j_per_sample", "latency_s_per_sample") and not record.get("batch_size"):
         return "evaluated only: this case was not timed"
     return "not part of this run"
-
-
-def _timed_rank(record: Record) -> int:
-    return int(record.get("batch_size") or 0)
 
 
 def _by_cost(records: Sequence[Record]) -> list[Record]:

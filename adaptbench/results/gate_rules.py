@@ -107,8 +107,8 @@ class Rule:
         kind: "exact", "drop", "increase" or "max".
         margin: 0 for exact; a fraction for percent (0.03), a difference for points (0.005), a value for max.
         relative: True where the margin is a percentage.
-        on: patterns; a case is watched where one matches its kind, condition, model, net, policy, evaluation or
-            case id; of a study: its kind, graph, model, policy or case id.
+        on: patterns; a case is watched where one matches its kind, condition, model, net, policy, evaluation, mode
+            or case id; of a study: its kind, graph, model, policy or case id.
         anew: relative change allowed by "exact" where inputs were crafted anew.
     """
 
@@ -159,7 +159,7 @@ class Rule:
         return f"{self.kind} of at most {amount}"
 
 
-_TOLD_BY = ("kind", "condition", "graph", "model", "net", "policy", "defence", "evaluation", "case")
+_TOLD_BY = ("kind", "condition", "graph", "model", "net", "policy", "defence", "evaluation", "case", "mode")
 
 
 def _among(pattern: str, names: Collection[str]) -> bool:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 _Record = TypeVar("_Record", bound=Mapping[str, Any])
 
 EVALUATION = ("data", "model", "knob", "knob_value", "condition", "seed")
 """Fields that make two evaluations different ones."""
-CASE = (*EVALUATION, "batch_size")
+CASE = (*EVALUATION, "batch_size", "mode")
 """Fields that make two cases different ones."""
 
+COMPACTED: Final = "compacted"
+"""The mode of a timing that names none: survivors of a batch stay together. See `adaptbench.adaptive.Mode`."""
+
 Key = tuple[Any, ...]
-_LIKE_A_SUFFIX = re.compile(r"/(?=[sbk]\d+(?:/|$))")
+_LIKE_A_SUFFIX = re.compile(r"/(?=(?:[sbk]\d+|per-sample|queues)(?:/|$))")
 
 
 def evaluation_key(record: Mapping[str, Any]) -> Key:
@@ -24,7 +27,14 @@ def evaluation_key(record: Mapping[str, Any]) -> Key:
 
 def case_key(record: Mapping[str, Any]) -> Key:
     """The values of `CASE`."""
-    return (*evaluation_key(record), record.get("batch_size"))
+    return (*evaluation_key(record), record.get("batch_size"), mode_of(record))
+
+
+def mode_of(record: Mapping[str, Any]) -> str | None:
+    """How the batches of a timed case were executed; None of a case that was not timed."""
+    if record.get("batch_size") is None:
+        return None
+    return str(record.get("mode") or COMPACTED)
 
 
 def clean_of(record: Mapping[str, Any], records: Iterable[_Record]) -> _Record | None:
@@ -63,14 +73,25 @@ def carried_id(condition: str, model: str) -> str:
     return f"{condition} from {model}"
 
 
-def timed_id(evaluation: str, batch_size: int) -> str:
-    """The case of an evaluation that was timed at a batch size."""
-    return f"{evaluation}/b{batch_size}"
+def timed_id(evaluation: str, batch_size: int, mode: str = COMPACTED) -> str:
+    """The case of an evaluation that was timed at a batch size; ``/queues``, ``/per-sample`` in another mode."""
+    return f"{evaluation}/b{batch_size}" + ("" if mode == COMPACTED else f"/{mode}")
 
 
 def mixed_id(case: str, attacked: int) -> str:
     """The windows of a timed case's clean batches in which so many rows are attacked."""
     return f"{case}/k{attacked}"
+
+
+def window_modes(records: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Case of a window → its mode, of timed cases and of the mixed batches beside them."""
+    found: dict[str, str] = {}
+    for record in records:
+        if mode := mode_of(record):
+            case = str(record["case"])
+            mixed = [mixed_id(case, entry["attacked"]) for entry in record.get("neighbours") or []]
+            found |= dict.fromkeys([case, *mixed], mode)
+    return found
 
 
 def static_id(net: str, batch_size: int | None) -> str:

@@ -8,9 +8,9 @@ from typing import Any
 
 from adaptbench.errors import RunError
 from adaptbench.results.documents import check_manifest
-from adaptbench.results.identity import case_key
+from adaptbench.results.identity import COMPACTED, case_key, window_modes
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Raised by one with every change that an older reader would misread."""
 
 Record = dict[str, Any]
@@ -48,13 +48,21 @@ WINDOW_COLUMNS: dict[str, str] = {
     "scope": "string",
     "flags": "string",
     "missing": "string",
+    "mode": "string",
 }
-"""Columns of ``windows.parquet``; ``energy_j`` and ``missing`` may be null, never both filled."""
+"""Columns of ``windows.parquet``; ``energy_j`` and ``missing`` may be null, never both filled. ``mode`` is null where
+nothing adaptive ran: a static reference, the idle device."""
+
+LATER_COLUMNS = frozenset({"mode"})
+"""Columns that older files lack."""
+
+CELL_SCHEMAS = frozenset({2, 3})
+"""Schemas whose cells are read as they are."""
 
 NO_LABEL = -1
 """``label`` of a picture whose class is none of the net's: ``correct`` says nothing there, distances are NaN."""
 
-NULLABLE_COLUMNS = frozenset({"queries", "energy_j", "missing"})
+NULLABLE_COLUMNS = frozenset({"queries", "energy_j", "missing", "mode"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +116,7 @@ FIELDS: dict[str, Field] = {
     "kind": _text(" | ".join(KINDS), required=True),
     "device": _text("where it ran", required=True),
     "batch_size": _count("samples", "null where the case was evaluated and not timed", figure=False),
+    "mode": _text("how its batches were executed: compacted | per-sample | queues; null where it was not timed"),
     "seed": _count("", "seed of model, attack and policy", figure=False),
     "n": Field("count", "samples", "inputs evaluated; 0 where the case failed", required=True),
     "failed": _text("why the case could not be run, or not be timed"),
@@ -207,7 +216,24 @@ def _with_reasons(record: Any) -> Any:
     return record | dict.fromkeys(absent) | {f"{name}_missing": LATER[name] for name in absent} if absent else record
 
 
-MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _with_the_harness}
+def _with_modes(document: dict[str, Any]) -> dict[str, Any]:
+    """Until schema 2 all that was timed was compacted; a baseline's windows say so too."""
+    cases, windows = document.get("cases"), document.get("windows")
+    if isinstance(cases, list):
+        document["cases"] = [
+            case | {"mode": None if case.get("batch_size") is None else COMPACTED} if isinstance(case, dict) else case
+            for case in cases
+        ]
+        if isinstance(windows, list):
+            modes = window_modes(case for case in document["cases"] if isinstance(case, dict) and case.get("mode"))
+            document["windows"] = [
+                row | {"mode": modes[row["case"]]} if isinstance(row, dict) and row.get("case") in modes else row
+                for row in windows
+            ]
+    return document
+
+
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _with_the_harness, 2: _with_modes}
 """version → function that lifts a document (manifest, summary or baseline) of that version to the next."""
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from adaptbench.errors import RunError
 from adaptbench.results import tables
 from adaptbench.results.files import digest, read_json, sealed, unbroken
+from adaptbench.results.identity import window_modes
 from adaptbench.results.schema import Record, validate_manifest, validate_summary
 
 if TYPE_CHECKING:
@@ -94,7 +95,11 @@ class Run:
 
     def windows(self, cases: Sequence[str] | None = None) -> pd.DataFrame:
         """Windows of some cases, or of all; columns of `schema.WINDOW_COLUMNS`."""
-        return tables.read(place_of(self.path, WINDOWS), "windows", cases)
+        frame = tables.read(place_of(self.path, WINDOWS), "windows", cases)
+        if frame["mode"].isna().any():  # of an older file, or nothing adaptive ran
+            known = frame["case"].map(window_modes(self.cases)).astype(object)
+            frame["mode"] = frame["mode"].where(frame["mode"].notna(), known.where(known.notna(), None))
+        return frame
 
     def crafted(self, name: str) -> dict[str, NDArray[Any]]:
         """Crafted inputs by file name, as in a record's ``crafted``.

@@ -10,15 +10,16 @@ from typing import Any, Self
 
 from adaptbench.errors import RunError
 from adaptbench.results.files import read_json, write_text
+from adaptbench.results.identity import COMPACTED
 from adaptbench.results.store import MANIFEST, STUDY, complete_manifest, place_of
 from adaptbench.results.study_reasons import with_reasons
 from adaptbench.results.study_schema import fault
 
-SCHEMA = 4
+SCHEMA = 5
 """1 had no non-inferior points; in 2, what now stands in the manifest stood in ``study.json``; up to 3, a figure could
-be null without its reason."""
+be null without its reason; up to 4, rows of wall_clock did not say their mode."""
 _OF_THE_SUITE = ("name", "title", "text", "sha256", "overrides", "limit")
-_OF_THE_RUN = ("id", "command", "device", "versions", "git", "data", "gate", "notes", "started", "ended")
+_OF_THE_RUN = ("id", "command", "device", "versions", "git", "data", "gate", "notes", "engines", "started", "ended")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,17 @@ def upgraded(record: dict[str, Any]) -> dict[str, Any]:
     record = {"overrides": [], "data": {}} | record | {"kind": "study"}
     if record["schema"] == 1:
         record = _without_non_inferior(record)
-    return with_reasons(record) | {"schema": SCHEMA}
+    return _with_modes(with_reasons(record)) | {"schema": SCHEMA}
+
+
+def _with_modes(record: dict[str, Any]) -> dict[str, Any]:
+    """Until schema 4 all that was timed was compacted."""
+    return record | {
+        "graphs": {
+            key: graph | {"wall_clock": [{"mode": COMPACTED} | row for row in graph["wall_clock"]]}
+            for key, graph in record["graphs"].items()
+        }
+    }
 
 
 def _without_non_inferior(record: dict[str, Any]) -> dict[str, Any]:

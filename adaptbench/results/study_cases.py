@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from adaptbench.results.identity import COMPACTED, timed_id
 from adaptbench.results.studies import chosen_points
 
 FIGURES: dict[str, tuple[str, ...]] = {
@@ -104,9 +105,9 @@ def resplit_name(graph: str, model: str, policy: str, epsilon: float) -> Name:
     return Name("re-splits", graph, model, f"{policy}/ε = {epsilon:g}", policy)
 
 
-def timed_name(graph: str, model: str, point: str, batch_size: int) -> Name:
-    """Of a point at a batch size."""
-    return Name("timed", graph, model, f"{point}/b{batch_size}", point.partition(" at ")[0])
+def timed_name(graph: str, model: str, point: str, batch_size: int, mode: str = COMPACTED) -> Name:
+    """Of a point at a batch size, in a mode."""
+    return Name("timed", graph, model, timed_id(point, batch_size, mode), point.partition(" at ")[0])
 
 
 def cases_of(key: str, graph: Mapping[str, Any]) -> Iterator[StudyCase]:
@@ -123,4 +124,4 @@ def cases_of(key: str, graph: Mapping[str, Any]) -> Iterator[StudyCase]:
     for row in graph["resplits"]:
         yield StudyCase(resplit_name(key, model, row["policy"], row["epsilon"]), row, row["count"])
     for row in graph["wall_clock"]:
-        yield StudyCase(timed_name(key, model, row["point"], row["batch_size"]), row)
+        yield StudyCase(timed_name(key, model, row["point"], row["batch_size"], row.get("mode") or COMPACTED), row)

@@ -45,6 +45,7 @@ TOLD: dict[str, Field] = {
     "git": Field("map", meaning="revision, and whether files differed"),
     "gate": Field("map", meaning="rules that the study states for `adaptbench check`"),
     "notes": Field("list", meaning="what else to know", of="text"),
+    "engines": Field("map", meaning="engine: its cells, and devices with how many of them"),
     "started": Field("text", meaning="ISO time"),
     "ended": Field("text", meaning="ISO time"),
 }
@@ -192,6 +193,7 @@ NOISE: dict[str, Field] = {name: _must("number", "") for name in ("price", "exac
 CLOCK: dict[str, Field] = {
     "point": _must("text", "policy and drop"),
     "batch_size": _must("count", "inputs handed over at once", "samples"),
+    "mode": Field("text", meaning="how its batches were executed: compacted | per-sample | queues"),
     "macs_speedup": _must("number", "by MACs, of the timed inputs", "1"),
     "speedup": _estimate("1", "of whole windows, harness included"),
     "net_speedup": _figure("number", "1", "of the net: nodes and policy", estimated=True),

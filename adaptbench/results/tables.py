@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptbench.errors import RunError
 from adaptbench.results.files import replaced
-from adaptbench.results.schema import NULLABLE_COLUMNS, SAMPLE_COLUMNS, WINDOW_COLUMNS
+from adaptbench.results.schema import LATER_COLUMNS, NULLABLE_COLUMNS, SAMPLE_COLUMNS, WINDOW_COLUMNS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -109,9 +109,19 @@ def _row_groups(source: Path, schema: Any) -> Iterator[Any]:
 
     with pq.ParquetFile(source, memory_map=False) as file:
         for group in range(file.num_row_groups):
-            part = file.read_row_group(group).cast(schema)
+            part = _filled(file.read_row_group(group), schema).cast(schema)
             if len(part):
                 yield part
+
+
+def _filled(content: Any, schema: Any) -> Any:
+    """A table of an older file with columns that came later, null."""
+    import pyarrow as pa
+
+    for field in schema:
+        if field.name in LATER_COLUMNS and field.name not in content.column_names:
+            content = content.append_column(field, pa.nulls(len(content), field.type))
+    return content
 
 
 def _case(part: Any) -> Any:
@@ -168,14 +178,14 @@ def read(source: Path, table: str, cases: Sequence[str] | None = None) -> pd.Dat
 def _frame(content: Any, table: str) -> pd.DataFrame:
     import pandas as pd
 
-    frame: pd.DataFrame = content.to_pandas()
+    frame: pd.DataFrame = _filled(content, arrow_schema(COLUMNS[table])).to_pandas()
     if table == "samples":
         frame["queries"] = content["queries"].to_pandas(types_mapper=lambda _: pd.Int64Dtype())
     return frame
 
 
 def _check_columns(source: Path, names: Sequence[str], table: str) -> None:
-    if lacking := [name for name in COLUMNS[table] if name not in names]:
+    if lacking := [name for name in COLUMNS[table] if name not in names and name not in LATER_COLUMNS]:
         raise _bad(f"{source}", f"no column {', '.join(lacking)}")
 
 

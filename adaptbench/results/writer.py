@@ -21,7 +21,14 @@ from numpy.typing import NDArray
 from adaptbench.errors import OutputError, RunError
 from adaptbench.results import tables
 from adaptbench.results.files import digest, read_json, sealed, sweep, unbroken, writable, write_bytes, write_json
-from adaptbench.results.schema import SCHEMA_VERSION, Record, complete, validate_manifest, validate_records
+from adaptbench.results.schema import (
+    CELL_SCHEMAS,
+    SCHEMA_VERSION,
+    Record,
+    complete,
+    validate_manifest,
+    validate_records,
+)
 from adaptbench.results.store import (
     CELLS,
     CRAFTED,
@@ -339,7 +346,7 @@ class RunWriter:
             header = {}
         if not isinstance(header, dict):
             header = {}
-        if header.get("schema", SCHEMA_VERSION) != SCHEMA_VERSION or (header and "digest" not in header):
+        if header.get("schema", SCHEMA_VERSION) not in CELL_SCHEMAS or (header and "digest" not in header):
             return None  # of another version
         if header.get("key") != key or header.get("digest") != digest(header):
             self._note(f"{CELLS}/{file.name}")

@@ -8,7 +8,7 @@ from adaptbench.study.schema import Study
 
 _MAC_S, _PASS_S = 2e-10, 5e-5  # of an input, on a core of our days
 _FIT_S, _SWEEP_S, _RESPLIT_S, _STREAM_S = 1.0, 0.05, 0.05, 2.0  # of a policy; of an order
-_ARMS = 5  # the static net, and both policies at the two ends of the drops
+_POINTS = 4  # both policies at the two ends of the drops
 
 
 def stages_of(plan: StudyPlan) -> list[Stage]:
@@ -59,7 +59,7 @@ def _stages(graph: PlannedGraph, spec: Study) -> list[Stage]:
             found.append(Stage(f"streaming  {graph.key}", 1, len(spec.online.orders) * _STREAM_S, ("stream",)))
     if spec.measure is not None:
         of = spec.measure
-        block_s = _ARMS * max(of.window_s, of.samples * input_s)
+        block_s = (1 + _POINTS * len(of.modes)) * max(of.window_s, of.samples * input_s)
         found += [
             Stage(f"measuring  batch {size},", of.blocks, (of.blocks + 1) * block_s, ("session",))
             for size in of.batch_sizes

@@ -31,7 +31,7 @@ from adaptbench.experiment.estimating import (
     session,
 )
 from adaptbench.experiment.failures import reason_of
-from adaptbench.experiment.measuring import Windows, session_key, window_length
+from adaptbench.experiment.measuring import Calls, session_key, window_length
 from adaptbench.experiment.options import Options
 from adaptbench.experiment.progress import Silent
 from adaptbench.meters.clock import ClockMeter
@@ -351,7 +351,7 @@ class _Graph:
 
     # ------------------------------------------------------------------ the clock
 
-    def _sessions(self, spec: Windows, families: Mapping[str, Family]) -> tuple[Session, ...]:
+    def _sessions(self, spec: Calls, families: Mapping[str, Family]) -> tuple[Session, ...]:
         """As `study.timing` does it where nothing fails; the pictures are calibration's."""
         key, split, samples = self.planned.key, self.planned.calibration, min(spec.samples, len(self.planned.test))
         ends = dict.fromkeys((self.spec.drops[0], self.spec.drops[-1]))
@@ -365,14 +365,19 @@ class _Graph:
         with ClockMeter().on(self.device) as clock:
             for size in spec.batch_sizes:
                 static = static_id(key, size)
-                models = {timed_id(f"{key}/{name}", size): member for name, member in points.items()}
+                models = {
+                    timed_id(f"{key}/{name}", size, mode): (member, mode)
+                    for mode in spec.modes
+                    for name, member in points.items()
+                }
                 names = [static, *models]
                 kept = session_key(spec, size, names, dict.fromkeys(names, self.content), [clock], self.device)
                 blocks = [b for b in range(spec.blocks) if not (self._has(kept) or self._has(f"{kept}-{b}"))]
                 arms: dict[str, ArmCost] = {}
                 if blocks:
-                    arms[static] = probe_arm(self.model, split, size, samples, self.device, static=True)[0]
-                    for case, member in models.items():
-                        arms[case] = probe_arm(self.model.under(member.policy), split, size, samples, self.device)[0]
+                    arms[static] = probe_arm(self.model, split, size, samples, self.device, None)[0]
+                    for case, (member, mode) in models.items():
+                        under = self.model.under(member.policy)
+                        arms[case] = probe_arm(under, split, size, samples, self.device, mode)[0]
                 made.append(session(size, names, blocks, arms, spec, window_length(spec, [clock]), idle=False))
         return tuple(made)

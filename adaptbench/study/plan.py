@@ -9,6 +9,8 @@ from adaptbench.adaptive import DecisionGraph, Split
 from adaptbench.data import load_data
 from adaptbench.errors import SuiteError
 from adaptbench.experiment.options import Options
+from adaptbench.experiment.timed import check_modes
+from adaptbench.results.identity import COMPACTED
 from adaptbench.study.schema import Graph, Study
 from adaptbench.study.spec import LoadedStudy
 from adaptbench.study.watched import check_watched
@@ -58,7 +60,8 @@ class PlannedGraph:
             asked.append(("gradient noise", f"{len(spec.gradient_noise)} prices", chain))
         if spec.measure is not None:
             sizes = ", ".join(map(str, spec.measure.batch_sizes))
-            asked.append(("time", f"batch {sizes}, {spec.measure.blocks} blocks", True))
+            modes = "" if spec.measure.modes == [COMPACTED] else f", {', '.join(spec.measure.modes)}"
+            asked.append(("time", f"batch {sizes}{modes}, {spec.measure.blocks} blocks", True))
         return [(stage, much if applies else "not run: this graph is no chain") for stage, much, applies in asked]
 
 
@@ -100,6 +103,9 @@ def make_plan(loaded: LoadedStudy, options: Options) -> StudyPlan:
                 why="A study compares policies on logged exits.",
                 todo="Run it in an ordinary suite.",
             )
+        if spec.measure is not None:
+            with loaded.located.placed(("graphs", key, "model")):
+                check_modes(net.model, spec.measure.modes, graph.model)
         notes.update(dict.fromkeys(data.notes))
         training = data.split("train").first(spec.training_samples) if spec.looks_at_training else None
         graphs.append(

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from adaptbench.experiment.measuring import Windows
+from adaptbench.experiment.measuring import Calls
 
 Share = Annotated[float, Field(gt=0, le=2)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -160,7 +160,7 @@ class Study(_Strict):
     online: Online | None = None
     gradient_noise: list[float] = []
     published: list[Published] = []
-    measure: Windows | None = None
+    measure: Calls | None = None
     gate: dict[str, Any] = {}
     choosing: Annotated[float, Field(gt=0, lt=1)] = 0.4
     training_samples: Annotated[int, Field(ge=1)] = 10_000

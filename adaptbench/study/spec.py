@@ -114,6 +114,8 @@ def _check_repeats(study: Study, source: Source) -> None:
         lists += [(("online", "orders"), study.online.orders)]
     if study.measure is not None:
         lists += [(("measure", "batch_sizes"), study.measure.batch_sizes)]
+        with source.placed(("measure", "modes")):
+            study.measure.check()
     for place, values in lists:
         twice = next((i for i, value in enumerate(values) if value in values[:i]), None)
         if twice is not None:

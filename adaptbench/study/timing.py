@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -45,8 +46,8 @@ def wall_clock(
         failures: a point that cannot be timed joins them.
 
     Returns:
-        One record a point and batch size: speed-up of the net (nodes and policy) with its interval over blocks, MAC
-        speed-up on the same inputs, microseconds a sample by part; and of whole windows, harness included. And the
+        One record a point, batch size and mode: speed-up of the net (nodes and policy) with its interval over blocks,
+        MAC speed-up on the same inputs, microseconds a sample by part; and of whole windows, harness included. And the
         cells that hold the windows.
     """
     if spec.measure is None:
@@ -62,22 +63,23 @@ def wall_clock(
             arms: dict[str, Arm] = {}
             with failures.instead(static):
                 arms[static] = make_static_arm(static, model, x, size)
-            for name, member in points.items():
-                case = timed_id(f"{graph}/{name}", size)
+            for mode, (name, member) in product(spec.measure.modes, points.items()):
+                case = timed_id(f"{graph}/{name}", size, mode)
                 with failures.instead(case):
-                    arms[case], inputs = make_arm(case, model.under(member.policy), x, seeds, size)
-                    macs[name] = inputs.macs_mean
+                    arms[case], inputs = make_arm(case, model.under(member.policy), x, seeds, size, mode)
+                    macs[name, mode] = inputs.macs_mean
             session = sessions.run(size, arms, dict.fromkeys(arms, key))
             if session is None:
                 continue
             cells.append(session)
             windows = windows_of(writer, [session])
-            for name, mean in macs.items():
-                case = timed_id(f"{graph}/{name}", size)
+            for (name, mode), mean in macs.items():
+                case = timed_id(f"{graph}/{name}", size, mode)
                 if case not in failures:
                     with failures.instead(case):
-                        told = {"point": name, "batch_size": size, "macs_speedup": model.macs_full / mean}
-                        rows.append(told | _figures(windows, case, static, spec.seed))
+                        told = {"point": name, "batch_size": size, "mode": mode}
+                        figures = _figures(windows, case, static, spec.seed)
+                        rows.append(told | {"macs_speedup": model.macs_full / mean} | figures)
     return rows, cells
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 from typing import TYPE_CHECKING
 
 from adaptbench.experiment.watched import as_written, check_rules
@@ -56,10 +57,11 @@ def _cases(spec: Study, graph: PlannedGraph) -> Iterator[Name]:
         for policy in spec.resplits.policies:
             for epsilon in spec.resplits.epsilons:
                 yield resplit_name(key, model, policy, epsilon)
-    for size in spec.measure.batch_sizes if spec.measure is not None else []:
+    timed = product(spec.measure.batch_sizes, spec.measure.modes) if spec.measure is not None else ()
+    for size, mode in timed:
         for policy in dict.fromkeys([spec.paper, spec.ours]):
             for drop in dict.fromkeys([spec.drops[0], spec.drops[-1]]):
-                yield timed_name(key, model, timed_point(policy, drop), size)
+                yield timed_name(key, model, timed_point(policy, drop), size, mode)
 
 
 def _names(spec: Study) -> list[str]:

@@ -8,7 +8,7 @@ from torch import nn
 
 from adaptbench.adaptive import MultiExit
 from adaptbench.adaptive.parts import NODES, PARTS
-from adaptbench.adaptive.queues import _Queue
+from adaptbench.adaptive.queues import Queue
 from adaptbench.errors import CapabilityError
 from adaptbench.policies import UniformThreshold
 
@@ -74,13 +74,13 @@ def test_order_is_restored_to_the_bit_where_sums_are_the_same(pictures):
 
 
 def test_what_waits_is_bounded_by_the_nodes_not_by_the_samples(pictures, monkeypatch):
-    model, most, put = leaving(net(), pictures), [0], _Queue.put
+    model, most, put = leaving(net(), pictures), [0], Queue.put
 
     def watched(queue, parcel):
         put(queue, parcel)
         most[0] = max(most[0], queue.length)
 
-    monkeypatch.setattr(_Queue, "put", watched)
+    monkeypatch.setattr(Queue, "put", watched)
     model.infer(pictures.repeat(8, 1, 1, 1), mode="queues", full=16)
     assert 16 <= most[0] < 2 * 16
 

@@ -15,7 +15,7 @@ from adaptbench.adaptive import CalibrationLog, EvaluationLog
 from adaptbench.adaptive.structure import Structure
 from adaptbench.errors import AdaptBenchError, CalibrationError, LeakageError, RunError, SuiteError
 from adaptbench.experiment.failures import Failures
-from adaptbench.experiment.measuring import Windows
+from adaptbench.experiment.measuring import Calls
 from adaptbench.experiment.options import Options
 from adaptbench.policies.online import ClosedLoop
 from adaptbench.registry import POLICIES
@@ -203,7 +203,7 @@ def test_every_key_of_a_study_is_read_by_the_run(tmp_path, monkeypatch):
     monkeypatch.setattr(BaseModel, "__getattribute__", watched)
     record = run_study(loaded, out=tmp_path / "run", limit=60).record
     monkeypatch.undo()
-    kinds = [schema.Study, schema.Graph, schema.Resplits, schema.Online, Windows]
+    kinds = [schema.Study, schema.Graph, schema.Resplits, schema.Online, Calls]
     unread = {(k.__name__, field) for k in kinds for field in k.model_fields} - seen
     assert not unread
     told = {(name, field) for name, part in (("Published", record["published"][0]),) for field in part}

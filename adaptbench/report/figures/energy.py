@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from adaptbench.report import clock, words
+from adaptbench.report import clock, modes, words
 from adaptbench.report.figures import svg
 from adaptbench.report.figures.parts import KIND_COLOURS, Figure, Panel, errors, kind_legend, row_titles
 from adaptbench.report.tables import Builder, Column, Table, TableCell, unit_cell
@@ -34,7 +34,7 @@ def _records(view: View, subject: Subject, kind: str) -> list[Record]:
     return [
         record
         for record in view.timed(subject)
-        if record["batch_size"] == view.batch_size
+        if view.of_verdict(record)
         and words.exists(record.get("energy_j_per_sample"))
         and words.provenance_kind(record.get("energy_provenance")) == kind
     ]
@@ -50,8 +50,9 @@ def _figure(view: View, kind: str, gloss: str, shown: dict[Subject, list[Record]
         _panel(view, subject, rows, kind, scale, unit, 1.06 * top * scale) for subject, rows in shown.items()
     )
     origins = words.listing(dict.fromkeys(str(record["energy_provenance"]) for record in records))
+    mode = modes.clause(next(iter(view.modes), None))
     caption = (
-        f"Energy per sample at batch {view.batch_size}, {kind}: {gloss} ({origins.replace(f'{kind}: ', '')}). "
+        f"Energy per sample at batch {view.batch_size}{mode}, {kind}: {gloss} ({origins.replace(f'{kind}: ', '')}). "
         "Bars are 95 % confidence intervals."
     )
     return Figure(f"fig-energy-{kind}", caption, panels, kind_legend(records, "dot"), _table(view, kind))
@@ -96,6 +97,7 @@ def _table(view: View, kind: str) -> Table:
         Column("model", numeric=False),
         Column("condition", numeric=False),
         Column("batch"),
+        *modes.columns(view),
         Column(f"energy/sample, {kind}", unit="J"),
         Column("meter", numeric=False),
         Column("provenance", numeric=False),
@@ -113,6 +115,7 @@ def _table(view: View, kind: str) -> Table:
                 subject.title,
                 view.condition_title(record),
                 TableCell(words.count(record["batch_size"]), value=record["batch_size"]),
+                *modes.cells(view, record),
                 unit_cell(record, "energy_j_per_sample", words.joules),
                 str(record.get("energy_meter") or words.DASH),
                 str(record.get("energy_provenance") or words.DASH),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from markupsafe import Markup
 
-from adaptbench.report import clock, words
+from adaptbench.report import clock, modes, words
 from adaptbench.report.cases import time_scale
 from adaptbench.report.clock import CANNOT_TELL, FASTER, SLOWER, Pace
 from adaptbench.report.figures import tracks
 from adaptbench.report.tables import Builder, Column, Table, TableCell, share_cell
 from adaptbench.report.view import View
+from adaptbench.results.identity import mode_of
 
 _KINDS = {FASTER: "good", SLOWER: "bad", CANNOT_TELL: "unclear"}
 
@@ -19,6 +20,7 @@ def chart(view: View) -> Table | None:
     unit, write = time_scale(view)
     columns = [
         Column("batch", numeric=False),
+        *modes.columns(view),
         Column(f"{unit} a sample, adaptive", unit="s"),
         Column(f"{unit} a sample, plain net", unit="s"),
         Column("time saved", unit="share of the plain net's"),
@@ -37,6 +39,7 @@ def chart(view: View) -> Table | None:
             drawn = tracks.bars([(pace.adaptive_s, "clean"), (pace.plain_s, "control")])
             table.add(
                 TableCell(f"batch {words.count(record['batch_size'])}", value=f"batch {record['batch_size']}"),
+                *modes.cells(view, record),
                 _seconds(pace.adaptive_s, write, pace.reason or "its parts were not timed apart", drawn=drawn),
                 _seconds(pace.plain_s, write, pace.reason or "the plain net was not timed"),
                 share_cell(record, "saving_time", 0),
@@ -61,17 +64,24 @@ def _seconds(value: float | None, write: words.Writer, reason: str, drawn: Marku
 
 
 def regime_map(view: View) -> Table | None:
-    """Model × batch size in words; None where fewer than two batches were timed."""
+    """Model × batch size in words, a row a mode; None where one batch was timed, in one mode."""
     paces = {subject: clock.paces(view, subject) for subject in view.subjects}
     sizes = sorted({pace.record["batch_size"] for timed in paces.values() for pace in timed})
-    if len(sizes) < 2:
+    if len(sizes) < 2 and len(view.modes) < 2:
         return None
     batches = [Column(f"batch {words.count(size)}", numeric=False) for size in sizes]
-    table = Builder("table-regimes", "Where each net is the faster one", [Column("model", numeric=False), *batches])
+    table = Builder(
+        "table-regimes",
+        "Where each net is the faster one",
+        [Column("model", numeric=False), *modes.columns(view), *batches],
+    )
     for subject, timed in paces.items():
         if timed:
-            by_size = {pace.record["batch_size"]: pace for pace in timed}
-            table.add(subject.title, *(_word(by_size.get(size)) for size in sizes))
+            for mode in view.modes:
+                by_size = {pace.record["batch_size"]: pace for pace in timed if mode_of(pace.record) == mode}
+                if by_size:
+                    some = next(iter(by_size.values())).record
+                    table.add(subject.title, *modes.cells(view, some), *(_word(by_size.get(size)) for size in sizes))
     return table.build()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from adaptbench.report import words
+from adaptbench.report import modes, words
 from adaptbench.report.tables import Builder, Column, Table, TableCell, share_cell
 from adaptbench.report.view import Record, View, missing
 
@@ -47,6 +47,7 @@ def table(view: View) -> Table | None:
         Column("model", numeric=False),
         Column("condition", numeric=False),
         Column("batch"),
+        *modes.columns(view),
         Column("saving in MACs", unit="share"),
         Column("saving in time", unit="share"),
         Column("saving in measured energy", unit="share"),
@@ -64,6 +65,7 @@ def table(view: View) -> Table | None:
                 subject.title,
                 view.condition_title(record),
                 TableCell(words.count(record["batch_size"]), value=record["batch_size"]),
+                *modes.cells(view, record),
                 *cells,
                 share_cell(record, "realised_saving_time", 0),
                 share_cell(record, "realised_saving_energy", 0)
@@ -75,7 +77,8 @@ def table(view: View) -> Table | None:
                 else TableCell(words.DASH, reason=missing(record, "saving_time")),
                 kind=record["kind"],
             )
-    return made.build() if any(cell.value is not None for row in made.rows for cell in row.cells[3:6]) else None
+    told = slice(3 + len(modes.columns(view)), 6 + len(modes.columns(view)))
+    return made.build() if any(cell.value is not None for row in made.rows for cell in row.cells[told]) else None
 
 
 def _cell(saving: Saving) -> TableCell:
