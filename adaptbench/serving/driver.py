@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from adaptbench.adaptive import DecisionGraph
 from adaptbench.serving.executor import server_for
 from adaptbench.serving.lines import Batching, next_work
+from adaptbench.serving.ways import Servable
 
 Clock = Literal["wall", "cpu"]
 """Seconds on the wall; or those that this process had a core, idle waits skipped: a shared machine does not disturb."""
@@ -69,7 +69,7 @@ class Replayed:
 
 
 def replay(
-    model: DecisionGraph,
+    model: Servable,
     x: Tensor,
     seeds: Tensor,
     arrival_s: NDArray[np.float64],

@@ -133,7 +133,7 @@ def _a_request_s(nodes: int) -> float:
 def _shares(spec: Serving, plan: ServingPlan, i: int) -> list[float]:
     """As `checks.shares_of` will say once inputs are crafted: the first net is taken to be attacked."""
     net = plan.nets[i]
-    attacked = spec.hostile is not None and len(net.model.structure.deciders) > 0
+    attacked = spec.hostile is not None and net.model.dearest_decisions.numel() > 0
     return [0.0, 1.0] if attacked else list(shares_of(spec, net))
 
 

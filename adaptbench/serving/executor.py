@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from adaptbench.adaptive import DecisionGraph
+from adaptbench.errors import CapabilityError
 from adaptbench.serving.lines import Batching, Line
+from adaptbench.serving.ways import Servable
 
 Now = Callable[[], float]
 
@@ -33,7 +35,7 @@ class Server(Protocol):
 class BatchServer:
     """Whole batches through `infer`. x: (n, …) inputs of all requests on the device. seeds: (n,)."""
 
-    def __init__(self, model: DecisionGraph, x: Tensor, seeds: Tensor) -> None:
+    def __init__(self, model: Servable, x: Tensor, seeds: Tensor) -> None:
         self.model, self.x, self.seeds = model, x, seeds
         self.lines = [Line()]
 
@@ -46,7 +48,9 @@ class BatchServer:
         """Run a batch: all of it is answered."""
         rows = torch.tensor(here, device=self.x.device)
         inference = self.model.infer(self.x[rows], seeds=self.seeds[rows])
-        return list(zip(here, inference.exit.tolist(), strict=True))
+        last = len(self.model.node_names) - 1
+        exits = inference.exit.tolist() if isinstance(self.model, DecisionGraph) else [last] * len(here)
+        return list(zip(here, exits, strict=True))
 
 
 class QueueServer:
@@ -75,8 +79,14 @@ class QueueServer:
         return [(request, v) for request in moved.left.tolist()]
 
 
-def server_for(model: DecisionGraph, x: Tensor, seeds: Tensor, batching: Batching) -> Server:
-    """A replica that works as the batching says."""
+def server_for(model: Servable, x: Tensor, seeds: Tensor, batching: Batching) -> Server:
+    """A replica that works as the batching says.
+
+    Raises:
+        CapabilityError: queues, of a gated net.
+    """
     if batching.mode == "batches":
         return BatchServer(model, x, seeds)
+    if not isinstance(model, DecisionGraph):
+        raise CapabilityError("a gated net is served in batches only.", todo="Say batching: {modes: [batches]}.")
     return QueueServer(model, x, seeds, batching.max_batch)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adaptbench.adaptive import DecisionGraph, Split
+from adaptbench.adaptive import DecisionGraph, GatedNetwork, Split
 from adaptbench.bench.entries import Fitting
 from adaptbench.bench.evaluate import sample_seeds
 from adaptbench.bench.runner import run_suite
@@ -22,9 +22,10 @@ from adaptbench.experiment.engines import Local, engine_of
 from adaptbench.experiment.keys import digest_of, model_hash, split_hash
 from adaptbench.experiment.options import Options
 from adaptbench.results.store import Run
+from adaptbench.serving.blocks import refuse_queues
 from adaptbench.serving.schema import Hostile
 from adaptbench.serving.spec import CRAFTED_AS, LoadedServing, crafting_source
-from adaptbench.serving.ways import Executed, executed
+from adaptbench.serving.ways import Executed, Servable, executed
 from adaptbench.zoo.factories import load_net
 
 ATTACKED = "attacked"
@@ -44,7 +45,7 @@ class Net:
     """
 
     label: str
-    model: DecisionGraph
+    model: Servable
     card: dict[str, Any]
     sha256: str
     attacked: Tensor | None = None
@@ -101,7 +102,7 @@ def make_plan(loaded: LoadedServing, options: Options) -> ServingPlan:
 
     Raises:
         UsageError: an engine other than this process.
-        SuiteError: a net with gates, or one that looks at labels, with file and line.
+        SuiteError: a gated net in queues or under a budget, or one that looks at labels, with file and line.
         DataMissingError, CheckpointError, RunError: what the file needs is not there.
     """
     if engine_of(options).name != Local.name:
@@ -122,6 +123,8 @@ def make_plan(loaded: LoadedServing, options: Options) -> ServingPlan:
         with loaded.located.placed(("models", i)):
             under = fitting.apply(entry, loads[entry.net])
             nets.append(Net(entry.label, _servable(under.model, entry.label), under.card, model_hash(under.model)))
+            budget = spec.hostile is not None and spec.hostile.budget is not None
+            refuse_queues(under.model, entry.label, spec.batching.modes, budget=budget)
             if under.model.front is not None and "queues" in spec.batching.modes:
                 raise CapabilityError(
                     f"'{entry.label}' stands behind a defence in front, which runs before any line.",
@@ -134,12 +137,12 @@ def make_plan(loaded: LoadedServing, options: Options) -> ServingPlan:
     return plan
 
 
-def _servable(model: Any, label: str) -> DecisionGraph:
-    if not isinstance(model, DecisionGraph) or "queues" not in model.modes:
+def _servable(model: Any, label: str) -> Servable:
+    if not isinstance(model, DecisionGraph | GatedNetwork) or "queues" not in model.modes:
         raise CapabilityError(
-            f"'{label}' has gates, or a pass of its own: its rows do not leave one by one.",
-            why="What a step takes hangs on which rows pass which gate, and nothing can be re-batched.",
-            todo="Serve a net with exits, a cascade, or a plain one.",
+            f"'{label}' leaves by tokens, or has a pass of its own: it has no nodes that could be timed one by one.",
+            why="What a call takes hangs on more than how many rows run which node.",
+            todo="Serve a net with exits, a cascade, a gated net, or a plain one.",
         )
     if model.needs_labels:
         raise CapabilityError(f"'{label}' looks at labels, which no request brings.", todo="Leave it out.")

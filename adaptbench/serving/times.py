@@ -18,9 +18,10 @@ from adaptbench.meters.reading import Work
 from adaptbench.meters.windows import Arm
 from adaptbench.results import timing
 from adaptbench.results.identity import timed_id
+from adaptbench.serving.blocks import body_arm
 from adaptbench.serving.executor import BatchServer, QueueServer
 from adaptbench.serving.lines import Line
-from adaptbench.serving.ways import Executed
+from adaptbench.serving.ways import Executed, Servable
 
 CALL = "call"
 """The arm of whole batches."""
@@ -64,7 +65,7 @@ def case_of(label: str, node: str, size: int) -> str:
 
 
 def arms_of(
-    label: str, model: DecisionGraph, x: Tensor, seeds: Tensor, ways: Executed, size: int, samples: int
+    label: str, model: Servable, x: Tensor, seeds: Tensor, ways: Executed, size: int, samples: int
 ) -> tuple[dict[str, Callable[[], Arm]], list[list[int]]]:
     """What is timed of a net at a size: each node on inputs that reach it, and whole batches as a service calls them.
 
@@ -89,8 +90,10 @@ def _later(make: Callable[..., Arm], *given: Any) -> Callable[[], Arm]:
     return lambda: make(*given)
 
 
-def _step_arm(case: str, model: DecisionGraph, x: Tensor, seeds: Tensor, ways: Executed, size: int, v: int) -> Arm:
+def _step_arm(case: str, model: Servable, x: Tensor, seeds: Tensor, ways: Executed, size: int, v: int) -> Arm:
     """A step of a server at one node, on inputs that reach it, as often as it is asked for."""
+    if not isinstance(model, DecisionGraph):
+        return body_arm(case, model, x, ways.path[: len(x)], size, v)
     there = ways.path[: len(x), v].nonzero().squeeze(1)
     force = None
     if len(there):
@@ -120,7 +123,7 @@ def _step_arm(case: str, model: DecisionGraph, x: Tensor, seeds: Tensor, ways: E
     return Arm(case, run, Work(macs, None, size), [run], model.serving)
 
 
-def _call_arm(case: str, model: DecisionGraph, x: Tensor, seeds: Tensor, ways: Executed, batches: list[Tensor]) -> Arm:
+def _call_arm(case: str, model: Servable, x: Tensor, seeds: Tensor, ways: Executed, batches: list[Tensor]) -> Arm:
     """Whole batches through a server."""
     server, given = BatchServer(model, x, seeds.to(x.device)), [rows.tolist() for rows in batches]
 

@@ -7,12 +7,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from adaptbench.adaptive import DecisionGraph
+from adaptbench.adaptive import DecisionGraph, GatedNetwork
 from adaptbench.adaptive.model import frozen
 from adaptbench.bench.evaluate import as_input
 from adaptbench.defences.shared_budget import ways_of
 from adaptbench.errors import CapabilityError
+from adaptbench.serving.blocks import block_ways
 from adaptbench.serving.traffic import Way
+
+Servable = DecisionGraph | GatedNetwork
+"""What can stand behind a line."""
 
 _CHUNK = 500
 
@@ -46,7 +50,7 @@ class Executed:
 
 
 @torch.no_grad()
-def executed(model: DecisionGraph, x: Tensor, labels: Tensor, seeds: Tensor, device: str) -> Executed:
+def executed(model: Servable, x: Tensor, labels: Tensor, seeds: Tensor, device: str) -> Executed:
     """Run some samples and keep their ways.
 
     Args:
@@ -55,23 +59,17 @@ def executed(model: DecisionGraph, x: Tensor, labels: Tensor, seeds: Tensor, dev
     Raises:
         CapabilityError: what nodes and decisions cost does not add up to what the pass says it executed.
     """
-    node_macs = torch.tensor([a + b for a, b in zip(model.node_macs, model.policy_macs, strict=True)])
     ways: list[Way] = []
     paths, macs = [], []
     for start in range(0, len(x), _CHUNK):
         part = slice(start, start + _CHUNK)
-        given, own = as_input(x[part], device), seeds[part].to(device)
-        inference = model.infer(given, seeds=own)
-        path = inference.path.cpu()
-        with frozen(model):
-            logits = model.dense_logits(given).float().cpu()
-        found = ways_of(model.policy, model.structure, logits, labels[part], node_macs, seeds[part], path)
-        for mask, costs, right in zip(path.tolist(), found.costs, found.right, strict=True):
-            nodes = tuple(v for v, yes in enumerate(mask) if yes)
-            spent = tuple(cost + model.predict_macs[v] for v, cost in zip(nodes, costs, strict=True))
-            ways.append(Way(nodes, spent, tuple(right)))
+        if isinstance(model, GatedNetwork):
+            own, path, spent = block_ways(model, x[part], labels[part], device)
+        else:
+            own, path, spent = _node_ways(model, x[part], labels[part], seeds[part], device)
+        ways += own
         paths.append(path)
-        macs.append(inference.macs.cpu())
+        macs.append(spent)
     counted = torch.cat(macs)
     if any(way.macs[-1] != own for way, own in zip(ways, counted.tolist(), strict=True)):
         raise CapabilityError(
@@ -80,3 +78,22 @@ def executed(model: DecisionGraph, x: Tensor, labels: Tensor, seeds: Tensor, dev
             todo="Serve a net whose policy costs the same for every input.",
         )
     return Executed(ways, torch.cat(paths), counted)
+
+
+def _node_ways(
+    model: DecisionGraph, x: Tensor, labels: Tensor, seeds: Tensor, device: str
+) -> tuple[list[Way], Tensor, Tensor]:
+    """Ways, (n, V) bool paths and (n,) int64 MACs of a chunk."""
+    node_macs = torch.tensor([a + b for a, b in zip(model.node_macs, model.policy_macs, strict=True)])
+    given = as_input(x, device)
+    inference = model.infer(given, seeds=seeds.to(device))
+    path = inference.path.cpu()
+    with frozen(model):
+        logits = model.dense_logits(given).float().cpu()
+    found = ways_of(model.policy, model.structure, logits, labels, node_macs, seeds, path)
+    ways = []
+    for mask, costs, right in zip(path.tolist(), found.costs, found.right, strict=True):
+        nodes = tuple(v for v, yes in enumerate(mask) if yes)
+        spent = tuple(cost + model.predict_macs[v] for v, cost in zip(nodes, costs, strict=True))
+        ways.append(Way(nodes, spent, tuple(right)))
+    return ways, path, inference.macs.cpu()
