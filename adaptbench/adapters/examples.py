@@ -13,8 +13,7 @@ from adaptbench.adapters.asking import check_bound, unwrapped
 from adaptbench.adapters.feeding import Feed, Inputs, unpacked
 from adaptbench.adapters.texts import followed_words, looked_up, padding_of, token_domain, token_probes
 from adaptbench.adaptive import ImageDomain, TokenDomain
-from adaptbench.adaptive.domain import Domain
-from adaptbench.adaptive.model import pictures_like
+from adaptbench.adaptive.domain import Domain, pictures_like
 from adaptbench.errors import DomainError
 
 PROBES = (2, 3)

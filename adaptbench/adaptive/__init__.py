@@ -3,7 +3,8 @@
 from adaptbench.adaptive.constructors import Cascade, MultiExit, NetworkDag, Static
 from adaptbench.adaptive.counting import MacCounter
 from adaptbench.adaptive.domain import ImageDomain, Normalise
-from adaptbench.adaptive.gated import Block, FeedForwardGates, GatedNetwork, Gates
+from adaptbench.adaptive.gated import GatedNetwork
+from adaptbench.adaptive.gates import Block, FeedForwardGates, Gates
 from adaptbench.adaptive.graph import DecisionGraph, Node
 from adaptbench.adaptive.log import CalibrationLog, EvaluationLog
 from adaptbench.adaptive.model import AdaptiveModel

@@ -8,10 +8,10 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-from adaptbench.adaptive.domain import Domain, ImageDomain
+from adaptbench.adaptive.domain import Domain, ImageDomain, pictures_like
 from adaptbench.adaptive.foreign import runs
 from adaptbench.adaptive.graph import DecisionGraph, Node
-from adaptbench.adaptive.model import frozen, pictures_like
+from adaptbench.adaptive.model import frozen
 from adaptbench.adaptive.policy import Policy
 from adaptbench.errors import GraphError
 

@@ -103,3 +103,9 @@ class Normalise(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) → (N, C, H, W)."""
         return (x - self.mean) / self.std
+
+
+def pictures_like(weight: Tensor, domain: Domain, n: int = 1) -> Tensor:
+    """(n, …) inputs drawn from a domain, the same every time, on a weight's device; pictures are of its type."""
+    drawn = domain.drawn(n, torch.Generator().manual_seed(0))
+    return drawn.to(weight) if drawn.is_floating_point() else drawn.to(weight.device)

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from adaptbench.adaptive.domain import Domain
-from adaptbench.adaptive.gated import Block, GatedNetwork, Gates
+from adaptbench.adaptive.gated import GatedNetwork
+from adaptbench.adaptive.gates import Block, Gates
 from adaptbench.adaptive.model import frozen
 from adaptbench.errors import UsageError
 

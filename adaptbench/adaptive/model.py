@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from adaptbench.adaptive.cost_tables import CostTables
-from adaptbench.adaptive.domain import Domain, pictures_of
+from adaptbench.adaptive.domain import Domain, pictures_like, pictures_of
 from adaptbench.adaptive.log import CalibrationLog, check_labels
 from adaptbench.adaptive.outcome import Inference, Relaxation
 from adaptbench.adaptive.parts import FULL, NODES, Lap, Mode, alone, no_lap
@@ -368,12 +368,6 @@ class AdaptiveModel(nn.Module):
         Raises:
             LeakageError: a split of another role.
         """
-
-
-def pictures_like(weight: Tensor, domain: Domain, n: int = 1) -> Tensor:
-    """(n, …) inputs drawn from a domain, the same every time, on a weight's device; pictures are of its type."""
-    drawn = domain.drawn(n, torch.Generator().manual_seed(0))
-    return drawn.to(weight) if drawn.is_floating_point() else drawn.to(weight.device)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from adaptbench.adaptive.cost_tables import CostTables
 from adaptbench.adaptive.domain import Domain
-from adaptbench.adaptive.gated import straight_through
+from adaptbench.adaptive.gates import straight_through
 from adaptbench.adaptive.held_tokens import Held, Part, by_count
 from adaptbench.adaptive.log import CalibrationLog
 from adaptbench.adaptive.model import AdaptiveModel, frozen

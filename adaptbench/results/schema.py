@@ -8,7 +8,8 @@ from typing import Any
 
 from adaptbench.errors import RunError
 from adaptbench.results.documents import check_manifest
-from adaptbench.results.identity import COMPACTED, case_key, window_modes
+from adaptbench.results.identity import case_key
+from adaptbench.results.lifting import with_modes, with_the_harness
 
 SCHEMA_VERSION = 3
 """Raised by one with every change that an older reader would misread."""
@@ -188,25 +189,6 @@ LATER: dict[str, str] = dict.fromkeys(
 )
 """Figures that were added without a new schema → what is said of a record that has neither value nor reason."""
 
-_TOLD_APART = (
-    "nodes_s_per_sample", "policy_s_per_sample", "executor_s_per_sample", "executor_share", "saving_macs",
-    "saving_time", "saving_energy", "realised_saving_time", "realised_saving_energy",
-)  # fmt: skip
-
-
-def _with_the_harness(document: dict[str, Any]) -> dict[str, Any]:
-    """Schema 1 timed nets and harness as one, and divided by the MAC saving of other inputs in places."""
-    cases = document.get("cases")
-    if isinstance(cases, list):
-        document["cases"] = [_without_savings(c) if isinstance(c, dict) else c for c in cases]
-    return document
-
-
-def _without_savings(record: Record) -> Record:
-    reason = "recorded before nodes, policy and executor were timed apart: run the suite again"
-    kept = {k: v for k, v in record.items() if k.removesuffix("_ci").removesuffix("_missing") not in _TOLD_APART}
-    return {**kept, "n_timed": None, **dict.fromkeys(_TOLD_APART), **{f"{f}_missing": reason for f in _TOLD_APART}}
-
 
 def _with_reasons(record: Any) -> Any:
     """A record in which figures that came later are null, with the reason."""
@@ -216,24 +198,7 @@ def _with_reasons(record: Any) -> Any:
     return record | dict.fromkeys(absent) | {f"{name}_missing": LATER[name] for name in absent} if absent else record
 
 
-def _with_modes(document: dict[str, Any]) -> dict[str, Any]:
-    """Until schema 2 all that was timed was compacted; a baseline's windows say so too."""
-    cases, windows = document.get("cases"), document.get("windows")
-    if isinstance(cases, list):
-        document["cases"] = [
-            case | {"mode": None if case.get("batch_size") is None else COMPACTED} if isinstance(case, dict) else case
-            for case in cases
-        ]
-        if isinstance(windows, list):
-            modes = window_modes(case for case in document["cases"] if isinstance(case, dict) and case.get("mode"))
-            document["windows"] = [
-                row | {"mode": modes[row["case"]]} if isinstance(row, dict) and row.get("case") in modes else row
-                for row in windows
-            ]
-    return document
-
-
-MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _with_the_harness, 2: _with_modes}
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: with_the_harness, 2: with_modes}
 """version → function that lifts a document (manifest, summary or baseline) of that version to the next."""
 
 

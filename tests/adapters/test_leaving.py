@@ -14,7 +14,7 @@ from adaptbench.adapters.feeding import Feed
 from adaptbench.adapters.whole import Whole
 from adaptbench.adapters.wrapping import left, traced
 from adaptbench.adaptive import ImageDomain, MacCounter
-from adaptbench.adaptive.model import pictures_like
+from adaptbench.adaptive.domain import pictures_like
 from adaptbench.errors import GraphError
 from adaptbench.testing import check_model
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from adaptbench.adaptive import Cascade, FeedForwardGates, GatedNetwork, ImageDomain, MultiExit, NeverStop
-from adaptbench.adaptive.gated import Block
+from adaptbench.adaptive.gates import Block
 from adaptbench.adaptive.outcome import tie_margin
 from adaptbench.attacks import ILFO
 from adaptbench.errors import CapabilityError, DomainError, GraphError

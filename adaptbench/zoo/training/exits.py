@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adaptbench.adaptive import DecisionGraph, MultiExit, Split, TokenDomain
-from adaptbench.adaptive.domain import Domain
-from adaptbench.adaptive.model import frozen, pictures_like
+from adaptbench.adaptive.domain import Domain, pictures_like
+from adaptbench.adaptive.model import frozen
 from adaptbench.errors import UsageError
 from adaptbench.zoo.training.loop import Training, fit
 from adaptbench.zoo.training.losses import cross_entropy

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adaptbench.adaptive import FeedForwardGates, GatedNetwork, Gates
-from adaptbench.adaptive.gated import straight_through
+from adaptbench.adaptive.gates import straight_through
 from adaptbench.adaptive.model import frozen
 from adaptbench.errors import UsageError
 from adaptbench.models.blockdrop import PlannedGates
