@@ -12,7 +12,7 @@ from adaptbench.report.figures import sparkline
 from adaptbench.report.tables import Builder, Column, Table, TableCell
 from adaptbench.results.history import History, Series, Trend
 
-_ORDER = {"counted": "Counted", "measured": "Measured", "modelled": "Modelled"}
+_ORDER = {"counted": "Counted", "measured": "Measured", "modelled": "Modelled", "simulated": "Simulated"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,15 @@ from adaptbench.report import words
 from adaptbench.report.modes import clause
 from adaptbench.report.pairing import case_name
 from adaptbench.report.policy_names import policy_name
+from adaptbench.report.serving_tables import stream_name
 from adaptbench.report.study_tables import graph_title
 from adaptbench.report.view import RunLike, View
 from adaptbench.results.entries import Entry
+from adaptbench.results.gate_serving import ServingSide
 from adaptbench.results.gate_studies import StudySide
 from adaptbench.results.history import Gap, History, Series, Step, Trend, Value
 from adaptbench.results.identity import mode_of
+from adaptbench.results.serving import PROVISION
 
 METRICS: dict[str, tuple[str, Callable[[float | None], str]]] = {
     "macs_mean": ("MACs a sample", words.macs),
@@ -24,6 +27,13 @@ METRICS: dict[str, tuple[str, Callable[[float | None], str]]] = {
     "latency_s_per_sample": ("time a sample", words.seconds),
     "energy_j_per_sample": ("energy a sample", words.joules),
     "net_speedup": ("speed-up", lambda value: f"{words.number(value)} ×"),
+    "simulated_p99_s": ("p99", words.seconds),
+    "simulated_goodput": ("answered in time", words.percent),
+    "simulated_macs": ("MACs a request", words.macs),
+    "simulated_benign_p99_s": ("p99 of the honest", words.seconds),
+    "simulated_benign_goodput": ("of the honest in time", words.percent),
+    "simulated_benign_accuracy": ("accuracy, the honest", words.percent),
+    "replicas": ("replicas needed", words.count),
 }
 """Field → what it is called, and how it is written."""
 
@@ -74,6 +84,8 @@ def asides(trend: Trend) -> list[str]:
 def name_of(trend: Trend, series: Series) -> str:
     """The case of a series in words."""
     entry = next(run for run, one in zip(reversed(trend.runs), reversed(series.values), strict=True) if one is not None)
+    if isinstance(entry.side, ServingSide):
+        return _of_serving(series.record)
     if isinstance(entry.side, StudySide):
         return _of_study(entry.side.record, series.record, series.case)
     # only manifest and records are read of it: a kept summary will do
@@ -90,6 +102,13 @@ def _of_study(record: Mapping[str, Any], told: Mapping[str, str], case: str) -> 
     if told["policy"]:
         rest = rest.replace(told["policy"], policy_name(told["policy"]), 1).replace("/b", ", batch ").replace("/", ", ")
     return f"{graph}: {'plain net' if rest == 'reference' else rest}"
+
+
+def _of_serving(row: Mapping[str, Any]) -> str:
+    """A stream, or a provision, in words."""
+    if row["kind"] == PROVISION:
+        return f"{policy_name(row['model'])}: the cheapest provision at a load of {row['load']:g}, {row['mode']}"
+    return f"{policy_name(row['model'])}, {row['arrivals']}, {row['mode']}: {stream_name(row)}"
 
 
 def metric_of(series: Series) -> str:

@@ -10,9 +10,13 @@ from typing import Any
 
 from adaptbench.errors import AdaptBenchError
 from adaptbench.results.baseline import Baseline
+from adaptbench.results.gate_serving import ServingSide
 from adaptbench.results.gate_studies import StudySide
 from adaptbench.results.store import MANIFEST, STUDY, place_of
 from adaptbench.results.studies import kind_of
+
+Side = Baseline | StudySide | ServingSide
+"""What holds figures, by kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,9 +24,9 @@ class Entry:
     """One run that could be read.
 
     Args:
-        path: where. kind: "suite" or "study". name: of the suite or study. limit: on its inputs.
+        path: where. kind: "suite", "study" or "serving". name: of its file. limit: on its inputs.
         id: of the run, "" of one of before runs had ids. started: when, with its zone.
-        manifest: or what a study's record says in its place. side: the figures, as the gate takes them.
+        manifest: or what a record says in its place. side: the figures, as the gate takes them.
     """
 
     path: Path
@@ -32,7 +36,7 @@ class Entry:
     id: str
     started: datetime
     manifest: Mapping[str, Any]
-    side: Baseline | StudySide
+    side: Side
 
     @property
     def revision(self) -> str:
@@ -88,7 +92,8 @@ def _read(place: Path) -> Entry | str:
     try:
         kind = kind_of(place)
         if kind == "serving":
-            return "runs of kind serving have no history yet: compare two of them by `adaptbench check`"
+            served = ServingSide.load(place)
+            return _entry(place, kind, served, served.record, served.record)
         if kind == "study":
             study = StudySide.load(place)
             return _entry(place, kind, study, study.record, study.record)
@@ -98,9 +103,7 @@ def _read(place: Path) -> Entry | str:
         return error.seen.removeprefix(f"{place}: ")
 
 
-def _entry(
-    place: Path, kind: str, side: Baseline | StudySide, manifest: Mapping[str, Any], suite: Mapping[str, Any]
-) -> Entry | str:
+def _entry(place: Path, kind: str, side: Side, manifest: Mapping[str, Any], suite: Mapping[str, Any]) -> Entry | str:
     try:
         started = datetime.fromisoformat(str(manifest.get("started") or ""))
     except ValueError:

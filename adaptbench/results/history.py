@@ -3,7 +3,8 @@
 A step is what the gate would call a change where nothing at all is allowed: the interval of the change lies on one side
 of zero, and it survives Holm's correction over all figures of that pair of runs. Each run is held against the one
 before it; seconds and joules against the last one before it on the same device, and only over the same input bytes.
-Modelled joules follow from the MACs: they step where these do. A drift is a figure that never stepped and yet
+Modelled joules follow from the MACs: they step where these do. What a run of kind serving simulates is fed by measured
+times, and is held against the last run before it on the same device. A drift is a figure that never stepped and yet
 differs, by the same rule, between the first run and the last.
 """
 
@@ -16,17 +17,23 @@ from pathlib import Path
 from typing import Any
 
 from adaptbench.results.baseline import Baseline
-from adaptbench.results.entries import Entry, entries
+from adaptbench.results.entries import Entry, Side, entries
 from adaptbench.results.gate import compare
 from adaptbench.results.gate_rows import GateRow, RowVerdict
 from adaptbench.results.gate_rules import EVERY, Rule, Source
+from adaptbench.results.gate_serving import ServingSide
 from adaptbench.results.gate_studies import StudySide
 from adaptbench.results.identity import case_key
+from adaptbench.results.serving import PLAIN, PROVISION
 from adaptbench.results.study_cases import value_of
 
 COUNTED = ("macs_mean", "accuracy", "recovery")
 SENSED = ("latency_s_per_sample", "energy_j_per_sample")
 OF_STUDIES = ("macs_mean", "accuracy", "net_speedup")
+OF_SERVING = ("simulated_p99_s", "simulated_goodput", "simulated_macs")
+OF_HARMED = ("simulated_benign_p99_s", "simulated_benign_goodput", "simulated_benign_accuracy")
+"""Beside them, of streams with hostile requests or a budget: what the honest bear."""
+_SERVED = (*OF_SERVING, *OF_HARMED, "replicas")
 _STEPPED = (RowVerdict.REGRESSION, RowVerdict.IMPROVEMENT)
 
 
@@ -76,7 +83,7 @@ class Series:
     """One figure of one case over the runs of a trend.
 
     Args:
-        case: id. metric: field name. kind: ``counted``, ``measured`` or ``modelled``.
+        case: id. metric: field name. kind: ``counted``, ``measured``, ``modelled`` or ``simulated``.
         values: one a run, None where the run lacks it. steps, gaps: in order. drift: see the module.
         record: the case's, of the last run that has it.
     """
@@ -98,7 +105,7 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Trend:
-    """The runs of one suite or study, in order of time, and what its figures did."""
+    """The runs of one suite, study or file of kind serving, in order of time, and what its figures did."""
 
     kind: str
     name: str
@@ -152,7 +159,7 @@ def _trend(runs: list[Entry]) -> Trend:
                 elif row.verdict is RowVerdict.NOT_COMPARABLE or _doubted(row):
                     gaps.setdefault(key, []).append(Gap(place, since, row.reason))
     last = len(runs) - 1
-    counted = OF_STUDIES if runs[0].kind == "study" else COUNTED
+    counted = {"study": OF_STUDIES, "serving": _SERVED}.get(runs[0].kind, COUNTED)
     ends = _rows(runs, 0, last, counted) if last > 1 else {}
     drifts = {key: _step(row, 0, last) for key, row in ends.items() if row.verdict in _STEPPED and key not in steps}
     series = []
@@ -189,7 +196,8 @@ def _pairs(runs: Sequence[Entry], place: int) -> list[tuple[tuple[str, ...], int
         return [(OF_STUDIES, place - 1)]
     here = runs[place].device[0]
     same = [since for since in range(place) if runs[since].device[0] == here]
-    return [(COUNTED, place - 1), (SENSED, same[-1] if same else place - 1)]
+    since = same[-1] if same else place - 1
+    return [(_SERVED, since)] if runs[0].kind == "serving" else [(COUNTED, place - 1), (SENSED, since)]
 
 
 def _rows(runs: Sequence[Entry], since: int, place: int, metrics: Sequence[str]) -> dict[tuple[str, str], GateRow]:
@@ -208,9 +216,9 @@ def _rows(runs: Sequence[Entry], since: int, place: int, metrics: Sequence[str])
     return found
 
 
-def _other_inputs(here: Baseline | StudySide, there: Baseline | StudySide) -> set[str]:
+def _other_inputs(here: Side, there: Side) -> set[str]:
     """Cases of suites whose input bytes are not those of the earlier run."""
-    if isinstance(here, StudySide) or isinstance(there, StudySide):
+    if not isinstance(here, Baseline) or not isinstance(there, Baseline):
         return set()
     before = {case_key(record): record.get("inputs_sha256") for record in there.cases}
     return {
@@ -220,9 +228,9 @@ def _other_inputs(here: Baseline | StudySide, there: Baseline | StudySide) -> se
     }
 
 
-def _ids(side: Baseline | StudySide) -> dict[tuple[str, bool], str]:
+def _ids(side: Side) -> dict[tuple[str, bool], str]:
     """(case of a row, sensed) → what its series is called: batch sizes share their counted figures."""
-    if isinstance(side, StudySide):
+    if not isinstance(side, Baseline):
         return {}
     return {
         (str(record["case"]), sensed): str(record["case" if sensed else "evaluation"])
@@ -249,6 +257,8 @@ def _step(row: GateRow, since: int, place: int) -> Step:
 def _figures(entry: Entry) -> dict[tuple[str, str], Figure]:
     """(case, metric) → a figure of one run."""
     found: dict[tuple[str, str], Figure] = {}
+    if isinstance(entry.side, ServingSide):
+        return _simulated(entry.side)
     if isinstance(entry.side, StudySide):
         for case in entry.side.cases():
             for metric in set(OF_STUDIES) & set(case.figures):
@@ -269,6 +279,18 @@ def _figures(entry: Entry) -> dict[tuple[str, str], Figure]:
                 kind = "modelled" if modelled and metric == "energy_j_per_sample" else "measured"
             name = str(record["case" if sensed else "evaluation"])
             found.setdefault((name, metric), (kind, record, _value(float(value), record.get(f"{metric}_ci"))))
+    return found
+
+
+def _simulated(side: ServingSide) -> dict[tuple[str, str], Figure]:
+    """Of streams and provisions; a plain stream's honest are everybody, and have no figures of their own."""
+    found: dict[tuple[str, str], Figure] = {}
+    for case, row in side.cases.items():
+        harmed = row["kind"] != PLAIN or bool(row.get("share"))
+        metrics = ("replicas",) if row["kind"] == PROVISION else (*OF_SERVING, *(OF_HARMED if harmed else ()))
+        for metric in metrics:
+            if row.get(metric) is not None:
+                found[case, metric] = "simulated", row, _value(float(row[metric]), row.get(f"{metric}_ci"))
     return found
 
 

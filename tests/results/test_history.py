@@ -160,7 +160,7 @@ def test_published_summaries_and_studies_are_followed():
     found = history([PUBLISHED])
     names = {trend.name for trend in found.trends}
     assert {"fashion-mnist", "replicate-eenet"} <= names
-    assert [(place.name, "kind serving" in why) for place, why in found.unreadable] == [("serving.json", True)]
+    assert not found.unreadable
     study = next(trend for trend in found.trends if trend.name == "replicate-eenet")
     assert study.kind == "study"
     assert {series.metric for series in study.series} == {"macs_mean", "accuracy", "net_speedup"}
@@ -180,3 +180,70 @@ def test_a_step_of_a_study_is_found(tmp_path):
     assert step.worse
     assert step.change == pytest.approx(0.05)
     assert np.isclose(trend.stepped[0][0].values[1].value, point["macs_mean"])
+
+
+@pytest.fixture
+def served(tmp_path):
+    """Write a run of kind serving for each change to the published one, a day apart, and follow them."""
+
+    def make(*changes):
+        for place, change in enumerate(changes):
+            record = json.loads((PUBLISHED / "serving.json").read_text(encoding="utf-8"))
+            record |= {"id": f"id{place}", "started": f"2027-01-0{place + 1}T00:00:00+00:00"}
+            change(record)
+            (tmp_path / f"run{9 - place}.json").write_text(json.dumps(record), encoding="utf-8")
+        (trend,) = history([tmp_path]).trends
+        return trend
+
+    return make
+
+
+def as_it_was(record):
+    """The published run, once more."""
+
+
+def three_times_the_tail(record):
+    row = record["streams"][0]
+    assert row["simulated_busy"] < 0.9
+    row["simulated_p99_s"] *= 3
+    row["simulated_p99_s_ci"] = [3 * end for end in row["simulated_p99_s_ci"]]
+
+
+def test_a_step_of_a_stream_is_found_and_noise_is_none(served):
+    trend = served(as_it_was, as_it_was, three_times_the_tail, three_times_the_tail)
+    assert trend.kind == "serving"
+    ((case, metric, step),) = steps(trend)
+    assert (metric, step.run, step.since, step.worse) == ("simulated_p99_s", 2, 1, True)
+    assert step.change == pytest.approx(2.0)
+    assert step.low < step.change < step.high
+    found = next(series for series in trend.series if (series.case, series.metric) == (case, metric))
+    assert found.kind == "simulated", "what is simulated is never called measured"
+    assert [value.value for value in found.values[2:]] == [pytest.approx(3 * found.values[0].value)] * 2
+    assert found.drift is None
+
+
+def test_streams_say_what_the_honest_bear_only_where_somebody_is_hostile(served):
+    trend = served(as_it_was, as_it_was)
+    by_case = {}
+    for series in trend.series:
+        by_case.setdefault(series.case, set()).add(series.metric)
+    streams = {case: metrics for case, metrics in by_case.items() if "simulated_macs" in metrics}
+    assert streams
+    for case, metrics in streams.items():
+        harmed = not case.endswith("/hostile 0 %")  # a budget may cut an honest one short, whoever else comes
+        assert ("simulated_benign_p99_s" in metrics) == harmed
+    assert {"replicas"} in by_case.values()
+
+
+def test_a_replica_more_is_a_step_and_another_device_tells_nothing(served):
+    def another_replica(record):
+        record["provisions"][0]["replicas"] += 1
+
+    def elsewhere(record):
+        three_times_the_tail(record)
+        record["device"] = {"name": "another", "fingerprint": "another"}
+
+    trend = served(as_it_was, another_replica, elsewhere)
+    assert [(metric, step.run, step.worse) for _, metric, step in steps(trend)] == [("replicas", 1, True)]
+    assert trend.series[0].gaps == ()
+    assert not any(step.run == 2 for series in trend.series for step in series.steps)
