@@ -22,7 +22,10 @@ from adaptbench.errors import AdaptBenchError
 from adaptbench.experiment.source import model_inside
 from adaptbench.results.baseline import write_baseline
 from adaptbench.results.files import digest, write_json
+from adaptbench.results.serving import keep_serving
 from adaptbench.results.studies import keep_study
+from adaptbench.serving.schema import Serving
+from adaptbench.serving.spec import load_serving
 from adaptbench.study import load_study, run_study
 from adaptbench.study.schema import Study
 
@@ -50,6 +53,20 @@ limit: 40
 measure: {batch_sizes: [1], blocks: 2, window_s: 0.002, warmup_s: 0, samples: 4}
 published: [{claim: none, value: 1.0, why: other data}]
 """
+SERVING = """
+title: small
+data: digits
+models: [softmax-threshold]
+arrivals: [{poisson: {load: 0.5}}]
+requests: 60
+repeats: 2
+batching: {max_batch: 2, wait_s: 0.001, modes: [batches]}
+objective_p99_s: 0.1
+planner: {loads: [0.5], max_batch: [2], replicas: 1}
+check: {requests: 40, repeats: 1}
+measure: {clock: cpu, batch_sizes: [1], blocks: 2, window_s: 0.005, warmup_s: 0, samples: 4, spread: 20}
+limit: 12
+"""
 
 
 @dataclass(frozen=True)
@@ -76,7 +93,7 @@ DRY = "run {it} --out there --limit 5 --fresh --report page.html --baseline {bas
 
 
 def of_run(base: str, data: str, limit: str, net: str) -> dict[str, Entry]:
-    """`run`, on a suite and on a study."""
+    """`run`, on a suite, on a study and on a file of kind serving."""
     return {
         "override": Refused("run {it} -o nosuch=1", "-o nosuch=1, nosuch: there is no such key"),
         "out": Seen(DRY, "into     there"),
@@ -126,6 +143,12 @@ RANKED = {
     "verbose": Seen("leaderboard {it} --out board.html -v", "on digits", gone="-v shows them"),
     "quiet": Seen("leaderboard {it} --out board.html -q", "on digits", gone="least taken back by"),
     "as_json": Seen("leaderboard {it} --out board.html --json", '"kind": "leaderboard"'),
+}
+NOT_RANKED = {
+    "out": Refused("leaderboard {it} --out board.html", "holds simulated streams"),
+    "verbose": Refused("leaderboard {it} -v", "holds simulated streams"),
+    "quiet": Refused("leaderboard {it} -q", "holds simulated streams"),
+    "as_json": Refused("leaderboard {it} --json", "holds simulated streams"),
 }
 IN_TRAINING = {
     "data": Seen("train static --data {data}", "load_data {data}"),
@@ -224,26 +247,36 @@ TABLE: dict[tuple[str, str], dict[str, Entry]] = {
     ("run", "study"): of_run(
         "{study_kept}", "graphs.digits.data=fashion-mnist", "log test 5 samples", "graphs.digits.model=./no.py:build"
     ),
+    ("run", "serving"): of_run("{serving_kept}", "data=fashion-mnist", "5 through each net", "models=[./no.py:build]"),
     ("report", "suite_run"): PAGE,
     ("report", "study_run"): PAGE,
     ("report", "suite_kept"): {"out": Refused("report {it} --out page.html", "it is a file, no directory")},
     ("report", "study_kept"): PAGE,
+    ("report", "serving_run"): PAGE,
+    ("report", "serving_kept"): PAGE,
     ("check", "suite_run"): of_check("{suite_kept}", "run"),
     ("check", "study_run"): of_check("{study_kept}", "study"),
     ("check", "suite_kept"): of_check("{suite_run}", "run"),
     ("check", "study_kept"): of_check("{study_run}", "study"),
+    ("check", "serving_run"): of_check("{serving_kept}", "run"),
+    ("check", "serving_kept"): of_check("{serving_run}", "run"),
     ("baseline", "suite_run"): KEPT,
     ("baseline", "study_run"): KEPT,
     ("baseline", "suite_kept"): {"out": Refused("baseline {it} --out kept.json", "it is a file, no directory")},
     ("baseline", "study_kept"): KEPT,
+    ("baseline", "serving_run"): KEPT,
+    ("baseline", "serving_kept"): KEPT,
     ("leaderboard", "suite_run"): RANKED,
     ("leaderboard", "study_run"): RANKED,
     ("leaderboard", "suite_kept"): RANKED,
     ("leaderboard", "study_kept"): RANKED,
+    **{("leaderboard", kind): NOT_RANKED for kind in ("serving_run", "serving_kept")},
     ("history", "suite_run"): FOLLOWED,
     ("history", "study_run"): FOLLOWED,
     ("history", "suite_kept"): FOLLOWED,
     ("history", "study_kept"): FOLLOWED,
+    ("history", "serving_run"): FOLLOWED,
+    ("history", "serving_kept"): FOLLOWED,
     ("train", "digits"): IN_TRAINING | {"recipe": Refused("train static --data digits --recipe full", "full")},
     ("train", "cifar10"): IN_TRAINING | {"recipe": Seen("train resnet20 --data cifar10 --recipe full", "recipe full")},
     **{
@@ -286,9 +319,9 @@ def test_every_option_of_every_command_has_an_entry_for_every_kind_of_input():
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A suite and a study."""
+    """A suite, a study, and one of kind serving."""
     folder = tmp_path_factory.mktemp("world")
-    for name, text in (("suite", SUITE), ("study", STUDY)):
+    for name, text in (("suite", SUITE), ("study", STUDY), ("serving", SERVING)):
         (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
     return folder
 
@@ -317,9 +350,12 @@ def world(folder):
     write_json(elsewhere / "manifest.json", {**manifest, "digest": digest(manifest)})
     write_baseline(run, folder / "suite_kept.json")
     keep_study(folder / "study_run", folder / "study_kept.json")
-    places = {name: str(folder / f"{name}.yaml") for name in ("suite", "study")}
-    places |= {name: str(folder / name) for name in ("suite_run", "study_run", "attacked_run", "elsewhere")}
-    places |= {name: str(folder / f"{name}.json") for name in ("suite_kept", "study_kept")}
+    ab.run(str(folder / "serving.yaml"), out=folder / "serving_run")
+    keep_serving(folder / "serving_run", folder / "serving_kept.json")
+    places = {name: str(folder / f"{name}.yaml") for name in ("suite", "study", "serving")}
+    runs = ("suite_run", "study_run", "serving_run", "attacked_run", "elsewhere")
+    places |= {name: str(folder / name) for name in runs}
+    places |= {name: str(folder / f"{name}.json") for name in ("suite_kept", "study_kept", "serving_kept")}
     places["bundle"] = str(folder / "bundle")
     ab.audit("softmax-threshold", "digits", attacks="deepsloth", limit=8).save(folder / "bundle")
     return places, read
@@ -502,6 +538,58 @@ CHANGED = {
         "limit": "limit=30",
         "notes": "notes=[x]",
     },
+    "serving": {
+        "title": "title=another",
+        "data": "data=digitz",
+        "models": "models=[sdn]",
+        **entries("models"),
+        "arrivals": "arrivals=[{poisson: {load: 0.6}}]",
+        "arrivals.id": "arrivals=[{poisson: {load: 0.5, id: other}}]",
+        "arrivals.process": "arrivals=[{bursts: {load: 0.5, id: poisson}}]",
+        "arrivals.rate": "arrivals=[{poisson: {rate: 5}}]",
+        "arrivals.load": "arrivals=[{poisson: {load: 0.4}}]",
+        "arrivals.of": "arrivals=[{poisson: {load: 0.5, of: nobody}}]",
+        "arrivals.peak": "arrivals=[{poisson: {load: 0.5, peak: 2}}]",
+        "arrivals.share": "arrivals=[{poisson: {load: 0.5, share: 0.1}}]",
+        "arrivals.length": "arrivals=[{poisson: {load: 0.5, length: 9}}]",
+        "arrivals.file": "arrivals=[{trace: {file: nowhere.csv}}]",
+        "requests": "requests=70",
+        "repeats": "repeats=3",
+        "batching": "batching={max_batch: 3}",
+        "batching.max_batch": "batching.max_batch=3",
+        "batching.wait_s": "batching.wait_s=0.002",
+        "batching.modes": "batching.modes=[queues]",
+        "replicas": "replicas=2",
+        "objective_p99_s": "objective_p99_s=0.2",
+        "hostile": "hostile={attack: deepsloth}",
+        "hostile.run": "hostile={run: nowhere, condition: deepsloth}",
+        "hostile.condition": "hostile={run: nowhere, condition: other}",
+        "hostile.attack": "hostile={attack: nope}",
+        "hostile.shares": "hostile={attack: deepsloth, shares: [0.3]}",
+        "hostile.budget": "hostile={attack: deepsloth, budget: {}}",
+        "hostile.budget.headroom": "hostile={attack: deepsloth, budget: {headroom: 1.5}}",
+        "hostile.budget.burst": "hostile={attack: deepsloth, budget: {burst: 9}}",
+        "planner": "planner=null",
+        "planner.loads": "planner.loads=[0.6]",
+        "planner.max_batch": "planner.max_batch=[1]",
+        "planner.replicas": "planner.replicas=2",
+        "check": "check=null",
+        "check.requests": "check.requests=50",
+        "check.repeats": "check.repeats=2",
+        "check.clocks": "check.clocks=[wall]",
+        "measure": "measure={}",
+        "measure.batch_sizes": "measure.batch_sizes=[2]",
+        "measure.blocks": "measure.blocks=3",
+        "measure.window_s": "measure.window_s=0.003",
+        "measure.warmup_s": "measure.warmup_s=0.001",
+        "measure.samples": "measure.samples=3",
+        "measure.meters": "measure.meters=[nvml]",
+        "measure.clock": "measure.clock=wall",
+        "measure.spread": "measure.spread=30",
+        "gate": "gate={simulated_p99_s: {increase: 1 %}}",
+        "limit": "limit=11",
+        "seed": "seed=1",
+    },
 }
 
 
@@ -515,8 +603,8 @@ def keys_of(model: type[BaseModel], above: str = "") -> set[str]:
     return found
 
 
-MODELS = {"suite": Suite, "study": Study}
-LOADERS = {"suite": load_suite, "study": load_study}
+MODELS = {"suite": Suite, "study": Study, "serving": Serving}
+LOADERS = {"suite": load_suite, "study": load_study, "serving": load_serving}
 KEYS = [(kind, key) for kind, entries in CHANGED.items() for key in entries]
 
 
