@@ -12,10 +12,11 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "threat-models.md"
 BEGIN, END = "<!-- recipes: written by docs/threat_models_page.py -->", "<!-- end of recipes -->"
-ORDER = ("white-box", "white-box, shared", "black-box", "black-box, answers", "transfer", "none")
+ORDER = ("white-box", "white-box, shared", "white-box, trained", "black-box", "black-box, answers", "transfer", "none")
 WHO = {
     "white-box": "Has the net",
     "white-box, shared": "Has the net, and makes one change for all",
+    "white-box, trained": "Has the net, and trains a generator beforehand",
     "black-box": "Sees what an input cost",
     "black-box, answers": "Sees what an input cost and what was answered",
     "transfer": "Has another net",
@@ -24,6 +25,8 @@ WHO = {
 
 
 def attacker(recipe: Any) -> str:
+    if recipe.search is not None and recipe.search.name == "generator":
+        return "white-box, trained"
     if recipe.access.name == "white-box":
         return "white-box" if recipe.shared is None else "white-box, shared"
     if recipe.access.name == "black-box":
@@ -34,7 +37,10 @@ def attacker(recipe: Any) -> str:
 def sees(recipe: Any) -> str:
     settings = recipe.access.settings
     if recipe.access.name == "white-box":
-        made = "" if recipe.shared is None else "; crafts on other pictures"
+        trained = recipe.search is not None and recipe.search.name == "generator"
+        made = (
+            "; trains on other pictures" if trained else "" if recipe.shared is None else "; crafts on other pictures"
+        )
         return f"weights, policy, gradients{made}"
     if recipe.access.name == "black-box":
         answers = "" if settings.get("returns", "cost") == "cost" else " and logits"

@@ -7,7 +7,7 @@ import json
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -93,6 +93,19 @@ def join_details(parts: list[dict[str, Any]], sizes: list[int]) -> dict[str, Any
 
 
 @dataclass(frozen=True, slots=True)
+class Learned:
+    """What an attack has made of its crafting pictures once, for every craft on the same model under the same seed.
+
+    Args:
+        tensors: weights, on the CPU. told: JSON, for the details of each craft; its numbers are floats, so that chunks
+            joined have each once.
+    """
+
+    tensors: dict[str, Tensor]
+    told: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Task:
     """One craft, checked: pictures on the 8-bit grid, or token ids; one sample id each."""
 
@@ -105,6 +118,7 @@ class Task:
     progress: OnProgress
     crafting: Crafting | None = None
     metering: Metering | None = None
+    learned: Learned | None = None
 
 
 @dataclass(slots=True)
@@ -128,6 +142,7 @@ class Attack(ABC):
         couples_samples: samples of one craft influence each other; cut chunks at fixed places.
         surrogate: name of the model that it works on in the target's place.
         needs_crafting: it is crafted on other pictures than those that it is judged on.
+        learns: it trains something on its crafting pictures first, see `learn`; that is no crafting time.
         replaces: what it returns are other pictures; labels of the clean ones and distances to them mean nothing.
         deterministic: the same seed gives the same pictures; not where a meter is asked.
     """
@@ -142,6 +157,7 @@ class Attack(ABC):
     couples_samples: bool = False
     surrogate: str | None = None
     needs_crafting: bool = False
+    learns: bool = False
     replaces: bool = False
     deterministic: bool = True
     hashed_as: ClassVar[str] = ""
@@ -175,6 +191,10 @@ class Attack(ABC):
     @abstractmethod
     def _craft(self, task: Task) -> Unaudited:
         """The algorithm; runs under `untouched`, with gradients enabled."""
+
+    def _learn(self, task: Task) -> Learned:
+        """What a task hands over, checked against its pictures; or what its crafting pictures teach."""
+        raise NotImplementedError
 
     def _against_itself(self, task: Task) -> dict[str, Any]:
         """What speaks against the attack's own result, for the details; runs under `untouched`, after `_craft`."""
@@ -222,6 +242,7 @@ class Attack(ABC):
         surrogate: Surrogates | None = None,
         crafting: Crafting | None = None,
         metering: Metering | None = None,
+        learned: Learned | None = None,
         on_progress: OnProgress | None = None,
     ) -> Crafted:
         """Attack a batch of any size; the model is left as it was.
@@ -235,6 +256,7 @@ class Attack(ABC):
             surrogate: registry name → model, for transfer attacks.
             crafting: pictures for attacks that share one change, see `needs_crafting`; never those of x.
             metering: reads seconds or joules, for attackers who are told these.
+            learned: of `learn` on this model under this seed; without it an attack that learns does so first.
             on_progress: told (samples done, N).
 
         Raises:
@@ -269,7 +291,11 @@ class Attack(ABC):
                 on_progress or (lambda done, total: None),
                 crafting,
                 metering,
+                learned,
             )
+            if self.learns:
+                task = replace(task, learned=self._learn(task))
+                started = self.clock()
             unaudited = self._craft(task)
             doubts = self._against_itself(task)
             linf, l2, outside, readings = self._measured(clean, unaudited.x_adv, model)
@@ -280,6 +306,32 @@ class Attack(ABC):
             details["outside_constraint"] = beyond
         queries = None if unaudited.queries is None else unaudited.queries.cpu()
         return Crafted(unaudited.x_adv.cpu(), linf, l2, queries, self.clock() - started, details)
+
+    def learn(
+        self, model: AdaptiveModel, crafting: Crafting, *, seed: int = 0, on_progress: OnProgress | None = None
+    ) -> Learned:
+        """What `learns` needs beforehand, for `craft(…, learned=…)` of any number of pictures.
+
+        Args:
+            crafting: pictures of a calibration or training split. seed: of the run. on_progress: told (steps done, of).
+
+        Raises:
+            CapabilityError: the attack does not apply to this model, or learns nothing.
+            LeakageError: a test split.
+        """
+        reason = self.applies_to(model) or (None if self.learns else "it learns nothing beforehand")
+        if reason:
+            raise CapabilityError(
+                f"'{self.name}' cannot learn from this {model.shape} model: {reason}.",
+                todo="Craft with it as it is, or take another attack: `adaptbench list attacks`.",
+            )
+        nothing = torch.zeros((0, *model.domain.shape))
+        none = torch.zeros(0, dtype=torch.int64)
+        told = on_progress or (lambda done, total: None)
+        weights = next(model.parameters(), none)
+        with untouched(model), torch.inference_mode(False), torch.enable_grad(), closed_clamp():
+            here = nothing.to(weights.device), none.to(weights.device), none.to(weights.device)
+            return self._learn(Task(model, *here, int(seed), None, told, crafting))
 
     def _measured(
         self, clean: Tensor, x_adv: Tensor, model: AdaptiveModel

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from adaptbench.attacks.access import READINGS, BlackBox, Transfer
+from adaptbench.attacks.amortised import AmortisedAttack
 from adaptbench.attacks.base import Attack
 from adaptbench.attacks.best_of import BestOf, BestOfAttack
 from adaptbench.attacks.bomb import BombAttack
@@ -18,6 +19,7 @@ from adaptbench.attacks.ensemble import EnsembleAttack, Stage
 from adaptbench.attacks.ereba import EstimatedAttack
 from adaptbench.attacks.ereba_disjoint import DisjointAttack
 from adaptbench.attacks.estimator import FIT_PICTURES, EstimatorEnergy
+from adaptbench.attacks.generator import Generator
 from adaptbench.attacks.objectives import GradientObjective
 from adaptbench.attacks.queried import QuerySearch, SearchedAttack
 from adaptbench.attacks.ranges import GREY_LEVEL, shown
@@ -151,6 +153,8 @@ def _of_pixels(parts: Parts, made: dict[str, Any], where: str) -> Attack:
     access, objective, recipe = made["access"], parts.objective, parts.recipe
     _require_movement(parts, where)
     _require_gradients(parts, where)
+    if isinstance(parts.search, Generator):
+        return _amortised(parts, made, where)
     if "shared" in made:
         return _shared(parts, access, made["shared"], where)
     if isinstance(parts.search, QuerySearch):
@@ -291,6 +295,31 @@ def _bomb(parts: Parts, access: Any, shared: Shared, where: str) -> BombAttack:
             todo="Write fit_on: disjoint, leave fit_pictures out, and write shared: {all: {pictures: …}}.",
         )
     return BombAttack(parts, access, shared)
+
+
+def _amortised(parts: Parts, made: dict[str, Any], where: str) -> AmortisedAttack:
+    """Refuse what a generator cannot be asked: it makes one picture for each, unseen, and looks at no outcome."""
+    recipe, objective = parts.recipe, parts.objective
+    follows = isinstance(objective, GradientObjective) and not isinstance(objective, EstimatorEnergy)
+    if recipe.access.name != "white-box" or not follows or "shared" in made:
+        raise RecipeError(
+            f"{where}: the search 'generator' is trained by gradients of the target, on pictures of its own.",
+            todo="Write access: white-box and an objective such as expected-macs, and leave 'shared' out.",
+        )
+    if parts.constraint.name not in ("linf", "l2"):
+        raise RecipeError(
+            f"{where}: the search 'generator' cannot move in the constraint '{parts.constraint.name}'.",
+            todo="Constraints: linf, l2.",
+        )
+    if recipe.keep != "last":
+        raise RecipeError(
+            f"{where}, keep: a generator's picture is returned whatever it costs; seen: {recipe.keep}.",
+            why="To look first would be a pass of the net for each picture, which is what it does without.",
+            todo="Write keep: last.",
+        )
+    if conditions := sorted(conditions_of(recipe).keys() - {"precision"}):
+        raise RecipeError(f"{where}: {', '.join(conditions)} cannot be asked of a generator.", todo="Leave it out.")
+    return AmortisedAttack(parts)
 
 
 def _shared(parts: Parts, access: Any, shared: Shared, where: str) -> UniversalAttack | BombAttack:

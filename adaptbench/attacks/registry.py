@@ -86,6 +86,10 @@ SEARCHES = Registry(
             "adaptbench.attacks.momentum:MomentumDescent",
             "steepest descent with momentum whose step halves when it stops paying",
         ),
+        "generator": (
+            "adaptbench.attacks.generator:Generator",
+            "a small net that is trained once, and makes a change in one pass",
+        ),
         "random": ("adaptbench.attacks.searches:RandomDraw", "one draw on the ball, nothing optimised"),
         "one-colour": ("adaptbench.attacks.corruptions:OneColour", "a picture of one colour in each one's place"),
         "blur": ("adaptbench.attacks.corruptions:Blur", "Gaussian blur at a severity of 1 to 5"),

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from adaptbench.adaptive import AdaptiveModel, Inference, Split
 from adaptbench.attacks import Attack
+from adaptbench.attacks.base import Learned
 from adaptbench.bench.metered import metering_of
 from adaptbench.results.schema import NO_LABEL
 
@@ -69,6 +70,7 @@ def evaluate_chunk(
     surrogate: Callable[[str], AdaptiveModel],
     crafting: Split | None = None,
     given: Tensor | None = None,
+    learned: Learned | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Chunk:
     """Craft and evaluate the samples start … stop of an evaluation.
@@ -80,6 +82,7 @@ def evaluate_chunk(
         surrogate: name → another model, for transfer attacks.
         crafting: pictures for attacks that share one change.
         given: (stop − start, C, H, W) uint8, crafted elsewhere: nothing is crafted here.
+        learned: by an attack that learns beforehand; without it, it learns here, and that is in no seconds.
         on_progress: told (done, of) while crafting.
     """
     split = evaluation.split
@@ -98,9 +101,12 @@ def evaluate_chunk(
             surrogate=surrogate,
             crafting=crafting,
             metering=metering_of(evaluation.attack, device),
+            learned=learned,
             on_progress=on_progress,
         )
         seconds, details, queries = time.perf_counter() - began, dict(made.details), made.queries
+        if evaluation.attack.learns:
+            seconds = made.seconds
         inputs = made.x_adv.cpu()
         crafted = {"x_adv": inputs.numpy(), "sample_id": ids.numpy(), "gallery_clean": clean[:GALLERY].numpy()}
     inference = evaluation.model.infer(

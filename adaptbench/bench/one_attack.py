@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ from numpy.typing import NDArray
 
 from adaptbench.adaptive import AdaptiveModel, Split
 from adaptbench.attacks import Attack, load_attack
-from adaptbench.attacks.base import join_details
+from adaptbench.attacks.base import Learned, join_details
 from adaptbench.attacks.soundness import with_doubts
 from adaptbench.bench.crafting import crafting_split
 from adaptbench.bench.entries import Entry, Fitting
 from adaptbench.bench.evaluate import Chunk, evaluate_chunk
+from adaptbench.bench.kept_learning import learned_in
 from adaptbench.bench.plan import Evaluation
 from adaptbench.bench.records import cost_bounds
 from adaptbench.bench.suite import Condition
@@ -144,6 +146,9 @@ def craft(job: Job, options: Options, place: Path | None = None) -> Outcome:
     pictures: list[NDArray[np.uint8]] = []
     details: list[dict[str, Any]] = []
     seconds = 0.0
+    learned = learned_in(
+        parts, job.attack, job.loaded.model, job.crafting, seed=job.wish.seed, device=job.device, told=None
+    )
     progress.begin(f"crafting  {job.attack.name} → {job.loaded.name}", n)
     try:
         for start in range(0, n, CHUNK):
@@ -153,7 +158,8 @@ def craft(job: Job, options: Options, place: Path | None = None) -> Outcome:
                 progress.advance(start + (stop - start) * done // max(of, 1))
 
             rows["clean"].append(_evaluated(job, clean, start, stop, told).samples)
-            chunk = _kept(parts, f"{attacked.key}-{start}", lambda: _evaluated(job, attacked, start, stop, told))  # noqa: B023
+            make = partial(_evaluated, job, attacked, start, stop, told, learned)
+            chunk = _kept(parts, f"{attacked.key}-{start}", make)
             assert chunk.crafted is not None
             rows["attacked"].append(chunk.samples)
             pictures.append(chunk.crafted["x_adv"])
@@ -177,7 +183,14 @@ def craft(job: Job, options: Options, place: Path | None = None) -> Outcome:
     )
 
 
-def _evaluated(job: Job, evaluation: Evaluation, start: int, stop: int, told: Callable[[int, int], None]) -> Chunk:
+def _evaluated(
+    job: Job,
+    evaluation: Evaluation,
+    start: int,
+    stop: int,
+    told: Callable[[int, int], None],
+    learned: Learned | None = None,
+) -> Chunk:
     return evaluate_chunk(
         evaluation,
         start,
@@ -185,6 +198,7 @@ def _evaluated(job: Job, evaluation: Evaluation, start: int, stop: int, told: Ca
         device=job.device,
         surrogate=lambda _: _there(job),
         crafting=job.crafting,
+        learned=learned,
         on_progress=told,
     )
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from adaptbench.adaptive import AdaptiveModel, Split
 from adaptbench.attacks import Attack
+from adaptbench.attacks.base import Learned
 from adaptbench.bench.crafting import crafting_split
 from adaptbench.bench.evaluate import Chunk, evaluate_chunk
 from adaptbench.bench.plan import Evaluation, Plan
@@ -42,12 +43,18 @@ class Pieces:
         self.plan, self.options = plan, options
         self._parts: dict[tuple[str, int], Part] = {}
 
-    def of(self, evaluation: Evaluation, keys: Sequence[str], given: Tensor | None = None) -> list[Piece]:
+    def of(
+        self,
+        evaluation: Evaluation,
+        keys: Sequence[str],
+        given: Tensor | None = None,
+        learned: Learned | None = None,
+    ) -> list[Piece]:
         """An evaluation's chunks with these keys.
 
         Args:
             keys: of cells that are wanted, of the plan's `chunk_keys`.
-            given: (N, …) inputs that were crafted elsewhere.
+            given: (N, …) inputs that were crafted elsewhere. learned: by its attack, beforehand.
         """
         size, n, wanted = self.plan.suite.suite.chunk, len(evaluation.split), set(keys)
         pieces = []
@@ -57,6 +64,7 @@ class Pieces:
                 given_here = None if given is None else given[start:stop].clone()
                 words = {"case": evaluation.id, "seed": evaluation.seed, "device": self.options.device}
                 words |= {"start": start, "stop": stop, "inputs": given_here}
+                words |= {} if learned is None else {"learned": learned}
                 pieces.append(Piece(key, stop - start, evaluated, self._parts_of(evaluation), words))
         return pieces
 
@@ -118,6 +126,7 @@ def evaluated(
     start: int,
     stop: int,
     inputs: Tensor | None,
+    learned: Learned | None = None,
     told: Callable[[int, int], None],
 ) -> Chunk:
     """`evaluate_chunk`, from a piece's parts.
@@ -125,6 +134,7 @@ def evaluated(
     Args:
         net, split, attack, crafting: as in `evaluate_chunk`. other: the surrogate of a transfer attack.
         case: id of the evaluation. seed, device, start, stop: as there. inputs: crafted elsewhere.
+        learned: by the attack, beforehand.
         told: (done, of) while crafting.
     """
     there = _There(case, seed, split, attack, net)
@@ -136,6 +146,7 @@ def evaluated(
         surrogate=partial(_other, other),
         crafting=crafting,
         given=inputs,
+        learned=learned,
         on_progress=told,
     )
 

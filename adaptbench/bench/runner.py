@@ -16,10 +16,11 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor
 
-from adaptbench.attacks.base import join_details
+from adaptbench.attacks.base import Learned, join_details
 from adaptbench.attacks.soundness import with_doubts
 from adaptbench.bench.ahead import SUMMARY, stages_of
 from adaptbench.bench.evaluate import hash_inputs
+from adaptbench.bench.kept_learning import learned_in
 from adaptbench.bench.manifest import describe_conditions, describe_data, describe_models, describe_references
 from adaptbench.bench.measuring import Measuring, open_meters
 from adaptbench.bench.notes import things_to_know
@@ -213,7 +214,10 @@ class Runner:
         wanted: dict[str, tuple[Piece, Evaluation]] = {}
         for evaluation in self.plan.evaluations:
             if evaluation.source is None and not self._is_whole(evaluation):
-                wanted |= {piece.key: (piece, evaluation) for piece in self._missing(evaluation)}
+                try:
+                    wanted |= {piece.key: (piece, evaluation) for piece in self._missing(evaluation)}
+                except AdaptBenchError as error:  # of what is learned beforehand: it is its case's
+                    self._failed_ahead[evaluation.id] = error
         if not wanted:
             return
         pieces = [piece for piece, _ in wanted.values()]
@@ -265,7 +269,26 @@ class Runner:
         """Its chunks that are not kept."""
         given = self._carried(evaluation.source)
         keys = [key for key in self.plan.chunk_keys(evaluation) if not self.writer.has_whole(key)]
-        return self._pieces.of(evaluation, keys, given)
+        learned = self._learned(evaluation) if keys and given is None else None
+        return self._pieces.of(evaluation, keys, given, learned)
+
+    def _learned(self, evaluation: Evaluation) -> Learned | None:
+        """What its attack learned beforehand: here, whatever engine crafts, and once a run."""
+        attack, told = evaluation.attack, self.options.progress
+        if attack is None or not attack.learns:
+            return None
+        told.begin(f"training  {evaluation.condition.id} → {evaluation.loaded.name}", 100)
+        learned = learned_in(
+            self.writer,
+            attack,
+            evaluation.model,
+            self.plan.crafting,
+            seed=evaluation.seed,
+            device=self.device,
+            told=lambda done, of: told.advance(100 * done // max(of, 1)),
+        )
+        told.end()
+        return learned
 
     def _keep(self, made: Made) -> None:
         """Commit a chunk."""

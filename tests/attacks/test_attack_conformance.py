@@ -80,6 +80,21 @@ class TestIlfoMinDistance(AttackConformance):
         return load_attack("ilfo-min-distance", {"steps": 30})
 
 
+class TestAmortised(AttackConformance):
+    never_cheaper = False
+
+    def make(self):
+        return load_attack("amortised", {"steps": 12, "width": 4})
+
+
+@pytest.mark.slow
+class TestAmortisedUnderL2(AttackConformance):
+    never_cheaper = False
+
+    def make(self):
+        return load_attack("amortised", {"steps": 12, "width": 4, "constraint": {"l2": {"eps": 0.4}}})
+
+
 class TestDeepSloth(AttackConformance):
     def make(self):
         return load_attack("deepsloth")
