@@ -44,6 +44,16 @@ def suite_names() -> list[str]:
     return sorted({file.stem for folder in suite_folders() for file in folder.glob("*.yaml")})
 
 
+def has_key(name: str, key: str) -> bool:
+    """Whether a suite's file has a key, which tells of what kind it is.
+
+    Raises:
+        SuiteError: there is no such file.
+    """
+    value = read(find_suite(name)).value
+    return isinstance(value, dict) and key in value
+
+
 def suite_title(name: str) -> str:
     """The title that a suite or study gives itself.
 

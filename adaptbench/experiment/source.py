@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,6 +81,20 @@ class Source:
             yield
         except AdaptBenchError as error:
             raise SuiteError(f"{self.where(place)}: {error.seen}", why=error.why, todo=error.todo) from None
+
+    def each_once(self, lists: Iterable[tuple[Place, Sequence[Any]]], todo: str = "Keep one of them.") -> None:
+        """Refuse lists that hold a thing twice: it would be one row or two by chance.
+
+        Args:
+            lists: where each stands, and what it holds. todo: what to do about it.
+
+        Raises:
+            SuiteError: with the place of the second.
+        """
+        for place, values in lists:
+            twice = next((i for i, value in enumerate(values) if value in values[:i]), None)
+            if twice is not None:
+                raise SuiteError(f"{self.where((*place, twice))}: {values[twice]!r} stands twice.", todo=todo)
 
     def contents(self, model: type[_Model]) -> tuple[_Model, str]:
         """The contents as a model, and their SHA-256.

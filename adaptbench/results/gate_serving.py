@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from adaptbench.errors import BaselineError
 from adaptbench.results import devices
+from adaptbench.results.gate_records import ALARMS, RecordSide, ceiling, control
 from adaptbench.results.gate_rows import GateReport, GateRow, RowVerdict, corrected, judge, of_intervals
-from adaptbench.results.gate_rules import EVERY, OF_SERVING, Rule, parse_gate
-from adaptbench.results.gate_terms import idle_patterns, in_force, note_surroundings, rules_of, suite_obstacle
+from adaptbench.results.gate_rules import EVERY, OF_SERVING, Rule
+from adaptbench.results.gate_terms import idle_patterns, note_surroundings, suite_obstacle
 from adaptbench.results.serving import (
     DEFENDED,
     KINDS,
@@ -28,7 +29,6 @@ from adaptbench.results.serving import (
     incomplete,
     read_serving,
 )
-from adaptbench.results.studies import kind_of
 
 EVERY_SERVING = {
     "simulated_p99_s": {"increase": "50 %", "cases": [PLAIN]},
@@ -38,45 +38,31 @@ EVERY_SERVING = {
 NEARLY_FULL = 0.9
 """Busy share of the replicas above which a tail tells the load, and the load the last percent of a measured time."""
 _WHATEVER_THE_LOAD = ("simulated_macs", "simulated_benign_accuracy")
-LOOSENED = "the run's file loosened or dropped this rule of the baseline, for {}: write a new baseline if it is meant"
 
 
-@dataclass(frozen=True, slots=True)
-class ServingSide:
-    """One side of a comparison: where it was read, and the record."""
+class ServingSide(RecordSide):
+    """One side of a comparison."""
 
-    path: Path
-    record: Mapping[str, Any]
+    __slots__ = ()
+    kind, word, metrics, held_to = "serving", "run", OF_SERVING, EVERY_SERVING
 
     @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """From a directory, or the file that was kept of one.
+    def read(cls, place: Path) -> Mapping[str, Any]:
+        """The record."""
+        return read_serving(place)
 
-        Raises:
-            BaselineError: nothing is there, or it is of another kind.
-            RunError: it is damaged, incomplete or of another schema.
-        """
-        place = Path(path)
-        if not place.exists():
-            raise BaselineError(f"{place}: there is no such run.", todo="Name a run's directory or kept file.")
-        if kind_of(place) != "serving":
-            raise BaselineError(
-                f"{place}: it holds no run of kind serving, and the other side does.",
-                todo="Compare it with a run of the same suite.",
-            )
-        return cls(place, read_serving(place))
+    @classmethod
+    def another(cls, place: Path) -> BaselineError:
+        """The refusal of a suite's or a study's."""
+        return BaselineError(
+            f"{place}: it holds no run of kind serving, and the other side does.",
+            todo="Compare it with a run of the same suite.",
+        )
 
     @property
-    def manifest(self) -> dict[str, Any]:
-        """What the terms of a comparison are read from."""
-        suite = {name: self.record.get(name) for name in ("name", "limit", "overrides", "sha256", "text")}
-        told = {name: self.record.get(name) for name in ("versions", "gate")}
-        return {"suite": suite, "data": self.record.get("data") or {}, **told}
-
-    @property
-    def rules(self) -> list[Rule]:
-        """What its file asks for, or what every run is held to."""
-        return rules_of({"gate": self.record.get("gate") or EVERY_SERVING}, self.path, OF_SERVING)
+    def told(self) -> list[dict[str, Any]]:
+        """Rows of streams and provisions."""
+        return [dict(case) for case in self.cases.values()]
 
     @property
     def cases(self) -> dict[str, dict[str, Any]]:
@@ -110,12 +96,12 @@ def compare_serving(
     here = _side(run)
     there = None if baseline is None else _side(baseline)
     notes: list[str] = []
-    rules, rows = _rules(here, there, gate)
+    rules, rows = here.in_force(there, gate)
     obstacle = None if there is None else _obstacle(here, there, notes, same=run is baseline)
     if there is not None and obstacle is not None:
         rows.append(_unknown("*", obstacle))
     else:
-        told = [case for side in (here, there) if side is not None for case in side.cases.values()]
+        told = [case for side in (here, there) if side is not None for case in side.told]
         rows += idle_patterns(rules, told, [], notes, KINDS)
         rows += _absent(here, there)
         rows += [row for rule in rules for row in _under(rule, here, there)]
@@ -130,28 +116,10 @@ def _side(given: str | Path | ServingSide | ServingRun) -> ServingSide:
     return given if isinstance(given, ServingSide) else ServingSide.load(given)
 
 
-def _rules(
-    here: ServingSide, there: ServingSide | None, gate: Mapping[str, Any] | Sequence[Rule] | None
-) -> tuple[list[Rule], list[GateRow]]:
-    """The rules in force, and a row for each that the run's file loosened or dropped."""
-    if gate is not None:
-        return (parse_gate(gate, OF_SERVING) if isinstance(gate, Mapping) else list(gate)), []
-    if there is None:
-        return here.rules, []
-    told = [dict(case) for side in (there, here) for case in side.cases.values()]
-    rules, loosened = in_force(there.rules, here.rules, told)
-    return rules, [
-        GateRow("*", rule.metric, rule.text, RowVerdict.NOT_COMPARABLE, LOOSENED.format(case))
-        for rule, case in loosened
-    ]
-
-
 def _obstacle(here: ServingSide, there: ServingSide, notes: list[str], *, same: bool) -> str | None:
     """Why nothing of two runs can be compared; None where it can."""
     obstacle = suite_obstacle(here.manifest, there.manifest, notes)
-    identity = here.record.get("id")
-    if not same and identity and identity == there.record.get("id"):
-        obstacle = "the baseline was kept of this very run: nothing can differ"
+    obstacle = here.kept_of(there, same=same) or obstacle
     note_surroundings(here.manifest, there.manifest, notes)
     machines = [side.record.get("device") or {} for side in (here, there)]
     clocks = [side.record["clock"] for side in (here, there)]
@@ -176,33 +144,23 @@ def _under(rule: Rule, here: ServingSide, there: ServingSide | None) -> list[Gat
     """Every case under one rule; a rule that meets no figure says so in a row."""
     rows: list[GateRow] = []
     if rule.kind == "max":
-        rows = [_ceiling(rule, case, row) for case, row in here.cases.items() if _watched(rule, row)]
+        watched = {case: row for case, row in here.cases.items() if _watched(rule, row)}
+        rows = [
+            ceiling(rule, case, row.get(rule.metric), str(row.get(f"{rule.metric}_missing")))
+            for case, row in watched.items()
+        ]
     elif there is not None:
         for case, kept in there.cases.items():
             seen = here.cases.get(case)
             if seen is not None and _watched(rule, kept):
                 meet = _replicas if kept["kind"] == PROVISION else _meet
                 rows.append(meet(rule, case, seen, kept))
-    if not rows:
-        reason = f"no case that the rule watches has {rule.metric}: it compared nothing"
-        rows.append(GateRow("*", rule.metric, rule.text, RowVerdict.NOT_COMPARABLE, reason))
-    return rows
+    return rows or [here.unwatched(rule)]
 
 
 def _watched(rule: Rule, row: Mapping[str, Any]) -> bool:
     has = ("replicas",) if row["kind"] == PROVISION else STREAM_FIGURES
     return rule.metric in has and rule.watches(dict(row))
-
-
-def _ceiling(rule: Rule, case: str, row: Mapping[str, Any]) -> GateRow:
-    value = row.get(rule.metric)
-    if value is None:
-        why = str(row.get(f"{rule.metric}_missing"))
-        return GateRow(case, rule.metric, rule.text, RowVerdict.NOT_COMPARABLE, why, margin=rule.margin)
-    over = value > rule.margin
-    verdict = RowVerdict.REGRESSION if over else RowVerdict.PASS
-    said = f"{'above' if over else 'below'} the ceiling"
-    return GateRow(case, rule.metric, rule.text, verdict, said, value, margin=rule.margin)
 
 
 def _replicas(rule: Rule, case: str, seen: Mapping[str, Any], kept: Mapping[str, Any]) -> GateRow:
@@ -248,9 +206,7 @@ def planted_faults(side: ServingSide) -> Iterator[tuple[str, bool | None, str]]:
     The control comes first: the run against itself gives no alarm, ceilings apart. None where nothing is watched that
     could be planted in.
     """
-    alarms = [row for row in compare_serving(side, side).rows if row.verdict in _ALARMS]
-    alarms = [row for row in alarms if not row.rule.startswith("at most")]
-    yield "none (control)", not alarms, alarms[0].reason if alarms else "the run against itself: no alarm"
+    yield control(compare_serving(side, side).rows, side.word)
     for fault, metric in _FAULTS.items():
         record = copy.deepcopy(dict(side.record)) | {"id": None}
         where = _plant(ServingSide(side.path, record), side.rules, metric)
@@ -259,11 +215,10 @@ def planted_faults(side: ServingSide) -> Iterator[tuple[str, bool | None, str]]:
             continue
         report = compare_serving(ServingSide(side.path, record), side)
         flagged = [row for row in report.rows if row.case == where and row.metric == metric]
-        caught = any(row.verdict in _ALARMS for row in flagged)
+        caught = any(row.verdict in ALARMS for row in flagged)
         yield fault, caught, flagged[0].reason if flagged else "it is green"
 
 
-_ALARMS = (RowVerdict.REGRESSION, RowVerdict.MISSING)
 _FAULTS = {
     "a thousand times the p99": "simulated_p99_s",
     "no request answered in time": "simulated_goodput",

@@ -10,16 +10,16 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from adaptbench.errors import BaselineError
 from adaptbench.results import devices
+from adaptbench.results.gate_records import ALARMS, RecordSide, ceiling, control
 from adaptbench.results.gate_rows import GateReport, GateRow, RowVerdict, corrected, judge, of_intervals
-from adaptbench.results.gate_rules import EVERY, OF_STUDIES, Rule, parse_gate
-from adaptbench.results.gate_terms import idle_patterns, in_force, note_surroundings, rules_of, suite_obstacle
-from adaptbench.results.studies import StudyRun, incomplete, kind_of, read_study
+from adaptbench.results.gate_rules import EVERY, OF_STUDIES, Rule
+from adaptbench.results.gate_terms import idle_patterns, note_surroundings, suite_obstacle
+from adaptbench.results.studies import StudyRun, incomplete, read_study
 from adaptbench.results.study_cases import CASE_KINDS, StudyCase, cases_of, value_of
 
 DIGITS = 1e-6
@@ -29,51 +29,33 @@ EVERY_STUDY = {
     "net_speedup": {"drop": "10 %"},
 }
 """What a study is held to whose file has no ``gate`` section."""
-LOOSENED = "the study's file loosened or dropped this rule of the baseline, for {}: write a new baseline if it is meant"
 
 Record = Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class StudySide:
-    """One side of a comparison: where it was read, and the record."""
+class StudySide(RecordSide):
+    """One side of a comparison."""
 
-    path: Path
-    record: Record
+    __slots__ = ()
+    kind, word, metrics, held_to = "study", "study", OF_STUDIES, EVERY_STUDY
 
     @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """From a study's directory, or the file that was kept of one.
+    def read(cls, place: Path) -> Record:
+        """The record."""
+        return read_study(place)
 
-        Raises:
-            BaselineError: nothing is there, or it is no study.
-            RunError: it is damaged, incomplete or of another schema.
-        """
-        place = Path(path)
-        if not place.exists():
-            raise BaselineError(f"{place}: there is no such study.", todo="Name a study's directory or kept file.")
-        if kind_of(place) != "study":
-            raise BaselineError(
-                f"{place}: it holds a suite's figures, and the other side a study's.",
-                todo="Compare studies with studies, such as those in reports/published/.",
-            )
-        return cls(place, read_study(place))
+    @classmethod
+    def another(cls, place: Path) -> BaselineError:
+        """The refusal of a suite's."""
+        return BaselineError(
+            f"{place}: it holds a suite's figures, and the other side a study's.",
+            todo="Compare studies with studies, such as those in reports/published/.",
+        )
 
     @property
-    def manifest(self) -> dict[str, Any]:
-        """What the terms of a comparison are read from."""
-        suite = {name: self.record.get(name) for name in ("name", "limit", "overrides", "sha256", "text")}
-        told = {name: self.record.get(name) for name in ("versions", "gate")}
-        return {"suite": suite, "data": self.record.get("data") or {}, **told}
-
-    @property
-    def rules(self) -> list[Rule]:
-        """What its file asks for, or what every study is held to.
-
-        Raises:
-            BaselineError: its gate section is none.
-        """
-        return rules_of({"gate": self.record.get("gate") or EVERY_STUDY}, self.path, OF_STUDIES)
+    def told(self) -> list[dict[str, Any]]:
+        """Names of every graph's cases."""
+        return [dict(case.name.told) for case in self.cases()]
 
     @property
     def states_rules(self) -> bool:
@@ -107,12 +89,12 @@ def compare_studies(
     here = _side(run)
     there = None if baseline is None else _side(baseline)
     notes: list[str] = []
-    rules, rows = _rules(here, there, gate)
+    rules, rows = here.in_force(there, gate)
     obstacle = None if there is None else _obstacle(here, there, notes, same=run is baseline)
     if there is not None and obstacle is not None:
         rows.append(GateRow("*", "study", "the same study", RowVerdict.NOT_COMPARABLE, obstacle))
     else:
-        told = [case.name.told for side in (here, there) if side is not None for case in side.cases()]
+        told = [case for side in (here, there) if side is not None for case in side.told]
         rows += idle_patterns(rules, told, [], notes, CASE_KINDS)
         stated = gate is not None or any(side.states_rules for side in (here, there) if side is not None)
         made = [*_absent(here, there), *(row for rule in rules for row in _under(rule, here, there, stated))]
@@ -129,22 +111,6 @@ def _side(given: str | Path | StudySide | StudyRun) -> StudySide:
     return given if isinstance(given, StudySide) else StudySide.load(given)
 
 
-def _rules(
-    here: StudySide, there: StudySide | None, gate: Mapping[str, Any] | Sequence[Rule] | None
-) -> tuple[list[Rule], list[GateRow]]:
-    """The rules in force, and a row for each that the run's file loosened or dropped."""
-    if gate is not None:
-        return (parse_gate(gate, OF_STUDIES) if isinstance(gate, Mapping) else list(gate)), []
-    if there is None:
-        return here.rules, []
-    told = [case.name.told for side in (there, here) for case in side.cases()]
-    rules, loosened = in_force(there.rules, here.rules, told)
-    return rules, [
-        GateRow("*", rule.metric, rule.text, RowVerdict.NOT_COMPARABLE, LOOSENED.format(case))
-        for rule, case in loosened
-    ]
-
-
 def _obstacle(here: StudySide, there: StudySide, notes: list[str], *, same: bool) -> str | None:
     """Why nothing of two studies can be compared; None where it can."""
     own, kept = here.manifest, there.manifest
@@ -152,11 +118,8 @@ def _obstacle(here: StudySide, there: StudySide, notes: list[str], *, same: bool
         notes.append("one side does not say which samples it was made on: they are taken to be the same")
         own, kept = own | {"data": {}}, kept | {"data": {}}
     obstacle = suite_obstacle(own, kept, notes)
-    identity = here.record.get("id")
-    if not same and identity and identity == there.record.get("id"):
-        obstacle = "the baseline was kept of this very study: nothing can differ"
     note_surroundings(own, kept, notes)
-    return obstacle
+    return here.kept_of(there, same=same) or obstacle
 
 
 # ---------------------------------------------------------------------- what one side lacks
@@ -205,7 +168,11 @@ def _under(rule: Rule, here: StudySide, there: StudySide | None, stated: bool) -
     own = {case.id: case for case in here.cases()}
     rows: list[GateRow] = []
     if rule.kind == "max":
-        rows = [_ceiling(rule, case) for case in own.values() if _watched(rule, case)]
+        rows = [
+            ceiling(rule, case.id, value_of(case, rule.metric), "there is no such figure")
+            for case in own.values()
+            if _watched(rule, case)
+        ]
     elif there is not None:
         machines = [side.record.get("device") or {} for side in (here, there)]
         elsewhere = devices.obstacle(machines[0], machines[1], ("here", "baseline"))
@@ -217,29 +184,11 @@ def _under(rule: Rule, here: StudySide, there: StudySide | None, stated: bool) -
                 rows.append(_timed(rule, seen, case, elsewhere))
             elif seen is not None:
                 rows.append(_meet(rule, seen, case))
-    if not rows and stated:
-        reason = f"no case that the rule watches has {rule.metric}: it compared nothing"
-        rows.append(GateRow("*", rule.metric, rule.text, RowVerdict.NOT_COMPARABLE, reason))
-    return rows
+    return rows or ([here.unwatched(rule)] if stated else [])
 
 
 def _watched(rule: Rule, case: StudyCase) -> bool:
     return rule.metric in case.figures and rule.watches(case.name.told)
-
-
-def _ceiling(rule: Rule, case: StudyCase) -> GateRow:
-    value = value_of(case, rule.metric)
-    over = value is not None and value > rule.margin
-    verdict = RowVerdict.REGRESSION if over else RowVerdict.PASS
-    return GateRow(
-        case.id,
-        rule.metric,
-        rule.text,
-        verdict,
-        f"{'above' if over else 'below'} the ceiling",
-        value,
-        margin=rule.margin,
-    )
 
 
 def _meet(rule: Rule, seen: StudyCase, kept: StudyCase) -> GateRow:
@@ -325,17 +274,14 @@ def planted_faults(side: StudySide) -> Iterator[tuple[str, bool | None, str]]:
     The control comes first: the study against itself gives no alarm, ceilings apart. None where there is nothing to
     plant in, or no rule watches it.
     """
-    control = compare_studies(side, side)
-    alarms = [row for row in control.rows if row.verdict in (RowVerdict.REGRESSION, RowVerdict.MISSING)]
-    alarms = [row for row in alarms if not row.rule.startswith("at most")]
-    yield "none (control)", not alarms, alarms[0].reason if alarms else "the study against itself: no alarm"
+    yield control(compare_studies(side, side).rows, side.word)
     for fault, metric in _FAULTS.items():
         record = copy.deepcopy(dict(side.record)) | {"id": None}
         where = _plant(StudySide(side.path, record), side.rules, metric)
         if where:
             report = compare_studies(StudySide(side.path, record), side)
             flagged = [row for row in report.rows if row.case == where and row.verdict is not RowVerdict.PASS]
-            caught = any(row.verdict in (RowVerdict.REGRESSION, RowVerdict.MISSING) for row in flagged)
+            caught = any(row.verdict in ALARMS for row in flagged)
             yield fault, caught, flagged[0].reason if flagged else "it is green"
         else:
             yield fault, None, "no rule watches such a figure, or there is none: nothing to plant in"

@@ -5,16 +5,15 @@ Whatever a simulation says is called ``simulated_…``, whatever a clock read ``
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from adaptbench.errors import RunError
-from adaptbench.results.files import read_json, write_text
+from adaptbench.results.files import read_json
+from adaptbench.results.record_runs import RecordRun, keep_record
 from adaptbench.results.schema import Field, has_form, is_interval
-from adaptbench.results.store import SERVING, complete_manifest, place_of
+from adaptbench.results.store import SERVING
 from adaptbench.results.study_schema import TOLD
 
 SCHEMA = 1
@@ -26,7 +25,6 @@ STREAM_FIGURES = (
     "simulated_benign_accuracy", "simulated_macs",
 )  # fmt: skip
 """Metrics of a stream that a gate can watch; of a provision it is the replicas."""
-_OF_THE_SUITE = ("name", "title", "text", "sha256", "overrides", "limit")
 _OF_THE_RUN = ("id", "command", "device", "versions", "git", "data", "meters", "gate", "notes", "started", "ended")
 
 
@@ -150,31 +148,16 @@ PARTS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class ServingRun:
-    """A complete directory.
+class ServingRun(RecordRun):
+    """A complete directory. record: ``serving.json`` and what the manifest says of the run, flat."""
 
-    Args:
-        path: the directory. manifest: parsed ``manifest.json``.
-        record: ``serving.json`` and what the manifest says of the run, flat.
-    """
-
-    path: Path
-    manifest: dict[str, Any]
-    record: dict[str, Any]
+    __slots__ = ()
+    kind, file, of_the_run = "serving", SERVING, _OF_THE_RUN
 
     @classmethod
-    def open(cls, path: str | Path) -> Self:
-        """Open a directory.
-
-        Raises:
-            RunError: missing, foreign, incomplete or damaged, or of another schema.
-        """
-        folder = Path(path)
-        manifest = complete_manifest(folder, "serving")
-        suite = manifest["suite"]
-        told = {name: suite.get(name) for name in _OF_THE_SUITE} | {name: manifest.get(name) for name in _OF_THE_RUN}
-        return cls(folder, manifest, checked(read_json(place_of(folder, SERVING)), folder / SERVING, told))
+    def checked(cls, document: Any, place: Path, told: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """A record with every field that readers lean on."""
+        return checked(document, place, told)
 
 
 def read_serving(path: Path) -> dict[str, Any]:
@@ -248,17 +231,7 @@ def keep_serving(run: Path, out: Path | None = None) -> Path:
         RunError: it holds none. OutputError: the place cannot be written.
     """
     record = read_serving(run)
-    place = out or Path("reports") / "published" / f"{record['name']}.json"
-    return write_text(place, json.dumps(_rounded(record), indent=1, ensure_ascii=False) + "\n")
-
-
-def _rounded(value: Any) -> Any:
-    """Six significant digits."""
-    if isinstance(value, float):
-        return float(f"{value:.6g}")
-    if isinstance(value, dict):
-        return {key: _rounded(inner) for key, inner in value.items()}
-    return [_rounded(inner) for inner in value] if isinstance(value, list) else value
+    return keep_record(record, out, 6)  # digits: enough to recompute what is stated, and small to commit
 
 
 def incomplete(record: Mapping[str, Any]) -> list[str]:

@@ -2,51 +2,34 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from adaptbench.errors import RunError
-from adaptbench.results.files import read_json, write_text
+from adaptbench.results.files import read_json
 from adaptbench.results.identity import COMPACTED
-from adaptbench.results.store import MANIFEST, STUDY, complete_manifest, place_of
+from adaptbench.results.record_runs import RecordRun, keep_record
+from adaptbench.results.store import MANIFEST, STUDY, place_of
 from adaptbench.results.study_reasons import with_reasons
 from adaptbench.results.study_schema import fault
 
 SCHEMA = 5
 """1 had no non-inferior points; in 2, what now stands in the manifest stood in ``study.json``; up to 3, a figure could
 be null without its reason; up to 4, rows of wall_clock did not say their mode."""
-_OF_THE_SUITE = ("name", "title", "text", "sha256", "overrides", "limit")
 _OF_THE_RUN = ("id", "command", "device", "versions", "git", "data", "gate", "notes", "engines", "started", "ended")
 
 
-@dataclass(frozen=True, slots=True)
-class StudyRun:
-    """A complete study directory.
+class StudyRun(RecordRun):
+    """A complete study directory. record: ``study.json`` and what the manifest says of the run, flat."""
 
-    Args:
-        path: the directory. manifest: parsed ``manifest.json``.
-        record: ``study.json`` and what the manifest says of the run, flat.
-    """
-
-    path: Path
-    manifest: dict[str, Any]
-    record: dict[str, Any]
+    __slots__ = ()
+    kind, file, of_the_run = "study", STUDY, _OF_THE_RUN
 
     @classmethod
-    def open(cls, path: str | Path) -> Self:
-        """Open a study's directory.
-
-        Raises:
-            RunError: missing, foreign, incomplete or damaged, or of another schema.
-        """
-        folder = Path(path)
-        manifest = complete_manifest(folder, "study")
-        suite = manifest["suite"]
-        told = {name: suite.get(name) for name in _OF_THE_SUITE} | {name: manifest.get(name) for name in _OF_THE_RUN}
-        return cls(folder, manifest, checked(read_json(place_of(folder, STUDY)), folder / STUDY, told))
+    def checked(cls, document: Any, place: Path, told: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """A record with every field that readers lean on."""
+        return checked(document, place, told)
 
 
 def read_study(path: Path) -> dict[str, Any]:
@@ -138,17 +121,7 @@ def keep_study(run: Path, out: Path | None = None) -> Path:
         RunError: it holds no study. OutputError: the place cannot be written.
     """
     record = read_study(run)
-    place = out or Path("reports") / "published" / f"{record['name']}.json"
-    return write_text(place, json.dumps(_rounded(record), indent=1, ensure_ascii=False) + "\n")
-
-
-def _rounded(value: Any) -> Any:
-    """Seven significant digits: enough to recompute every stated figure, and small to commit."""
-    if isinstance(value, float):
-        return float(f"{value:.7g}")
-    if isinstance(value, dict):
-        return {key: _rounded(inner) for key, inner in value.items()}
-    return [_rounded(inner) for inner in value] if isinstance(value, list) else value
+    return keep_record(record, out, 7)  # digits: enough to recompute what is stated, and small to commit
 
 
 def incomplete(record: Mapping[str, Any]) -> list[str]:

@@ -10,10 +10,10 @@ from typing import Any
 from adaptbench.bench.suite import Measure as Meters
 from adaptbench.bench.suite import checked as checked_suite
 from adaptbench.errors import SuiteError
-from adaptbench.experiment.finding import find_suite
+from adaptbench.experiment.finding import has_key
 from adaptbench.experiment.meters import make_meter
 from adaptbench.experiment.source import Loaded, Source
-from adaptbench.located_yaml import Place, parse, read
+from adaptbench.located_yaml import Place, parse
 from adaptbench.registry import DATA, METERS, did_you_mean
 from adaptbench.results.gate_rules import OF_SERVING, parse_gate
 from adaptbench.serving.arrivals import recorded
@@ -42,8 +42,7 @@ def is_serving(name: str) -> bool:
     Raises:
         SuiteError: there is no such file.
     """
-    value = read(find_suite(name)).value
-    return isinstance(value, dict) and "arrivals" in value
+    return has_key(name, "arrivals")
 
 
 def load_serving(name: str, overrides: Sequence[str] = ()) -> LoadedServing:
@@ -124,7 +123,6 @@ def crafting_source(data: str, name: str, models: list[Any], hostile: Hostile) -
 
 
 def _check_each_once(spec: Serving, source: Source) -> None:
-    """A thing asked for twice would be one row or two by chance."""
     lists: list[tuple[Place, Sequence[Any]]] = [
         (("models",), spec.labels),
         (("arrivals",), [arrivals.id for arrivals in spec.arrivals]),
@@ -134,10 +132,4 @@ def _check_each_once(spec: Serving, source: Source) -> None:
         (("planner", "loads"), spec.planner.loads if spec.planner else []),
         (("planner", "max_batch"), spec.planner.max_batch if spec.planner else []),
     ]
-    for place, values in lists:
-        twice = next((i for i, value in enumerate(values) if value in values[:i]), None)
-        if twice is not None:
-            raise SuiteError(
-                f"{source.where((*place, twice))}: {values[twice]!r} stands twice.",
-                todo="Keep one of them, or give one an id of its own.",
-            )
+    source.each_once(lists, "Keep one of them, or give one an id of its own.")

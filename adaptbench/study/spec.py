@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from adaptbench.errors import SuiteError
-from adaptbench.experiment.finding import find_suite
+from adaptbench.experiment.finding import has_key
 from adaptbench.experiment.source import Loaded, Source
-from adaptbench.located_yaml import Place, read
+from adaptbench.located_yaml import Place
 from adaptbench.registry import DATA, MODELS, POLICIES, Registry, did_you_mean
 from adaptbench.results.gate_rules import OF_STUDIES, parse_gate
 from adaptbench.study.schema import (
@@ -36,8 +36,7 @@ def is_study(name: str) -> bool:
     Raises:
         SuiteError: there is no such file.
     """
-    value = read(find_suite(name)).value
-    return isinstance(value, dict) and "graphs" in value
+    return has_key(name, "graphs")
 
 
 def load_study(name: str, overrides: Sequence[str] = ()) -> LoadedStudy:
@@ -116,12 +115,7 @@ def _check_repeats(study: Study, source: Source) -> None:
         lists += [(("measure", "batch_sizes"), study.measure.batch_sizes)]
         with source.placed(("measure", "modes")):
             study.measure.check()
-    for place, values in lists:
-        twice = next((i for i, value in enumerate(values) if value in values[:i]), None)
-        if twice is not None:
-            raise SuiteError(
-                f"{source.where((*place, twice))}: {values[twice]!r} stands twice.", todo="Keep one of them."
-            )
+    source.each_once(lists)
     if "training_samples" in study.model_fields_set and not study.looks_at_training:
         raise SuiteError(
             f"{source.where(('training_samples',))}: no policy of this study is fitted on training samples.",
