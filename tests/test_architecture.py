@@ -21,7 +21,7 @@ ROOM = {
     "located_yaml": 1,
     "adaptive": 2,
     "policies": 3,
-    "adapters": 3,
+    "adapters": 5,
     "data": 3,
     "defences": 5,
     "models": 4,

@@ -7,6 +7,7 @@ from adaptbench.adaptive.gated import GatedNetwork
 from adaptbench.adaptive.gates import Block, FeedForwardGates, Gates
 from adaptbench.adaptive.graph import DecisionGraph, Node
 from adaptbench.adaptive.log import CalibrationLog, EvaluationLog
+from adaptbench.adaptive.metered import CostMeter, MeteredInference
 from adaptbench.adaptive.model import AdaptiveModel
 from adaptbench.adaptive.online import OnlinePolicy, OnlineRecord, over_orders, run_online, run_online_on_model
 from adaptbench.adaptive.outcome import Inference, Relaxation, Signals
@@ -24,6 +25,7 @@ __all__ = [
     "CalibrationLog",
     "Cascade",
     "ChainPolicy",
+    "CostMeter",
     "CumulativeHalting",
     "DecisionGraph",
     "EvaluationLog",
@@ -34,6 +36,7 @@ __all__ = [
     "Inference",
     "InverseTransformSampling",
     "MacCounter",
+    "MeteredInference",
     "MultiExit",
     "NetworkDag",
     "NeverStop",

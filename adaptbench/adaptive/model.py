@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from adaptbench.adaptive.cost_tables import CostTables
 from adaptbench.adaptive.domain import Domain, pictures_like, pictures_of
 from adaptbench.adaptive.log import CalibrationLog, check_labels
+from adaptbench.adaptive.metered import CostMeter
 from adaptbench.adaptive.outcome import Inference, Relaxation
 from adaptbench.adaptive.parts import FULL, NODES, Lap, Mode, alone, no_lap
 from adaptbench.adaptive.splits import Split
@@ -27,13 +28,12 @@ class AdaptiveModel(nn.Module):
     """A network that spends less on easy inputs.
 
     Attributes:
-        domain: shape and bounds of the inputs it takes; the normaliser is inside.
-        n_classes: C.
-        node_names: V names of compute that may be skipped or run.
-        exit_names: K places where a prediction can be returned.
+        domain: shape and bounds of the inputs it takes; the normaliser is inside. n_classes: C.
+        node_names: V names of compute that may be skipped or run. exit_names: K places to return a prediction at.
         shape: "static", "multi-exit", "cascade", "dag", "mixed", "looped", "gated" or "tokens".
         capabilities: what attacks and suites may ask for: "gradients", "exit_logits", "queries"; set, it is kept.
         batch_semantics: "regroup": survivors of a batch are compacted, samples do not touch each other.
+        meter: of a black box that tells no MACs.
     """
 
     domain: Domain
@@ -42,6 +42,7 @@ class AdaptiveModel(nn.Module):
     exit_names: tuple[str, ...]
     shape: str
     batch_semantics: str = "regroup"
+    meter: CostMeter | None = None
 
     def __init__(self) -> None:
         super().__init__()

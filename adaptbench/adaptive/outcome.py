@@ -46,7 +46,7 @@ class Inference:
         return self.logits.argmax(1)
 
     def __len__(self) -> int:
-        return len(self.macs)
+        return len(self.logits)
 
     @staticmethod
     def join(parts: list[Inference]) -> Inference:

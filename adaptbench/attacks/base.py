@@ -379,5 +379,7 @@ def to_bytes(x: Tensor) -> Tensor:
 
 
 def one_path(model: AdaptiveModel) -> str | None:
-    """The reason why no attack on energy can do anything to a model that has one path."""
+    """The reason why no attack on energy can do anything to a model with one path; of a metered one nobody knows."""
+    if model.meter is not None:
+        return None
     return "it has one path, so there is no saving to take" if model.min_macs == model.max_macs else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from importlib.metadata import version
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -206,7 +206,13 @@ class TransferAttack(RecipeAttack):
 
 
 class QueriedAttack(RecipeAttack):
-    """Asks the target what pictures cost, and sees nothing else of it."""
+    """Asks the target what pictures cost, and sees nothing else of it.
+
+    Attributes:
+        takes_metered: it can work on costs that a meter reads, which are noisy.
+    """
+
+    takes_metered: ClassVar[bool] = False
 
     def __init__(self, parts: Parts, via: BlackBox) -> None:
         super().__init__(parts)
@@ -222,7 +228,12 @@ class QueriedAttack(RecipeAttack):
         return {**super().settings, "queries": self.via.queries, **more, **metered}
 
     def _why_not(self, model: AdaptiveModel) -> str | None:
-        return one_path(model)
+        if model.meter is None:
+            return one_path(model)
+        if not self.takes_metered:
+            return f"it wants counted MACs, and what this box costs is metered in {model.meter.unit}"
+        told = self.via.returns != "cost"
+        return f"it wants logits beside counted MACs, and the cost is metered in {model.meter.unit}" if told else None
 
 
 class RandomAttack(RecipeAttack):

@@ -23,6 +23,7 @@ CHUNK = 512
 class EstimatedAttack(QueriedAttack):
     """The loop of EREBA under a query budget; the target's gradient is never taken."""
 
+    takes_metered = True
     hashed_as = "adaptbench.attacks.ereba.QueryAttack"
     couples_samples = True
 

@@ -9,14 +9,13 @@ import torch
 from torch import Tensor
 
 from adaptbench.adaptive import AdaptiveModel
+from adaptbench.adaptive.metered import DEVIATION, MEDIAN
 from adaptbench.attacks.access import AnsweringModel, BlackBox, QueriedModel
 from adaptbench.attacks.base import Metering
 from adaptbench.errors import CapabilityError
 
 STEP = 2.0
 """Standard errors of a cost that make one step: what lies within them is the same cost, and replaces nothing."""
-# of a normal distribution: the standard error of a median over that of a mean, and the deviation over the median one
-_MEDIAN, _DEVIATION = 1.2533, 1.4826
 
 
 class MeteredModel(QueriedModel):
@@ -58,18 +57,19 @@ class MeteredModel(QueriedModel):
         self._read += read.numel()
         middle = read.median(1).values
         if self._step is None:
-            spread = float((read - middle[:, None]).abs().median(1).values.median()) * _DEVIATION
+            spread = float((read - middle[:, None]).abs().median(1).values.median()) * DEVIATION
             # a meter without noise still has a grain
-            self._step = max(STEP * spread * _MEDIAN / math.sqrt(self._readings), float(middle.median()) * 1e-6, 1e-12)
+            self._step = max(STEP * spread * MEDIAN / math.sqrt(self._readings), float(middle.median()) * 1e-6, 1e-12)
         return (middle / self._step).round().long()
 
     def with_noise(self, details: dict[str, Any]) -> dict[str, Any]:
         """Details of an attack, with what the meter's noise does to them."""
         noise = (self._step or 0.0) / STEP
+        stated = f"metered {self.unit}" if self._model.meter is not None else "executed MACs"
         note = (
             f"the cost that was searched was metered in {self.unit}, the median of {self._readings} readings a query, "
             f"standard error {noise:.2g}; a picture replaced another where it was dearer by {STEP:g} of these, twice; "
-            "what it takes back is stated in executed MACs, and another run finds other pictures"
+            f"what it takes back is stated in {stated}, and another run finds other pictures"
         )
         return details | {
             "deterministic": False,
@@ -80,11 +80,15 @@ class MeteredModel(QueriedModel):
 
 
 def questions(model: AdaptiveModel, n: int, via: BlackBox, metering: Metering | None) -> QueriedModel:
-    """What may be asked, as the access says.
+    """What may be asked, as the access says; of a box that tells no MACs, what its own meter reads in their place.
 
     Raises:
         CapabilityError: the cost is metered, and nothing was given that reads it.
     """
+    own = model.meter
+    if own is not None and via.cost in ("macs", own.unit):
+        readings = own.readings if via.cost == "macs" else via.readings
+        return MeteredModel(model, n, via.queries, own.read, own.unit, readings)
     if via.cost == "macs":
         return (AnsweringModel if via.returns == "cost+logits" else QueriedModel)(model, n, via.queries)
     if metering is None:

@@ -165,6 +165,7 @@ class QuerySearch(Search):
 class SearchedAttack(QueriedAttack):
     """A `QuerySearch` under a budget of queries an input."""
 
+    takes_metered = True
     hashed_as = "adaptbench.attacks.queried.SearchedAttack"
 
     def __init__(self, parts: Parts, via: BlackBox) -> None:

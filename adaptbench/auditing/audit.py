@@ -210,6 +210,7 @@ def audit(
     Raises:
         UsageError: words that do not fit together, or a factory without `allow_imports`.
         UnknownNameError, SuiteError: no such model, data set, policy or attack.
+        CapabilityError: a black box whose cost is metered.
         DataMissingError, CheckpointError, OutputError: what is needed is not there, or there is no place to write.
     """
     named, size = attacks_of(attacks), eps_of(eps)
@@ -219,6 +220,12 @@ def audit(
     place = until.path if until is not None else Path(str(out))
     bundle.free_for(place)
     target = target_of(model, _called(data), allow_imports=allow_imports)
+    if target.model is not None and target.model.meter is not None:
+        raise CapabilityError(
+            f"{target.name} tells no MACs: its cost is metered in {target.model.meter.unit}.",
+            why="An audit's figures are shares of counted MACs, and verify recomputes them to the last one.",
+            todo="Run a suite with black-box and noise on it; its page states the metered cost and its noise.",
+        )
     if isinstance(policy, Policy):
         target = _under(target, policy)
     where = device or _device_of(target)

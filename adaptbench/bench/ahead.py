@@ -49,7 +49,8 @@ def _evaluation(evaluation: Evaluation) -> Stage:
 
 
 def _input_s(evaluation: Evaluation) -> float:
-    return _PASS_S + _MAC_S * evaluation.model.max_macs
+    meter = evaluation.model.meter
+    return _PASS_S + _MAC_S * evaluation.model.max_macs if meter is None else _CALL_S * (1 + meter.readings)
 
 
 def _call_s(evaluation: Evaluation, size: int, samples: int) -> float:

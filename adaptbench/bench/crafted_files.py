@@ -11,14 +11,14 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptbench.adaptive import Split
+from adaptbench.adaptive import AdaptiveModel, Split
 from adaptbench.bench.one_attack import Job, Outcome
 from adaptbench.errors import OutputError, UsageError
 from adaptbench.experiment.environment import describe_device, versions
 from adaptbench.experiment.heading import now
 from adaptbench.experiment.keys import model_hash
 from adaptbench.results.files import digest, sealed, sweep, writable, write_bytes, write_json
-from adaptbench.results.schema import SCHEMA_VERSION
+from adaptbench.results.schema import METERED_COLUMNS, SCHEMA_VERSION
 
 Form = Literal["png", "safetensors"]
 DOCUMENT, PICTURES, TENSORS = "crafted.json", "pictures", "crafted.safetensors"
@@ -97,6 +97,7 @@ def describe(job: Job, outcome: Outcome, form: Form, command: str) -> dict[str, 
     attack, model, split = job.attack, job.loaded.model, job.split
     before, after = outcome.clean, outcome.attacked
     queries = after["queries"]
+    cost = "macs" if model.meter is None else METERED_COLUMNS[model.meter.unit]
     return {
         "schema": SCHEMA_VERSION,
         "kind": "crafted",
@@ -111,9 +112,7 @@ def describe(job: Job, outcome: Outcome, form: Form, command: str) -> dict[str, 
             "defence": job.wish.entry.defence,
             "defence_settings": job.wish.entry.defence_settings,
             "sha256": model_hash(model),
-            "macs_min": model.min_macs,
-            "macs_max": model.max_macs,
-            "macs_full": model.macs_full,
+            **_costs(model),
             "uncounted": list(model.uncounted),
         },
         "data": {"name": split.name, "split": split.role, "n": len(split), "sha256": split.sha256},
@@ -137,8 +136,8 @@ def describe(job: Job, outcome: Outcome, form: Form, command: str) -> dict[str, 
         "samples": {
             "id": after["sample_id"].tolist(),
             "label": after["label"].tolist(),
-            "macs_before": before["macs"].tolist(),
-            "macs_after": after["macs"].tolist(),
+            f"{cost}_before": before[cost].tolist(),
+            f"{cost}_after": after[cost].tolist(),
             "answer_before": before["prediction"].tolist(),
             "answer_after": after["prediction"].tolist(),
             "linf": after["linf"].tolist(),
@@ -146,6 +145,13 @@ def describe(job: Job, outcome: Outcome, form: Form, command: str) -> dict[str, 
             "queries": None if queries.isna().any() else queries.astype("int64").tolist(),
         },
     }
+
+
+def _costs(model: AdaptiveModel) -> dict[str, Any]:
+    """What the model can cost: MACs, or the unit that a meter reads in their place."""
+    if model.meter is not None:
+        return {"cost_unit": model.meter.unit}
+    return {"macs_min": model.min_macs, "macs_max": model.max_macs, "macs_full": model.macs_full}
 
 
 def _remove(place: Path) -> None:

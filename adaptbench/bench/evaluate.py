@@ -13,11 +13,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from adaptbench.adaptive import AdaptiveModel, Inference, Split
+from adaptbench.adaptive import AdaptiveModel, Inference, MeteredInference, Split
 from adaptbench.attacks import Attack
 from adaptbench.attacks.base import Learned
 from adaptbench.bench.metered import metering_of
-from adaptbench.results.schema import NO_LABEL
+from adaptbench.results.schema import METERED_COLUMNS, NO_LABEL
 
 GALLERY = 16
 
@@ -114,6 +114,8 @@ def evaluate_chunk(
         seeds=sample_seeds(ids, evaluation.seed).to(device),
         labels=labels.to(device) if evaluation.model.needs_labels else None,
     )
+    if isinstance(inference, MeteredInference):
+        details = details | {"meter_standard_error": float(inference.noise.mean())}
     rows = rows_of(evaluation.id, inference, labels, ids, clean, inputs, queries)
     if evaluation.attack is not None and evaluation.attack.replaces:
         rows = without_labels(rows)
@@ -156,6 +158,12 @@ def rows_of(
         change = (inputs.float() - clean.float()).div_(255.0 if inputs.dtype == torch.uint8 else 1.0).flatten(1)
         far = torch.stack([change.abs().amax(1).double(), change.double().norm(dim=1)])
     predictions = inference.predictions.cpu()
+    costs: dict[str, Any] = dict.fromkeys(METERED_COLUMNS.values(), np.full(len(ids), np.nan))
+    if isinstance(inference, MeteredInference):
+        costs |= {"macs": pd.array([None] * len(ids), dtype="Int64")}
+        costs |= {METERED_COLUMNS[inference.unit]: inference.cost.cpu().numpy()}
+    else:
+        costs |= {"macs": inference.macs.cpu().numpy()}
     return pd.DataFrame(
         {
             "case": pd.Series([case] * len(ids), dtype="string"),
@@ -164,13 +172,14 @@ def rows_of(
             "prediction": predictions.numpy(),
             "exit": inference.exit.cpu().numpy(),
             "depth": inference.path.sum(1).cpu().numpy(),
-            "macs": inference.macs.cpu().numpy(),
+            "macs": costs.pop("macs"),
             "correct": (predictions == labels).numpy(),
             "linf": far[0].numpy(),
             "l2": far[1].numpy(),
             "queries": pd.array([None] * len(ids) if queries is None else queries.cpu().tolist(), dtype="Int64"),
             "tie": inference.tie.cpu().numpy(),
             "confidence": inference.logits.softmax(1).amax(1).double().cpu().numpy(),
+            **costs,
         }
     )
 

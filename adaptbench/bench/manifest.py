@@ -22,6 +22,7 @@ def describe_references(plan: Plan) -> dict[str, Any]:
 
 def _model(loaded: Loaded) -> dict[str, Any]:
     model = loaded.model
+    metered = model.meter is not None
     return {
         "title": loaded.name,
         "summary": loaded.title,
@@ -29,15 +30,16 @@ def _model(loaded: Loaded) -> dict[str, Any]:
         "shape": model.shape,
         "node_names": list(model.node_names),
         "exit_names": list(model.exit_names),
-        "node_macs": list(model.node_macs),
+        "node_macs": None if metered else list(model.node_macs),
         "policy_macs": _policy_macs(model),
-        "min_macs": model.min_macs,
-        "max_macs": model.max_macs,
-        "macs_full": model.macs_full,
+        "min_macs": None if metered else model.min_macs,
+        "max_macs": None if metered else model.max_macs,
+        "macs_full": None if metered else model.macs_full,
         "policy": model.policy_name,
         "card": _card(loaded),
         "uncounted": list(model.uncounted),
-        "cost_unit": "macs",
+        "cost_unit": model.meter.unit if model.meter is not None else "macs",
+        **({} if model.meter is None else {"readings": model.meter.readings}),
     }
 
 

@@ -8,6 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from adaptbench.bench.contradictions import contradictions
+from adaptbench.bench.metered_notes import metered_notes
 from adaptbench.experiment.failures import Failure
 from adaptbench.report import words
 from adaptbench.report.modes import clause
@@ -33,6 +34,7 @@ def things_to_know(
     notes = [
         *_failures(failures),
         *_uncounted(models),
+        *metered_notes(cases, models),
         *contradictions(_evaluated(cases), conditions),
         *_no_effect(cases),
         *_chance(cases, conditions),

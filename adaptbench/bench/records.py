@@ -18,9 +18,9 @@ from adaptbench.experiment.measuring import windows_of
 from adaptbench.experiment.progress import Progress
 from adaptbench.registry import METERS
 from adaptbench.results.identity import mixed_id
-from adaptbench.results.metrics import AGAINST_CLEAN, CostBounds, summarise
+from adaptbench.results.metrics import AGAINST_CLEAN, CostBounds, MeteredBounds, summarise
 from adaptbench.results.neighbours import neighbour_figures
-from adaptbench.results.schema import FIGURES
+from adaptbench.results.schema import FIGURES, METERED_COLUMNS
 from adaptbench.results.timing import not_timed, summarise_windows
 from adaptbench.results.writer import RunWriter
 
@@ -36,7 +36,7 @@ def case_records(
     """One record a case, in plan order; an evaluation timed at two batch sizes makes two, a failed one is null."""
     windows = windows_of(writer, timing.keys)
     references = [e for e in plan.evaluations if e.kind == "reference"]
-    whole = {e.split.name: e.model.macs_full for e in references if e.loaded.name == "static"}
+    whole: dict[str, int | None] = {e.split.name: e.model.macs_full for e in references if e.loaded.name == "static"}
     cache: dict[str, pd.DataFrame] = {}
 
     def samples(evaluation: Evaluation) -> pd.DataFrame:
@@ -54,7 +54,7 @@ def case_records(
         without = reference is not None and reference.id in failures
         clean = None if reference is None or without else samples(reference)
         cell = writer.record(evaluation.key)
-        bounds = replace(cost_bounds(evaluation.model), seen=seen.get(evaluation.loaded.name))
+        bounds = _with_seen(cost_bounds(evaluation.model), seen.get(evaluation.loaded.name), cell["details"])
         if evaluation.kind == "reference":  # a smaller plain net is held against the static net too, not against itself
             bounds = replace(bounds, macs_full=whole.get(evaluation.split.name, bounds.macs_full))
         base = {
@@ -92,7 +92,7 @@ def case_records(
                 static,
                 macs=timing.inputs[case].macs,
                 macs_mean=timing.inputs[case].macs_mean,
-                macs_full=bounds.macs_full,
+                macs_full=float("nan") if bounds.macs_full is None else bounds.macs_full,
                 energy_meters=timing.energy_meters,
                 no_energy=_no_energy(plan),
             )
@@ -121,14 +121,24 @@ def _neighbours(
     return neighbour_figures(windows, case, size, macs, reasons)
 
 
-def _dearest_seen(plan: Plan, samples: Callable[[Evaluation], pd.DataFrame], failures: Failures) -> dict[str, int]:
-    """Model → MACs of its dearest input in this run, over all conditions, seeds and knob values."""
-    seen: dict[str, int] = {}
+def _with_seen(bounds: CostBounds, seen: float | None, details: dict[str, Any]) -> CostBounds:
+    """Bounds with the dearest input of the run; of a metered cost with its noise, too."""
+    if bounds.metered is None:
+        return replace(bounds, seen=None if seen is None else int(seen))
+    noise = details.get("meter_standard_error")
+    return replace(bounds, metered=replace(bounds.metered, seen=seen, noise=noise))
+
+
+def _dearest_seen(plan: Plan, samples: Callable[[Evaluation], pd.DataFrame], failures: Failures) -> dict[str, float]:
+    """Model → cost of its dearest input in this run, in MACs or as it is metered; all conditions, seeds and knobs."""
+    seen: dict[str, float] = {}
     for evaluation in plan.evaluations:
         if evaluation.id not in failures:
             with failures.instead(evaluation.id):
                 name = evaluation.loaded.name
-                seen[name] = max(seen.get(name, 0), int(samples(evaluation)["macs"].max()))
+                meter = evaluation.model.meter
+                column = "macs" if meter is None else METERED_COLUMNS[meter.unit]
+                seen[name] = max(seen.get(name, 0), float(samples(evaluation)[column].max()))
     return seen
 
 
@@ -185,6 +195,9 @@ def _identity(evaluation: Evaluation, device: str) -> dict[str, Any]:
 
 def cost_bounds(model: AdaptiveModel) -> CostBounds:
     """What a model can cost; an exit has one cost where the graph is a chain."""
+    if model.meter is not None:
+        known = MeteredBounds(model.meter.unit, getattr(model, "plain_cost", None))
+        return CostBounds(None, None, None, model.exit_names, metered=known)
     exit_macs = None
     if isinstance(model, DecisionGraph) and model.structure.is_chain:
         visit = [a + b for a, b in zip(model.node_macs, model.policy_macs, strict=True)]

@@ -10,7 +10,7 @@ import numpy as np
 from adaptbench.report import words
 from adaptbench.report.pairing import Common, Pair
 from adaptbench.report.tables import Column, Row, TableCell, scaled_interval
-from adaptbench.report.view import Record
+from adaptbench.report.view import Record, missing
 from adaptbench.results import statistics
 from adaptbench.results.statistics import Estimate, Floats
 from adaptbench.results.verdicts import one_sided_p, standard_error
@@ -91,6 +91,9 @@ def find(pair: Pair, common: Common) -> list[Finding]:
 def _find(pair: Pair, metric: Metric, common: Common) -> Finding:
     if common.obstacle:
         return Finding(pair, metric, common, None, None, obstacle=common.obstacle)
+    silent = next((side for side in (pair.old, pair.new) if side.get("macs_mean") is None), None)
+    if silent is not None and metric.field != "accuracy":
+        return Finding(pair, metric, common, None, None, obstacle=missing(silent, metric.field))
     columns = _columns(metric, common)
     if columns is None:
         return Finding(pair, metric, common, None, None, obstacle="the clean cases do not have these inputs")

@@ -11,6 +11,7 @@ from adaptbench.report import cards, cases, html, limits, method, reproduce, sec
 from adaptbench.report.difference import Difference
 from adaptbench.report.figures import curves, energy, exits, queries, recovery, regimes, savings, sizes
 from adaptbench.report.gallery import gallery
+from adaptbench.report.metered import metered_table
 from adaptbench.report.neighbours import neighbour_table
 from adaptbench.report.transfers import transfer_tables
 from adaptbench.report.view import RunLike, View
@@ -120,6 +121,7 @@ def run_page(run: RunLike) -> str:
         regimes=regimes.regime_map(view),
         savings=savings.table(view),
         neighbours=neighbour_table(view),
+        metered=metered_table(view),
         taken_back=recovery.chart(view),
         recovery=recovery.table(view),
         queries=queries.figure(view),

@@ -47,6 +47,7 @@ def audit_figures(samples: pd.DataFrame, conditions: Sequence[Tried], bounds: Co
     Returns:
         JSON: an estimate is ``{"value", "low", "high"}``, a figure that does not exist None.
     """
+    assert bounds.macs_full is not None  # audits refuse boxes that tell no MACs
     rows = {t.condition: samples[samples["case"] == t.evaluation] for t in conditions}
     dearest = {name: int(frame["macs"].max()) for name, frame in rows.items()}
     seen = max(dearest.values())

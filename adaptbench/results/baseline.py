@@ -54,13 +54,13 @@ class Outcomes:
     Args:
         sample_id: (n,) int64, rising.
         correct: (n,) bool.
-        macs: (n,) int64.
+        macs: (n,) int64; NaN where the cost is metered.
         tie: (n,) bool, a decision margin that may fall either way.
     """
 
     sample_id: NDArray[np.int64]
     correct: NDArray[np.bool_]
-    macs: NDArray[np.int64]
+    macs: NDArray[np.int64] | NDArray[np.float64]
     tie: NDArray[np.bool_]
 
     def __len__(self) -> int:
@@ -77,7 +77,7 @@ class Outcomes:
         return cls(
             ordered["sample_id"].to_numpy(dtype=np.int64),
             ordered["correct"].to_numpy(dtype=np.bool_),
-            ordered["macs"].to_numpy(dtype=np.int64),
+            _macs(ordered["macs"]),
             ordered["tie"].to_numpy(dtype=np.bool_),
         )
 
@@ -252,8 +252,16 @@ def _text(document: Mapping[str, Any]) -> str:
     return "{" + ",\n".join(parts) + "}\n"
 
 
+def _macs(column: pd.Series[Any]) -> NDArray[np.int64] | NDArray[np.float64]:
+    """Whole numbers; NaN where a meter reads the cost, of all rows or of none."""
+    if column.isna().all():
+        return np.full(len(column), np.nan)
+    return column.to_numpy(dtype=np.int64)
+
+
 def _pack(outcomes: Outcomes) -> dict[str, Any]:
     levels, index = np.unique(outcomes.macs, return_inverse=True)
+    metered = len(outcomes) > 0 and bool(np.isnan(outcomes.macs).all())
     width = "<u1" if len(levels) <= 2**8 else "<u2" if len(levels) <= 2**16 else "<u4"
     ids = outcomes.sample_id
     first = int(ids[0])
@@ -261,29 +269,35 @@ def _pack(outcomes: Outcomes) -> dict[str, Any]:
     return {
         "sample_id": {"first": first, "n": len(ids)} if consecutive else ids.tolist(),
         "correct": _bits(outcomes.correct),
-        "macs": {"levels": levels.tolist(), "index": base64.b64encode(index.astype(width).tobytes()).decode()},
+        "macs": None if metered else {"levels": levels.tolist(), "index": _coded(index.astype(width).tobytes())},
         "tie": _bits(outcomes.tie),
     }
 
 
 def _unpack(packed: Mapping[str, Any], place: Path) -> Outcomes:
     try:
-        levels = _integers(packed["macs"]["levels"])
-        width = "<u1" if len(levels) <= 2**8 else "<u2" if len(levels) <= 2**16 else "<u4"
-        index = np.frombuffer(base64.b64decode(packed["macs"]["index"]), dtype=width)
         stored = packed["sample_id"]
         n = stored["n"] if isinstance(stored, dict) else len(stored)
-        if len(index) != n:
-            raise ValueError(f"{len(index)} costs for {n} samples")
+        macs = np.full(n, np.nan) if packed["macs"] is None else _unpacked_macs(packed["macs"], n)
         if isinstance(stored, dict):
             stored = [stored["first"] + place for place in range(n)]
-        return Outcomes(_integers(stored), _unbits(packed["correct"], n), levels[index], _unbits(packed["tie"], n))
+        return Outcomes(_integers(stored), _unbits(packed["correct"], n), macs, _unbits(packed["tie"], n))
     except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
         raise BaselineError(
             f"{place}: packed samples are damaged ({error}).",
             why="The gate compares sample by sample.",
             todo="Restore the file from version control, or write it again from a run.",
         ) from error
+
+
+def _unpacked_macs(packed: Mapping[str, Any], n: int) -> NDArray[np.int64]:
+    levels = _integers(packed["levels"])
+    width = "<u1" if len(levels) <= 2**8 else "<u2" if len(levels) <= 2**16 else "<u4"
+    index = np.frombuffer(base64.b64decode(packed["index"]), dtype=width)
+    if len(index) != n:
+        raise ValueError(f"{len(index)} costs for {n} samples")
+    macs: NDArray[np.int64] = levels[index]
+    return macs
 
 
 def _integers(values: list[Any]) -> NDArray[np.int64]:
@@ -293,7 +307,11 @@ def _integers(values: list[Any]) -> NDArray[np.int64]:
 
 
 def _bits(values: NDArray[np.bool_]) -> str:
-    return base64.b64encode(np.packbits(values).tobytes()).decode()
+    return _coded(np.packbits(values).tobytes())
+
+
+def _coded(raw: bytes) -> str:
+    return base64.b64encode(raw).decode()
 
 
 def _unbits(text: str, n: int) -> NDArray[np.bool_]:

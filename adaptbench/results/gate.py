@@ -183,7 +183,7 @@ def _meet(
     if reason is not None:
         return _plain(rule, record, RowVerdict.NOT_COMPARABLE, reason, kept)
     if _has(kept, rule):
-        sensor = METRICS[metric].source in (Source.SENSOR, Source.TIMED)
+        sensor = METRICS[metric].source in (Source.SENSOR, Source.TIMED, Source.METERED)
         verdict = RowVerdict.NOT_COMPARABLE if sensor else RowVerdict.MISSING
         return _plain(rule, record, verdict, f"the baseline has it, the run has not: {_why(record, metric)}", kept)
     if rule.kind == "max":

@@ -73,6 +73,8 @@ def compare_figure(meeting: Meeting) -> GateRow:
         return _sensor(meeting)
     if source is Source.TIMED:
         return _timed(meeting)
+    if source is Source.METERED:
+        return _metered(meeting)
     if fault := _row_fault(meeting):
         return meeting.row(RowVerdict.NOT_COMPARABLE, fault)
     if meeting.same_inputs or meeting.rule.metric in _OF_THE_MODEL:
@@ -252,6 +254,14 @@ def _timed(meeting: Meeting) -> GateRow:
     if foreign := _foreign(meeting, meter, with_static=True):
         return foreign
     return _unless_flagged(meeting, meter, _by_record_intervals(meeting))
+
+
+def _metered(meeting: Meeting) -> GateRow:
+    """What a black box's meter read: on one machine, by the intervals over inputs in the records."""
+    here, there = (side.source.manifest.get("device") or {} for side in (meeting.run, meeting.base))
+    if why := devices.obstacle(here, there, ("here", "baseline")):
+        return meeting.row(RowVerdict.NOT_COMPARABLE, why)
+    return _by_record_intervals(meeting)
 
 
 def _sensor(meeting: Meeting) -> GateRow:

@@ -24,6 +24,7 @@ class Source(StrEnum):
     RECORD = "record"  # deterministic, known from the case record only
     SENSOR = "sensor"  # block windows of a meter
     TIMED = "timed"  # derived from windows, known from the case record only
+    METERED = "metered"  # read by a black box's meter in the place of MACs, known from the case record only
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,11 @@ METRICS: dict[str, Metric] = {
     "latency_s_per_sample": Metric(False, Source.SENSOR, ratio=True),
     "realised_saving_time": Metric(True, Source.TIMED, ratio=False),
     "realised_saving_energy": Metric(True, Source.TIMED, ratio=False),
+    "cost_s": Metric(False, Source.METERED, ratio=True),
+    "cost_j": Metric(False, Source.METERED, ratio=True),
+    "cost_increase": Metric(False, Source.METERED, ratio=False),
+    "cost_recovery": Metric(False, Source.METERED, ratio=False),
+    "cost_recovery_seen": Metric(False, Source.METERED, ratio=False),
 }
 
 OF_STUDIES = {name: METRICS[name] for name in ("accuracy", "macs_mean", "macs_full")} | {
@@ -86,6 +92,8 @@ OF_SERVING = {
 EVERY = METRICS | OF_STUDIES | OF_SERVING
 
 _MARGIN = {
+    **dict.fromkeys(("cost_s", "cost_j"), "{increase: 5 %}"),
+    **dict.fromkeys(("cost_increase", "cost_recovery", "cost_recovery_seen"), "{increase: 5 points}"),
     "latency_s_per_sample": "{increase: 3 %}",
     "realised_saving_time": "{drop: 3 points}",
     "realised_saving_energy": "{drop: 3 points}",

@@ -111,7 +111,7 @@ def figure_obstacle(rule: Rule, seen: Record, kept: Record) -> str | None:
         if seen.get("n_timed") != kept.get("n_timed"):
             return f"{seen.get('n_timed')} inputs were timed, in the baseline {kept.get('n_timed')}"
         return None
-    if rule.metric in ("accuracy", "accuracy_drop", "queries_mean"):
+    if source is Source.METERED or rule.metric in ("accuracy", "accuracy_drop", "queries_mean"):
         return None
     new = sorted(set(map(str, seen.get("uncounted") or [])) - set(map(str, kept.get("uncounted") or [])))
     if new:

@@ -240,7 +240,7 @@ def _ids(side: Side) -> dict[tuple[str, bool], str]:
 
 
 def _is_sensed(metric: str) -> bool:
-    return EVERY[metric].source in (Source.SENSOR, Source.TIMED)
+    return EVERY[metric].source in (Source.SENSOR, Source.TIMED, Source.METERED)
 
 
 def _doubted(row: GateRow) -> bool:

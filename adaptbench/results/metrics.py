@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from adaptbench.errors import RunError
 from adaptbench.results import statistics
-from adaptbench.results.schema import NO_LABEL, Record
+from adaptbench.results.schema import COUNTED_HERE, METERED, METERED_COLUMNS, NO_LABEL, Record
 from adaptbench.results.statistics import Estimate, Floats
 
 if TYPE_CHECKING:
@@ -22,8 +22,25 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class MeteredBounds:
+    """What is known of costs that a meter reads.
+
+    Args:
+        unit: "seconds" or "joules".
+        full: of an input when nothing is left out, declared or metered; None where nobody knows.
+        seen: dearest input of this model that the run has; None where only the rows at hand are known.
+        noise: standard error of one input's cost, mean over inputs; None where it was not kept.
+    """
+
+    unit: str
+    full: float | None = None
+    seen: float | None = None
+    noise: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class CostBounds:
-    """What a model can cost, in MACs.
+    """What a model can cost, in MACs; of a box whose cost is metered these are None.
 
     Args:
         min_macs: cheapest path.
@@ -34,20 +51,23 @@ class CostBounds:
             (several ways lead there, or blocks are skipped).
         seen: dearest input of this model that the run has; None where only the rows at hand are known.
         budget: mean cost that the policy was asked to keep; None where it was not. no_budget: the reason.
+        metered: what is known of metered costs; None where MACs are.
     """
 
-    min_macs: int
-    max_macs: int
-    macs_full: int
+    min_macs: int | None
+    max_macs: int | None
+    macs_full: int | None
     exit_names: tuple[str, ...]
     exit_macs: tuple[int, ...] | None = None
     seen: int | None = None
     budget: float | None = None
     no_budget: str = "the policy has no budget"
+    metered: MeteredBounds | None = None
 
 
 FOREIGN = "the pictures are of another data set, whose labels mean something else"
 NO_DISTANCE = "token ids have no distance; the attack's details say how many words it edited"
+UNPAIRED = "no input in common with the clean case"
 APART = "the pictures are of another data set: no change of the clean ones"
 
 TAIL = 0.05
@@ -59,7 +79,7 @@ def increase(clean: ArrayLike, attacked: ArrayLike, *, seed: int = 0) -> Estimat
     return statistics.ratio_of_means(clean, attacked, seed=seed).map(lambda ratio: ratio - 1)
 
 
-def recovery(clean: ArrayLike, attacked: ArrayLike, max_macs: int, *, seed: int = 0) -> Estimate | None:
+def recovery(clean: ArrayLike, attacked: ArrayLike, max_macs: float, *, seed: int = 0) -> Estimate | None:
     """(mean attacked − mean clean) / (max − mean clean), paired by position (ILFO, GradAuto, DeSparsify).
 
     Returns:
@@ -125,7 +145,7 @@ def summarise(samples: pd.DataFrame, clean: pd.DataFrame | None, bounds: CostBou
     Raises:
         RunError: no rows, or a sample id that stands twice.
     """
-    columns = {name: samples[name].to_numpy() for name in ("macs", "correct", "exit", "depth", "linf", "l2", "tie")}
+    columns = {name: samples[name].to_numpy() for name in ("correct", "exit", "depth", "linf", "l2", "tie")}
     ids = _sample_ids(samples)
     n = len(ids)
     right = int(np.count_nonzero(columns["correct"]))
@@ -142,21 +162,7 @@ def summarise(samples: pd.DataFrame, clean: pd.DataFrame | None, bounds: CostBou
         _lack(record, "accuracy", FOREIGN)
     else:
         _put(record, "accuracy", statistics.proportion(right, n))
-    _put(record, "macs_mean", statistics.mean(columns["macs"], seed=seed))
-    _put(record, "macs_p99", statistics.quantile(columns["macs"], 0.99))
-    _put(record, "macs_cvar", statistics.tail_mean(columns["macs"], TAIL, seed=seed))
-    record["macs_budget"] = bounds.budget
-    if bounds.budget is None:
-        _lack(record, "budget_violation", bounds.no_budget)
-    else:
-        over = int(np.count_nonzero(columns["macs"] > bounds.budget))
-        _put(record, "budget_violation", statistics.proportion(over, n))
     _put(record, "depth_mean", statistics.mean(columns["depth"], seed=seed))
-    _put(record, "efficacy_step", efficacy_step(columns["macs"], bounds.max_macs, seed=seed))
-    if bounds.exit_macs is None:
-        _lack(record, "efficacy_trapezoid", "an exit of this model has no one cost")
-    else:
-        _put(record, "efficacy_trapezoid", efficacy_trapezoid(columns["exit"], bounds.exit_macs, seed=seed))
     if np.isnan(columns["linf"]).all():
         for name in ("linf_max", "l2_mean"):
             _lack(record, name, APART if foreign else NO_DISTANCE)
@@ -168,28 +174,104 @@ def summarise(samples: pd.DataFrame, clean: pd.DataFrame | None, bounds: CostBou
         _put(record, "queries_mean", statistics.mean(queries, seed=seed))
     else:
         _lack(record, "queries_mean", "no query was made: not a query attack")
-    _against_clean(record, samples, clean, bounds, seed)
+    pair = _paired(samples, clean)
+    if bounds.metered is None:
+        _counted(record, samples, bounds, seed)
+        _costs_against_clean(record, samples, clean, pair, bounds, seed)
+    else:
+        _metered(record, samples, clean, pair, bounds.metered, seed)
+    _answers_against_clean(record, samples, clean, pair, seed)
     return record
 
 
-AGAINST_CLEAN = ("increase", "recovery", "recovery_seen", "recovery_per_input_mean", "accuracy_drop", "label_kept")
+COSTS_AGAINST_CLEAN = ("increase", "recovery", "recovery_seen", "recovery_per_input_mean")
+METERED_AGAINST_CLEAN = ("cost_increase", "cost_recovery", "cost_recovery_seen")
+AGAINST_CLEAN = (*COSTS_AGAINST_CLEAN, *METERED_AGAINST_CLEAN, "accuracy_drop", "label_kept")
 """Estimates that an attacked case has and the clean one has not."""
+OF_MACS = (
+    "macs_mean", "macs_p99", "macs_cvar", "budget_violation", "efficacy_step", "efficacy_trapezoid", "at_ceiling",
+    *COSTS_AGAINST_CLEAN,
+)  # fmt: skip
+"""Figures of counted MACs: null where a meter reads the cost."""
+
+Pair = tuple[NDArray[np.intp], NDArray[np.intp]]
+"""Rows of a case and of its clean case that hold the same inputs, in one order."""
 
 
-def _against_clean(
-    record: Record, samples: pd.DataFrame, clean: pd.DataFrame | None, bounds: CostBounds, seed: int
-) -> None:
+def _paired(samples: pd.DataFrame, clean: pd.DataFrame | None) -> Pair:
     reference = samples if clean is None else clean
     _, here, there = np.intersect1d(_sample_ids(samples), _sample_ids(reference), return_indices=True)
-    if not len(here):
-        for name in (*AGAINST_CLEAN, "at_ceiling"):
-            _lack(record, name, "no input in common with the clean case")
+    return here, there
+
+
+def _counted(record: Record, samples: pd.DataFrame, bounds: CostBounds, seed: int) -> None:
+    """The figures of MACs that need no clean case."""
+    macs = samples["macs"].to_numpy()
+    assert bounds.max_macs is not None
+    _put(record, "macs_mean", statistics.mean(macs, seed=seed))
+    _put(record, "macs_p99", statistics.quantile(macs, 0.99))
+    _put(record, "macs_cvar", statistics.tail_mean(macs, TAIL, seed=seed))
+    record["macs_budget"] = bounds.budget
+    if bounds.budget is None:
+        _lack(record, "budget_violation", bounds.no_budget)
+    else:
+        over = int(np.count_nonzero(macs > bounds.budget))
+        _put(record, "budget_violation", statistics.proportion(over, len(macs)))
+    _put(record, "efficacy_step", efficacy_step(macs, bounds.max_macs, seed=seed))
+    if bounds.exit_macs is None:
+        _lack(record, "efficacy_trapezoid", "an exit of this model has no one cost")
+    else:
+        exits = samples["exit"].to_numpy()
+        _put(record, "efficacy_trapezoid", efficacy_trapezoid(exits, bounds.exit_macs, seed=seed))
+    for name in METERED:
+        _lack(record, name, COUNTED_HERE)
+
+
+def _metered(
+    record: Record, samples: pd.DataFrame, clean: pd.DataFrame | None, pair: Pair, bounds: MeteredBounds, seed: int
+) -> None:
+    """The figures of costs that a meter reads; those of MACs, and of the other unit, are null."""
+    own = METERED_COLUMNS[bounds.unit]
+    for name in OF_MACS:
+        _lack(record, name, f"the black box tells no MACs: its cost is metered in {bounds.unit}")
+    for unit, column in METERED_COLUMNS.items():
+        if unit != bounds.unit:
+            _lack(record, column, f"its cost is metered in {bounds.unit}")
+    _put(record, own, statistics.mean(samples[own].to_numpy(), seed=seed))
+    record |= {f"{own}_max": bounds.full, f"{own}_noise": bounds.noise}
+    here, there = pair
+    if clean is None or not len(here):
+        for name in METERED_AGAINST_CLEAN:
+            _lack(record, name, "this is the clean case" if clean is None else UNPAIRED)
         return
-    before = reference["macs"].to_numpy()[there]
+    before, after = clean[own].to_numpy()[there], samples[own].to_numpy()[here]
+    record[f"{own}_clean"] = float(before.mean())
+    _put(record, "cost_increase", increase(before, after, seed=seed))
+    if bounds.full is None:
+        _lack(record, "cost_recovery", "nobody says what the box costs when nothing is left out (max_cost, reference)")
+    else:
+        no_room = "clean inputs already cost what the net costs when nothing is left out"
+        _put(record, "cost_recovery", recovery(before, after, bounds.full, seed=seed), no_room)
+    seen = max(float(before.max()), float(after.max())) if bounds.seen is None else bounds.seen
+    record[f"{own}_seen"] = seen
+    no_more = "no input that was seen costs more than the clean ones on average"
+    _put(record, "cost_recovery_seen", recovery(before, after, seen, seed=seed), no_more)
+
+
+def _costs_against_clean(
+    record: Record, samples: pd.DataFrame, clean: pd.DataFrame | None, pair: Pair, bounds: CostBounds, seed: int
+) -> None:
+    here, there = pair
+    if not len(here):
+        for name in (*COSTS_AGAINST_CLEAN, "at_ceiling"):
+            _lack(record, name, UNPAIRED)
+        return
+    assert bounds.max_macs is not None
+    before = (samples if clean is None else clean)["macs"].to_numpy()[there]
     at_ceiling = int(np.count_nonzero(before >= bounds.max_macs))
     _put(record, "at_ceiling", statistics.proportion(at_ceiling, len(before)))
     if clean is None:
-        for name in AGAINST_CLEAN:
+        for name in COSTS_AGAINST_CLEAN:
             _lack(record, name, "this is the clean case")
         return
     after = samples["macs"].to_numpy()[here]
@@ -202,13 +284,26 @@ def _against_clean(
     no_more = "no input that was seen costs more than the clean ones on average"
     _put(record, "recovery_seen", recovery(before, after, seen, seed=seed), no_more)
     if (samples["label"] == NO_LABEL).all():
-        for name, reason in (("recovery_per_input_mean", APART), ("label_kept", APART), ("accuracy_drop", FOREIGN)):
+        _lack(record, "recovery_per_input_mean", APART)
+    else:
+        _put(record, "recovery_per_input_mean", recovery_per_input(before, after, bounds.max_macs, seed=seed), no_room)
+
+
+def _answers_against_clean(
+    record: Record, samples: pd.DataFrame, clean: pd.DataFrame | None, pair: Pair, seed: int
+) -> None:
+    here, there = pair
+    if clean is None or not len(here):
+        for name in ("accuracy_drop", "label_kept"):
+            _lack(record, name, "this is the clean case" if clean is None and len(here) else UNPAIRED)
+        return
+    if (samples["label"] == NO_LABEL).all():
+        for name, reason in (("label_kept", APART), ("accuracy_drop", FOREIGN)):
             _lack(record, name, reason)
         return
-    _put(record, "recovery_per_input_mean", recovery_per_input(before, after, bounds.max_macs, seed=seed), no_room)
-    right_before = reference["correct"].to_numpy(dtype=bool)[there]
+    right_before = clean["correct"].to_numpy(dtype=bool)[there]
     right_after = samples["correct"].to_numpy(dtype=bool)[here]
-    kept = samples["prediction"].to_numpy()[here] == reference["prediction"].to_numpy()[there]
+    kept = samples["prediction"].to_numpy()[here] == clean["prediction"].to_numpy()[there]
     _put(record, "label_kept", statistics.proportion(int(np.count_nonzero(kept)), len(kept)))
     _put(record, "accuracy_drop", statistics.difference_of_means(right_after, right_before, seed=seed))
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from adaptbench.errors import RunError
 from adaptbench.results.documents import check_manifest
+from adaptbench.results.forms import has_form, is_interval, shown
 from adaptbench.results.identity import case_key
 from adaptbench.results.lifting import with_modes, with_the_harness
 
@@ -33,8 +34,14 @@ SAMPLE_COLUMNS: dict[str, str] = {
     "queries": "int64",
     "tie": "bool",
     "confidence": "float64",
+    "cost_s": "float64",
+    "cost_j": "float64",
 }
-"""Columns of ``samples.parquet``; ``case`` is the evaluation id, ``queries`` may be null."""
+"""Columns of ``samples.parquet``; ``case`` is the evaluation id, ``queries`` may be null. Where the cost is metered, in
+seconds or joules, ``macs`` is null; else both of these are.
+"""
+METERED_COLUMNS = {"seconds": "cost_s", "joules": "cost_j"}
+"""Unit of a meter → the column, and the stem of the fields, that hold what it read."""
 
 WINDOW_COLUMNS: dict[str, str] = {
     "case": "string",
@@ -54,7 +61,7 @@ WINDOW_COLUMNS: dict[str, str] = {
 """Columns of ``windows.parquet``; ``energy_j`` and ``missing`` may be null, never both filled. ``mode`` is null where
 nothing adaptive ran: a static reference, the idle device."""
 
-LATER_COLUMNS = frozenset({"mode"})
+LATER_COLUMNS = frozenset({"mode", *METERED_COLUMNS.values()})
 """Columns that older files lack."""
 
 CELL_SCHEMAS = frozenset({2, 3})
@@ -63,7 +70,7 @@ CELL_SCHEMAS = frozenset({2, 3})
 NO_LABEL = -1
 """``label`` of a picture whose class is none of the net's: ``correct`` says nothing there, distances are NaN."""
 
-NULLABLE_COLUMNS = frozenset({"queries", "energy_j", "missing", "mode"})
+NULLABLE_COLUMNS = frozenset({"queries", "energy_j", "missing", "mode", "macs", *METERED_COLUMNS.values()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +147,19 @@ FIELDS: dict[str, Field] = {
     "at_ceiling": _estimate("1", "share of inputs whose clean cost is macs_max"),
     "efficacy_step": _estimate("1", "1 - mean cost / macs_max"),
     "efficacy_trapezoid": _estimate("1", "trapezoid area under the exit CDF (DeepSloth)"),
+    "cost_s": _estimate("s", "metered seconds of one inference, mean over inputs; of a box that tells no MACs"),
+    "cost_j": _estimate("J", "metered joules of one inference, mean over inputs; of a box that tells no MACs"),
+    "cost_s_clean": Field("number", "s", "cost_s of the clean case, over the same inputs"),
+    "cost_j_clean": Field("number", "J", "cost_j of the clean case, over the same inputs"),
+    "cost_s_max": Field("number", "s", "declared, or metered of the static net; null where neither was given"),
+    "cost_j_max": Field("number", "J", "declared, or metered of the static net; null where neither was given"),
+    "cost_s_seen": Field("number", "s", "dearest input of this model that the run has seen, whatever the condition"),
+    "cost_j_seen": Field("number", "J", "dearest input of this model that the run has seen, whatever the condition"),
+    "cost_s_noise": Field("number", "s", "standard error of one input's cost, a median of readings, mean over inputs"),
+    "cost_j_noise": Field("number", "J", "standard error of one input's cost, a median of readings, mean over inputs"),
+    "cost_increase": _estimate("1", "attacked / clean - 1, ratio of mean metered costs"),
+    "cost_recovery": _estimate("1", "(attacked - clean) / (max - clean) of metered costs, ratio of means"),
+    "cost_recovery_seen": _estimate("1", "(attacked - clean) / (dearest seen - clean) of metered costs"),
     "accuracy_drop": _estimate("1", "clean accuracy - accuracy, same inputs"),
     "label_kept": _estimate("1", "share of inputs answered as in the clean case, same inputs"),
     "linf_max": Field("number", "pixel range", "largest change of one value", figure=True),
@@ -183,10 +203,17 @@ FIELDS: dict[str, Field] = {
 ESTIMATED = tuple(name for name, field in FIELDS.items() if field.estimated)
 FIGURES = tuple(name for name, field in FIELDS.items() if field.figure)
 
-LATER: dict[str, str] = dict.fromkeys(
-    ("macs_cvar", "budget_violation", "recovery_seen", "label_kept"),
-    "recorded before tails, budgets, the dearest path seen and kept answers were: run the suite again",
-)
+METERED = ("cost_s", "cost_j", "cost_increase", "cost_recovery", "cost_recovery_seen")
+"""Figures of what a meter read in the place of MACs."""
+COUNTED_HERE = "MACs are counted here: nothing was metered in their place"
+
+LATER: dict[str, str] = {
+    **dict.fromkeys(
+        ("macs_cvar", "budget_violation", "recovery_seen", "label_kept"),
+        "recorded before tails, budgets, the dearest path seen and kept answers were: run the suite again",
+    ),
+    **dict.fromkeys(METERED, COUNTED_HERE),
+}
 """Figures that were added without a new schema → what is said of a record that has neither value nor reason."""
 
 
@@ -267,7 +294,7 @@ def validate_record(record: Any, where: str) -> None:
     """
     if not isinstance(record, dict):
         raise _invalid(where, f"a case is {type(record).__name__}, not an object")
-    place = f"{where}, case {_shown(record.get('case'))}"
+    place = f"{where}, case {shown(record.get('case'))}"
     for name, field in FIELDS.items():
         value = record.get(name)
         if value is None:
@@ -276,15 +303,15 @@ def validate_record(record: Any, where: str) -> None:
             if field.figure and not record.get(f"{name}_missing"):
                 raise _invalid(place, f"'{name}' is null and '{name}_missing' gives no reason")
         elif not has_form(value, field.form, field.of):
-            raise _invalid(place, f"'{name}' is {_shown(value)}, not a {field.form}")
+            raise _invalid(place, f"'{name}' is {shown(value)}, not a {field.form}")
         reason = record.get(f"{name}_missing")
         if reason is not None and not isinstance(reason, str):
-            raise _invalid(place, f"'{name}_missing' is {_shown(reason)}, not a reason")
+            raise _invalid(place, f"'{name}_missing' is {shown(reason)}, not a reason")
         interval = record.get(f"{name}_ci")
         if interval is not None and not is_interval(interval):
-            raise _invalid(place, f"'{name}_ci' is {_shown(interval)}, not [low, high]")
+            raise _invalid(place, f"'{name}_ci' is {shown(interval)}, not [low, high]")
     if record["kind"] not in KINDS:
-        raise _invalid(place, f"'kind' is {_shown(record['kind'])}, not one of {', '.join(KINDS)}")
+        raise _invalid(place, f"'kind' is {shown(record['kind'])}, not one of {', '.join(KINDS)}")
 
 
 def validate_summary(document: Any, where: str = "summary.json") -> list[Record]:
@@ -311,7 +338,7 @@ def validate_records(cases: Iterable[Any], where: str) -> None:
         validate_record(record, where)
         for name in (record["case"], case_key(record)):
             if name in seen:
-                raise _invalid(where, f"case {_shown(record['case'])} stands twice")
+                raise _invalid(where, f"case {shown(record['case'])} stands twice")
             seen.add(name)
 
 
@@ -340,37 +367,6 @@ def validate_manifest(document: Any, where: str = "manifest.json") -> dict[str, 
             raise _invalid(where, f"there is no '{name}' in it")
     check_manifest(manifest, where)
     return manifest
-
-
-def has_form(value: Any, form: str, of: str = "") -> bool:
-    """Whether a value is what a `Field` says of it."""
-    if form == "count":
-        return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
-    if form == "number":
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        return number and abs(value) < 1e300  # NaN, infinite and 400-digit integers are none
-    if not isinstance(value, {"text": str, "flag": bool, "map": dict, "list": list}[form]):
-        return False
-    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return not of or all(has_form(part, of) for part in parts)
-
-
-def _shown(value: Any) -> str:
-    """A foreign value for a message: not more than one may want to read."""
-    if isinstance(value, int) and abs(value) >= 2**63:
-        return "an integer of more than 64 bits"
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}…"
-
-
-def is_interval(value: Any) -> bool:
-    """Whether a value is [low, high], two numbers in order."""
-    return (
-        isinstance(value, (list, tuple))
-        and len(value) == 2
-        and all(has_form(end, "number") for end in value)
-        and value[0] <= value[1]
-    )
 
 
 def _invalid(where: str, what: str) -> RunError:

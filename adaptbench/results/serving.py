@@ -11,8 +11,9 @@ from typing import Any
 
 from adaptbench.errors import RunError
 from adaptbench.results.files import read_json
+from adaptbench.results.forms import has_form, is_interval
 from adaptbench.results.record_runs import RecordRun, keep_record
-from adaptbench.results.schema import Field, has_form, is_interval
+from adaptbench.results.schema import Field
 from adaptbench.results.store import SERVING
 from adaptbench.results.study_schema import TOLD
 

@@ -6,7 +6,8 @@ import copy
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from adaptbench.results.schema import Field, has_form, is_interval
+from adaptbench.results.forms import has_form, is_interval
+from adaptbench.results.schema import Field
 
 Parts = Iterator[tuple[Any, dict[str, Field], str]]
 """A part, its fields, and where it stands."""

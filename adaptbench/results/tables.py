@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from adaptbench.errors import RunError
 from adaptbench.results.files import replaced
-from adaptbench.results.schema import LATER_COLUMNS, NULLABLE_COLUMNS, SAMPLE_COLUMNS, WINDOW_COLUMNS
+from adaptbench.results.schema import (
+    LATER_COLUMNS,
+    METERED_COLUMNS,
+    NULLABLE_COLUMNS,
+    SAMPLE_COLUMNS,
+    WINDOW_COLUMNS,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,7 +69,18 @@ def to_arrow(frame: pd.DataFrame, table: str) -> Any:
         if not field.nullable and array.null_count:
             raise _bad(table, f"column {field.name} has {array.null_count} nulls")
         arrays.append(array)
-    return pa.Table.from_arrays(arrays, schema=arrow_schema(columns))
+    content = pa.Table.from_arrays(arrays, schema=arrow_schema(columns))
+    if table == "samples" and (costless := _costless(content)):
+        raise _bad(table, f"{costless} rows have no one cost: MACs, or what a meter read")
+    return content
+
+
+def _costless(content: Any) -> int:
+    """Rows that have neither MACs nor a metered cost, or more than one of these."""
+    import pyarrow.compute as pc
+
+    told = [pc.cast(pc.is_valid(content[name]), "int8") for name in ("macs", *METERED_COLUMNS.values())]
+    return int(pc.sum(pc.cast(pc.not_equal(pc.add(pc.add(told[0], told[1]), told[2]), 1), "int64")).as_py() or 0)
 
 
 def write(target: Path, frame: pd.DataFrame, table: str) -> None:

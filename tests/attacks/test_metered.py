@@ -7,9 +7,10 @@ from attack_toys import random_model
 from adaptbench.attacks import load_attack
 from adaptbench.attacks.access import BlackBox
 from adaptbench.attacks.metered import STEP, MeteredModel, questions
-from adaptbench.bench.metered import _Joules, metering, metering_of
+from adaptbench.bench.metered import metering, metering_of
 from adaptbench.errors import CapabilityError, RecipeError
 from adaptbench.meters.base import Meter
+from adaptbench.meters.inference import Joules
 from adaptbench.meters.reading import Missing, Reading, Sensor
 from adaptbench.registry import METERS, Entry
 from adaptbench.testing.attacks import AttackConformance
@@ -157,7 +158,7 @@ def test_joules_are_of_a_sensor_or_refused(saver, pictures, monkeypatch):
     assert (read == 10.0).all()
     monkeypatch.setattr(_Wattmeter, "answers", False)
     with pytest.raises(CapabilityError, match="unplugged"):
-        _Joules("cpu")(saver, pictures[0][:2], 2)
+        Joules("cpu")(saver, pictures[0][:2], 2)
 
 
 @pytest.mark.parametrize(

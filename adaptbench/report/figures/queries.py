@@ -34,7 +34,9 @@ def figure(view: View) -> Figure | None:
 
 def _costs(view: View, evaluation: str) -> dict[int, int] | None:
     rows = view.run.samples([evaluation])
-    return dict(zip(rows["sample_id"].tolist(), rows["macs"].tolist(), strict=True)) if len(rows) else None
+    if not len(rows) or rows["macs"].isna().any():  # metered costs have a table of their own
+        return None
+    return dict(zip(rows["sample_id"].tolist(), rows["macs"].tolist(), strict=True))
 
 
 def _panel(key: str, title: str, curves: list[Curve]) -> Panel:
