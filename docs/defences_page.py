@@ -15,6 +15,7 @@ PAGE = ROOT / "docs" / "defences.md"
 SUMMARY = ROOT / "reports" / "published" / "defences.json"
 BUDGETS = ROOT / "reports" / "published" / "budgets" / "defences.json"
 MARKS = ("<!-- {}: start -->", "<!-- {}: end -->")
+UNDEFENDED = {"adversarial-heads": "softmax-threshold"}
 BUDGETED = (("softmax-threshold", "standard"), ("dag-selection", "standard"))
 
 Record = dict[str, Any]
@@ -60,7 +61,7 @@ def figures(document: Record) -> list[str]:
             percent(worst["accuracy"], 0),
         ]
         lines.append(f"| {model} | {' | '.join(cells)} |")
-    counts = {c["condition"]: c["n"] for c in document["cases"] if c["kind"] != "reference"}
+    counts = {c["condition"]: c["n"] for c in document["cases"] if c["kind"] not in ("reference", "transfer")}
     eps = document["manifest"]["conditions"]["standard"]["settings"]["eps"]
     told = ", ".join(f"{name} {n:,}".replace(",", " ") for name, n in counts.items())
     (full,) = {mega(c["macs_full"]) for c in document["cases"] if c["model"] == "softmax-threshold"}
@@ -71,6 +72,37 @@ def figures(document: Record) -> list[str]:
         "",
         *lines,
     ]
+
+
+def unknowing(document: Record) -> list[str]:
+    """Attackers that do not know the defence, beside the one who does."""
+    own = {(c["model"], c["condition"]): c for c in document["cases"] if c["kind"] == "attack"}
+    carried = {(c["surrogate"], c["model"]): c for c in document["cases"] if c["kind"] == "transfer"}
+    lines = [
+        "| | `standard`, knows the defence | `standard` of the undefended net, sent unseen | the most of any other net | "
+        "`black-box`, 200 questions | more than `standard` |",
+        "|---|---|---|---|---|---|",
+    ]
+    for model in document["manifest"]["models"]:
+        plain = UNDEFENDED.get(model, model.partition("+")[0])
+        adaptive, asked = own[model, "standard"], own[model, "black-box"]
+        sent = None if plain == model else carried[plain, model]
+        most = max((c for (_, on), c in carried.items() if on == model), key=lambda c: c["recovery"])
+        ahead = [name for name, case in (("sent", sent), ("other", most), ("asked", asked)) if _beats(case, adaptive)]
+        cells = [
+            within(adaptive["recovery"], adaptive.get("recovery_ci")),
+            "–" if sent is None else within(sent["recovery"], sent.get("recovery_ci")),
+            f"{within(most['recovery'], most.get('recovery_ci'))}, {most['surrogate']}",
+            within(asked["recovery"], asked.get("recovery_ci")),
+            ", ".join(ahead) or "none",
+        ]
+        lines.append(f"| {model} | {' | '.join(cells)} |")
+    return lines
+
+
+def _beats(case: Record | None, adaptive: Record) -> bool:
+    """Its whole interval lies above what the attacker with gradients takes back."""
+    return case is not None and bool((case.get("recovery_ci") or [case["recovery"]])[0] > adaptive["recovery"])
 
 
 def shared(document: Record) -> list[str]:
@@ -103,7 +135,8 @@ def shared(document: Record) -> list[str]:
 
 
 def page(text: str) -> str:
-    written = {"figures": figures(_read(SUMMARY)), "budgets": shared(_read(BUDGETS))}
+    document = _read(SUMMARY)
+    written = {"figures": figures(document), "unknowing": unknowing(document), "budgets": shared(_read(BUDGETS))}
     for name, lines in written.items():
         start, end = (mark.format(name) for mark in MARKS)
         before, rest = text.split(start)
