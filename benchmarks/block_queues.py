@@ -1,7 +1,7 @@
 """Block queues of gated nets beside the compacted pass and the plain net: what pooling buys, what moving rows costs.
 
     OMP_NUM_THREADS=1 ADAPTBENCH_DATA=… python benchmarks/block_queues.py --json benchmarks/block_queues.json
-    python docs/performance_page.py
+    python docs/block_queues_page.py
 
 Eight batches go through each arm, batch by batch or, in queues, as one stream. Ratios are of CPU time, as in
 benchmarks/performance.py. The profile beside them is a pass of its own, whose stretches are read by the same clock.

@@ -99,6 +99,10 @@ def test_the_page_of_performance_is_that_of_the_committed_run() -> None:
     module = _script("performance_page")
     found, text = json.loads(module.SOURCE.read_text(encoding="utf-8")), module.PAGE.read_text(encoding="utf-8")
     assert module.page(text, found) == text, "run python docs/performance_page.py"
+    queues = _script("block_queues_page")
+    kept = json.loads(queues.SOURCE.read_text(encoding="utf-8"))
+    assert queues.page(text, kept) == text, "run python docs/block_queues_page.py"
+    assert f"{kept['systems']['digits/skipnet']['8']['queues ÷ compacted']['cpu']:.2f} (" in text
     attack = found["systems"]["digits/softmax-threshold"]["attack"]
     told = f"{attack['bare ÷ ours']['cpu']:.2f}"
     assert f"| bare loop | {told} (" in text, "the page has lost the row of the bare loop"

@@ -16,7 +16,7 @@ from typing import Any
 from adaptbench.errors import BaselineError
 from adaptbench.results.baseline import Baseline
 from adaptbench.results.gate_compare import AGAINST_CLEAN, Meeting, compare_figure
-from adaptbench.results.gate_rows import GateReport, GateRow, RowVerdict, corrected
+from adaptbench.results.gate_rows import GateReport, GateRow, RowVerdict, corrected, in_modes
 from adaptbench.results.gate_rules import METRICS, Rule, Source, parse_gate
 from adaptbench.results.gate_serving import ServingSide, compare_serving
 from adaptbench.results.gate_side import Side
@@ -30,7 +30,7 @@ from adaptbench.results.gate_terms import (
     rules_of,
     suite_obstacle,
 )
-from adaptbench.results.identity import case_key, evaluation_key
+from adaptbench.results.identity import case_key, evaluation_key, mode_of
 from adaptbench.results.schema import Record
 from adaptbench.results.serving import ServingRun
 from adaptbench.results.store import Run
@@ -99,7 +99,8 @@ def compare(
         rows += _missing_cases(here, there, notes)
     rows += _failed_cases(here.source)
     where = "" if there is None else str(there.source.path)
-    return GateReport(str(here.source.path), where, tuple(corrected(rows)), tuple(dict.fromkeys(notes)))
+    rows = in_modes(corrected(rows), {str(record["case"]): mode_of(record) for record in records})
+    return GateReport(str(here.source.path), where, tuple(rows), tuple(dict.fromkeys(notes)))
 
 
 def _side(given: str | Path | Run | Baseline) -> Baseline:

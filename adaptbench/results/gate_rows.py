@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -55,6 +55,7 @@ class GateRow:
         margin: what the rule allows, in the unit of the change.
         detectable: smallest change that this comparison would have called, four times in five.
         p: one-sided p of a change beyond the margin, before Holm's correction; None where nothing is estimated.
+        mode: how a timed case's batches were executed; None where nothing was timed.
     """
 
     case: str
@@ -70,6 +71,7 @@ class GateRow:
     margin: float | None = None
     detectable: float | None = None
     p: float | None = None
+    mode: str | None = None
 
     @property
     def relative(self) -> bool:
@@ -103,6 +105,11 @@ class GateRow:
     def judged(self, new: RowVerdict, reason: str) -> GateRow:
         """The row with another verdict."""
         return replace(self, verdict=new, reason=reason)
+
+
+def in_modes(rows: Iterable[GateRow], modes: Mapping[str, str | None]) -> list[GateRow]:
+    """Rows that say their mode. modes: by case id."""
+    return [replace(row, mode=modes.get(row.case)) for row in rows]
 
 
 @dataclass(frozen=True, slots=True)

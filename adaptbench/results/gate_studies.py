@@ -16,7 +16,7 @@ from typing import Any
 from adaptbench.errors import BaselineError
 from adaptbench.results import devices
 from adaptbench.results.gate_records import ALARMS, RecordSide, ceiling, control
-from adaptbench.results.gate_rows import GateReport, GateRow, RowVerdict, corrected, judge, of_intervals
+from adaptbench.results.gate_rows import GateReport, GateRow, RowVerdict, corrected, in_modes, judge, of_intervals
 from adaptbench.results.gate_rules import EVERY, OF_STUDIES, Rule
 from adaptbench.results.gate_terms import idle_patterns, note_surroundings, suite_obstacle
 from adaptbench.results.studies import StudyRun, incomplete, read_study
@@ -102,7 +102,8 @@ def compare_studies(
     known = [] if there is None else incomplete(there.record)
     rows += [_unknown("*", said) for said in incomplete(here.record) if said not in known]
     where = "" if there is None else str(there.path)
-    return GateReport(str(here.path), where, tuple(corrected(rows)), tuple(dict.fromkeys(notes)))
+    modes = {case.id: case.row.get("mode") for side in (here, there) if side is not None for case in side.cases()}
+    return GateReport(str(here.path), where, tuple(in_modes(corrected(rows), modes)), tuple(dict.fromkeys(notes)))
 
 
 def _side(given: str | Path | StudySide | StudyRun) -> StudySide:
@@ -262,7 +263,7 @@ def _timed(rule: Rule, seen: StudyCase | None, kept: StudyCase, elsewhere: str |
     else:
         change = of_intervals(values[0], values[1], ends[0], ends[1], int(kept.row["blocks"]), ratio=True)
         return judge(kept.id, rule, values[0], values[1], change, rule.margin)
-    return GateRow(kept.id, rule.metric, rule.text, RowVerdict.NOT_COMPARABLE, why, *values)
+    return GateRow(kept.id, rule.metric, rule.text, RowVerdict.NOT_COMPARABLE, why, values[0], values[1])
 
 
 # ---------------------------------------------------------------------- the self-test

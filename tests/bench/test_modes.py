@@ -93,6 +93,7 @@ def test_a_baseline_keeps_the_mode_and_the_gate_compares_within_it(run: Run, tmp
     assert {row.case for row in rows} == {c["case"] for c in run.cases}
     assert {row.verdict for row in rows} <= {RowVerdict.PASS, RowVerdict.INCONCLUSIVE}
     assert all(row.seen == row.baseline for row in rows), "each mode meets itself"
+    assert {row.case: row.mode for row in rows} == {c["case"]: c["mode"] for c in run.cases}
     without = here.changed(cases=[c for c in here.cases if c["mode"] != "queues"])
     seen = compare(without, kept, [Rule("latency_s_per_sample", "increase", 0.5, relative=True)]).rows
     assert {row.case for row in seen if row.verdict is RowVerdict.MISSING} == {
