@@ -27,5 +27,18 @@ def served_as_inferred(model: AdaptiveModel, x: Tensor) -> None:
     assert counter.macs == int(inference.macs.sum()), (
         f"serve ran {counter.macs} MACs, infer records {int(inference.macs.sum())}: another pass would be timed"
     )
+    if "queues" in model.modes:
+        _queued_as_inferred(model, x, seeds)
     assert torch.equal(reference, model.run_reference(x)), "serve_reference answers otherwise than run_reference"
     assert set(parts) <= set(PARTS), f"a stretch of the pass is called {sorted(set(parts) - set(PARTS))}"
+
+
+def _queued_as_inferred(model: AdaptiveModel, x: Tensor, seeds: Tensor) -> None:
+    """The same, through queues."""
+    inference = model.infer(x, seeds=seeds, mode="queues", full=3)
+    with model.serving(), counting() as counter:
+        logits = model.serve(x, seeds=seeds, full=3)
+    assert torch.equal(logits, inference.logits), "serve(full=…) answers otherwise than infer(mode='queues')"
+    assert counter.macs == int(inference.macs.sum()), (
+        f"serve(full=…) ran {counter.macs} MACs, infer(mode='queues') records {int(inference.macs.sum())}"
+    )

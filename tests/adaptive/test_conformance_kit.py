@@ -167,6 +167,13 @@ class IsTimedOnMore(Fine):
         return super().serve(x, **how)
 
 
+class IsQueuedOnMore(Fine):
+    def serve(self, x, full=None, **how):
+        if full is not None:
+            self.dense_logits(x)
+        return super().serve(x, full=full, **how)
+
+
 class IsTimedAgainstMore(Fine):
     def serve_reference(self, x):
         return self.dense_logits(x)[:, 0]
@@ -304,6 +311,7 @@ FAULTS = {
     "reference runs every head": (ReferenceRunsHeads, "static_reference"),
     "another pass is timed": (IsTimedOnAnotherPass, "serving_is"),
     "more is timed than runs": (IsTimedOnMore, "serving_is"),
+    "more is queued than runs": (IsQueuedOnMore, "serving_is"),
     "another reference is timed": (IsTimedAgainstMore, "serving_is"),
     "uncounted operator not named": (HidesCompute, "dispatcher_saw"),
 }
