@@ -16,6 +16,7 @@ from adaptbench.errors import AdaptBenchError
 from adaptbench.report import words
 from adaptbench.report.modes import clause
 from adaptbench.results.identity import COMPACTED, mode_of
+from adaptbench.results.quality import metric_of, word_of
 from adaptbench.results.study_schema import filled
 from adaptbench.results.transfers import matrices
 
@@ -58,7 +59,8 @@ def result_table(cases: Sequence[Record], manifest: Mapping[str, Any], *, width:
             before = words.macs(case["macs_clean_mean"])
             same = [f"    clean, the same {case['n']} inputs", "", before, _of_plain(case, case["macs_clean_mean"])]
             lines.append([Text(text, style="dim") for text in (*same, "", "")])
-    titles = ["", "accuracy", "MACs", "of its\nplain net", "taken back\nwith 95 % interval", _energy_title(rows, kinds)]
+    energy = _energy_title(rows, kinds)
+    titles = ["", word_of(rows), "MACs", "of its\nplain net", "taken back\nwith 95 % interval", energy]
     return _as_wide(titles, lines, width)
 
 
@@ -176,7 +178,7 @@ def _cells(case: Record, manifest: Mapping[str, Any], joules: Any, kinds: Collec
         back = "failed"
     return [
         Text(words.printable(f"  {name}")),
-        Text(words.percent(case.get("accuracy"))),
+        Text(words.percent(case.get(metric_of(case)))),
         Text(words.macs(case.get("macs_mean"))),
         Text(_of_plain(case, case.get("macs_mean"))),
         Text(back, style="red" if strong else ""),

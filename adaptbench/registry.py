@@ -66,6 +66,10 @@ MODELS = Registry(
             "adaptbench.zoo.systems:text_exits",
             "text encoder, an exit after each layer (after DeeBERT 2020)",
         ),
+        "dense-exits": (
+            "adaptbench.zoo.systems:dense_exits",
+            "segmentation net, an exit for every pixel after each stage",
+        ),
         "closed-loop-inference": (
             "adaptbench.zoo.systems:closed_loop_inference",
             "CIFAR ResNet, hard inputs go round again; backward passes count (Niu et al. 2022)",
@@ -250,6 +254,14 @@ DATA = Registry(
         "ag-news": ("adaptbench.data.text:AgNews", "news in 4 classes"),
         "sst2-minilm": ("adaptbench.data.text:Sst2Minilm", "SST-2 in MiniLM's word pieces"),
         "ag-news-minilm": ("adaptbench.data.text:AgNewsMinilm", "AG News in MiniLM's word pieces"),
+        "pasted-digits": (
+            "adaptbench.data.pasted:PastedDigits",
+            "5 200 made pictures 32×32, digits pasted on textures, a label for every pixel",
+        ),
+        "cityscapes": (
+            "adaptbench.data.cityscapes:Cityscapes",
+            "cityscapes:PATH?scale=4, street scenes in Cityscapes' folders, a label for every pixel",
+        ),
         "imagefolder": ("adaptbench.data.image_folder:ImageFolder", "imagefolder:PATH, a folder a class"),
         "uci-har": ("adaptbench.data.har:UciHar", "uci-har:PATH, series in the folders of UCI HAR"),
         "npz": ("adaptbench.data.table_files:Npz", "npz:PATH, arrays x and y, or x_train, y_train, x_test, y_test"),

@@ -29,7 +29,7 @@ def table(fields: dict) -> list[str]:
 
 
 def page() -> str:
-    from adaptbench.results.schema import FIELDS, SAMPLE_COLUMNS, WINDOW_COLUMNS
+    from adaptbench.results.schema import FIELDS, PIXEL_COLUMNS, SAMPLE_COLUMNS, WINDOW_COLUMNS
     from adaptbench.results.serving import PARTS as SERVING_PARTS
     from adaptbench.results.study_schema import PARTS
 
@@ -37,6 +37,9 @@ def page() -> str:
     for name, columns in (("samples", SAMPLE_COLUMNS), ("windows", WINDOW_COLUMNS)):
         told = ", ".join(f"`{column}` {kind}" for column, kind in columns.items())
         lines += ["", f"## A row of `{name}.parquet`", "", f"{told}."]
+        if name == "samples":
+            more = ", ".join(f"`{column}`" for column in PIXEL_COLUMNS)
+            lines += ["", f"Where every pixel is answered also {more}: lists of int64, a number a class."]
     for part, fields in PARTS.items():
         lines += ["", f"## `study.json`: {part}", "", *table(fields)]
     for part, fields in SERVING_PARTS.items():

@@ -22,6 +22,7 @@ TITLES = {
     "ag-news-minilm": "AG News, heads on MiniLM",
     "sst2": "SST-2, a small encoder",
     "ag-news": "AG News, a small encoder",
+    "pasted-digits": "Digits pasted on textures (a made set), mIoU in the place of accuracy",
 }
 GOALS = {
     ("cifar10", "resnet20"): 91.0,
@@ -73,8 +74,9 @@ def epochs(settings: Card) -> str:
 
 
 def part(file: Path, card: Card) -> str:
-    found = " / ".join(percent(a) for a in card["accuracy_test"].values())
-    held = " / ".join(percent(a) for a in card["accuracy_calibration"].values())
+    metric = "miou" if "miou_test" in card else "accuracy"
+    found = " / ".join(percent(a) for a in card[f"{metric}_test"].values())
+    held = " / ".join(percent(a) for a in card[f"{metric}_calibration"].values())
     goal = GOALS.get((file.parent.name, file.stem))
     size = file.with_suffix(".safetensors").stat().st_size / 1024
     macs = sum(card["node_macs"]) / 1e6

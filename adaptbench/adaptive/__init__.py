@@ -11,6 +11,7 @@ from adaptbench.adaptive.metered import CostMeter, MeteredInference
 from adaptbench.adaptive.model import AdaptiveModel
 from adaptbench.adaptive.online import OnlinePolicy, OnlineRecord, over_orders, run_online, run_online_on_model
 from adaptbench.adaptive.outcome import Inference, Relaxation, Signals
+from adaptbench.adaptive.pixels import PixelExits
 from adaptbench.adaptive.policy import ChainPolicy, NeverStop, Policy
 from adaptbench.adaptive.series import SeriesDomain
 from adaptbench.adaptive.splits import Split
@@ -44,6 +45,7 @@ __all__ = [
     "Normalise",
     "OnlinePolicy",
     "OnlineRecord",
+    "PixelExits",
     "Policy",
     "Relaxation",
     "SeriesDomain",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def compacted_pass(
     graph: DecisionGraph, x: Tensor, costs: NodeCosts, seeds: Tensor | None, force: Tensor | None, lap: Lap
 ) -> tuple[Tensor, Decided]:
-    """(n, C) answers, and the way of each row. It waits for the device once a decision.
+    """(n, C) answers, or (n, C, H, W), and the way of each row. It waits for the device once a decision.
 
     Args:
         x: (n, C, H, W) of the type of the weights. seeds: (n,) or None. force: (n, V) or None.
@@ -42,20 +42,21 @@ def compacted_pass(
         here = rows.shape[0]
         given = gathered(x, kept, graph.reads[v], rows)
         lap(EXECUTOR)
-        features, logits = graph._node(v, given, costs)
-        logits = logits.to(decides_in)
+        features, answer = graph._node(v, given, costs)
+        answer = answer.to(decides_in)
         lap(NODES)
         decided.ran.append((v, rows))
         for u in [u for u in kept if last_reader[u] == v]:
             del kept[u]
         if last_reader[v] >= 0:
             kept[v] = (rows, features)
+        logits = graph.shown(answer)
         lap(EXECUTOR)
         if history is not None and visited is not None:
             history = written(history, rows, v, logits)
             visited[rows, v] = True
         shown = [t if t is None or here == n else t[rows] for t in (history, visited, seeds)]
-        signals = Signals(logits, ways=ways, history=shown[0], visited=shown[1], seeds=shown[2])
+        signals = Signals(logits, ways=ways, history=shown[0], visited=shown[1], seeds=shown[2], answer=answer)
         if ways:
             action, best = graph._decide(v, signals, None if force is None else force[rows])
             lap(POLICY)

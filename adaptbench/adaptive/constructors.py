@@ -22,16 +22,18 @@ def _domain(input_shape: Shape, bounds: tuple[float, float]) -> ImageDomain:
     return ImageDomain(tuple(input_shape), *bounds)  # type: ignore[arg-type]
 
 
-def _classes(net: nn.Module, head: nn.Module | None, domain: Domain) -> int:
-    """C, by running the first exit on one input."""
+def _classes(net: nn.Module, head: nn.Module | None, domain: Domain, dimensions: int = 2) -> int:
+    """C, by running the first exit on one input. dimensions: of the logits, 4 where every pixel is answered."""
     x = pictures_like(next(net.parameters(), torch.zeros(())), domain)
     with frozen(net), frozen(head or nn.Identity()), torch.no_grad(), runs("the first exit"):
         out = net(x)
         logits = head(out) if head is not None else out
-    if not isinstance(logits, torch.Tensor) or logits.ndim != 2:
+    if not isinstance(logits, torch.Tensor) or logits.ndim != dimensions:
         raise GraphError(
-            f"the first exit returned {getattr(logits, 'shape', type(logits).__name__)}, not logits of shape (N, C).",
-            todo="End each head with a linear layer over classes.",
+            f"the first exit returned {getattr(logits, 'shape', type(logits).__name__)}, not logits of shape "
+            f"{'(N, C)' if dimensions == 2 else '(N, C, H, W)'}.",
+            why="" if dimensions == 2 else "A net of this kind answers every pixel.",
+            todo="End each head with a linear layer over classes." if dimensions == 2 else "Leave the pooling out.",
         )
     return int(logits.shape[1])
 
@@ -88,7 +90,7 @@ class MultiExit(DecisionGraph):
         super().__init__(
             nodes,
             domain=domain,
-            n_classes=_classes(stages[0], heads[0], domain),
+            n_classes=_classes(stages[0], heads[0], domain, 4 if self.per_pixel else 2),
             policy=policy,
             reference=names,
             shape="multi-exit",

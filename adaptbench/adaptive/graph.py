@@ -18,7 +18,7 @@ from adaptbench.adaptive.model import AdaptiveModel, frozen
 from adaptbench.adaptive.node_counting import NodeCosts, count_nodes
 from adaptbench.adaptive.outcome import Inference, Relaxation, Signals, seeds_from_content, tie_margin
 from adaptbench.adaptive.parts import Decided, Lap, Mode, no_lap
-from adaptbench.adaptive.policy import NeverStop, Policy, as_policy, edge_margins
+from adaptbench.adaptive.policy import NeverStop, Policy, as_policy, edge_margins, require_per_pixel
 from adaptbench.adaptive.queues import Stages, queued_pass
 from adaptbench.adaptive.reaching import reaches_pictures
 from adaptbench.adaptive.relaxed import macs_along, relaxed
@@ -40,7 +40,7 @@ class Node:
     Args:
         name: unique in the graph.
         stage: features from what the node reads; a tensor or a tuple of tensors, batch first.
-        head: logits (n, C) from the stage's features; None where the stage returns logits itself.
+        head: logits (n, C), or (n, C, H, W), from the stage's features; None where the stage returns logits itself.
         reads: "input", or the node whose features the stage continues.
         to: names of the nodes it may hand over to.
     """
@@ -94,7 +94,7 @@ class DecisionGraph(AdaptiveModel):
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "policy":
-            as_policy(value).bind(self.structure)
+            self._bound(value)
         super().__setattr__(name, value)
 
     def under(self, policy: Policy) -> Self:
@@ -112,11 +112,20 @@ class DecisionGraph(AdaptiveModel):
         >>> early.policy_name, net.policy_name, early.heads[0].weight is net.heads[0].weight
         ('uniform', 'never-stop', True)
         """
-        as_policy(policy).bind(self.structure)
+        self._bound(policy)
         own = copy.deepcopy(policy).to(self._blank().device).eval()
         twin = self._twin({id(self.policy): own})
         twin.policy = own
         return twin
+
+    def _bound(self, policy: Any) -> None:
+        as_policy(policy).bind(self.structure)
+        if self.per_pixel:
+            require_per_pixel(policy)
+
+    def shown(self, answer: Tensor) -> Tensor:
+        """(n, C) what policies see of a node's answer: the answer itself, where it is one of (n, C)."""
+        return answer
 
     # ------------------------------------------------------------------ the hard pass
 
@@ -207,21 +216,27 @@ class DecisionGraph(AdaptiveModel):
     # ------------------------------------------------------------------ the dense pass
 
     def _dense(self, x: Tensor, last: bool = True) -> tuple[list[Any], Tensor]:
+        features, answers = self._everything(x, last)
+        logits = [self.shown(answer) for answer in answers]
+        if not last:
+            logits.append(torch.zeros_like(logits[0]))
+        return features, torch.stack(logits, 1)
+
+    def _everything(self, x: Tensor, last: bool = True) -> tuple[list[Any], list[Tensor]]:
+        """Features and answers of every node on every sample. last: False leaves the last node out."""
         features: list[Any] = []
-        logits: list[Tensor] = []
+        answers: list[Tensor] = []
         x = self.taken(x)
         costs = self._counted(x)
         x = self.entered(x)
         for v, source in enumerate(self.reads if last else self.reads[:-1]):
             given, answer = self._node(v, x if source < 0 else features[source], costs)
             features.append(given)
-            logits.append(answer)
-        if not last:
-            logits.append(torch.zeros_like(logits[0]))
-        return features, torch.stack(logits, 1)
+            answers.append(answer)
+        return features, answers
 
     def dense_logits(self, x: Tensor) -> Tensor:
-        """(N, V, C): every node on every sample."""
+        """(N, V, C): every node on every sample, as policies see it."""
         return self._dense(x)[1]
 
     def _has_gradients(self) -> bool:

@@ -20,14 +20,16 @@ class LoggedSamples:
     """Logits of every node on some samples; what its two kinds share.
 
     Args:
-        logits: (N, V, C) float32.
-        labels: (N,) int64.
+        logits: (N, V, C) float32; of a net that answers every pixel, profiles (see `pixels`).
+        labels: (N,) int64; −1 where `quality` is given: an image of pixels has no one class.
         structure: the graph's shape.
         node_macs: (V,) int64, stage and head of each node, an increment.
         data, role: of the samples: the data set's name, and what they are for.
         sha256: of the split that they come from, kept in every fitted policy's card.
         top: an answer counts as right when the label is among the `top` largest logits.
         costs: (V,) what policies weigh, an increment a node like `node_macs` (default: the MACs); cost_unit: its unit.
+        quality: (N, V) float32, of each node's answer the share of the labelled pixels that is right; None where a
+            sample has one label.
 
     Raises:
         CalibrationError: no samples, labels that are no classes, or logits that are not finite.
@@ -43,6 +45,7 @@ class LoggedSamples:
     top: int = 1
     costs: Tensor | None = None
     cost_unit: str = "macs"
+    quality: Tensor | None = None
 
     def __post_init__(self) -> None:
         if len(self.labels) == 0:
@@ -59,7 +62,13 @@ class LoggedSamples:
                 f"{len(names)} nodes and {self.structure.n_classes} classes.",
                 todo="Give logits (N, V, C), labels (N,) and the structure of the graph that was logged.",
             )
-        check_labels(self.labels, classes, CalibrationError)
+        if self.quality is None:
+            check_labels(self.labels, classes, CalibrationError)
+        elif self.quality.shape != (rows, nodes):
+            raise CalibrationError(
+                f"shares of right pixels {tuple(self.quality.shape)} came with {rows} images and {nodes} nodes.",
+                todo="Give (N, V): one an image and node.",
+            )
         if not torch.isfinite(self.logits).all():
             raise CalibrationError(
                 "logged logits hold NaN or infinity.", todo="Check the weights: the backbone is broken or untrained."
@@ -75,7 +84,9 @@ class LoggedSamples:
 
     @property
     def correct(self) -> Tensor:
-        """(N, V) bool: the label is among the `top` largest logits."""
+        """(N, V) bool: the label is among the `top` largest logits; of pixels the share that is right, `quality`."""
+        if self.quality is not None:
+            return self.quality
         return is_correct(self.logits, self.labels[:, None], self.top)
 
     @property
@@ -117,7 +128,8 @@ class LoggedSamples:
 
     def part(self, rows: Tensor) -> Self:
         """The same log on a subset of its samples (a hold-out for choosing between fits)."""
-        return replace(self, logits=self.logits[rows], labels=self.labels[rows])
+        quality = None if self.quality is None else self.quality[rows]
+        return replace(self, logits=self.logits[rows], labels=self.labels[rows], quality=quality)
 
     def judged(self, top: int) -> Self:
         """The same log where an answer among the `top` largest counts as right."""
@@ -169,8 +181,12 @@ class CalibrationLog(LoggedSamples):
                 f"samples of {other.split} were about to be kept under the name of {self.split}.",
                 todo="Join parts of one log.",
             )
+        both = None if self.quality is None or other.quality is None else torch.cat([self.quality, other.quality])
         return replace(
-            self, logits=torch.cat([self.logits, other.logits]), labels=torch.cat([self.labels, other.labels])
+            self,
+            logits=torch.cat([self.logits, other.logits]),
+            labels=torch.cat([self.labels, other.labels]),
+            quality=both,
         )
 
     def halves(self, fraction: float = 0.5, seed: int = 0) -> tuple[CalibrationLog, CalibrationLog]:

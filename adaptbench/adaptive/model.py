@@ -32,6 +32,7 @@ class AdaptiveModel(nn.Module):
         node_names: V names of compute that may be skipped or run. exit_names: K places to return a prediction at.
         shape: "static", "multi-exit", "cascade", "dag", "mixed", "looped", "gated" or "tokens".
         capabilities: what attacks and suites may ask for: "gradients", "exit_logits", "queries"; set, it is kept.
+        per_pixel: an answer is a class for each pixel, logits (N, C, H, W), not one for the input.
         batch_semantics: "regroup": survivors of a batch are compacted, samples do not touch each other.
         meter: of a black box that tells no MACs.
     """
@@ -41,6 +42,7 @@ class AdaptiveModel(nn.Module):
     node_names: tuple[str, ...]
     exit_names: tuple[str, ...]
     shape: str
+    per_pixel: bool = False
     batch_semantics: str = "regroup"
     meter: CostMeter | None = None
 
@@ -288,9 +290,8 @@ class AdaptiveModel(nn.Module):
         """The hard pass, as deployed: what is skipped does not run.
 
         Args:
-            x: (N, C, H, W) inside the domain.
+            x: (N, C, H, W) inside the domain. labels: (N,) int64, for oracles only.
             seeds: (N,) int64 for policies that draw; by default a function of each sample's content.
-            labels: (N,) int64, for oracles only.
             force: (V,) or (N, V) bool, a path to take whatever the policy says (its cost is paid all the same).
             mode: "compacted", survivors of the batch together; "per-sample", one at a time, as a latency-bound service
                 runs it; "queues", survivors of several batches wait at a node until it can run full.

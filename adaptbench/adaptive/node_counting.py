@@ -94,22 +94,24 @@ def count_nodes(graph: DecisionGraph, x: Tensor) -> NodeCosts:
             _check_head(graph, v, head_writes[v])
             if history is None:
                 decides_in = torch.promote_types(logits.dtype, _type_of(policy) or logits.dtype)
-            logits = logits.to(decides_in)
+            answer = logits.to(decides_in)
+            logits, showing = cost(graph.shown, answer)
             if history is None:
                 history = logits.new_zeros(1, size, graph.n_classes)
             history[:, v] = logits
             visited[:, v] = True
-            shown = Lent((logits, history, visited, seeds))
+            shown = Lent((logits, history, visited, seeds, answer))
             ways = graph.structure.successors[v]
             decides = bool(ways) and not policy.needs_labels
             with runs(f"the policy '{policy.name}' at node '{names[v]}'"):
                 scores, macs = cost(policy.scores, v, _signals(shown, ways)) if decides else (None, 0)
-                decide.append(macs)
-                answer, macs = cost(policy.predict, v, _signals(shown, ways))
+                decide.append(macs + showing)
+                given_back, macs = cost(policy.predict, v, _signals(shown, ways))
                 predict.append(macs)
             if decides:
                 _check_given(policy, "scores", scores, 1 + len(ways), "stopping, then each way on")
-            _check_given(policy, "an answer", answer, graph.n_classes, "the classes")
+            if not graph.per_pixel:
+                _check_given(policy, "an answer", given_back, graph.n_classes, "the classes")
             if shown.is_written:
                 raise PolicyError(
                     f"the policy '{policy.name}' works in place on the signals it is shown at node '{names[v]}'.",
@@ -135,17 +137,20 @@ def _type_of(policy: nn.Module) -> torch.dtype | None:
 
 
 def _signals(shown: Lent, ways: tuple[int, ...]) -> Signals:
-    logits, history, visited, seeds = shown.value
-    return Signals(logits, ways=ways, history=history, visited=visited, seeds=seeds)
+    logits, history, visited, seeds, answer = shown.value
+    return Signals(logits, ways=ways, history=history, visited=visited, seeds=seeds, answer=answer)
 
 
 def _check_logits(graph: DecisionGraph, v: int, logits: Any) -> None:
-    if not isinstance(logits, Tensor) or tuple(logits.shape) != (1, graph.n_classes):
+    due = (1, graph.n_classes, *(graph.domain.shape[1:] if graph.per_pixel else ()))
+    if not isinstance(logits, Tensor) or tuple(logits.shape) != due:
         seen = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise GraphError(
-            f"node '{graph.node_names[v]}' returned {seen} for one picture, not logits (1, {graph.n_classes}).",
+            f"node '{graph.node_names[v]}' returned {seen} for one picture, not logits {due}.",
             why="All exits of a graph answer over the same classes.",
-            todo="End each head with a linear layer over the classes.",
+            todo="End each head with the classes at every pixel of the input."
+            if graph.per_pixel
+            else "End each head with a linear layer over the classes.",
         )
 
 

@@ -27,7 +27,7 @@ class Inference:
     """The hard pass, as deployed.
 
     Args:
-        logits: (N, C) of the returned prediction.
+        logits: (N, C) of the returned prediction; (N, C, H, W) where every pixel is answered.
         macs: (N,) int64, everything executed for each sample.
         exit: (N,) int64, index of the exit taken.
         path: (N, V) bool, the nodes run.
@@ -42,7 +42,7 @@ class Inference:
 
     @property
     def predictions(self) -> Tensor:
-        """(N,) int64, the class returned."""
+        """(N,) int64, the class returned; (N, H, W) where every pixel is answered."""
         return self.logits.argmax(1)
 
     def __len__(self) -> int:
@@ -81,14 +81,15 @@ class Signals:
     """What is known at a node when its policy decides. Derived values are computed once.
 
     Args:
-        logits: (n, C) of this node.
+        logits: (n, C) of this node; of a net that answers every pixel, the image's profile (see `pixels`).
         ways: the nodes that it may hand over to; an action is the place in it, plus one.
         history: (n, V, C) logits of the nodes visited so far, zero elsewhere; None unless the policy declared its use.
         visited: (n, V) bool, this node included.
         seeds: (n,) int64, one a sample, for policies that draw.
+        answer: what is returned when stopping here, where that is not the logits: (n, C, H, W).
     """
 
-    __slots__ = ("_probabilities", "history", "logits", "seeds", "visited", "ways")
+    __slots__ = ("_probabilities", "answer", "history", "logits", "seeds", "visited", "ways")
 
     def __init__(
         self,
@@ -98,8 +99,10 @@ class Signals:
         history: Tensor | None = None,
         visited: Tensor | None = None,
         seeds: Tensor | None = None,
+        answer: Tensor | None = None,
     ) -> None:
         self.logits, self.ways = logits, ways
+        self.answer = logits if answer is None else answer
         self.history, self.visited, self.seeds = history, visited, seeds
         self._probabilities: Tensor | None = None
 
@@ -124,7 +127,9 @@ class Signals:
     def rows(self, which: Tensor) -> Signals:
         """The signals of some samples. which: (n,) bool."""
         history, visited, seeds = (None if t is None else t[which] for t in (self.history, self.visited, self.seeds))
-        return Signals(self.logits[which], ways=self.ways, history=history, visited=visited, seeds=seeds)
+        logits = self.logits[which]
+        answer = logits if self.answer is self.logits else self.answer[which]
+        return Signals(logits, ways=self.ways, history=history, visited=visited, seeds=seeds, answer=answer)
 
     def uniform(self, node: int) -> Tensor:
         """(n,) float32 in [0, 1), a fixed function of each sample's seed and the node."""

@@ -10,10 +10,11 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from adaptbench.adaptive.log import CalibrationLog, require_calibration
+from adaptbench.adaptive.log import CalibrationLog, LoggedSamples, require_calibration
 from adaptbench.adaptive.outcome import Signals
 from adaptbench.adaptive.structure import Structure
 from adaptbench.errors import CalibrationError, CapabilityError, PolicyError
+from adaptbench.registry import POLICIES
 
 _FITS = ("fit", "family")
 
@@ -45,6 +46,8 @@ def _refusing(fit: Callable[..., Any], kind: type, reads_a_log: bool) -> Callabl
     def refusing(*args: Any, **settings: Any) -> Any:
         for given in (*args, *settings.values()):
             require_calibration(given, kind.__name__)
+            if isinstance(given, LoggedSamples) and given.quality is not None:
+                require_per_pixel(kind)
         if reads_a_log and not any(isinstance(given, CalibrationLog) for given in (*args, *settings.values())):
             raise CalibrationError(
                 f"{kind.__name__} was about to be fitted on {', '.join(type(given).__name__ for given in args[1:])}.",
@@ -67,6 +70,9 @@ class Policy(nn.Module):
     uses_history: bool = False
     draws: ClassVar[bool] = False
     needs_labels: ClassVar[bool] = False
+    per_pixel: ClassVar[bool] = False
+    """May decide for nets that answer every pixel: it asks how sure a node is, never which class it says, and what is
+    returned is the node's own answer."""
     knob: ClassVar[str | None] = None
     """The run-time setting that trades accuracy for cost, when there is one."""
 
@@ -96,7 +102,7 @@ class Policy(nn.Module):
 
     def predict(self, node: int, signals: Signals) -> Tensor:
         """(n, C) logits returned when stopping here; may aggregate the heads visited."""
-        return signals.logits
+        return signals.answer
 
     @property
     def knob_value(self) -> float | None:
@@ -224,11 +230,30 @@ class NeverStop(Policy):
     """Always hands over, by the first way, until there is none."""
 
     name = "never-stop"
+    per_pixel = True
 
     def scores(self, node: int, signals: Signals) -> Tensor:
         """1 for the first way, 0 for the rest."""
         scores = signals.logits.new_zeros(len(signals.logits), 1 + len(signals.ways))
         return scores.index_fill(1, torch.tensor([1], device=scores.device), 1.0)
+
+
+def require_per_pixel(kind: Any) -> None:
+    """Refuse what decides over classes on a net that answers every pixel.
+
+    Args:
+        kind: a class of policies, or a policy.
+
+    Raises:
+        PolicyError: it does not say that it may (`Policy.per_pixel`).
+    """
+    if not getattr(kind, "per_pixel", False):
+        able = [entry.name for entry in POLICIES if getattr(POLICIES.load(entry.name), "per_pixel", False)]
+        raise PolicyError(
+            f"the policy '{getattr(kind, 'name', kind)}' was given to a net that answers every pixel.",
+            why="It looks at which class is said, or combines answers; of pixels it is shown how sure the image is.",
+            todo=f"Take one of: {', '.join(able)}; or fixed thresholds of your own with per_pixel = True.",
+        )
 
 
 def as_policy(given: Any) -> Policy:

@@ -172,11 +172,11 @@ class Stages:
         rows = parcel.rows
         given = self.x[rows] if source < 0 else parcel.features[source]
         self.lap(EXECUTOR)
-        features, logits = self.graph._node(v, given, self.costs)
-        logits = logits.to(self.costs.decides_in)
+        features, answer = self.graph._node(v, given, self.costs)
+        answer = answer.to(self.costs.decides_in)
         self.lap(NODES)
         self.decided.ran.append((v, rows))
-        signals = self._signals(v, rows, logits)
+        signals = self._signals(v, rows, answer)
         if not signals.ways:
             self._leave(v, rows, signals)
             return Moved(rows, [])
@@ -208,12 +208,13 @@ class Stages:
         self.queues = [Queue() for _ in self.queues]
         self.decided, self.answers = Decided([], [], []), []
 
-    def _signals(self, v: int, rows: Tensor, logits: Tensor) -> Signals:
+    def _signals(self, v: int, rows: Tensor, answer: Tensor) -> Signals:
+        logits = self.graph.shown(answer)
         if self.history is not None and self.visited is not None:
             self.history[rows, v], self.visited[rows, v] = logits, True
         history, visited, seeds = (None if t is None else t[rows] for t in (self.history, self.visited, self.seeds))
         ways = self.graph.structure.successors[v]
-        return Signals(logits, ways=ways, history=history, visited=visited, seeds=seeds)
+        return Signals(logits, ways=ways, history=history, visited=visited, seeds=seeds, answer=answer)
 
     def _hand_over(self, made: Parcel, w: int, going: Tensor) -> Tensor:
         needed = {u: features for u, features in made.features.items() if self.graph.last_reader[u] >= w}

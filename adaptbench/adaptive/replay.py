@@ -142,12 +142,16 @@ class Point:
 
 
 def evaluate_on(policy: Policy, log: LoggedSamples, setting: float = float("nan")) -> Point:
-    """Accuracy and mean cost of a policy on a log, without what the policy itself costs."""
+    """Accuracy (of pixels: the mean share that is right) and mean cost on a log, without what the policy costs."""
     policy.bind(log.structure)
     replayed = replay(policy, log.structure, log.logits, seeds=torch.arange(len(log)))
+    if log.quality is None:
+        right = replayed.correct(log.labels, log.top).float()
+    else:
+        right = log.quality.gather(1, replayed.exit[:, None])
     return Point(
         setting,
-        replayed.correct(log.labels, log.top).float().mean().item(),
+        right.mean().item(),
         replayed.macs(log.node_macs).float().mean().item(),
         replayed.cost(log.node_costs).mean().item(),
     )

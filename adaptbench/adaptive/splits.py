@@ -14,6 +14,8 @@ from adaptbench.errors import DataFormatError, DomainError, LeakageError, UsageE
 
 Role = Literal["train", "calibration", "test"]
 _KINDS = ((torch.uint8, 4), (torch.int64, 2), (torch.float32, 3))
+IGNORED = 255
+"""Label of a pixel that does not count: neither right nor wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +26,7 @@ class Split:
         name: the data set's name.
         role: what the samples may be used for.
         x: (N, C, H, W) uint8 pictures, (N, L) int64 token ids, or (N, C, T) float32 series.
-        y: (N,) int64 labels.
+        y: (N,) int64 labels; of pictures also (N, H, W) uint8, one a pixel, `IGNORED` where it does not count.
         ids: (N,) int64, unique over all roles of the data set.
         class_names: one name a class.
         sha256: of inputs and labels, worked out here; given only where other inputs stand in for them.
@@ -50,19 +52,23 @@ class Split:
                 "of shape (N, L); or float32 series of shape (N, C, T).",
             )
         for what, values in (("labels", self.y), ("ids", self.ids)):
+            if what == "labels" and self.per_pixel:
+                continue
             if not (isinstance(values, Tensor) and values.dtype == torch.int64 and values.ndim == 1):
                 raise UsageError(
                     f"a split of '{self.name}' holds {_kind(values)} as {what}.",
                     why="One-hot, soft or fractional labels are none of the classes." if what == "labels" else "",
-                    todo=f"Give int64 {what} of shape (N,).",
+                    todo=f"Give int64 {what} of shape (N,)"
+                    + ("; a class for each pixel: uint8 of shape (N, H, W)." if what == "labels" else "."),
                 )
         if not (len(self.x) == len(self.y) == len(self.ids)):
             raise UsageError(
                 f"a split of '{self.name}' has {len(self.x)} inputs, {len(self.y)} labels and {len(self.ids)} ids."
             )
-        if len(self.y) and not (self.y.min() >= 0 and self.y.max() < len(self.class_names)):
+        known = self.y[self.y != IGNORED] if self.per_pixel else self.y
+        if len(known) and not (known.min() >= 0 and known.max() < len(self.class_names)):
             raise DataFormatError(
-                f"a split of '{self.name}' holds labels from {int(self.y.min())} to {int(self.y.max())}; "
+                f"a split of '{self.name}' holds labels from {int(known.min())} to {int(known.max())}; "
                 f"its classes are 0 … {len(self.class_names) - 1}.",
                 why="A label outside the classes is a damaged or a different file.",
             )
@@ -76,6 +82,16 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.y)
+
+    @property
+    def per_pixel(self) -> bool:
+        """Every pixel has a label of its own."""
+        y, x = self.y, self.x
+        return (
+            isinstance(y, Tensor)
+            and (y.dtype, y.ndim, x.dtype) == (torch.uint8, 3, torch.uint8)
+            and y.shape[1:] == x.shape[-2:]
+        )
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -30,6 +30,10 @@ Metering = Callable[[AdaptiveModel, Tensor, int], Tensor]
 """(model, (n, C, H, W) pictures, k) → (n, k) float64: what one inference of each took, read k times."""
 
 TRAINING = "layers of the model came in train mode; it was attacked in eval mode, as it is deployed"
+PER_PIXEL = (
+    "it looks at the class of an input, and the model says one for every pixel; made for such nets are noise, and "
+    "white-box attacks on cost alone (expected MACs, margins or confidence as objective, label: free)"
+)
 MASKED_SHARE = 0.1
 """Above this share of samples without a gradient the attack says so: the gradient may be missing, not the weakness."""
 
@@ -144,6 +148,7 @@ class Attack(ABC):
         needs_crafting: it is crafted on other pictures than those that it is judged on.
         learns: it trains something on its crafting pictures first, see `learn`; that is no crafting time.
         replaces: what it returns are other pictures; labels of the clean ones and distances to them mean nothing.
+        per_pixel: it is made for nets that answer every pixel, too.
         deterministic: the same seed gives the same pictures; not where a meter is asked.
     """
 
@@ -159,6 +164,7 @@ class Attack(ABC):
     needs_crafting: bool = False
     learns: bool = False
     replaces: bool = False
+    per_pixel: bool = False
     deterministic: bool = True
     hashed_as: ClassVar[str] = ""
     """What the algorithm was called when hashes of it were first published; another name of its class changes none."""
@@ -227,6 +233,8 @@ class Attack(ABC):
         """None, or the reason why this attack cannot be run on a model."""
         if reason := self._wrong_inputs(model):
             return reason
+        if model.per_pixel and not self.per_pixel:
+            return PER_PIXEL
         if self.requires and model.needs_labels:
             return f"the policy '{model.policy_name}' looks at the label: it is a bound, not a deployed model"
         return lacking(self.requires, model) or self._why_not(model)
@@ -250,7 +258,7 @@ class Attack(ABC):
         Args:
             x: (N, C, H, W) float in [0, 1] on the model's device, rounded to 8 bits first; (N, L) token ids;
                 or (N, C, T) series.
-            y: (N,) int64 labels.
+            y: (N,) int64 labels; (N, H, W) uint8 where the model answers every pixel.
             ids: (N,) int64, what each sample's random numbers are drawn from (default 0 … N−1).
             seed: of the run.
             surrogate: registry name → model, for transfer attacks.
@@ -275,7 +283,8 @@ class Attack(ABC):
             raise DomainError(
                 f"{len(x)} pictures were given with {len(y)} labels and {len(ids)} ids.", todo="Give one of each."
             )
-        self._check_labels(model, y)
+        if not model.per_pixel:
+            self._check_labels(model, y)
         training = in_train_mode(model)
         started = self.clock()
         with untouched(model), torch.inference_mode(False), torch.enable_grad(), closed_clamp():

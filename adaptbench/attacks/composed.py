@@ -145,6 +145,12 @@ class ComposedAttack(RecipeAttack):
 
     hashed_as = "adaptbench.attacks.composed.ComposedAttack"
 
+    def __init__(self, parts: Parts) -> None:
+        super().__init__(parts)
+        recipe = parts.recipe
+        on_cost = parts.objective is not None and parts.objective.per_pixel
+        self.per_pixel = on_cost and (recipe.aim, recipe.label) == ("dearest", "free")
+
     def _craft(self, task: Task) -> Unaudited:
         with task.model.steady():
             made = self._optimise(task, task.model)
@@ -240,6 +246,7 @@ class RandomAttack(RecipeAttack):
     """One random draw on the ball: what an attack of equal norm must beat."""
 
     hashed_as = "adaptbench.attacks.composed.Noise"
+    per_pixel = True
 
     @property
     def versions(self) -> dict[str, str]:

@@ -43,6 +43,8 @@ class Objective(ABC):
 
     name: ClassVar[str]
     requires: ClassVar[frozenset[str]] = frozenset({"gradients"})
+    per_pixel: ClassVar[bool] = False
+    """Asks how sure exits are, or what they cost, never for a class: it means the same where every pixel has one."""
 
     def applies_to(self, model: AdaptiveModel) -> str | None:
         """None, or the reason why not."""
@@ -97,6 +99,7 @@ class HingeMargins(GradientObjective):
     """
 
     name: ClassVar[str] = "hinge-margins"
+    per_pixel: ClassVar[bool] = True
     kappa: Annotated[float, real(0, 100)] = 0.05
     unmask: Annotated[float, real(0, 100)] = 0.01
     c: Annotated[float, real(0, 1e6, open_low=True)] | None = None
@@ -126,6 +129,7 @@ class UniformHeads(GradientObjective):
     """
 
     name: ClassVar[str] = "uniform-heads"
+    per_pixel: ClassVar[bool] = True
     requires: ClassVar[frozenset[str]] = frozenset({"gradients", "exit_logits"})
     exits: Literal["all", "first"] = field(default="all", metadata=UNSAID)
 
@@ -151,6 +155,7 @@ class ExpectedMacs(GradientObjective):
     """
 
     name: ClassVar[str] = "expected-macs"
+    per_pixel: ClassVar[bool] = True
     temperature: Annotated[float, real(1e-6, 100)] = 0.1
 
     def measure(self, model: AdaptiveModel, x: Tensor, clean: Tensor, context: Context, y: Tensor) -> Goal:

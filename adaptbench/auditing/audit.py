@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from adaptbench.adaptive import AdaptiveModel, Policy, Split
+from adaptbench.adaptive.pixels import refuse_pixels
 from adaptbench.auditing import bundle, kept, plain, shown
 from adaptbench.auditing.asked import FILE, attacks_of, eps_of, recipes_into, suite_of
 from adaptbench.auditing.checks import checks_of, left_in_train_mode
@@ -261,6 +262,7 @@ def audit(
             target.model.to(where)
         plan = make_plan(suite, options, given)
         (found,) = (plan.models[label] for label in plan.suite.suite.labels)
+        refuse_pixels(found.model, "an audit")
         options.progress.begin("checking the net", 1)
         before += checks_of(found.model, target, plan.split, seed=seed, device=where)
         options.progress.end()

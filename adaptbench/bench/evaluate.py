@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from adaptbench.adaptive import AdaptiveModel, Inference, MeteredInference, Split
+from adaptbench.adaptive.pixels import class_counts, profile
 from adaptbench.attacks import Attack
 from adaptbench.attacks.base import Learned
 from adaptbench.bench.metered import metering_of
-from adaptbench.results.schema import METERED_COLUMNS, NO_LABEL
+from adaptbench.results.schema import METERED_COLUMNS, NO_LABEL, PIXEL_COLUMNS
 
 GALLERY = 16
 
@@ -148,7 +149,7 @@ def rows_of(
     """Rows of ``samples.parquet``, one an input.
 
     Args:
-        case: the evaluation. inference: of the inputs. labels, ids: (N,).
+        case: the evaluation. inference: of the inputs. labels, ids: (N,); labels (N, H, W) where every pixel has one.
         clean, inputs: (N, C, H, W) uint8, (N, C, T) float32 series, or (N, L) int64 token ids, whose distances are
             NaN.
         queries: (N,), None where nothing was asked.
@@ -164,6 +165,12 @@ def rows_of(
         costs |= {METERED_COLUMNS[inference.unit]: inference.cost.cpu().numpy()}
     else:
         costs |= {"macs": inference.macs.cpu().numpy()}
+    per_pixel, more = predictions.ndim == 3, dict[str, Any]()
+    confidence = (profile(inference.logits).exp() if per_pixel else inference.logits.softmax(1)).amax(1)
+    if per_pixel:
+        counted = class_counts(predictions, labels, inference.logits.shape[1])
+        more = {name: list(counts.numpy()) for name, counts in zip(PIXEL_COLUMNS, counted, strict=True)}
+        labels = predictions = torch.full((len(ids),), NO_LABEL, dtype=torch.int64)
     return pd.DataFrame(
         {
             "case": pd.Series([case] * len(ids), dtype="string"),
@@ -173,13 +180,14 @@ def rows_of(
             "exit": inference.exit.cpu().numpy(),
             "depth": inference.path.sum(1).cpu().numpy(),
             "macs": costs.pop("macs"),
-            "correct": (predictions == labels).numpy(),
+            "correct": ((predictions == labels) & (labels != NO_LABEL)).numpy(),
             "linf": far[0].numpy(),
             "l2": far[1].numpy(),
             "queries": pd.array([None] * len(ids) if queries is None else queries.cpu().tolist(), dtype="Int64"),
             "tie": inference.tie.cpu().numpy(),
-            "confidence": inference.logits.softmax(1).amax(1).double().cpu().numpy(),
+            "confidence": confidence.double().cpu().numpy(),
             **costs,
+            **more,
         }
     )
 

@@ -39,7 +39,7 @@ class KeptLogs:
         Raises:
             LeakageError: it is no calibration split.
         """
-        if not isinstance(model, DecisionGraph):
+        if not isinstance(model, DecisionGraph) or model.per_pixel:  # whose log is more than logits
             return model.log(split)
         split.require("calibration", purpose="fitting a policy")
         key = self._key(model, split)

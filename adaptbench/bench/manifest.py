@@ -7,6 +7,7 @@ from typing import Any
 from adaptbench.adaptive import DecisionGraph, GatedNetwork
 from adaptbench.bench.plan import Plan
 from adaptbench.experiment.keys import digest_of, model_hash, split_hash
+from adaptbench.results.quality import WORDS
 from adaptbench.zoo.loading import Loaded
 
 
@@ -44,13 +45,16 @@ def _model(loaded: Loaded) -> dict[str, Any]:
 
 
 def _card(loaded: Loaded) -> dict[str, Any]:
-    """What it is, and the accuracy of its last exit, before the cards of weights and policy."""
+    """What it is, and the accuracy or mIoU of its last exit, before the cards of weights and policy."""
     parts = loaded.card.get("weights", {}).values()
-    exits: dict[str, float] = next((card["accuracy_test"] for card in reversed(parts) if "accuracy_test" in card), {})
+    told: dict[str, dict[str, float]] = {
+        metric: next((card[f"{metric}_test"] for card in reversed(parts) if f"{metric}_test" in card), {})
+        for metric in WORDS
+    }
     return {
         "what": loaded.title,
         **({"source": loaded.cite} if loaded.cite else {}),
-        **({"accuracy": list(exits.values())[-1]} if exits else {}),
+        **{metric: list(exits.values())[-1] for metric, exits in told.items() if exits},
         **loaded.card,
     }
 

@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from adaptbench.adaptive import AdaptiveModel, Split
+from adaptbench.adaptive.pixels import require_labels_of
 from adaptbench.attacks import Attack, load_attack
 from adaptbench.attacks.base import Learned, join_details
 from adaptbench.attacks.soundness import with_doubts
@@ -113,6 +114,7 @@ def prepare(wish: Wish, options: Options) -> Job:
     attack = load_attack(wish.recipe, wish.settings)
     data = load_data(wish.data, root=options.data_root, download=options.download)
     net = load_system(wish.entry.net, data.name, zoo=options.zoo, device=device)
+    require_labels_of(net.model, data.split("test"))
     loaded = Fitting(lambda: data.split("calibration"), wish.seed, {}).apply(wish.entry, net)
     surrogate = None
     reason = attack.applies_to(loaded.model)

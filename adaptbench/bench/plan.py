@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from adaptbench.adaptive import AdaptiveModel, DecisionGraph, Split
+from adaptbench.adaptive.pixels import require_labels_of
 from adaptbench.attacks import Attack, load_attack
 from adaptbench.bench.conditions import finer_than_data
 from adaptbench.bench.crafting import crafting_split
@@ -247,6 +248,7 @@ def _models(suite: LoadedSuite, data: DataSet, options: Options, given: Given, l
             with _at(suite, label, is_factory(entry.net)):
                 nets[entry.net] = load_net(entry.net, data.name, options, suite.located.folder)
         with suite.located.placed(_place(suite.suite, label)):
+            require_labels_of(nets[entry.net].model, data.split("test"))
             by_label[label] = fitting.apply(entry, nets[entry.net])
             if (measure := suite.suite.measure) is not None and label in suite.suite.labels:
                 check_modes(by_label[label].model, measure.modes, label)

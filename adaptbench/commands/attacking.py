@@ -107,6 +107,7 @@ def _table(outcome: Outcome) -> Table:
 
     from adaptbench.report import words
     from adaptbench.report.tables import scaled_interval
+    from adaptbench.results.quality import WORDS, metric_of
 
     table = Table(box=None, pad_edge=False, header_style="dim")
     for title in ("", "clean", "attacked", "95 %"):
@@ -119,7 +120,8 @@ def _table(outcome: Outcome) -> Table:
     table.add_row("MACs, mean of the dearest 5 %", macs(before["macs_cvar"]), macs(after["macs_cvar"]), "")
     table.add_row("MACs, dearest path", "", macs(after["macs_max"]), "")
     share = words.percent
-    table.add_row("accuracy", share(before["accuracy"]), share(after["accuracy"]), ci(after.get("accuracy_ci")))
+    judged = metric_of(after)
+    table.add_row(WORDS[judged], share(before[judged]), share(after[judged]), ci(after.get(f"{judged}_ci")))
     table.add_row("head-room taken back", "", share(after["recovery"]), ci(after.get("recovery_ci")))
     seen = share(after["recovery_seen"])
     table.add_row("  up to the dearest seen", "", seen, ci(after.get("recovery_seen_ci")))

@@ -54,6 +54,13 @@ def is_plain(name: object) -> bool:
     return isinstance(name, str) and bool(name.strip()) and not any(category(c) in ("Cc", "Cs") for c in name)
 
 
+class OfPixels(NamedTuple):
+    """Pictures x (N, C, H, W) uint8 as a file holds them, and a label for every pixel: y (N, H, W) uint8."""
+
+    x: Pixels
+    y: Pixels
+
+
 class Labelled(NamedTuple):
     """Samples as a file holds them: x (N, C, H, W) uint8, (N, L) int64 ids or (N, C, T) float32; y (N,) int64."""
 
@@ -111,11 +118,11 @@ class StoredData(ABC):
             name=self.name,
             role=role,
             x=torch.from_numpy(np.ascontiguousarray(x)),
-            y=torch.from_numpy(y.astype(np.int64)),
+            y=torch.from_numpy(y if y.ndim == 3 else y.astype(np.int64)),
             ids=torch.from_numpy(ids.astype(np.int64)),
             class_names=self.class_names,
         )
 
     @abstractmethod
-    def _read(self, role: Role) -> tuple[Labelled, Indices]:
+    def _read(self, role: Role) -> tuple[Labelled | OfPixels, Indices]:
         """Writable inputs and labels of one role, and each sample's id."""

@@ -19,7 +19,7 @@ from adaptbench.report.leaderboard import (
     verdict,
     why,
 )
-from adaptbench.report.tables import Builder, Column, Table, TableCell, share_cell, unit_cell
+from adaptbench.report.tables import Builder, Column, Table, TableCell, quality_cell, share_cell, unit_cell
 from adaptbench.report.trends import left_out
 from adaptbench.results.entries import Entry
 
@@ -140,11 +140,11 @@ def _standing(key: str, size: str, nets: list[Standing]) -> Table:
         table.add(
             one.worst.model,
             one.worst.attack,
-            share_cell(one.clean.record, "accuracy"),
+            quality_cell(one.clean.record),
             _share(share, "the plain net's MACs are not recorded"),
             share_cell(one.worst.record, "recovery"),
             TableCell(words.percent(one.attacked_share), value=one.attacked_share),
-            share_cell(one.worst.record, "accuracy"),
+            quality_cell(one.worst.record),
             TableCell(words.count(one.worst.record["n"]), value=one.worst.record["n"]),
             _run_cell(one.worst.run),
         )
@@ -185,7 +185,7 @@ def _counted(lines: tuple[Line, ...]) -> Table | None:
             line.knows,
             line.eps,
             TableCell(words.count(record["n"]), value=record["n"]),
-            share_cell(record, "accuracy"),
+            quality_cell(record),
             _share(None if share is None else 1 - share, why(record, "macs_mean")),
             taken,
             _run_cell(line.run),

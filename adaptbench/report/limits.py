@@ -8,6 +8,7 @@ from adaptbench.report import clock, names, words
 from adaptbench.report.view import Record, View
 from adaptbench.results import timing
 from adaptbench.results.energy import no_sensor
+from adaptbench.results.quality import ACCURACY
 
 MOST = 4
 _SMALL = 1000
@@ -59,10 +60,11 @@ def _inputs(view: View) -> Iterator[str]:
     clean = [record for subject in view.subjects if (record := view.clean(subject)) is not None]
     amounts = [record["n"] for record in clean if words.exists(record.get("n"))]
     most = max(amounts, default=0)
-    bounds = [record["accuracy_ci"] for record in clean if record.get("accuracy_ci")]
+    bounds = [record[f"{view.metric}_ci"] for record in clean if record.get(f"{view.metric}_ci")]
     widths = [(high - low) / 2 for low, high in bounds if words.exists(low) and words.exists(high)]
     if 0 < most < _SMALL:
-        width = f": an accuracy is known to about ±{words.number(100 * max(widths), 1)} points" if widths else ""
+        what = f"{'an' if view.metric == ACCURACY else 'a'} {view.metric_word}"
+        width = f": {what} is known to about ±{words.number(100 * max(widths), 1)} points" if widths else ""
         yield f"There are {words.count(most)} test inputs{width}."
 
 

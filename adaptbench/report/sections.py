@@ -43,7 +43,7 @@ def attack_audit(view: View) -> Table | None:
         Column("taken back", unit="share of head-room"),
         Column("up to the dearest seen", unit="share of head-room"),
         Column("by its control", unit="share of head-room"),
-        Column("accuracy", unit="share"),
+        Column(view.metric_word, unit="share"),
         Column("answers kept", unit="share"),
         Column("largest L∞", unit="pixel range"),
         Column("mean L2", unit="pixel range"),
@@ -63,7 +63,7 @@ def attack_audit(view: View) -> Table | None:
                 share_cell(record, "recovery"),
                 share_cell(record, "recovery_seen"),
                 _by_control(view, subject, record),
-                share_cell(record, "accuracy"),
+                share_cell(record, view.metric),
                 share_cell(record, "label_kept"),
                 figure(record, "linf_max", words.size_of(_settings_of(view, record), record.get("linf_max"))),
                 figure(record, "l2_mean", words.number(record.get("l2_mean"), 3)),
@@ -117,22 +117,22 @@ def model_table(view: View) -> Table | None:
         Column("cheapest path", unit="MACs"),
         Column("dearest path", unit="MACs"),
         Column("plain net", unit="MACs"),
-        Column("accuracy on the card", unit="share"),
+        Column(f"{view.metric_word} on the card", unit="share"),
         Column("uncounted operations", numeric=False),
     ]
     table = Builder("table-models", "Models and their paths", columns)
     for name, model in (view.manifest.get("models") or {}).items():
         exits = [str(exit_name) for exit_name in model.get("exit_names") or []]
-        accuracy = (model.get("card") or {}).get("accuracy")
+        told = (model.get("card") or {}).get(view.metric)
         table.add(
             view.model_title(name),
             str(model.get("shape") or words.DASH),
             str(model.get("policy") or words.DASH),
             words.listing(exits) or words.DASH,
             *(_cost(model.get(field), reason) for field, reason in _COSTS),
-            TableCell(words.percent(accuracy), value=accuracy)
-            if words.exists(accuracy)
-            else TableCell(words.DASH, reason="the card states no accuracy"),
+            TableCell(words.percent(told), value=told)
+            if words.exists(told)
+            else TableCell(words.DASH, reason=f"the card states no {view.metric_word}"),
             (words.listing(str(op) for op in model["uncounted"]) or "none")
             if model.get("uncounted") is not None
             else TableCell(words.DASH, reason="the manifest does not say"),

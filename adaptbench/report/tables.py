@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from markupsafe import Markup
 
 from adaptbench.report import words
 from adaptbench.report.view import Record, missing
+from adaptbench.results.quality import MIOU, WORDS, metric_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +139,13 @@ def share_cell(record: Record, name: str, digits: int = 1) -> TableCell:
     """A share in per cent with its interval."""
     text = words.percent(record.get(name), digits)
     return figure(record, name, text, under=words.interval(record.get(f"{name}_ci"), digits))
+
+
+def quality_cell(record: Record) -> TableCell:
+    """What judges a record's answers, in a column of several runs: accuracy, or mIoU, which is then named."""
+    metric = metric_of(record)
+    cell = share_cell(record, metric)
+    return replace(cell, text=f"{WORDS[metric]} {cell.text}") if metric == MIOU and cell.value is not None else cell
 
 
 def scaled_interval(bounds: Sequence[float | None] | None, unit: Any) -> str:

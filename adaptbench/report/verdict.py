@@ -179,7 +179,7 @@ def table(view: View, judged: Sequence[Judged]) -> Table:
     batch = f", batch {view.batch_size}{modes.clause(next(iter(view.modes), None))}" if view.batch_size else ""
     columns = [
         Column("model", numeric=False),
-        Column("accuracy (plain net’s)", unit="share"),
+        Column(f"{view.metric_word} (plain net’s)", unit="share"),
         Column("MACs saved", unit="share of the plain net's"),
         Column(f"time saved{batch}", unit="share of the plain net's"),
         Column("MACs under the worst attack, of the plain net’s", unit="share"),
@@ -199,7 +199,7 @@ def table(view: View, judged: Sequence[Judged]) -> Table:
 
 
 def plain_accuracy(view: View, subject: Subject) -> tuple[float | None, str]:
-    """The accuracy of a model's plain net, and where it is from, or why there is none.
+    """The accuracy, or mIoU, of a model's plain net, and where it is from, or why there is none.
 
     A static case of the model's own counts; else the checkpoint's card tells how its last classifier reads the test
     split.
@@ -208,18 +208,18 @@ def plain_accuracy(view: View, subject: Subject) -> tuple[float | None, str]:
         (
             record
             for record in view.of(subject, "reference")
-            if record.get("policy") == "static" and words.exists(record.get("accuracy"))
+            if record.get("policy") == "static" and words.exists(record.get(view.metric))
         ),
         None,
     )
     if own is not None:
-        return own["accuracy"], "this run"
+        return own[view.metric], "this run"
     about = view.model(subject.model)
     names = [str(name) for name in about.get("node_names") or []]
     card = about.get("card")
     weights = (card.get("weights") if isinstance(card, dict) else None) or {}
     for part in weights.values() if isinstance(weights, dict) else ():
-        told = part.get("accuracy_test") if isinstance(part, dict) else None
+        told = part.get(f"{view.metric}_test") if isinstance(part, dict) else None
         if isinstance(told, dict) and part.get("data") == subject.data.partition("@")[0]:
             value = told.get("ungated", told.get("all tokens", told.get(names[-1]) if names else None))
             if words.exists(value):
@@ -229,13 +229,13 @@ def plain_accuracy(view: View, subject: Subject) -> tuple[float | None, str]:
 
 def _accuracy(view: View, one: Judged) -> TableCell:
     record = one.clean or {}
-    if not words.exists(record.get("accuracy")):
-        return TableCell(words.DASH, reason=missing(record, "accuracy"))
+    if not words.exists(record.get(view.metric)):
+        return TableCell(words.DASH, reason=missing(record, view.metric))
     plain, origin = plain_accuracy(view, one.subject)
-    note = f"the plain net’s accuracy in brackets: {origin}"
+    note = f"the plain net’s {view.metric_word} in brackets: {origin}"
     return TableCell(
-        f"{words.percent(record['accuracy'])} ({words.percent(plain)})",
-        value=record["accuracy"],
+        f"{words.percent(record[view.metric])} ({words.percent(plain)})",
+        value=record[view.metric],
         reason=note if origin != "this run" else "",
     )
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from adaptbench.report import names, words
+from adaptbench.results import quality
 from adaptbench.results.controls import beside, queries_of
 from adaptbench.results.identity import COMPACTED, mode_of
 
@@ -66,6 +67,16 @@ class View:
         self.run = run
         self.manifest: Mapping[str, Any] = run.manifest
         self.records: list[Record] = list(run.cases)
+
+    @cached_property
+    def metric(self) -> str:
+        """The field that judges answers in this run: accuracy, or miou where every pixel is answered."""
+        return next((quality.metric_of(record) for record in self.records if record.get("metric")), quality.ACCURACY)
+
+    @property
+    def metric_word(self) -> str:
+        """The same for readers."""
+        return quality.WORDS[self.metric]
 
     @cached_property
     def subjects(self) -> list[Subject]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from adaptbench.results import devices, statistics, timing
 from adaptbench.results.energy import DECLARED
 from adaptbench.results.gate_rows import GateRow, RowVerdict, amount, judge, of_intervals
-from adaptbench.results.gate_rules import METRICS, Rule, Source
+from adaptbench.results.gate_rules import METRICS, OF_ANSWERS, Rule, Source
 from adaptbench.results.gate_side import EQUAL, Side
 from adaptbench.results.gate_ties import TIE_SHIFT, Ties, named_ids
 from adaptbench.results.identity import static_of
@@ -31,7 +31,7 @@ _VALUES: dict[str, Callable[[Floats, float], Floats]] = {
     "recovery": lambda m, top: (m[:, 1] - m[:, 3]) / (top - m[:, 3]),
     "efficacy_step": lambda m, top: 1 - m[:, 1] / top,
 }
-AGAINST_CLEAN = ("accuracy_drop", "increase", "recovery", "recovery_per_input_mean")
+AGAINST_CLEAN = ("accuracy_drop", "miou_drop", "increase", "recovery", "recovery_per_input_mean")
 """Figures that the rows of the clean case go into."""
 
 
@@ -116,7 +116,7 @@ def _exact(meeting: Meeting) -> GateRow:
             f"{len(differing)} samples changed on the same inputs ({named_ids(differing)}), {sense}{todo}",
         )
     named = "; ".join(ties.text for ties in tied)
-    costs = not metric.startswith("accuracy")
+    costs = metric not in OF_ANSWERS
     for ties in tied:
         if beyond := ties.beyond(ratio=costs):
             return meeting.row(beyond[0], f"{ties.text}: {beyond[1]}")

@@ -47,6 +47,9 @@ class Metric:
 METRICS: dict[str, Metric] = {
     "accuracy": Metric(True, Source.SAMPLES, ratio=False, worst=0.0),
     "accuracy_drop": Metric(False, Source.SAMPLES, ratio=False, worst=1.0),
+    "miou": Metric(True, Source.RECORD, ratio=False, worst=0.0),
+    "pixel_accuracy": Metric(True, Source.RECORD, ratio=False, worst=0.0),
+    "miou_drop": Metric(False, Source.RECORD, ratio=False, worst=1.0),
     "macs_mean": Metric(False, Source.SAMPLES, ratio=True),
     "increase": Metric(False, Source.SAMPLES, ratio=False),
     "recovery": Metric(False, Source.SAMPLES, ratio=False, worst=1.0),
@@ -73,6 +76,8 @@ METRICS: dict[str, Metric] = {
     "cost_recovery_seen": Metric(False, Source.METERED, ratio=False),
 }
 
+OF_ANSWERS = frozenset({"accuracy", "accuracy_drop", "miou", "miou_drop", "pixel_accuracy"})
+"""Metrics of what is answered, not of what it costs."""
 OF_STUDIES = {name: METRICS[name] for name in ("accuracy", "macs_mean", "macs_full")} | {
     "broken": Metric(False, Source.RECORD, ratio=False),
     "differing": Metric(False, Source.RECORD, ratio=False),

@@ -7,7 +7,7 @@ from typing import Any
 
 from adaptbench.errors import AdaptBenchError, BaselineError
 from adaptbench.results.gate_rows import GateRow, RowVerdict
-from adaptbench.results.gate_rules import METRICS, Metric, Rule, Source, parse_gate
+from adaptbench.results.gate_rules import METRICS, OF_ANSWERS, Metric, Rule, Source, parse_gate
 from adaptbench.results.schema import KINDS, Record
 
 NEUTRAL_SECTIONS = ("measure", "gate", "title", "description", "cite", "published", "notes")
@@ -111,7 +111,7 @@ def figure_obstacle(rule: Rule, seen: Record, kept: Record) -> str | None:
         if seen.get("n_timed") != kept.get("n_timed"):
             return f"{seen.get('n_timed')} inputs were timed, in the baseline {kept.get('n_timed')}"
         return None
-    if source is Source.METERED or rule.metric in ("accuracy", "accuracy_drop", "queries_mean"):
+    if source is Source.METERED or rule.metric in OF_ANSWERS or rule.metric == "queries_mean":
         return None
     new = sorted(set(map(str, seen.get("uncounted") or [])) - set(map(str, kept.get("uncounted") or [])))
     if new:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from adaptbench.errors import RunError
-from adaptbench.results import statistics
+from adaptbench.results import quality, statistics
 from adaptbench.results.schema import COUNTED_HERE, METERED, METERED_COLUMNS, NO_LABEL, Record
 from adaptbench.results.statistics import Estimate, Floats
 
@@ -157,11 +157,20 @@ def summarise(samples: pd.DataFrame, clean: pd.DataFrame | None, bounds: CostBou
         "exit_histogram": _histogram(columns["exit"], bounds.exit_names),
         "ties": int(np.count_nonzero(columns["tie"])),
     }
-    foreign = bool((samples["label"] == NO_LABEL).all())
-    if foreign:
-        _lack(record, "accuracy", FOREIGN)
+    foreign = _foreign(samples)
+    per_pixel = quality.is_per_pixel(samples)
+    record["metric"] = quality.MIOU if per_pixel else quality.ACCURACY
+    if per_pixel:
+        _lack(record, "accuracy", quality.OF_PIXELS)
+        _put(record, "miou", quality.miou_estimate(samples, seed=seed))
+        _put(record, "pixel_accuracy", quality.pixel_accuracy_estimate(samples, seed=seed))
     else:
-        _put(record, "accuracy", statistics.proportion(right, n))
+        _lack(record, "miou", quality.OF_INPUTS)
+        _lack(record, "pixel_accuracy", quality.OF_INPUTS)
+        if foreign:
+            _lack(record, "accuracy", FOREIGN)
+        else:
+            _put(record, "accuracy", statistics.proportion(right, n))
     _put(record, "depth_mean", statistics.mean(columns["depth"], seed=seed))
     if np.isnan(columns["linf"]).all():
         for name in ("linf_max", "l2_mean"):
@@ -186,7 +195,7 @@ def summarise(samples: pd.DataFrame, clean: pd.DataFrame | None, bounds: CostBou
 
 COSTS_AGAINST_CLEAN = ("increase", "recovery", "recovery_seen", "recovery_per_input_mean")
 METERED_AGAINST_CLEAN = ("cost_increase", "cost_recovery", "cost_recovery_seen")
-AGAINST_CLEAN = (*COSTS_AGAINST_CLEAN, *METERED_AGAINST_CLEAN, "accuracy_drop", "label_kept")
+AGAINST_CLEAN = (*COSTS_AGAINST_CLEAN, *METERED_AGAINST_CLEAN, "accuracy_drop", "miou_drop", "label_kept")
 """Estimates that an attacked case has and the clean one has not."""
 OF_MACS = (
     "macs_mean", "macs_p99", "macs_cvar", "budget_violation", "efficacy_step", "efficacy_trapezoid", "at_ceiling",
@@ -196,6 +205,11 @@ OF_MACS = (
 
 Pair = tuple[NDArray[np.intp], NDArray[np.intp]]
 """Rows of a case and of its clean case that hold the same inputs, in one order."""
+
+
+def _foreign(samples: pd.DataFrame) -> bool:
+    """Pictures whose classes are none of the net's."""
+    return not quality.is_per_pixel(samples) and bool((samples["label"] == NO_LABEL).all())
 
 
 def _paired(samples: pd.DataFrame, clean: pd.DataFrame | None) -> Pair:
@@ -283,7 +297,7 @@ def _costs_against_clean(
     record["macs_seen"] = seen
     no_more = "no input that was seen costs more than the clean ones on average"
     _put(record, "recovery_seen", recovery(before, after, seen, seed=seed), no_more)
-    if (samples["label"] == NO_LABEL).all():
+    if _foreign(samples):
         _lack(record, "recovery_per_input_mean", APART)
     else:
         _put(record, "recovery_per_input_mean", recovery_per_input(before, after, bounds.max_macs, seed=seed), no_room)
@@ -294,10 +308,16 @@ def _answers_against_clean(
 ) -> None:
     here, there = pair
     if clean is None or not len(here):
-        for name in ("accuracy_drop", "label_kept"):
+        for name in ("accuracy_drop", "miou_drop", "label_kept"):
             _lack(record, name, "this is the clean case" if clean is None and len(here) else UNPAIRED)
         return
-    if (samples["label"] == NO_LABEL).all():
+    if quality.is_per_pixel(samples):
+        _put(record, "miou_drop", quality.miou_drop(clean.iloc[there], samples.iloc[here], seed=seed))
+        _lack(record, "accuracy_drop", quality.OF_PIXELS)
+        _lack(record, "label_kept", quality.NO_ONE_LABEL)
+        return
+    _lack(record, "miou_drop", quality.OF_INPUTS)
+    if _foreign(samples):
         for name, reason in (("label_kept", APART), ("accuracy_drop", FOREIGN)):
             _lack(record, name, reason)
         return

@@ -43,6 +43,12 @@ seconds or joules, ``macs`` is null; else both of these are.
 METERED_COLUMNS = {"seconds": "cost_s", "joules": "cost_j"}
 """Unit of a meter → the column, and the stem of the fields, that hold what it read."""
 
+PIXEL_COLUMNS: dict[str, str] = dict.fromkeys(("pixels_right", "pixels_labelled", "pixels_predicted"), "counts")
+"""Further columns of ``samples.parquet`` where every pixel is answered: of each image a list, one count a class.
+
+Pixels without a label that counts are in none of them; ``label`` and ``prediction`` are `NO_LABEL` there.
+"""
+
 WINDOW_COLUMNS: dict[str, str] = {
     "case": "string",
     "block": "int64",
@@ -68,7 +74,8 @@ CELL_SCHEMAS = frozenset({2, 3})
 """Schemas whose cells are read as they are."""
 
 NO_LABEL = -1
-"""``label`` of a picture whose class is none of the net's: ``correct`` says nothing there, distances are NaN."""
+"""``label`` of a picture whose class is none of the net's: ``correct`` says nothing there, distances are NaN.
+So is that of an image of which every pixel is answered, whose distances are known; see `PIXEL_COLUMNS`."""
 
 NULLABLE_COLUMNS = frozenset({"queries", "energy_j", "missing", "mode", "macs", *METERED_COLUMNS.values()})
 
@@ -128,7 +135,10 @@ FIELDS: dict[str, Field] = {
     "seed": _count("", "seed of model, attack and policy", figure=False),
     "n": Field("count", "samples", "inputs evaluated; 0 where the case failed", required=True),
     "failed": _text("why the case could not be run, or not be timed"),
+    "metric": _text("what judges the answers: accuracy | miou; null in records of before there was a choice"),
     "accuracy": _estimate("1", "share of right predictions"),
+    "miou": _estimate("1", "mean over classes of intersection / union of pixels, counted over all images together"),
+    "pixel_accuracy": _estimate("1", "share of the labelled pixels that are right"),
     "macs_mean": _estimate("MACs", "executed MACs a sample, mean"),
     "macs_clean_mean": Field("number", "MACs", "the same of the clean case, over the same inputs"),
     "macs_min": _count("MACs", "cheapest path of the model"),
@@ -161,6 +171,7 @@ FIELDS: dict[str, Field] = {
     "cost_recovery": _estimate("1", "(attacked - clean) / (max - clean) of metered costs, ratio of means"),
     "cost_recovery_seen": _estimate("1", "(attacked - clean) / (dearest seen - clean) of metered costs"),
     "accuracy_drop": _estimate("1", "clean accuracy - accuracy, same inputs"),
+    "miou_drop": _estimate("1", "clean miou - miou, same images"),
     "label_kept": _estimate("1", "share of inputs answered as in the clean case, same inputs"),
     "linf_max": Field("number", "pixel range", "largest change of one value", figure=True),
     "l2_mean": _estimate("pixel range", "Euclidean norm of the change, mean"),
@@ -213,6 +224,9 @@ LATER: dict[str, str] = {
         "recorded before tails, budgets, the dearest path seen and kept answers were: run the suite again",
     ),
     **dict.fromkeys(METERED, COUNTED_HERE),
+    **dict.fromkeys(
+        ("miou", "pixel_accuracy", "miou_drop"), "recorded before pixels were answered: accuracy judges it"
+    ),
 }
 """Figures that were added without a new schema → what is said of a record that has neither value nor reason."""
 

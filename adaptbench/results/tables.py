@@ -12,6 +12,7 @@ from adaptbench.results.schema import (
     LATER_COLUMNS,
     METERED_COLUMNS,
     NULLABLE_COLUMNS,
+    PIXEL_COLUMNS,
     SAMPLE_COLUMNS,
     WINDOW_COLUMNS,
 )
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 COLUMNS: dict[str, dict[str, str]] = {"samples": SAMPLE_COLUMNS, "windows": WINDOW_COLUMNS}
+FURTHER: dict[str, dict[str, str]] = {"samples": PIXEL_COLUMNS, "windows": {}}
+"""Columns that a table has where its rows are of that kind."""
 
 
 _RISING, _UNLIKE = ("sample_id",), ("l2", "confidence")
@@ -40,6 +43,7 @@ def arrow_schema(columns: Mapping[str, str]) -> Any:
     import pyarrow as pa
 
     types = {"string": pa.string(), "int64": pa.int64(), "float64": pa.float64(), "bool": pa.bool_()}
+    types["counts"] = pa.list_(pa.field("element", pa.int64(), nullable=False))
     return pa.schema([pa.field(name, types[kind], nullable=name in NULLABLE_COLUMNS) for name, kind in columns.items()])
 
 
@@ -51,14 +55,15 @@ def to_arrow(frame: pd.DataFrame, table: str) -> Any:
     """
     import pyarrow as pa
 
-    columns = COLUMNS[table]
+    columns = _columns(table, frame.columns)
     absent = [name for name in columns if name not in frame.columns and name not in NULLABLE_COLUMNS]
     unknown = [str(name) for name in frame.columns if name not in columns]
     if absent or unknown:
         what = f"no column {', '.join(absent)}" if absent else f"unknown column {', '.join(unknown)}"
         raise _bad(table, what)
     arrays = []
-    for field in arrow_schema(columns):
+    schema = arrow_schema(columns)
+    for field in schema:
         try:
             if field.name not in frame.columns:
                 array = pa.nulls(len(frame), field.type)
@@ -69,7 +74,7 @@ def to_arrow(frame: pd.DataFrame, table: str) -> Any:
         if not field.nullable and array.null_count:
             raise _bad(table, f"column {field.name} has {array.null_count} nulls")
         arrays.append(array)
-    content = pa.Table.from_arrays(arrays, schema=arrow_schema(columns))
+    content = pa.Table.from_arrays(arrays, schema=schema)
     if table == "samples" and (costless := _costless(content)):
         raise _bad(table, f"{costless} rows have no one cost: MACs, or what a meter read")
     return content
@@ -81,6 +86,12 @@ def _costless(content: Any) -> int:
 
     told = [pc.cast(pc.is_valid(content[name]), "int8") for name in ("macs", *METERED_COLUMNS.values())]
     return int(pc.sum(pc.cast(pc.not_equal(pc.add(pc.add(told[0], told[1]), told[2]), 1), "int64")).as_py() or 0)
+
+
+def _columns(table: str, present: Iterable[Any]) -> dict[str, str]:
+    """The fixed columns, and those of the further ones that are there."""
+    there = set(present)
+    return COLUMNS[table] | {name: kind for name, kind in FURTHER[table].items() if name in there}
 
 
 def write(target: Path, frame: pd.DataFrame, table: str) -> None:
@@ -104,7 +115,8 @@ def concatenate(target: Path, sources: Iterable[Path], table: str) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    schema = arrow_schema(COLUMNS[table])
+    sources = list(sources)
+    schema = arrow_schema(_columns(table, pq.read_schema(sources[0]).names if sources else ()))
     held: list[Any] = []
     with replaced(target) as temporary, pq.ParquetWriter(temporary, schema, **_form(table)) as writer:
 

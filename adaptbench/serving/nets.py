@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from adaptbench.adaptive import DecisionGraph, GatedNetwork, Split
+from adaptbench.adaptive.pixels import refuse_pixels
 from adaptbench.bench.entries import Fitting
 from adaptbench.bench.evaluate import sample_seeds
 from adaptbench.bench.runner import run_suite
@@ -121,6 +122,7 @@ def make_plan(loaded: LoadedServing, options: Options) -> ServingPlan:
         if entry.net not in loads:
             loads[entry.net] = load_net(entry.net, data.name, options, loaded.located.folder)
         with loaded.located.placed(("models", i)):
+            refuse_pixels(loads[entry.net].model, "a simulation of serving")
             under = fitting.apply(entry, loads[entry.net])
             nets.append(Net(entry.label, _servable(under.model, entry.label), under.card, model_hash(under.model)))
             budget = spec.hostile is not None and spec.hostile.budget is not None

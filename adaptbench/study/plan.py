@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from adaptbench.adaptive import DecisionGraph, Split
+from adaptbench.adaptive.pixels import refuse_pixels
 from adaptbench.data import load_data
 from adaptbench.errors import SuiteError
 from adaptbench.experiment.options import Options
@@ -103,6 +104,8 @@ def make_plan(loaded: LoadedStudy, options: Options) -> StudyPlan:
                 why="A study compares policies on logged exits.",
                 todo="Run it in an ordinary suite.",
             )
+        with loaded.located.placed(("graphs", key, "model")):
+            refuse_pixels(net.model, "a study")
         if spec.measure is not None:
             with loaded.located.placed(("graphs", key, "model")):
                 check_modes(net.model, spec.measure.modes, graph.model)

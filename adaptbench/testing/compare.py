@@ -38,7 +38,7 @@ def same(a: Tensor, b: Tensor, sure: Tensor, what: str, one: str, other: str) ->
 def close(a: Tensor, b: Tensor, sure: Tensor, one: str, other: str) -> None:
     """Logits must agree to rounding, ties aside."""
     scale = max(1.0, float(a.abs().max()))
-    gap = torch.where(sure, (a - b).abs().amax(1), 0.0)
+    gap = torch.where(sure, (a - b).abs().flatten(1).amax(1), 0.0)
     i = int(gap.argmax())
     assert float(gap[i]) <= 1e-4 * scale, f"sample {i}: logits of {one} and of {other} differ by {float(gap[i]):.3g}"
 

@@ -12,8 +12,9 @@ from __future__ import annotations
 from abc import abstractmethod
 
 import torch
+from torch import Tensor
 
-from adaptbench.adaptive.splits import Split, hash_samples
+from adaptbench.adaptive.splits import IGNORED, Split, hash_samples
 from adaptbench.data.base import ROLES, DataSet
 from adaptbench.data.checked import CheckedData
 from adaptbench.errors import UsageError
@@ -71,13 +72,13 @@ class DataConformance:
             assert int(split.x.max()) > 1, "the pictures are black: were they scaled to [0, 1] before the cast?"
 
     def test_labels_are_classes(self) -> None:
-        """Labels are int64 in 0 … n_classes − 1, and every class can be learned."""
+        """Labels are int64 in 0 … n_classes − 1, or uint8 for each pixel, and every class can be learned."""
         data = self.make()
         for role in ROLES:
-            y = data.split(role).y
-            assert y.dtype == torch.int64
-            assert set(y.tolist()) <= set(range(data.n_classes)), f"{role}: labels outside the classes"
-        assert len(set(data.split("train").y.tolist())) == data.n_classes, "a class has no training sample"
+            split = data.split(role)
+            assert split.per_pixel or split.y.dtype == torch.int64
+            assert _classes_of(split) <= set(range(data.n_classes)), f"{role}: labels outside the classes"
+        assert len(_classes_of(data.split("train"))) == data.n_classes, "a class has no training sample"
 
     def test_ids_are_unique_over_all_roles(self) -> None:
         """Samples are paired by id across runs and splits."""
@@ -112,3 +113,8 @@ class DataConformance:
         except UsageError:
             return
         raise AssertionError("split('validation') was accepted; raise UsageError")
+
+
+def _classes_of(split: Split) -> set[int]:
+    found: Tensor = split.y.unique()  # type: ignore[no-untyped-call]
+    return set(found.tolist()) - ({IGNORED} if split.per_pixel else set())

@@ -90,7 +90,9 @@ class ModelConformance:
         assert len(set(model.exit_names)) == len(model.exit_names) > 0, "exit names must differ"
         assert model.capabilities <= {"gradients", "exit_logits", "queries"}, "an unknown capability"
         assert len(model.node_macs) == nodes, "node_macs has one entry a node"
-        assert inference.logits.shape == (n, model.n_classes), f"logits {tuple(inference.logits.shape)}, not (N, C)"
+        answer = (n, model.n_classes, *(x.shape[-2:] if model.per_pixel else ()))
+        form = "(N, C, H, W)" if model.per_pixel else "(N, C)"
+        assert inference.logits.shape == answer, f"logits {tuple(inference.logits.shape)}, not {form}"
         assert (inference.path.shape, inference.path.dtype) == ((n, nodes), torch.bool), "path is (N, V) bool"
         for name, column in (("macs", inference.macs), ("exit", inference.exit)):
             assert (column.shape, column.dtype) == ((n,), torch.int64), f"{name} is (N,) int64"
@@ -316,7 +318,8 @@ class ModelConformance:
         _ = model.min_macs
         with counting() as counter:
             logits = model.run_reference(x)
-        assert logits.shape == (len(x), model.n_classes), "the reference gives no logits"
+        answer = (len(x), model.n_classes, *(x.shape[-2:] if model.per_pixel else ()))
+        assert logits.shape == answer, "the reference gives no logits"
         assert torch.isfinite(logits).all(), "the reference gives NaN or infinity"
         assert not logits.requires_grad, "the reference runs without gradients: it is timed"
         assert counter.macs == model.macs_full * len(x), (
@@ -340,7 +343,12 @@ class ModelConformance:
         inputs = torch.zeros(4, *x.shape[1:], dtype=kind) if x.is_floating_point() else x[:1].expand(4, -1)
         names = tuple(f"class{c}" for c in range(model.n_classes))
         for role in ("test", "train"):
-            split = Split("planted", role, inputs, torch.zeros(4, dtype=torch.int64), torch.arange(4), names)
+            labels = (
+                torch.zeros(4, *x.shape[-2:], dtype=torch.uint8)
+                if model.per_pixel
+                else torch.zeros(4, dtype=torch.int64)
+            )
+            split = Split("planted", role, inputs, labels, torch.arange(4), names)
             try:
                 model.log(split)
             except (LeakageError, CapabilityError):

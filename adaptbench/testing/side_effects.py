@@ -62,7 +62,8 @@ def nobody_writes(model: AdaptiveModel, x: Tensor, infer: Callable[..., Inferenc
         if model.front is not None:
             with frozen(model), torch.no_grad():
                 own = views.logits_apart(model, x, defended=False)
-        close(model.run_reference(x), own[:, model.reference[-1]], every, "the reference", "its parts on copies")
+        reference = model.shown(model.run_reference(x))
+        close(reference, own[:, model.reference[-1]], every, "the reference", "its parts on copies")
 
 
 def nothing_left_changed(model: AdaptiveModel, x: Tensor, infer: Callable[..., Inference], *, relaxes: bool) -> None:

@@ -63,9 +63,13 @@ def chosen_afterwards(model: AdaptiveModel, x: Tensor) -> tuple[Tensor, Tensor, 
     """Path (N, V), logits (N, C) and ties (N,) of running each part on copies, on everybody, and choosing then."""
     with frozen(model), torch.no_grad():
         if isinstance(model, DecisionGraph):
-            logits = logits_apart(model, x)
-            replayed = replay(model.policy, model.structure, logits, seeds=seeds_from_content(x))
-            return replayed.path, replayed.logits, replayed.tie
+            answers = answers_apart(model, x)
+            shown = torch.stack([model.shown(answer) for answer in answers], 1)
+            replayed = replay(model.policy, model.structure, shown, seeds=seeds_from_content(x))
+            if not model.per_pixel:
+                return replayed.path, replayed.logits, replayed.tie
+            taken = torch.stack(answers, 1)[torch.arange(len(x)), replayed.exit]
+            return replayed.path, taken, replayed.tie
         if isinstance(model, GatedNetwork):
             path, logits = _blocks_apart(model, x)
             return path, logits, torch.zeros(len(x), dtype=torch.bool)
@@ -75,7 +79,12 @@ def chosen_afterwards(model: AdaptiveModel, x: Tensor) -> tuple[Tensor, Tensor, 
 
 
 def logits_apart(model: DecisionGraph, x: Tensor, *, defended: bool = True) -> Tensor:
-    """(N, V, C), every stage and head on a copy of what it reads: nobody can write into what somebody else sees.
+    """(N, V, C), as policies see it, of `answers_apart`; arguments as there."""
+    return torch.stack([model.shown(answer) for answer in answers_apart(model, x, defended=defended)], 1)
+
+
+def answers_apart(model: DecisionGraph, x: Tensor, *, defended: bool = True) -> list[Tensor]:
+    """V of (N, C) or (N, C, H, W), every stage and head on a copy of what it reads: nobody writes into what others see.
 
     Args:
         defended: False where what stands in front of the net is left out, as in the static reference.
@@ -86,7 +95,7 @@ def logits_apart(model: DecisionGraph, x: Tensor, *, defended: bool = True) -> T
     for v, source in enumerate(model.reads):
         features.append(apart(model.stages[v](apart(x if source < 0 else features[source]))))
         logits.append(model.heads[v](apart(features[v])))
-    return torch.stack(logits, 1)
+    return logits
 
 
 def everything_run_apart(model: AdaptiveModel, x: Tensor) -> Tensor | None:

@@ -10,15 +10,16 @@ from torch import nn
 
 from adaptbench.adaptive import DecisionGraph, MultiExit
 from adaptbench.models.cifar import CIFAR_NETS, CifarNets
+from adaptbench.models.segmentation import PIXEL_NETS, PixelNets
 from adaptbench.models.small import SMALL_NETS, SmallNets
 from adaptbench.models.text import TEXT_NETS, TextNets
 from adaptbench.zoo.training.procedures import Procedure
 
-Nets = SmallNets | CifarNets | TextNets
+Nets = SmallNets | CifarNets | TextNets | PixelNets
 """The nets for one data set; `kind` says for which pictures or texts."""
 Module = TypeVar("Module", bound=nn.Module)
 
-NETS: dict[str, Nets] = {**SMALL_NETS, **CIFAR_NETS, **TEXT_NETS}
+NETS: dict[str, Nets] = {**SMALL_NETS, **CIFAR_NETS, **TEXT_NETS, **PIXEL_NETS}
 
 
 def itself(net: Module) -> Module:

@@ -16,10 +16,12 @@ from adaptbench.data.encoders import MINILM
 from adaptbench.models.cifar import CifarNets
 from adaptbench.models.exit_heads import HEADS, attach_exits, backbone_of, boosted
 from adaptbench.models.nearest_mean import class_mean_exits
+from adaptbench.models.segmentation import PixelNets
 from adaptbench.models.small import SmallNets
 from adaptbench.models.text import TextNets
 from adaptbench.zoo.parts import Part, TrainingRecipe, all_heads, bolted_heads, itself, stage
 from adaptbench.zoo.training.phase import Phase
+from adaptbench.zoo.training.pixels import PixelTraining
 from adaptbench.zoo.training.procedures import (
     BlockDropPlan,
     ClassMeanExits,
@@ -179,6 +181,11 @@ def minilm_recipe(phase: Phase) -> TrainingRecipe:
     return TrainingRecipe({"minilm-heads": heads}, halved=True, prices=())
 
 
+def pixel_recipe(phase: Phase) -> TrainingRecipe:
+    """A segmentation net with all its exits, from scratch."""
+    return TrainingRecipe({"dense-exits": Part(PixelNets.exits, PixelTraining(phase))}, halved=True, prices=())
+
+
 _HEADS: dict[str, Any] = {"optimiser": "adamw", "precision": "bfloat16"}
 _SMALL_FIRST = ((0.0, 24), (0.5, 32))
 
@@ -271,6 +278,11 @@ RECIPES: dict[str, dict[str, TrainingRecipe]] = {
     },
     "cifar10": _CIFAR,
     "cifar100": _CIFAR,
+    "pasted-digits": {
+        "short": pixel_recipe(
+            Phase(5, 5e-3, 16, weight_decay=0.02, ema=0.99, optimiser="adamw", precision="bfloat16", clip_norm=1.0)
+        )
+    },
     "sst2": {"short": small_text_recipe(Phase(6, 2e-3, 128, weight_decay=0.05, optimiser="adamw", clip_norm=1.0))},
     "ag-news": {"short": small_text_recipe(Phase(12, 2e-3, 64, weight_decay=0.05, optimiser="adamw", clip_norm=1.0))},
     "sst2-minilm": {"short": minilm_recipe(Phase(8, 2e-3, 256, weight_decay=0.05, **_HEADS))},

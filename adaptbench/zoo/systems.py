@@ -307,6 +307,14 @@ text_exits = System(
     UniformThreshold,
     ("drop",),
 )
+dense_exits = System(
+    "dense-exits",
+    "a segmentation net, an exit for every pixel after each of four stages, one threshold on the image's confidence",
+    "after Ilhan et al., WACV 2024",
+    {"pixels": "dense-exits"},
+    UniformThreshold,
+    ("drop",),
+)
 resnet8, resnet14, resnet20, resnet32, resnet56, resnet110 = (
     System(f"resnet{depth}", f"CIFAR ResNet-{depth}, always run whole", HE, {"cifar": f"resnet{depth}"})
     for depth in (8, 14, 20, 32, 56, 110)

@@ -8,14 +8,17 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from adaptbench.adaptive import AdaptiveModel, DecisionGraph, Split
+from adaptbench.adaptive import AdaptiveModel, DecisionGraph, PixelExits, Split
+from adaptbench.adaptive.pixels import class_counts
 from adaptbench.adaptive.tokens import without_padding
 from adaptbench.data.base import DataSet
 from adaptbench.errors import CheckpointError, UnknownNameError, UsageError
 from adaptbench.registry import MODELS, did_you_mean
+from adaptbench.results.quality import miou, pixel_accuracy
 from adaptbench.zoo import checkpoints
 from adaptbench.zoo.loading import filled, net_on
 from adaptbench.zoo.parts import NETS, Part, TrainingRecipe
@@ -251,8 +254,8 @@ class Trainer:
             card |= {
                 "node_names": list(net.node_names),
                 "node_macs": list(net.node_macs),
-                "accuracy_calibration": exit_accuracy(net, self.calibration),
-                "accuracy_test": exit_accuracy(net, self.data.split("test")),
+                **_told_of("calibration", net, self.calibration),
+                **_told_of("test", net, self.data.split("test")),
             }
         return {**card, "history": session.history}
 
@@ -288,6 +291,27 @@ def halved(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         name: t.half() if t.is_floating_point() and t.ndim >= 2 and t.numel() >= _HALF_MIN else t
         for name, t in tensors.items()
     }
+
+
+def _told_of(role: str, net: AdaptiveModel, split: Split) -> dict[str, dict[str, float]]:
+    """What judges each exit, for the card."""
+    if not net.per_pixel:
+        return {f"accuracy_{role}": exit_accuracy(net, split)}
+    by_class, by_pixel = exit_miou(net, split)
+    return {f"miou_{role}": by_class, f"pixel_accuracy_{role}": by_pixel}
+
+
+@torch.no_grad()
+def exit_miou(model: AdaptiveModel, split: Split) -> tuple[dict[str, float], dict[str, float]]:
+    """MIoU and share of right pixels of each exit, every image through all of them."""
+    assert isinstance(model, PixelExits)
+    counts = np.zeros((len(model.exit_names), 3 * model.n_classes))
+    for x, y, _ in split.chunks(100):
+        for k, answer in enumerate(model.answers(x).argmax(2).unbind(1)):
+            counts[k] += np.concatenate([c.sum(0).numpy() for c in class_counts(answer, y, model.n_classes)])
+    return tuple(  # type: ignore[return-value]
+        dict(zip(model.exit_names, of(counts).round(5).tolist(), strict=True)) for of in (miou, pixel_accuracy)
+    )
 
 
 @torch.no_grad()

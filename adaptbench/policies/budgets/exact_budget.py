@@ -63,6 +63,7 @@ class ExactBudget(ChainPolicy):
     """
 
     name = "exact-budget"
+    per_pixel = True
     uses_history = True
     knob = "budget"
     positions: Tensor

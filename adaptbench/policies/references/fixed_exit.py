@@ -24,6 +24,7 @@ class FixedExit(ChainPolicy):
     """
 
     name = "fixed-exit"
+    per_pixel = True
     knob = "exit"
 
     def __init__(self, exit: int = 0) -> None:

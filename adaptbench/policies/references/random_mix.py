@@ -19,6 +19,7 @@ class RandomMix(ChainPolicy):
     """
 
     name = "random"
+    per_pixel = True
     draws = True
     knob = "going"
 

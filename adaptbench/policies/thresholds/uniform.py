@@ -23,6 +23,7 @@ class UniformThreshold(Policy):
     """
 
     name = "uniform"
+    per_pixel = True
     knob = "threshold"
 
     def __init__(self, threshold: float = 0.9) -> None:

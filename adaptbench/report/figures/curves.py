@@ -1,4 +1,4 @@
-"""Accuracy against cost, all models in one plot: the sweep, the operating point, the plain net, static and oracle."""
+"""Accuracy, or mIoU, against cost, all models in one plot: sweep, operating point, plain net, static and oracle."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from adaptbench.report.figures.parts import Figure, Legend, Panel, errors
 from adaptbench.report.tables import Builder, Column, Table, TableCell, share_cell, unit_cell
 from adaptbench.report.verdict import plain_accuracy
 from adaptbench.report.view import Record, Subject, View, reference_name
+from adaptbench.results.quality import ACCURACY
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -49,15 +50,17 @@ def figure(view: View) -> Figure | None:
     for place, data in enumerate(dict.fromkeys(subject.data for subject in shown)):
         models = [_model(view, subject, at) for at, subject in enumerate(shown) if subject.data == data]
         references = list(
-            {id(r): r for model in models for r in view.references(model.subject) if _is_point(r)}.values()
+            {id(r): r for model in models for r in view.references(model.subject) if _is_point(view, r)}.values()
         )
         several = len({subject.data for subject in shown}) > 1
         drawn = {size: _draw(view, f"acc{place}{size[0]}", models, references, size) for size in _SIZES}
         panels.append(Panel(data if several else "", drawn["wide"], drawn["narrow"]))
     caption = (
-        "Accuracy against executed MACs a sample, on a logarithmic scale. A line is a model whose knob turns; the disc "
-        "is the point that this run measures and attacks, with its 95 % interval; the hollow square in its colour is "
-        "its own plain net, a tick on the axis where the plain net’s accuracy is not known. Further left is cheaper."
+        f"{_named(view)} against executed MACs a sample, on a logarithmic scale. A line is a model whose knob turns; "
+        "the disc is the point that this run measures and attacks, with its 95 % interval; the hollow square in its "
+        "colour is "
+        f"its own plain net, a tick on the axis where the plain net’s {view.metric_word} is not known. Further left is "
+        "cheaper."
     )
     return Figure("fig-curves", caption, tuple(panels), _legend(view, shown), _table(view, shown))
 
@@ -65,14 +68,19 @@ def figure(view: View) -> Figure | None:
 def _model(view: View, subject: Subject, place: int) -> _Model:
     clean, full = view.clean(subject), view.static_macs(subject)
     series = place % len(svg.SERIES)
-    points = [record for record in (*view.sweep(subject), *([clean] if clean else [])) if _is_point(record)]
+    points = [record for record in (*view.sweep(subject), *([clean] if clean else [])) if _is_point(view, record)]
     plain = None if full is None else (full, plain_accuracy(view, subject)[0])
     mark = _MARKS[place // len(svg.SERIES) % len(_MARKS)]
     return _Model(subject, svg.SERIES[series], f"s{series}", mark, points, plain)
 
 
-def _is_point(record: Record) -> bool:
-    return (_cost(record) or 0) > 0 and words.exists(record.get("accuracy"))
+def _is_point(view: View, record: Record) -> bool:
+    return (_cost(record) or 0) > 0 and words.exists(record.get(view.metric))
+
+
+def _named(view: View) -> str:
+    """The metric at the beginning of a sentence."""
+    return view.metric_word[0].upper() + view.metric_word[1:] if view.metric == ACCURACY else view.metric_word
 
 
 def _cost(record: Record) -> float | None:
@@ -88,19 +96,19 @@ def _draw(view: View, key: str, models: Sequence[_Model], references: Sequence[R
     with svg.canvas(key, _alt(view, models), height=height, width=width) as canvas:
         axes = canvas.axes
         axes.grid()
-        _references(axes, references, factor)
+        _references(axes, references, factor, view.metric)
         for model in models:
             _line(axes, model, factor, view)
         axes.set_xscale("log")
         low, high = min(costs) / factor / 1.25, max(costs) / factor * 1.25
         axes.set_xlim(low, high)
         _log_ticks(axes, low, high, amount)
-        axes.set_ylim(*_up(everything, [model.plain[1] for model in models if model.plain]))
+        axes.set_ylim(*_up(view.metric, everything, [model.plain[1] for model in models if model.plain]))
         for model in models:
             if model.plain and model.plain[1] is None:
                 axes.plot([model.plain[0] / factor], [axes.get_ylim()[0]], marker=2, markersize=11, color=model.colour,
                           markeredgewidth=2.2, clip_on=False)  # fmt: skip
-        axes.set(xlabel=f"{unit} a sample", ylabel="accuracy, %")
+        axes.set(xlabel=f"{unit} a sample", ylabel=f"{view.metric_word}, %")
         axes.yaxis.set_major_locator(_few(amount))
     return canvas.svg
 
@@ -111,8 +119,8 @@ def _few(amount: int) -> Locator:
     return MaxNLocator(amount - 1)
 
 
-def _up(records: Sequence[Record], plain: Sequence[float | None]) -> tuple[float, float]:
-    levels = [100 * record["accuracy"] for record in records] + [100 * level for level in plain if level is not None]
+def _up(metric: str, records: Sequence[Record], plain: Sequence[float | None]) -> tuple[float, float]:
+    levels = [100 * record[metric] for record in records] + [100 * level for level in plain if level is not None]
     levels = levels or [0.0, 100.0]
     pad = max(0.07 * (max(levels) - min(levels)), 0.5)
     return max(min(levels) - pad, 0.0), max(levels) + pad
@@ -141,15 +149,15 @@ def _line(axes: Axes, model: _Model, factor: float, view: View) -> None:
     for condition, swept in sweeps.items():
         attacked = view.condition(condition).get("kind") == "attack"
         sns.lineplot(
-            x=[record["macs_mean"] / factor for record in swept], y=[100 * record["accuracy"] for record in swept],
+            x=[record["macs_mean"] / factor for record in swept], y=[100 * record[view.metric] for record in swept],
             ax=axes, color=model.colour, sort=False, estimator=None, legend=False, linewidth=1.7, marker=model.mark,
             markersize=4, markeredgewidth=0, linestyle=(0, (3, 2)) if attacked else "-",
         )  # fmt: skip
     for record in model.points:
         if record["kind"] == "clean":
-            low, high = (100 * arm for arm in errors(record["accuracy"], record.get("accuracy_ci")))
+            low, high = (100 * arm for arm in errors(record[view.metric], record.get(f"{view.metric}_ci")))
             axes.errorbar(
-                [record["macs_mean"] / factor], [100 * record["accuracy"]], yerr=[[low], [high]], fmt=model.mark,
+                [record["macs_mean"] / factor], [100 * record[view.metric]], yerr=[[low], [high]], fmt=model.mark,
                 markersize=10, color=model.colour, markeredgecolor=svg.PAPER, markeredgewidth=1.5, elinewidth=1.3,
                 zorder=6,
             )  # fmt: skip
@@ -158,14 +166,14 @@ def _line(axes: Axes, model: _Model, factor: float, view: View) -> None:
                   markeredgecolor=model.colour, markeredgewidth=2, zorder=4)  # fmt: skip
 
 
-def _references(axes: Axes, records: Sequence[Record], factor: float) -> None:
+def _references(axes: Axes, records: Sequence[Record], factor: float, metric: str) -> None:
     groups: dict[str, list[Record]] = {}
     for record in records:
         groups.setdefault(reference_name(record), []).append(record)
     for name, group in groups.items():
         marker, _, colour, _, _ = _REFERENCE.get(name, _OTHER)
         across = [record["macs_mean"] / factor for record in group]
-        up = [100 * record["accuracy"] for record in group]
+        up = [100 * record[metric] for record in group]
         big = {"*": 13, "s": 7}.get(marker, 4.5)
         line = (0, (3, 2.5)) if len(group) > 1 and marker in ("D", "P") else "none"
         axes.plot(across, up, marker=marker, linestyle=line, linewidth=1, color=colour, markersize=big,
@@ -190,13 +198,13 @@ def _alt(view: View, models: Sequence[_Model]) -> str:
     told = []
     for model in models:
         clean = view.clean(model.subject)
-        if clean is not None and _is_point(clean):
+        if clean is not None and _is_point(view, clean):
             against = f", its plain net costs {words.macs(model.plain[0])}" if model.plain else ""
             told.append(
-                f"{model.subject.title}: {words.percent(clean['accuracy'])} at {words.macs(clean['macs_mean'])} "
+                f"{model.subject.title}: {words.percent(clean[view.metric])} at {words.macs(clean['macs_mean'])} "
                 f"MACs a sample{against}"
             )
-    return f"Accuracy against cost. {'; '.join(told)}."
+    return f"{_named(view)} against cost. {'; '.join(told)}."
 
 
 def _table(view: View, shown: list[Subject]) -> Table:
@@ -205,12 +213,12 @@ def _table(view: View, shown: list[Subject]) -> Table:
         Column("what", numeric=False),
         Column("knob", numeric=False),
         Column("value"),
-        Column("accuracy", unit="share"),
+        Column(view.metric_word, unit="share"),
         Column("MACs/sample", unit="MACs"),
         Column("its model’s plain net", unit="MACs"),
         Column("of that net", unit="%"),
     ]
-    table = Builder("table-curves", "Points of accuracy against cost", columns)
+    table = Builder("table-curves", f"Points of {view.metric_word} against cost", columns)
     for subject in shown:
         clean, full = view.clean(subject), view.static_macs(subject)
         for record in [*([clean] if clean else []), *view.sweep(subject), *view.references(subject)]:
@@ -224,7 +232,7 @@ def _table(view: View, shown: list[Subject]) -> Table:
                 what,
                 str(record.get("knob") or "") if has_knob else "",
                 TableCell(f"{value:g}" if words.exists(value) else str(value or ""), value=value) if has_knob else "",
-                share_cell(record, "accuracy"),
+                share_cell(record, view.metric),
                 unit_cell(record, "macs_mean", words.macs),
                 TableCell(words.macs(full), value=full)
                 if full is not None

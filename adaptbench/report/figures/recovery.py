@@ -22,7 +22,7 @@ def chart(view: View) -> Table | None:
         Column("condition", numeric=False),
         Column("taken back", unit="share of head-room", axis=tracks.axis(span, ticks)),
         Column("by its control", unit="share of head-room"),
-        Column("accuracy", unit="share"),
+        Column(view.metric_word, unit="share"),
         Column("inputs"),
     ]
     table = Builder("table-taken-back", "Taken back by every attack, model by model", columns)
@@ -36,7 +36,7 @@ def chart(view: View) -> Table | None:
                 TableCell(view.condition_title(record), value=view.condition_title(record)),
                 _dot(record, control, span),
                 _control(view, record, control),
-                share_cell(record, "accuracy"),
+                share_cell(record, view.metric),
                 TableCell(words.count(record["n"]), value=record["n"]),
                 kind=record["kind"],
             )
@@ -87,7 +87,7 @@ def table(view: View) -> Table:
         Column("at the ceiling when clean", unit="share of inputs"),
         Column("efficacy, step"),
         Column("efficacy, trapezoid"),
-        Column("accuracy change", unit="share"),
+        Column(f"{view.metric_word} change", unit="share"),
     ]
     made = Builder("table-recovery", "Taken back, increase and efficacy by model and condition", columns)
     for subject in view.subjects:
@@ -105,15 +105,15 @@ def table(view: View) -> Table:
                 share_cell(record, "at_ceiling"),
                 _plain(record, "efficacy_step"),
                 _plain(record, "efficacy_trapezoid"),
-                _change(record),
+                _change(record, f"{view.metric}_drop"),
                 kind=record["kind"],
             )
     return made.build()
 
 
-def _change(record: Record) -> TableCell:
-    drop = record.get("accuracy_drop")
-    return TableCell(words.points(-drop), value=-drop) if words.exists(drop) else share_cell(record, "accuracy_drop")
+def _change(record: Record, name: str) -> TableCell:
+    drop = record.get(name)
+    return TableCell(words.points(-drop), value=-drop) if words.exists(drop) else share_cell(record, name)
 
 
 def _plain(record: Record, name: str) -> TableCell:
