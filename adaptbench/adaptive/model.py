@@ -32,9 +32,8 @@ class AdaptiveModel(nn.Module):
         node_names: V names of compute that may be skipped or run. exit_names: K places to return a prediction at.
         shape: "static", "multi-exit", "cascade", "dag", "mixed", "looped", "gated" or "tokens".
         capabilities: what attacks and suites may ask for: "gradients", "exit_logits", "queries"; set, it is kept.
-        per_pixel: an answer is a class for each pixel, logits (N, C, H, W), not one for the input.
+        per_pixel: answers are logits (N, C, H, W), a class for each pixel. meter: of a black box that tells no MACs.
         batch_semantics: "regroup": survivors of a batch are compacted, samples do not touch each other.
-        meter: of a black box that tells no MACs.
     """
 
     domain: Domain

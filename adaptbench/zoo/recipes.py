@@ -280,7 +280,7 @@ RECIPES: dict[str, dict[str, TrainingRecipe]] = {
     "cifar100": _CIFAR,
     "pasted-digits": {
         "short": pixel_recipe(
-            Phase(5, 5e-3, 16, weight_decay=0.02, ema=0.99, optimiser="adamw", precision="bfloat16", clip_norm=1.0)
+            Phase(12, 5e-3, 16, weight_decay=0.02, ema=0.99, optimiser="adamw", precision="bfloat16", clip_norm=1.0)
         )
     },
     "sst2": {"short": small_text_recipe(Phase(6, 2e-3, 128, weight_decay=0.05, optimiser="adamw", clip_norm=1.0))},
