@@ -1,4 +1,4 @@
-"""Write the tables of docs/performance.md from benchmarks/performance.json; a test holds the two together.
+"""Write the tables of docs/performance.md from two files in benchmarks/; a test holds them and the page together.
 
 python docs/performance_page.py
 """
@@ -12,10 +12,14 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "benchmarks" / "performance.json"
+HALF = ROOT / "benchmarks" / "half_precision.json"
 PAGE = ROOT / "docs" / "performance.md"
 BEGIN, END = "<!-- figures: written by docs/performance_page.py -->", "<!-- end of figures -->"
+BEGIN_HALF, END_HALF = "<!-- bf16: written by docs/performance_page.py -->", "<!-- end of bf16 -->"
 STEPS = {"bare ÷ ours": 0.9, "pgd ÷ ours": 1.0, "pgd on the path taken ÷ ours": None}
 EFFICIENCY = {"digits": {"1": 0.6, "32": 0.75, "256": 0.85}, "cifar10": {"1": 0.9, "32": 0.95, "256": 0.95}}
+TWICE = 2.0
+"""Steps in bf16 over steps of PGD in fp32, at least."""
 RUNNER = 1.02
 LARGE = 10_000_000
 """MACs from which on the runner is held to its aim."""
@@ -126,6 +130,51 @@ def figures(found: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
+def half(found: dict[str, Any]) -> str:
+    """Steps in bf16, and what `standard` finds by them."""
+    names = {
+        "pgd ÷ bf16": "torchattacks PGD in fp32, every exit run",
+        "fp32 ÷ bf16": "the same attack in fp32",
+        "bare fp32 ÷ bf16": "bare loop in fp32",
+        "bare bf16 ÷ bf16": "bare loop in bf16",
+    }
+    lines = [
+        "| system | attack | ms a step of the batch, fp32 | bf16 | compared with "
+        "| steps a second, ours in bf16 ÷ theirs | by the wall | aim | held |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    crafted = [
+        "| system | attack | pictures | in fp32 takes back | in bf16 | bf16 less fp32, points | equal within it "
+        "| steps taken | CPU s |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for system, parts in found["systems"].items():
+        rows = parts.get("steps")
+        for key, name in names.items() if rows else ():
+            ratio, aimed = rows[key], key == "pgd ÷ bf16"
+            lines.append(
+                f"| {system} | {rows['attack']}, {rows['pictures']} pictures | {rows['step_ms']['fp32']:.0f} | "
+                f"{rows['step_ms']['bf16']:.0f} | {name} | {told(ratio)} | {ratio['wall']:.2f} | "
+                f"{f'≥ {TWICE:g}' if aimed else '–'} | {held(ratio['cpu'] >= TWICE if aimed else None)} |"
+            )
+        if (both := parts.get("standard")) is None:
+            continue
+        full, short, apart = both["fp32"], both["bf16"], both["bf16 − fp32"]
+        shares = [f"{100 * one['recovery']:.1f} %" for one in (full, short)]
+        more = f"{100 * apart['value']:.1f} [{100 * apart['low']:.1f}, {100 * apart['high']:.1f}]".replace("-", "−")
+        crafted.append(
+            f"| {system} | standard at {both['eps']} | {both['pictures']} | {shares[0]} | {shares[1]} | {more} | "
+            f"{held(apart['low'] <= 0 <= apart['high'])} | {full['steps']} / {short['steps']} | "
+            f"{full['cpu_s']:.0f} / {short['cpu_s']:.0f} |"
+        )
+    start = (
+        f"Commit `{found['commit'][:9]}`, {found['date']}, {found['device']['cpu']}, one thread, torch "
+        f"{found['versions']['torch']}. Load of the machine: {found['load_before']:.1f} before, "
+        f"{found['load_after']:.1f} after: others worked beside it, so that extremes lie apart."
+    )
+    return "\n\n".join([start, "\n".join(lines), "\n".join(crafted)])
+
+
 def _company(found: dict[str, Any]) -> str:
     """Who else was there."""
     return (
@@ -138,13 +187,20 @@ def _table(lines: list[str]) -> list[str]:
     return ["\n".join(lines)]
 
 
-def page(text: str, found: dict[str, Any]) -> str:
-    before, _, rest = text.partition(BEGIN)
-    return f"{before}{BEGIN}\n\n{figures(found)}\n\n{END}{rest.partition(END)[2]}"
+def page(text: str, found: dict[str, Any], short: dict[str, Any]) -> str:
+    """The text with both sets of figures as their files have them."""
+    for begin, end, written in ((BEGIN, END, figures(found)), (BEGIN_HALF, END_HALF, half(short))):
+        before, _, rest = text.partition(begin)
+        text = f"{before}{begin}\n\n{written}\n\n{end}{rest.partition(end)[2]}"
+    return text
+
+
+def read(place: Path) -> dict[str, Any]:
+    """A benchmark's file."""
+    made: dict[str, Any] = json.loads(place.read_text(encoding="utf-8"))
+    return made
 
 
 if __name__ == "__main__":
-    PAGE.write_text(
-        page(PAGE.read_text(encoding="utf-8"), json.loads(SOURCE.read_text(encoding="utf-8"))), encoding="utf-8"
-    )
+    PAGE.write_text(page(PAGE.read_text(encoding="utf-8"), read(SOURCE), read(HALF)), encoding="utf-8")
     sys.stdout.write(f"wrote {PAGE}\n")

@@ -28,6 +28,9 @@ AUDITS = (
     "standard-2-blockdrop",
 )
 TEN_TIMES = ("ten-times-fashion-mnist", "ten-times-fashion-mnist-gates")
+AMORTISED = ("amortised",)
+TIME, SHARE = 0.01, 0.8
+"""Of ILFO's time an input, at most, and of its recovery, at least: what a generator is held to."""
 PAIRS = (
     ("skipnet", "audit-fashion-mnist", "audit-fashion-mnist-gates"),
     ("skipnet-rnn", "audit-cifar10-gates", "standard-2-skipnet-rnn"),
@@ -145,6 +148,44 @@ def pairs() -> list[str]:
     return lines
 
 
+def amortised(documents: list[Record]) -> list[str]:
+    """A generator beside ILFO: recovery on the pictures that both have seen, and what one of these takes."""
+    lines = [
+        "| data | system | pictures of both | noise | ILFO | generator | of ILFO's | all pictures | s an input, ILFO "
+        "| generator | of ILFO's | training, once |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for document in documents:
+        cases = {(c["model"], c["condition"]): c for c in document["cases"]}
+        (data,) = document["manifest"]["data"]
+        for model, about in document["manifest"]["models"].items():
+            ilfo, ours = cases[model, "ilfo"], cases[model, "amortised"]
+            names = ("clean", "noise-sign", "ilfo", "amortised")
+            macs = {which: _macs(document["samples"][f"{data}/{model}/{which}"]) for which in names}
+            ids = sorted(macs["ilfo"].keys() & macs["amortised"].keys())
+            clean = sum(macs["clean"][i] for i in ids)
+            room = len(ids) * about["max_macs"] - clean
+            back = {which: (sum(macs[which][i] for i in ids) - clean) / room for which in names[1:]}
+            spent = [case["craft_s"] / case["n"] for case in (ilfo, ours)]
+            told, share = ours["craft_details"], back["amortised"] / back["ilfo"]
+            quick = spent[1] / spent[0]
+            cells = [
+                data,
+                model,
+                str(len(ids)),
+                *(f"{100 * back[which]:.1f} %".replace("-", "−") for which in names[1:]),
+                f"{100 * share:.0f} %".replace("-", "−") + ("" if share >= SHARE else ", **missed**"),
+                f"{ours['n']:,}: ".replace(",", " ") + within(ours),
+                f"{spent[0]:.2g}",
+                f"{spent[1]:.2g}",
+                f"{100 * quick:.2f} %" + ("" if quick <= TIME else ", **missed**"),
+                f"{told['training_passes'] / 1000:.1f} k passes, as ILFO on "
+                f"{told['training_passes'] / (ilfo['craft_details']['steps_run'] / ilfo['n']):.0f} pictures",
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
 def alone(document: Record) -> list[str]:
     """Gates that were tried one by one: a row a system."""
     lines = [
@@ -175,6 +216,7 @@ def page(text: str) -> str:
     written |= {
         "ten-times": ten_times([_read(n) for n in TEN_TIMES]),
         "pairs": pairs(),
+        "amortised": amortised([_read(n) for n in AMORTISED]),
         "alone": alone(json.loads(ALONE.read_text(encoding="utf-8"))),
     }
     for name, lines in written.items():

@@ -98,7 +98,12 @@ def test_the_figures_of_the_text_page_are_those_of_the_committed_runs() -> None:
 def test_the_page_of_performance_is_that_of_the_committed_run() -> None:
     module = _script("performance_page")
     found, text = json.loads(module.SOURCE.read_text(encoding="utf-8")), module.PAGE.read_text(encoding="utf-8")
-    assert module.page(text, found) == text, "run python docs/performance_page.py"
+    short = module.read(module.HALF)
+    assert module.page(text, found, short) == text, "run python docs/performance_page.py"
+    for system, parts in short["systems"].items():
+        assert f"| {system} | " in text
+        if "steps" in parts:
+            assert f"{parts['steps']['pgd ÷ bf16']['cpu']:.2f} (" in text, "the page has lost the aim of bf16"
     queues = _script("block_queues_page")
     kept = json.loads(queues.SOURCE.read_text(encoding="utf-8"))
     assert queues.page(text, kept) == text, "run python docs/block_queues_page.py"

@@ -55,7 +55,8 @@ def test_a_figure_bent_on_the_page_is_written_anew(module):
 
 
 @pytest.mark.parametrize(
-    "name", ["audit-fashion-mnist", "audit-fashion-mnist-gates", "audit-cifar10-exits", "audit-cifar10-gates"]
+    "name",
+    ["audit-fashion-mnist", "audit-fashion-mnist-gates", "audit-cifar10-exits", "audit-cifar10-gates", "amortised"],
 )
 def test_recoveries_are_those_of_the_kept_samples(name):
     document = _read(name)
@@ -227,3 +228,23 @@ def test_ten_times_the_steps_were_taken(name):
         short, long = cases[model, "standard"], cases[model, "exhaustive"]
         assert long["recovery"] >= short["recovery"], model
         assert long["craft_details"]["steps_run"] > 5 * short["craft_details"]["steps_run"], model
+
+
+def test_a_generator_is_held_to_its_aims_on_the_pictures_that_both_have_seen(module):
+    for name in module.AMORTISED:
+        document = _read(name)
+        assert document["manifest"]["git"]["dirty"] is False
+        (data,) = document["manifest"]["data"]
+        cases = {(c["model"], c["condition"]): c for c in document["cases"]}
+        for model, about in document["manifest"]["models"].items():
+            clean, search, made = (
+                _macs(document["samples"][f"{data}/{model}/{which}"]) for which in ("clean", "ilfo", "amortised")
+            )
+            both = search.index.intersection(made.index)
+            back = [(found[both].mean() - clean[both].mean()) for found in (search, made)]
+            share = back[1] / back[0]
+            row = next(line for line in TEXT.splitlines() if line.startswith(f"| {data} | {model} | {len(both)} |"))
+            assert f"| {100 * share:.0f} %" in row
+            assert (", **missed**" in row.split("|")[7]) == (share < 0.8)
+            assert cases[model, "amortised"]["craft_details"]["crafted_on"][0].startswith(f"{data}/calibration")
+            assert back[1] < about["max_macs"]
