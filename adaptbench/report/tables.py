@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from markupsafe import Markup
 
 from adaptbench.report import words
 from adaptbench.report.view import Record, missing
-from adaptbench.results.quality import MIOU, WORDS, metric_of
+from adaptbench.results.quality import ACCURACY, MIOU, metric_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,10 +142,11 @@ def share_cell(record: Record, name: str, digits: int = 1) -> TableCell:
 
 
 def quality_cell(record: Record) -> TableCell:
-    """What judges a record's answers, in a column of several runs: accuracy, or mIoU, which is then named."""
-    metric = metric_of(record)
-    cell = share_cell(record, metric)
-    return replace(cell, text=f"{WORDS[metric]} {cell.text}") if metric == MIOU and cell.value is not None else cell
+    """Accuracy in a table of several runs; where mIoU judges, which is another figure, none, and what it is."""
+    if metric_of(record) == ACCURACY:
+        return share_cell(record, ACCURACY)
+    reason = f"every pixel is answered: {words.percent(record.get(MIOU))} mIoU"
+    return TableCell(words.DASH, reason=reason if words.exists(record.get(MIOU)) else missing(record, MIOU))
 
 
 def scaled_interval(bounds: Sequence[float | None] | None, unit: Any) -> str:
