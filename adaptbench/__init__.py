@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     from adaptbench.models.gated_resnet import RecurrentGates
     from adaptbench.models.vit import SignificantBlock, TokenBlock
     from adaptbench.report.page import write_report
+    from adaptbench.results.decoding import DecodingRun
     from adaptbench.results.gate import compare as check
     from adaptbench.results.serving import ServingRun
     from adaptbench.results.store import Run
@@ -101,6 +102,7 @@ _HOMES = {name: ("adaptbench.adaptive", name) for name in _ADAPTIVE} | {
     "PlanGates": ("adaptbench.models.blockdrop", "PlannedGates"),
     "RecurrentGates": ("adaptbench.models.gated_resnet", "RecurrentGates"),
     "AdaptBenchError": ("adaptbench.errors", "AdaptBenchError"),
+    "DecodingRun": ("adaptbench.results.decoding", "DecodingRun"),
     "Run": ("adaptbench.results.store", "Run"),
     "ServingRun": ("adaptbench.results.serving", "ServingRun"),
     "StudyRun": ("adaptbench.results.studies", "StudyRun"),
@@ -124,6 +126,7 @@ __all__ = [
     "Cascade",
     "CumulativeHalting",
     "DecisionGraph",
+    "DecodingRun",
     "FeedForwardGates",
     "GatedNetwork",
     "ImageDomain",

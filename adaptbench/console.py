@@ -279,3 +279,44 @@ def serving_tables(record: Mapping[str, Any]) -> list[Table]:
         figures = [scale(row[f"{how}_{name}"]) for name in ("mean_s", "p99_s") for how in ("measured", "simulated")]
         real.add_row(Text(words.printable(row["case"])), *figures, "within 10 %" if row["within"] else "apart")
     return [table, real]
+
+
+def decoding_headline(record: Mapping[str, Any]) -> str:
+    """Suite, prompts, device and size, in a line."""
+    ((data, details),) = record["data"].items()
+    prompts, decoders = words.plural(details["n"], "prompt"), words.plural(len(record["decoders"]), "decoder")
+    return " · ".join([record["name"], f"{data}, {prompts}", _where(record["device"]), decoders])
+
+
+def decoding_tables(record: Mapping[str, Any]) -> list[Table]:
+    """Decoders; then a table for each objective that was attacked: what they cost is never added up."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for title in ("decoder", "MACs a character", "saved", "layers", "bits", "as greedy", "a character"):
+        table.add_column(title, justify="right" if table.columns else "left", no_wrap=bool(table.columns))
+    scale = words.one_scale([row["latency_s_per_token"] for row in record["decoders"]], "s")
+    for row in record["decoders"]:
+        table.add_row(
+            Text(words.printable(row["case"])),
+            words.macs(row["macs_per_token"]),
+            words.percent(row["saving_macs"]),
+            words.number(row["layers_per_token"]),
+            words.number(row["bits_per_character"]),
+            words.percent(row["identical"], 0),
+            scale(row["latency_s_per_token"]),
+        )
+    found = [table]
+    for row in record["attacks"]:
+        attacked = Table(box=None, pad_edge=False, header_style="dim")
+        unit = "MACs a character" if row["objective"] == "depth" else "characters"
+        titles = (f"{row['objective']} attacked", f"{unit}, clean", "attacked", "more", "by chance", "best of chance")
+        for title in titles:
+            attacked.add_column(title, justify="right" if attacked.columns else "left", no_wrap=bool(attacked.columns))
+        shown = words.macs if row["objective"] == "depth" else words.number
+        attacked.add_row(
+            Text(words.printable(row["case"])),
+            shown(row["clean"]),
+            shown(row["attacked"]),
+            *(words.percent(row[f"increase{kind}"]) for kind in ("", "_random", "_random_best")),
+        )
+        found.append(attacked)
+    return found

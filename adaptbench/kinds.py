@@ -1,4 +1,4 @@
-"""The three kinds of experiment behind one call: whoever names a file need not know which it is."""
+"""The four kinds of experiment behind one call: whoever names a file need not know which it is."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from typing import Unpack, overload
 
 from adaptbench.bench.runner import run_suite
 from adaptbench.bench.suite import LoadedSuite
+from adaptbench.decoding.runner import run_decoding
+from adaptbench.decoding.spec import LoadedDecoding, is_decoding
 from adaptbench.experiment.options import Asked, Options
+from adaptbench.results.decoding import DecodingRun
 from adaptbench.results.serving import ServingRun
 from adaptbench.results.store import Run
 from adaptbench.results.studies import StudyRun
@@ -23,10 +26,17 @@ def run(file: LoadedStudy, options: Options | None = None, /, **asked: Unpack[As
 @overload
 def run(file: LoadedServing, options: Options | None = None, /, **asked: Unpack[Asked]) -> ServingRun: ...
 @overload
-def run(file: str, options: Options | None = None, /, **asked: Unpack[Asked]) -> Run | StudyRun | ServingRun: ...
+def run(file: LoadedDecoding, options: Options | None = None, /, **asked: Unpack[Asked]) -> DecodingRun: ...
+@overload
 def run(
-    file: str | LoadedSuite | LoadedStudy | LoadedServing, options: Options | None = None, /, **asked: Unpack[Asked]
-) -> Run | StudyRun | ServingRun:
+    file: str, options: Options | None = None, /, **asked: Unpack[Asked]
+) -> Run | StudyRun | ServingRun | DecodingRun: ...
+def run(
+    file: str | LoadedSuite | LoadedStudy | LoadedServing | LoadedDecoding,
+    options: Options | None = None,
+    /,
+    **asked: Unpack[Asked],
+) -> Run | StudyRun | ServingRun | DecodingRun:
     """Execute a suite, of whatever kind, or a study, and leave a directory.
 
     Args:
@@ -34,11 +44,13 @@ def run(
 
     Returns:
         A suite's `Run` (records, samples, windows), a study's `StudyRun` (``record``: graphs, policies, points), or, of
-        kind serving, a `ServingRun` (``record``: streams, provisions, checks). Each goes into `adaptbench.check` and,
+        kind serving, a `ServingRun` (``record``: streams, provisions, checks); of kind decoding, a `DecodingRun`
+        (``record``: decoders, sequences, attacks; `steps`). Each goes into `adaptbench.check` and,
         by its ``path``, into `adaptbench.write_report`.
 
     Raises:
-        AdaptBenchError: what stands in the way of the whole run; see `run_suite`, `run_study` and `run_serving`.
+        AdaptBenchError: what stands in the way of the whole run; see `run_suite`, `run_study`, `run_serving`,
+            `run_decoding`.
         SuiteError: there is no such file, or it is none of them.
         LockedError: another process writes to the directory.
         Stopped: Ctrl-C; says what is kept.
@@ -47,4 +59,6 @@ def run(
         return run_study(file, options, **asked)
     if isinstance(file, LoadedServing) or (isinstance(file, str) and is_serving(file)):
         return run_serving(file, options, **asked)
+    if isinstance(file, LoadedDecoding) or (isinstance(file, str) and is_decoding(file)):
+        return run_decoding(file, options, **asked)
     return run_suite(file, options, **asked)

@@ -79,8 +79,8 @@ def unknowing(document: Record) -> list[str]:
     own = {(c["model"], c["condition"]): c for c in document["cases"] if c["kind"] == "attack"}
     carried = {(c["surrogate"], c["model"]): c for c in document["cases"] if c["kind"] == "transfer"}
     lines = [
-        "| | `standard`, knows the defence | `standard` of the undefended net, sent unseen | the most of any other net | "
-        "`black-box`, 200 questions | more than `standard` |",
+        "| | `standard`, knows the defence | `standard` of the undefended net, sent unseen | "
+        "the most of any other net | `black-box`, 200 questions | more than `standard` |",
         "|---|---|---|---|---|---|",
     ]
     for model in document["manifest"]["models"]:

@@ -29,12 +29,14 @@ def table(fields: dict) -> list[str]:
 
 
 def page() -> str:
+    from adaptbench.results.decoding import PARTS as DECODING_PARTS
     from adaptbench.results.schema import FIELDS, PIXEL_COLUMNS, SAMPLE_COLUMNS, WINDOW_COLUMNS
     from adaptbench.results.serving import PARTS as SERVING_PARTS
     from adaptbench.results.study_schema import PARTS
+    from adaptbench.results.tables import STEP_COLUMNS
 
     lines = [HEAD, "## A case of `summary.json`", "", *table(FIELDS)]
-    for name, columns in (("samples", SAMPLE_COLUMNS), ("windows", WINDOW_COLUMNS)):
+    for name, columns in (("samples", SAMPLE_COLUMNS), ("windows", WINDOW_COLUMNS), ("steps", STEP_COLUMNS)):
         told = ", ".join(f"`{column}` {kind}" for column, kind in columns.items())
         lines += ["", f"## A row of `{name}.parquet`", "", f"{told}."]
         if name == "samples":
@@ -44,6 +46,8 @@ def page() -> str:
         lines += ["", f"## `study.json`: {part}", "", *table(fields)]
     for part, fields in SERVING_PARTS.items():
         lines += ["", f"## `serving.json`: {part}", "", *table(fields)]
+    for part, fields in DECODING_PARTS.items():
+        lines += ["", f"## `decoding.json`: {part}", "", *table(fields)]
     return "\n".join(lines) + "\n"
 
 

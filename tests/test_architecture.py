@@ -38,6 +38,7 @@ ROOM = {
     "diagnosis": 7,
     "auditing": 8,
     "serving": 8,
+    "decoding": 8,
     "terminal": 8,
     "watching": 8,
     "kinds": 9,

@@ -39,6 +39,7 @@ OWN_TESTS = {
     "audit.md": "tests/auditing/test_audit_page.py",
     "series.md": "tests/series/test_series.py",
     "serving.md": "tests/serving/test_serving_run.py",
+    "decoding.md": "tests/decoding/test_decoding_run.py",
 }
 
 

@@ -156,6 +156,7 @@ def test_the_text_page_runs(tmp_path, monkeypatch) -> None:
 def test_every_recipe_and_suite_names_its_purpose() -> None:
     from adaptbench.attacks import list_attacks
     from adaptbench.bench.suite import load_suite
+    from adaptbench.decoding.spec import is_decoding, load_decoding
     from adaptbench.experiment.finding import suite_names
     from adaptbench.serving.spec import is_serving, load_serving
     from adaptbench.study.spec import is_study, load_study
@@ -164,6 +165,8 @@ def test_every_recipe_and_suite_names_its_purpose() -> None:
     for name in suite_names():
         if is_serving(name):
             assert load_serving(name).serving.title
+        elif is_decoding(name):
+            assert load_decoding(name).decoding.title
         else:
             assert load_study(name).study.title if is_study(name) else load_suite(name).suite.title
 

@@ -154,6 +154,8 @@ def load_suite(name: str, overrides: Sequence[str] = ()) -> LoadedSuite:
     source = Source.read(name, overrides)
     if "arrivals" in source.value:
         raise SuiteError(f"{source.located.file}: it is of kind serving.", todo="Run it by `adaptbench.run`.")
+    if "decoders" in source.value:
+        raise SuiteError(f"{source.located.file}: it is of kind decoding.", todo="Run it by `adaptbench.run`.")
     if "graphs" in source.value:
         raise SuiteError(f"{source.located.file}: it is a study, no suite.", todo="Run it by `run_study`.")
     return checked(source)

@@ -14,6 +14,7 @@ from adaptbench.terminal import console
 
 if TYPE_CHECKING:
     from adaptbench.results.baseline import Baseline
+    from adaptbench.results.gate_decoding import DecodingSide
     from adaptbench.results.gate_rows import GateReport
     from adaptbench.results.gate_serving import ServingSide
     from adaptbench.results.gate_studies import StudySide
@@ -58,7 +59,7 @@ def check(run: Path, baseline: Path | None, form: Format | None, out: Path | Non
     return verdict.exit_code
 
 
-def judge(run: Path, baseline: Path | Baseline | StudySide | ServingSide) -> GateReport:
+def judge(run: Path, baseline: Path | Baseline | StudySide | ServingSide | DecodingSide) -> GateReport:
     """What the gate says; `say` prints it."""
     from adaptbench.results.gate import compare
 
@@ -87,6 +88,11 @@ def _planted(run: Path) -> list[tuple[str, bool | None, str, bool]]:
     """(fault, whether it was caught, the gate's reason, whether the gate was to be fooled)."""
     from adaptbench.results.studies import kind_of
 
+    if kind_of(run) == "decoding":
+        from adaptbench.results.gate_decoding import DecodingSide
+        from adaptbench.results.gate_decoding import planted_faults as planted_here
+
+        return [(*planted, False) for planted in planted_here(DecodingSide.load(run))]
     if kind_of(run) == "serving":
         from adaptbench.results.gate_serving import ServingSide
         from adaptbench.results.gate_serving import planted_faults as planted_in
@@ -104,6 +110,7 @@ def _planted(run: Path) -> list[tuple[str, bool | None, str, bool]]:
 def keep(run: Path, out: Path | None) -> None:
     """Write a run's figures as a baseline."""
     from adaptbench.results.baseline import write_baseline
+    from adaptbench.results.decoding import keep_decoding
     from adaptbench.results.serving import keep_serving
     from adaptbench.results.store import Run
     from adaptbench.results.studies import keep_study, kind_of
@@ -113,6 +120,9 @@ def keep(run: Path, out: Path | None) -> None:
         return
     if kind_of(run) == "serving":
         console().print(f"run      {keep_serving(run, out)}", soft_wrap=True)
+        return
+    if kind_of(run) == "decoding":
+        console().print(f"run      {keep_decoding(run, out)}", soft_wrap=True)
         return
     opened = Run.open(run)
     opened.verify()

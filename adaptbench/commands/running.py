@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from adaptbench.bench.suite import LoadedSuite
+    from adaptbench.decoding.spec import LoadedDecoding
     from adaptbench.results.baseline import Baseline
+    from adaptbench.results.gate_decoding import DecodingSide
     from adaptbench.results.gate_rows import GateReport
     from adaptbench.results.gate_serving import ServingSide
     from adaptbench.results.gate_studies import StudySide
@@ -83,9 +85,9 @@ def run(wishes: Wishes) -> int:
 
 def _carry_out(
     kind: Kind,
-    loaded: LoadedSuite | LoadedStudy | LoadedServing,
+    loaded: LoadedSuite | LoadedStudy | LoadedServing | LoadedDecoding,
     wishes: Wishes,
-    kept: Baseline | StudySide | ServingSide | None,
+    kept: Baseline | StudySide | ServingSide | DecodingSide | None,
 ) -> int:
     from adaptbench.kinds import run
     from adaptbench.results.store import MANIFEST

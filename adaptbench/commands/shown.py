@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from adaptbench.experiment.options import Options
     from adaptbench.results.baseline import Baseline
+    from adaptbench.results.decoding import DecodingRun
+    from adaptbench.results.gate_decoding import DecodingSide
     from adaptbench.results.gate_serving import ServingSide
     from adaptbench.results.gate_studies import StudySide
     from adaptbench.results.serving import ServingRun
@@ -73,7 +75,7 @@ class Kind(Protocol):
     def load(self, name: str, overrides: Sequence[str]) -> Any:
         """Read its file."""
 
-    def baseline(self, place: Path) -> Baseline | StudySide | ServingSide:
+    def baseline(self, place: Path) -> Baseline | StudySide | ServingSide | DecodingSide:
         """Read what it is to be compared with."""
 
     def plan(self, loaded: Any, options: Options, asked: float) -> Planned:
@@ -94,7 +96,7 @@ class Suites:
 
         return load_suite(name, overrides)
 
-    def baseline(self, place: Path) -> Baseline | StudySide | ServingSide:
+    def baseline(self, place: Path) -> Baseline | StudySide | ServingSide | DecodingSide:
         """Read what it is to be compared with."""
         from adaptbench.results.baseline import Baseline
 
@@ -155,7 +157,7 @@ class Studies:
 
         return load_study(name, overrides)
 
-    def baseline(self, place: Path) -> Baseline | StudySide | ServingSide:
+    def baseline(self, place: Path) -> Baseline | StudySide | ServingSide | DecodingSide:
         """Read what it is to be compared with."""
         from adaptbench.results.gate_studies import StudySide
 
@@ -212,7 +214,7 @@ class Servings:
 
         return load_serving(name, overrides)
 
-    def baseline(self, place: Path) -> Baseline | StudySide | ServingSide:
+    def baseline(self, place: Path) -> Baseline | StudySide | ServingSide | DecodingSide:
         """Read what it is to be compared with."""
         from adaptbench.results.gate_serving import ServingSide
 
@@ -253,16 +255,71 @@ class Servings:
         )
 
 
+class Decodings:
+    """Carry prompts on, read given text, attack prompts."""
+
+    word, kept = "decoding", "published"
+
+    def load(self, name: str, overrides: Sequence[str]) -> Any:
+        """Read its file."""
+        from adaptbench.decoding.spec import load_decoding
+
+        return load_decoding(name, overrides)
+
+    def baseline(self, place: Path) -> Baseline | StudySide | ServingSide | DecodingSide:
+        """Read what it is to be compared with."""
+        from adaptbench.results.gate_decoding import DecodingSide
+
+        return DecodingSide.load(place)
+
+    def plan(self, loaded: Any, options: Options, asked: float) -> Planned:
+        """What is decoded, read, timed and attacked, with its seconds."""
+        from adaptbench.decoding.estimate import estimate
+        from adaptbench.report import words
+
+        pieces = estimate(loaded, options)
+        seconds: dict[str, float | None] = {name: about_s for name, _, about_s in pieces}
+        rows = [(name, much, words.seconds(about_s)) for name, much, about_s in pieces]
+        total_s = sum(about_s for _, _, about_s in pieces) + time.perf_counter() - asked
+        total = f"{words.plural(len(pieces), 'stage')}; about {words.seconds(total_s)} here"
+        return Planned(("stage", "how much", "about"), rows, [], total, seconds, total_s, "how much")
+
+    def outcome(self, done: DecodingRun, width: int) -> Outcome:
+        """Decoders, then attacks, each objective by itself."""
+        from adaptbench.console import decoding_headline, decoding_tables
+        from adaptbench.results.decoding import incomplete
+
+        record, missing = done.record, incomplete(done.record)
+        names = ("model", "prompts", "prefill_s_per_token", "decoders", "exits", "attacks")
+        rows = len(record["decoders"])
+        verdict = _done(len(missing), len(missing) + rows, "decoder", done.path)
+        notes = [*missing, *(record["notes"] or [])]
+        return Outcome(
+            record["started"],
+            decoding_headline(record),
+            decoding_tables(record),
+            verdict,
+            {name: record[name] for name in names} | {"notes": notes, "failed": record["failed"]},
+            notes,
+            bool(missing),
+            not rows,
+        )
+
+
 def kind_named(name: str) -> Kind:
     """The kind of a file.
 
     Raises:
         SuiteError: there is no such file.
     """
+    from adaptbench.decoding.spec import is_decoding
     from adaptbench.serving.spec import is_serving
     from adaptbench.study.spec import is_study
 
-    return Studies() if is_study(name) else Servings() if is_serving(name) else Suites()
+    for kind, is_one in ((Studies, is_study), (Servings, is_serving), (Decodings, is_decoding)):
+        if is_one(name):
+            return kind()
+    return Suites()
 
 
 def _done(failed: int, of: int, what: str, place: Path, gaps: int = 0) -> str:

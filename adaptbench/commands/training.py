@@ -8,6 +8,8 @@ from typing import Any
 import yaml
 
 from adaptbench.data import load_data
+from adaptbench.decoding.training import NAME as CHARACTER_LM
+from adaptbench.decoding.training import train as train_character_lm
 from adaptbench.errors import UsageError
 from adaptbench.experiment.environment import check_device
 from adaptbench.terminal import console
@@ -33,7 +35,10 @@ def train(
     if options and strategy is None:
         raise UsageError("--strategy-option was given without --strategy.", todo="Name the strategy, too.")
     settings = dict(map(_option, options))
-    find_recipe(model, data, recipe, strategy, settings)  # before any data is fetched
+    if model == CHARACTER_LM:
+        _refuse_settings(recipe, strategy)
+    else:
+        find_recipe(model, data, recipe, strategy, settings)  # before any data is fetched
     phase = ""
     with watcher(console(stderr=True)) as bars:
 
@@ -44,20 +49,34 @@ def train(
                 phase = name
             bars.advance(record.epoch, f"loss {record.loss:.3f}")
 
-        files = train_system(
-            model,
-            load_data(data, root=data_root, download=download),
-            out,
-            on_epoch=on_epoch,
-            seed=seed,
-            recipe=recipe,
-            device=check_device(device),
-            strategy=strategy,
-            options=settings,
-        )
+        device, found = check_device(device), load_data(data, root=data_root, download=download)
+        if model == CHARACTER_LM:
+            files = train_character_lm(found, out, seed=seed or 0, device=device, on_epoch=on_epoch)
+        else:
+            files = train_system(
+                model,
+                found,
+                out,
+                on_epoch=on_epoch,
+                seed=seed,
+                recipe=recipe,
+                device=device,
+                strategy=strategy,
+                options=settings,
+            )
     for file in files:
         console().print(f"wrote    {file}", soft_wrap=True)
     console().print(f"use      adaptbench run SUITE --zoo {out}", soft_wrap=True)
+
+
+def _refuse_settings(recipe: str, strategy: str | None) -> None:
+    """The character model is trained one way."""
+    if recipe != "short" or strategy is not None:
+        said = f"--recipe {recipe}" if recipe != "short" else f"--strategy {strategy}"
+        raise UsageError(
+            f"{said} was given to '{CHARACTER_LM}', which has one recipe, and one loss over its exits.",
+            todo="Leave it out.",
+        )
 
 
 def _option(text: str) -> tuple[str, Any]:

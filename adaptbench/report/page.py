@@ -60,6 +60,10 @@ def write_report(runs: Sequence[Path], out: Path, say: Callable[[str], None] | N
         from adaptbench.report.serving_page import write_serving_report
 
         return write_serving_report(Path(runs[0]), Path(out))
+    if len(runs) == 1 and kind_of(Path(runs[0])) == "decoding":
+        from adaptbench.report.decoding_page import write_decoding_report
+
+        return write_decoding_report(Path(runs[0]), Path(out))
     if len(runs) == 1 and kind_of(Path(runs[0])) == "study":
         from adaptbench.report.study_page import write_study_report
 

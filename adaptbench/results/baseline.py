@@ -147,9 +147,9 @@ class Baseline:
                 why="Nothing to compare with.",
                 todo="Name a run directory or a file in reports/baselines/; `write_baseline` keeps one of a run.",
             )
-        if kind_of(place) == "serving":
+        if (kind := kind_of(place)) in ("serving", "decoding"):
             raise BaselineError(
-                f"{place}: it holds figures of kind serving, and the run a suite's.",
+                f"{place}: it holds figures of kind {kind}, and the run a suite's.",
                 todo="Compare it with a run of that suite, or name a file in reports/baselines/.",
             )
         if kind_of(place) == "study":

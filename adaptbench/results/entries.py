@@ -94,6 +94,8 @@ def _read(place: Path) -> Entry | str:
         if kind == "serving":
             served = ServingSide.load(place)
             return _entry(place, kind, served, served.record, served.record)
+        if kind == "decoding":
+            return "runs of kind decoding have no history yet: compare two of them by `adaptbench check`"
         if kind == "study":
             study = StudySide.load(place)
             return _entry(place, kind, study, study.record, study.record)

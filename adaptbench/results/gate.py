@@ -15,7 +15,9 @@ from typing import Any
 
 from adaptbench.errors import BaselineError
 from adaptbench.results.baseline import Baseline
+from adaptbench.results.decoding import DecodingRun
 from adaptbench.results.gate_compare import AGAINST_CLEAN, Meeting, compare_figure
+from adaptbench.results.gate_decoding import DecodingSide, compare_decoding
 from adaptbench.results.gate_rows import GateReport, GateRow, RowVerdict, corrected, in_modes
 from adaptbench.results.gate_rules import METRICS, Rule, Source, parse_gate
 from adaptbench.results.gate_serving import ServingSide, compare_serving
@@ -38,14 +40,25 @@ from adaptbench.results.studies import StudyRun, kind_of
 
 
 def compare(
-    run: str | Path | Run | Baseline | StudySide | StudyRun | ServingSide | ServingRun,
-    baseline: str | Path | Run | Baseline | StudySide | StudyRun | ServingSide | ServingRun | None,
+    run: str | Path | Run | Baseline | StudySide | StudyRun | ServingSide | ServingRun | DecodingSide | DecodingRun,
+    baseline: str
+    | Path
+    | Run
+    | Baseline
+    | StudySide
+    | StudyRun
+    | ServingSide
+    | ServingRun
+    | DecodingSide
+    | DecodingRun
+    | None,
     gate: Mapping[str, Any] | Sequence[Rule] | None = None,
 ) -> GateReport:
     """Compare a run with a baseline.
 
     Args:
-        run: the run, open or by path; or a study's, or one of kind serving, which are compared with their like.
+        run: the run, open or by path; or a study's, or one of kind serving or decoding, which are compared with
+            their like.
         baseline: a run or a baseline file, open or by path; None leaves ``max`` rules only.
         gate: rules, parsed or as the suite or study has them. None takes the baseline's, and the run's where they ask
             for more: what a run's file loosens or drops is no pass.
@@ -59,17 +72,10 @@ def compare(
         SuiteError: a rule that does not exist.
     """
     _refuse_itself(run, baseline)
-    if isinstance(run, ServingSide | ServingRun) or (isinstance(run, str | Path) and kind_of(Path(run)) == "serving"):
-        if isinstance(baseline, Run | Baseline | StudySide | StudyRun):
-            raise BaselineError(
-                f"{baseline.path}: it holds no run of kind serving, and the other side does.",
-                todo="Name a run of the same suite, or its kept file.",
-            )
-        return compare_serving(run, baseline, gate)
-    if isinstance(baseline, ServingSide | ServingRun):
-        raise BaselineError(
-            f"{baseline.path}: it holds a run of kind serving, and the other side none.", todo="Name another baseline."
-        )
+    if (report := _of_another_kind(run, baseline, gate)) is not None:
+        return report
+    assert not isinstance(run, ServingSide | ServingRun | DecodingSide | DecodingRun)
+    assert not isinstance(baseline, ServingSide | ServingRun | DecodingSide | DecodingRun)
     if isinstance(run, StudySide | StudyRun) or (isinstance(run, str | Path) and kind_of(Path(run)) == "study"):
         if isinstance(baseline, Run | Baseline):
             raise BaselineError(
@@ -101,6 +107,34 @@ def compare(
     where = "" if there is None else str(there.source.path)
     rows = in_modes(corrected(rows), {str(record["case"]): mode_of(record) for record in records})
     return GateReport(str(here.source.path), where, tuple(rows), tuple(dict.fromkeys(notes)))
+
+
+def _of_another_kind(run: Any, baseline: Any, gate: Any) -> GateReport | None:
+    """Of kinds of suites with a record of their own; None where neither side is one.
+
+    Raises:
+        BaselineError: one side only is.
+    """
+    kinds: tuple[tuple[str, tuple[type, ...], Any], ...] = (
+        ("serving", (ServingSide, ServingRun), compare_serving),
+        ("decoding", (DecodingSide, DecodingRun), compare_decoding),
+    )
+    others = (Run, Baseline, StudySide, StudyRun, ServingSide, ServingRun, DecodingSide, DecodingRun)
+    for kind, types, compared in kinds:
+        place = getattr(baseline, "path", "")
+        if isinstance(run, types) or (isinstance(run, str | Path) and kind_of(Path(run)) == kind):
+            if isinstance(baseline, others) and not isinstance(baseline, types):
+                raise BaselineError(
+                    f"{place}: it holds no run of kind {kind}, and the other side does.",
+                    todo="Name a run of the same suite, or its kept file.",
+                )
+            report: GateReport = compared(run, baseline, gate)
+            return report
+        if isinstance(baseline, types):
+            raise BaselineError(
+                f"{place}: it holds a run of kind {kind}, and the other side none.", todo="Name another baseline."
+            )
+    return None
 
 
 def _side(given: str | Path | Run | Baseline) -> Baseline:

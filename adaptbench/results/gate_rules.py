@@ -94,7 +94,22 @@ OF_SERVING = {
     "replicas": Metric(False, Source.RECORD, ratio=False),
 }
 """Metrics that the gate of a suite of kind serving can watch."""
-EVERY = METRICS | OF_STUDIES | OF_SERVING
+OF_DECODING = {
+    "macs_per_token": Metric(False, Source.RECORD, ratio=True),
+    "prefill_macs": Metric(False, Source.RECORD, ratio=True),
+    "layers_per_token": Metric(False, Source.RECORD, ratio=True),
+    "saving_macs": Metric(True, Source.RECORD, ratio=False),
+    "acceptance": Metric(True, Source.RECORD, ratio=False, worst=0.0),
+    "identical": Metric(True, Source.RECORD, ratio=False, worst=0.0),
+    "bits_per_character": Metric(False, Source.RECORD, ratio=True),
+    "accuracy": METRICS["accuracy"],
+    "latency_s_per_token": Metric(False, Source.SENSOR, ratio=True),
+    "energy_j_per_token": Metric(False, Source.SENSOR, ratio=True),
+    "increase": METRICS["increase"],
+    "saving_taken_back": Metric(False, Source.RECORD, ratio=False),
+}
+"""Metrics that the gate of a suite of kind decoding can watch."""
+EVERY = METRICS | OF_STUDIES | OF_SERVING | OF_DECODING
 
 _MARGIN = {
     **dict.fromkeys(("cost_s", "cost_j"), "{increase: 5 %}"),
@@ -107,6 +122,7 @@ _MARGIN = {
     **dict.fromkeys(("simulated_goodput", "simulated_benign_goodput"), "{drop: 5 points}"),
     "simulated_benign_accuracy": "{drop: 1 points}",
     "simulated_macs": "{increase: 5 %}",
+    **dict.fromkeys(("latency_s_per_token", "energy_j_per_token"), "{increase: 10 %}"),
 }
 NEVER_EXACT = frozenset(_MARGIN)
 

@@ -360,6 +360,7 @@ MANIFEST_PARTS = {
     "suite": ("suite", "device", "meters", "models", "conditions", "data"),
     "study": ("suite", "device"),
     "serving": ("suite", "device", "data"),
+    "decoding": ("suite", "device", "data"),
 }
 """Kind → parts that readers lean on."""
 

@@ -5,7 +5,7 @@ Whatever a simulation says is called ``simulated_…``, whatever a clock read ``
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -196,7 +196,16 @@ def checked(document: Any, place: Path, told: Mapping[str, Any] | None = None) -
 
 def fault(record: Mapping[str, Any]) -> str:
     """The first thing that makes a record none; "" where it is one."""
-    for part, fields, place in _parts(record):
+    return first_fault(_parts(record))
+
+
+def first_fault(parts: Iterable[tuple[Any, dict[str, Field], str]]) -> str:
+    """The first part that lacks what its fields say; "" where none does.
+
+    Args:
+        parts: (what stands there, its fields, what it is called), lazily: one is whole when those in it are asked for.
+    """
+    for part, fields, place in parts:
         if not isinstance(part, Mapping):
             return f"{place} is no object"
         for name, field in fields.items():

@@ -24,8 +24,14 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MANIFEST, SUMMARY, SAMPLES, WINDOWS = "manifest.json", "summary.json", "samples.parquet", "windows.parquet"
-STUDY, SERVING = "study.json", "serving.json"
-FILES = {"suite": (SUMMARY, SAMPLES, WINDOWS), "study": (STUDY, WINDOWS), "serving": (SERVING, WINDOWS)}
+STUDY, SERVING, DECODING = "study.json", "serving.json", "decoding.json"
+STEPS = "steps.parquet"
+FILES = {
+    "suite": (SUMMARY, SAMPLES, WINDOWS),
+    "study": (STUDY, WINDOWS),
+    "serving": (SERVING, WINDOWS),
+    "decoding": (DECODING, STEPS, WINDOWS),
+}
 """Kind, as the manifest says it → files whose size and hash stand in the manifest."""
 CELLS, CRAFTED = "cells", "crafted"
 READY = ".ready"
@@ -168,7 +174,7 @@ def complete_manifest(path: str | Path, kind: str) -> dict[str, Any]:
 
 def called(kind: str) -> str:
     """A kind in words."""
-    return {"serving": "suite of kind serving"}.get(kind, kind)
+    return f"suite of kind {kind}" if kind in ("serving", "decoding") else kind
 
 
 def place_of(folder: Path, name: str) -> Path:

@@ -67,7 +67,7 @@ def checked(document: Any, place: Path, told: Mapping[str, Any] | None = None) -
 
 
 def kind_of(path: Path) -> str:
-    """What a directory or a file says of itself: "suite", "study" or "serving".
+    """What a directory or a file says of itself: "suite", "study", "serving" or "decoding".
 
     Raises:
         RunError: it cannot be read.
@@ -79,7 +79,7 @@ def kind_of(path: Path) -> str:
         return "suite"  # whoever opens it says what is missing
     document = read_json(place)
     said = document.get("kind", "study" if "graphs" in document else "") if isinstance(document, dict) else ""
-    return said if said in ("study", "serving") else "suite"
+    return said if said in ("study", "serving", "decoding") else "suite"
 
 
 def upgraded(record: dict[str, Any]) -> dict[str, Any]:

@@ -20,8 +20,22 @@ from adaptbench.results.schema import (
 if TYPE_CHECKING:
     import pandas as pd
 
-COLUMNS: dict[str, dict[str, str]] = {"samples": SAMPLE_COLUMNS, "windows": WINDOW_COLUMNS}
-FURTHER: dict[str, dict[str, str]] = {"samples": PIXEL_COLUMNS, "windows": {}}
+STEP_COLUMNS: dict[str, str] = {
+    "case": "string",
+    "prompt_id": "int64",
+    "step": "int64",
+    "place": "int64",
+    "tokens": "int64",
+    "exit": "int64",
+    "macs": "int64",
+    "drafted": "int64",
+    "accepted": "int64",
+    "tie": "bool",
+    "latency_s": "float64",
+}
+"""Columns of ``steps.parquet``: what a decoder did at a time, one character or, of self-speculation, some."""
+COLUMNS: dict[str, dict[str, str]] = {"samples": SAMPLE_COLUMNS, "windows": WINDOW_COLUMNS, "steps": STEP_COLUMNS}
+FURTHER: dict[str, dict[str, str]] = {"samples": PIXEL_COLUMNS, "windows": {}, "steps": {}}
 """Columns that a table has where its rows are of that kind."""
 
 

@@ -36,8 +36,7 @@ from adaptbench.results.store import (
     MANIFEST,
     READY,
     SAMPLES,
-    SERVING,
-    STUDY,
+    STEPS,
     SUMMARY,
     WINDOWS,
     Run,
@@ -54,7 +53,7 @@ MAKING = ".making"
 """Folder of a directory that is put together."""
 TENSORS = "safetensors"
 """Suffix of a cell's tensors."""
-_TABLES = {"samples": SAMPLES, "windows": WINDOWS}
+_TABLES = {"samples": SAMPLES, "windows": WINDOWS, "steps": STEPS}
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -171,6 +170,7 @@ class RunWriter:
         samples: pd.DataFrame | None = None,
         windows: pd.DataFrame | None = None,
         tensors: Mapping[str, NDArray[Any]] | None = None,
+        steps: pd.DataFrame | None = None,
     ) -> None:
         """Write a cell, all or nothing; a cell that is there already is replaced.
 
@@ -180,6 +180,7 @@ class RunWriter:
             samples: rows with the columns of `schema.SAMPLE_COLUMNS`.
             windows: rows with the columns of `schema.WINDOW_COLUMNS`.
             tensors: arrays by name.
+            steps: rows with the columns of `tables.STEP_COLUMNS`.
 
         Raises:
             OutputError: the directory cannot be written to.
@@ -188,7 +189,7 @@ class RunWriter:
         seals: dict[str, Any] = {}
         with writable(self.path / CELLS):
             self._file(key, "json").unlink(missing_ok=True)  # a half-replaced cell must not count
-        for table, frame in (("samples", samples), ("windows", windows)):
+        for table, frame in (("samples", samples), ("windows", windows), ("steps", steps)):
             if frame is not None:
                 target = self._file(key, f"{table}.parquet")
                 tables.write(target, frame, table)
@@ -295,17 +296,13 @@ class RunWriter:
         self._assemble(manifest, keys, SUMMARY, {"schema": SCHEMA_VERSION, "cases": records})
         return Run.open(self.path)
 
-    def finish_study(self, manifest: Mapping[str, Any], keys: Sequence[str], figures: Mapping[str, Any]) -> None:
-        """The same for a study.
+    def finish_record(self, manifest: Mapping[str, Any], keys: Sequence[str], figures: Mapping[str, Any]) -> None:
+        """The same for a study, or a suite of a kind of its own, whose figures are one record.
 
         Args:
-            manifest: the final manifest, with ``ended``. keys: cells whose windows are kept. figures: ``study.json``.
+            manifest: the final manifest, with ``ended``. keys: cells whose tables are kept. figures: the record's file.
         """
-        self._assemble(manifest, keys, STUDY, figures)
-
-    def finish_serving(self, manifest: Mapping[str, Any], keys: Sequence[str], figures: Mapping[str, Any]) -> None:
-        """The same for a suite of kind serving. figures: ``serving.json``."""
-        self._assemble(manifest, keys, SERVING, figures)
+        self._assemble(manifest, keys, FILES[self.kind][0], figures)
 
     def _assemble(
         self, manifest: Mapping[str, Any], keys: Sequence[str], name: str, figures: Mapping[str, Any]

@@ -163,7 +163,7 @@ class Runner:
         manifest = self._manifest() | {"content": self._content(), "cells": cells, "ended": now()}
         if self.writer.damaged:
             _log.warning("%s: damaged, and computed again: %s", self.writer.path, ", ".join(self.writer.damaged))
-        self.writer.finish_serving(manifest, sessions, figures)
+        self.writer.finish_record(manifest, sessions, figures)
         return ServingRun.open(self.writer.path)
 
     # ------------------------------------------------------------------ what things take

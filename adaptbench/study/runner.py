@@ -122,7 +122,7 @@ class Runner:
         manifest["engines"] = makers(made for graph in self.graphs for made in graph.logging.by.items())
         if self.writer.damaged:
             _log.warning("%s: damaged, and computed again: %s", self.writer.path, ", ".join(self.writer.damaged))
-        self.writer.finish_study(manifest, done.windows, with_reasons(figures))
+        self.writer.finish_record(manifest, done.windows, with_reasons(figures))
         return StudyRun.open(self.writer.path)
 
     def _graphs(self) -> _Done:

@@ -12,12 +12,15 @@ import pooch
 import pytest
 import typer
 from pydantic import BaseModel
+from small_decoding import DECODING
 
 import adaptbench as ab
 from adaptbench.bench.runner import run_suite
 from adaptbench.bench.suite import Suite, load_suite
 from adaptbench.cli import app
 from adaptbench.commands.listing import Kind
+from adaptbench.decoding.schema import Decoding
+from adaptbench.decoding.spec import load_decoding
 from adaptbench.errors import AdaptBenchError
 from adaptbench.experiment.source import model_inside
 from adaptbench.results.baseline import write_baseline
@@ -321,7 +324,7 @@ def test_every_option_of_every_command_has_an_entry_for_every_kind_of_input():
 def folder(tmp_path_factory):
     """A suite, a study, and one of kind serving."""
     folder = tmp_path_factory.mktemp("world")
-    for name, text in (("suite", SUITE), ("study", STUDY), ("serving", SERVING)):
+    for name, text in (("suite", SUITE), ("study", STUDY), ("serving", SERVING), ("decoding", DECODING)):
         (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
     return folder
 
@@ -441,6 +444,16 @@ def entries(key: str) -> dict[str, str]:
         f"{key}.defence_settings": f"{key}=[{{softmax-threshold: {{defence: {{quantise: {{levels: 1}}}}}}}}]",
         f"{key}.id": f"{key}=[{{sdn: {{exact-budget: {{budget: 0.6, id: mine}}}}}}]",
     }
+
+
+def of_calm(settings: str) -> str:
+    """The small suite's decoders, the first that leaves early another."""
+    return f"decoders=[greedy, {{calm: {{{settings}}}}}, {{self-speculative: {{exit: 1, drafts: 3}}}}]"
+
+
+def of_decoders(settings: str) -> str:
+    """The small suite's decoders, the one that guesses another."""
+    return f"decoders=[greedy, {{calm: {{threshold: 0.3}}}}, {{self-speculative: {{{settings}}}}}]"
 
 
 CHANGED = {
@@ -590,6 +603,45 @@ CHANGED = {
         "limit": "limit=11",
         "seed": "seed=1",
     },
+    "decoding": {
+        "title": "title=another",
+        "data": "data=sst2",
+        "weights": "weights=sst2",
+        "decoders": "decoders=[greedy, {calm: {threshold: 0.3}}, {self-speculative: {exit: 1, drafts: 3}}]",
+        "decoders.id": of_decoders("id: guesses"),
+        "decoders.kind": "decoders=[greedy, beam]",
+        "decoders.threshold": of_calm("threshold: 0.4, id: calm 0.3"),
+        "decoders.decay": of_calm("threshold: 0.3, decay: 2, id: calm 0.3"),
+        "decoders.exits": of_calm("threshold: 0.3, exits: [1], id: calm 0.3"),
+        "decoders.exit": of_decoders("exit: 2, drafts: 3, id: self-speculative 1 3"),
+        "decoders.drafts": of_decoders("exit: 1, drafts: 5, id: self-speculative 1 3"),
+        "prompts": "prompts={count: 4}",
+        "prompts.count": "prompts.count=4",
+        "prompts.chars": "prompts.chars=13",
+        "prompts.new_chars": "prompts.new_chars=15",
+        "prompts.stop": "prompts.stop=end",
+        "quality": "quality=null",
+        "quality.texts": "quality.texts=3",
+        "quality.chars": "quality.chars=13",
+        "attacks": "attacks=null",
+        "attacks.decoder": "attacks.decoder=asked twice",
+        "attacks.objectives": "attacks.objectives=[depth]",
+        "attacks.edits": "attacks.edits=3",
+        "attacks.queries": "attacks.queries=5",
+        "attacks.prompts": "attacks.prompts=3",
+        "attacks.new_chars": "attacks.new_chars=9",
+        "attacks.stop": "attacks.stop=é",
+        "measure": "measure=null",
+        "measure.batch_sizes": "measure.batch_sizes=[2]",
+        "measure.blocks": "measure.blocks=3",
+        "measure.window_s": "measure.window_s=0.003",
+        "measure.warmup_s": "measure.warmup_s=0.1",
+        "measure.samples": "measure.samples=3",
+        "measure.meters": "measure.meters=[clock]",
+        "gate": "gate={}",
+        "limit": "limit=2",
+        "seed": "seed=1",
+    },
 }
 
 
@@ -603,8 +655,8 @@ def keys_of(model: type[BaseModel], above: str = "") -> set[str]:
     return found
 
 
-MODELS = {"suite": Suite, "study": Study, "serving": Serving}
-LOADERS = {"suite": load_suite, "study": load_study, "serving": load_serving}
+MODELS = {"suite": Suite, "study": Study, "serving": Serving, "decoding": Decoding}
+LOADERS = {"suite": load_suite, "study": load_study, "serving": load_serving, "decoding": load_decoding}
 KEYS = [(kind, key) for kind, entries in CHANGED.items() for key in entries]
 
 

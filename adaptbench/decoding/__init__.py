@@ -1,0 +1,1 @@
+"""Adaptive decoding: a character language model whose tokens leave early, speculate, and are attacked; cost a token."""
