@@ -78,7 +78,9 @@ class InverseTransformSampling(TokenRule):
     significance of the tokens left, in the order of their places and over their sum, the points are F = (i − ½)/n for
     i = 1 … n. In units of their distance, n·F − ½, a token holds a point where one lies from its lower end on and below
     its upper one: the margin is upper − ⌈lower⌉. At most n tokens stay, and the more even their significance, the more.
-    There are no weights.
+    There are no weights. The margin's gradient is that of upper − lower (straight-through): were the points shifted at
+    random, a token would hold one with probability min(1, upper − lower). Its own slope says where the borders lie,
+    not what would keep the token, and hides the way from attacks.
 
     A token's significance stands in its last feature, put there by the block before; it is 0 where nobody sees it.
 
@@ -103,5 +105,6 @@ class InverseTransformSampling(TokenRule):
         summed = significance.cumsum(1)
         upper = summed * (self.samples / summed[:, -1:]) - 0.5
         lower = F.pad(upper[:, :-1], (1, 0), value=-0.5)
-        margin = upper - lower.detach().ceil()
+        width = upper - lower
+        margin = (upper - lower.ceil()).detach() + width - width.detach()
         return margin.to(torch.promote_types(tokens.dtype, torch.float32)), None

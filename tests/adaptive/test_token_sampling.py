@@ -101,12 +101,34 @@ def test_the_last_feature_is_the_attention_of_the_class_token_times_the_norm_of_
     assert torch.equal(out[..., :-1], plain(h[..., :-1]))
 
 
-def test_a_smooth_step_of_significance_moves_the_margins():
-    """Finite differences of a margin, its point held, against the gradient."""
+def test_the_gradient_of_a_margin_is_that_of_the_tokens_share():
+    """n times its share of the significance, whatever its margin says of where the borders lie."""
     torch.manual_seed(0)
-    significance = torch.rand(1, 6, 1, dtype=torch.float64).requires_grad_()
-    rule = InverseTransformSampling(5)
-    assert torch.autograd.gradcheck(lambda t: rule.margin(0, t, None)[0], significance, eps=1e-7, atol=1e-4)
+    significance = torch.rand(1, 6, dtype=torch.float64).requires_grad_()
+    weights = torch.rand(1, 6)
+    margin, _ = InverseTransformSampling(5).margin(0, significance[..., None], None)
+    (ours,) = torch.autograd.grad((margin * weights).sum(), significance)
+    (wanted,) = torch.autograd.grad((5 * significance / significance.sum() * weights).sum(), significance)
+    assert torch.allclose(ours, wanted)
+
+
+def test_following_the_gradient_keeps_more_tokens():
+    """The least shares grow: from uneven significance on to even, where all stay."""
+    logits = torch.randn(8, 12, generator=torch.Generator().manual_seed(3)).mul_(3).requires_grad_()
+    rule = InverseTransformSampling(12)
+
+    def margins() -> torch.Tensor:
+        return rule.margin(0, logits.softmax(-1)[..., None], None)[0]
+
+    before = (margins() > 0).sum(1)
+    step = torch.optim.Adam([logits], 0.1)
+    for _ in range(150):
+        step.zero_grad()
+        (-torch.sigmoid(margins()).sum()).backward()
+        step.step()
+    after = (margins() > 0).sum(1)
+    assert (after > before).all()
+    assert after.float().mean() > 11
 
 
 class Undivided(SignificantBlock):
