@@ -119,7 +119,10 @@ def figures(record: Row) -> str:
         [f"Joules a character: none, because {joules}." if joules else "Joules a character: on the page of the run."],
     ]
     if record["exits"]:
-        parts += [["Given text:"], quality(record)]
+        parts += [
+            ["Given text; self-speculation predicts what greedy decoding does, and is asked as that:"],
+            quality(record),
+        ]
     for objective in ("depth", "length"):
         if any(row["objective"] == objective for row in record["attacks"]):
             parts += [[f"The {objective} attack:"], attacked(record, objective)]

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 
@@ -201,6 +202,29 @@ def test_the_serving_page_is_that_of_the_committed_run() -> None:
     assert f"| {worst['simulated_benign_p99_ratio']:.2f} × |" in text
     apart = [abs(r["simulated_mean_s"] / r["measured_mean_s"] - 1) for r in record["checks"]]
     assert all((a <= 0.1) or r["reason"] for a, r in zip(apart, record["checks"], strict=True))
+
+
+def test_the_decoding_page_is_that_of_the_committed_run() -> None:
+    """Three figures anew from the sequences of the committed record."""
+    from adaptbench.results.decoding import read_decoding
+
+    module = _script("decoding_page")
+    record, text = read_decoding(module.SOURCE), module.PAGE.read_text(encoding="utf-8")
+    assert module.page(text, record) == text, "run python docs/decoding_page.py"
+    assert record["git"]["dirty"] is False
+    sums = pd.DataFrame(record["sequences"]).groupby("case")[["macs", "new_tokens", "drafted", "accepted"]].sum()
+    per_token = sums["macs"] / sums["new_tokens"]
+    saved = 100 * (1 - per_token["calm 0.6"] / per_token["greedy"])
+    assert f"| `greedy` | {per_token['greedy'] / 1e3:.1f} [" in text
+    assert f"| {saved:.1f} % [" in text
+    guesses = sums.loc["self-speculative 2 3"]
+    assert f"| {guesses['accepted']} of {guesses['drafted']} | 100 % |" in text
+    greedy = {row["prompt_id"]: row["text"] for row in record["sequences"] if row["case"] == "greedy"}
+    assert all(
+        row["text"] == greedy[row["prompt_id"]] or row["ties"]
+        for row in record["sequences"]
+        if row["case"].startswith("self-speculative")
+    )
 
 
 def test_the_page_of_scale_is_that_of_the_committed_run() -> None:

@@ -111,9 +111,7 @@ def _guessed(record: Record) -> tuple[str, str]:
         return "", ""
     fast = [row for row in rows if row["speedup"] is not None]
     best = max(fast, key=lambda row: float(row["speedup"])) if fast else rows[0]
-    told = (
-        "" if best["speedup"] is None else f" and is {words.number(best['speedup'])} times as fast as greedy decoding"
-    )
+    told = "" if best["speedup"] is None else _faster(best)
     same = all(row["identical"] == 1 for row in rows)
     lead = (
         "Self-speculation gives the greedy answers, every one of them."
@@ -122,6 +120,15 @@ def _guessed(record: Record) -> tuple[str, str]:
     )
     taken = _less(best) if best["saving_macs"] <= 0 else f"{words.percent(best['saving_macs'])} fewer"
     return lead, f"It takes {taken} MACs a character{told} ({best['case']})."
+
+
+def _faster(row: Row) -> str:
+    """Seconds beside greedy's; where the interval holds 1, nothing is claimed."""
+    ends = row.get("speedup_ci")
+    said = "" if ends is None else f" [{words.number(ends[0])}, {words.number(ends[1])}]"
+    told = f"{words.number(row['speedup'])} times as fast as greedy decoding{said}"
+    sure = ends is not None and not ends[0] <= 1 <= ends[1]
+    return f" and is measured {told}" if sure else f"; measured {told}, which says neither faster nor slower"
 
 
 def _attacked(record: Record, objective: str) -> tuple[str, str]:

@@ -9,17 +9,21 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
+import torch.nn.functional as F
 from small_decoding import PHASE, SMALL
 from typer.testing import CliRunner
 
 import adaptbench as ab
 from adaptbench.cli import app
+from adaptbench.commands import training
 from adaptbench.data import load_data
 from adaptbench.decoding.characters import END, OTHER, decode, encode
+from adaptbench.decoding.loading import load_character_lm
 from adaptbench.decoding.runner import run_decoding
 from adaptbench.decoding.spec import load_decoding
 from adaptbench.decoding.training import train
-from adaptbench.errors import CheckpointError, DomainError, SuiteError
+from adaptbench.errors import CheckpointError, DomainError, SuiteError, UsageError
 from adaptbench.report.decoding_page import decoding_page
 from adaptbench.results.decoding import DecodingRun, keep_decoding, read_decoding
 from adaptbench.results.gate_decoding import DecodingSide, compare_decoding, planted_faults
@@ -202,6 +206,36 @@ def test_training_goes_on_as_if_nothing_had_happened(place: Path, tmp_path: Path
         train(data, tmp_path, phase=PHASE, size=SMALL, on_epoch=kill)
     file, _ = train(data, tmp_path, phase=PHASE, size=SMALL)
     assert file.read_bytes() == (place / "zoo" / "ag-news" / file.name).read_bytes()
+
+
+@pytest.mark.parametrize(("recipe", "strategy"), [("full", None), ("short", "uniform")])
+def test_the_command_that_trains_it_has_one_recipe(tmp_path: Path, recipe: str, strategy: str | None) -> None:
+    with pytest.raises(UsageError, match="was given to 'character-lm', which has one recipe"):
+        training.train(
+            "character-lm",
+            "ag-news",
+            tmp_path,
+            seed=None,
+            recipe=recipe,
+            strategy=strategy,
+            options=[],
+            device="cpu",
+            data_root=None,
+            download=False,
+        )
+
+
+def test_the_shipped_weights_are_read_and_their_card_is_theirs() -> None:
+    net, card = load_character_lm()
+    assert sum(p.numel() for p in net.parameters()) == card["parameters"] == 1_203_584
+    bits = card["bits_per_character_test"]
+    assert bits == sorted(bits, reverse=True)
+    text = "Oil prices fell on Friday after the government said that exports would"
+    ids = torch.tensor([[END, *encode(text)]])
+    with torch.inference_mode():
+        logits = net(ids[:, :-1])[0, -1]
+    seen = F.cross_entropy(logits, ids[0, 1:]).item() / 0.6931
+    assert seen < 3.0, "no better than counts of pairs"
 
 
 def test_characters_go_there_and_back() -> None:

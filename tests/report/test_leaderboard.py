@@ -32,7 +32,7 @@ def page(board):
 def raw():
     """Every case of every kept suite, with the place of its run in order of time."""
     files = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(PUBLISHED.glob("*.json"))]
-    files = [found for found in files if found.get("kind") != "serving"]  # no board has those
+    files = [found for found in files if found.get("kind") not in ("serving", "decoding")]  # no board has those
     started = [(found.get("manifest") or found)["started"] for found in files]
     places = {place: rank for rank, place in enumerate(sorted(range(len(files)), key=lambda place: started[place]))}
     frames = [pd.DataFrame(found["cases"]).assign(run=places[n]) for n, found in enumerate(files) if "cases" in found]

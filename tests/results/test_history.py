@@ -160,7 +160,7 @@ def test_published_summaries_and_studies_are_followed():
     found = history([PUBLISHED])
     names = {trend.name for trend in found.trends}
     assert {"fashion-mnist", "replicate-eenet"} <= names
-    assert not found.unreadable
+    assert [(place.name, "kind decoding" in why) for place, why in found.unreadable] == [("decoding.json", True)]
     study = next(trend for trend in found.trends if trend.name == "replicate-eenet")
     assert study.kind == "study"
     assert {series.metric for series in study.series} == {"macs_mean", "accuracy", "net_speedup"}
