@@ -25,6 +25,7 @@ AUDITS = (
     "audit-cifar10-exits",
     "audit-cifar10-gates",
     "standard-2-skipnet-rnn",
+    "standard-2-skipnet-rnn-1000",
     "standard-2-blockdrop",
 )
 TEN_TIMES = ("ten-times-fashion-mnist", "ten-times-fashion-mnist-gates")
