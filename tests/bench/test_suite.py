@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from adaptbench.bench.suite import load_suite
+from adaptbench.decoding.spec import is_decoding, load_decoding
 from adaptbench.errors import SuiteError, UsageError
 from adaptbench.experiment.finding import find_suite, suite_names, suite_title
 from adaptbench.serving.spec import is_serving
@@ -110,7 +111,9 @@ def test_every_shipped_suite_is_valid() -> None:
     assert {"bench", "ci", "fashion-mnist"} <= set(suite_names())
     for name in suite_names():
         assert suite_title(name)
-        if not is_serving(name):  # tests/serving reads those
+        if is_decoding(name):
+            assert load_decoding(name).decoding.title
+        elif not is_serving(name):  # tests/serving reads those
             assert load_study(name).study.title if is_study(name) else load_suite(name).suite.title
 
 
