@@ -49,10 +49,13 @@ def settings_of(part: object) -> dict[str, Any]:
     return {name: value for name, (value, f) in told.items() if not (f.metadata.get("unsaid") and value == f.default)}
 
 
+USUAL = {"aim": "dearest", "label": "free", "seconds": None, "precision": "fp32"}
+"""What a suite may ask of a whole recipe, and what is asked where nothing is said."""
+
+
 def conditions_of(recipe: Recipe) -> dict[str, Any]:
     """Aim, label, time and precision where they are not the usual ones; hashes of what came before them stay."""
-    usual = {"aim": "dearest", "label": "free", "seconds": None, "precision": "fp32"}
-    return {key: value for key, preset in usual.items() if (value := getattr(recipe, key)) != preset}
+    return {key: value for key, preset in USUAL.items() if (value := getattr(recipe, key)) != preset}
 
 
 class RecipeAttack(Attack):

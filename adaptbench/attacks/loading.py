@@ -14,7 +14,7 @@ from adaptbench.attacks.base import Attack
 from adaptbench.attacks.best_of import BestOf, BestOfAttack
 from adaptbench.attacks.bomb import BombAttack
 from adaptbench.attacks.catalogue import TORCHATTACKS, find_recipe
-from adaptbench.attacks.composed import ComposedAttack, Parts, RandomAttack, TransferAttack, conditions_of
+from adaptbench.attacks.composed import USUAL, ComposedAttack, Parts, RandomAttack, TransferAttack, conditions_of
 from adaptbench.attacks.ensemble import EnsembleAttack, Stage
 from adaptbench.attacks.ereba import EstimatedAttack
 from adaptbench.attacks.ereba_disjoint import DisjointAttack
@@ -98,9 +98,10 @@ def override(recipe: Recipe, settings: dict[str, Any], name: str) -> Recipe:
         if key in whole:
             continue
         if key not in homes:
+            known = [*homes, *USUAL]
             raise RecipeError(
                 f"the attack '{name}' has no setting '{key}'.",
-                todo=f"{did_you_mean(key, homes)}Settings: {', '.join(homes)}.",
+                todo=f"{did_you_mean(key, known)}Settings: {', '.join(homes)}; of the whole: {', '.join(USUAL)}.",
             )
         (part_settings,) = content[homes[key]].values()
         part_settings[key] = value

@@ -13,7 +13,7 @@ from adaptbench.attacks.purity import untouched
 from adaptbench.attacks.searches import SignDescent
 from adaptbench.bench.plan import make_plan
 from adaptbench.bench.suite import load_suite
-from adaptbench.errors import AdaptBenchError, CapabilityError
+from adaptbench.errors import AdaptBenchError, CapabilityError, RecipeError
 
 HALF = {"precision": "bf16"}
 FOLLOW = (
@@ -174,3 +174,11 @@ def test_a_net_that_is_half_already_is_refused(able):
     model = random_model("multi-exit").to(torch.bfloat16)
     assert "bfloat16 already" in precision.applies_to("bf16", model)
     assert model.domain.shape == SHAPE
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("precison", "precision"), ("labl", "label"), ("step", "steps")])
+def test_a_misspelt_setting_of_a_whole_recipe_is_known_too(typed, meant):
+    with pytest.raises(RecipeError) as refused:
+        load_attack("ilfo", {typed: "bf16"})
+    assert f"Did you mean '{meant}'?" in refused.value.todo
+    assert "of the whole: aim, label, seconds, precision" in refused.value.todo
