@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Unpack, overload
+from typing import Any, Unpack, overload
 
 from adaptbench.bench.runner import run_suite
 from adaptbench.bench.suite import LoadedSuite
 from adaptbench.decoding.runner import run_decoding
-from adaptbench.decoding.spec import LoadedDecoding, is_decoding
+from adaptbench.decoding.spec import LoadedDecoding
+from adaptbench.experiment.finding import kind_named
 from adaptbench.experiment.options import Asked, Options
 from adaptbench.results.decoding import DecodingRun
 from adaptbench.results.serving import ServingRun
 from adaptbench.results.store import Run
 from adaptbench.results.studies import StudyRun
 from adaptbench.serving.runner import run_serving
-from adaptbench.serving.spec import LoadedServing, is_serving
+from adaptbench.serving.spec import LoadedServing
 from adaptbench.study.runner import run_study
-from adaptbench.study.spec import LoadedStudy, is_study
+from adaptbench.study.spec import LoadedStudy
 
 
 @overload
@@ -55,10 +56,14 @@ def run(
         LockedError: another process writes to the directory.
         Stopped: Ctrl-C; says what is kept.
     """
-    if isinstance(file, LoadedStudy) or (isinstance(file, str) and is_study(file)):
-        return run_study(file, options, **asked)
-    if isinstance(file, LoadedServing) or (isinstance(file, str) and is_serving(file)):
-        return run_serving(file, options, **asked)
-    if isinstance(file, LoadedDecoding) or (isinstance(file, str) and is_decoding(file)):
-        return run_decoding(file, options, **asked)
-    return run_suite(file, options, **asked)
+    kind = kind_named(file) if isinstance(file, str) else file.kind
+    ran: Run | StudyRun | ServingRun | DecodingRun = _RUNNERS[kind](file, options, **asked)
+    return ran
+
+
+_RUNNERS: dict[str, Any] = {
+    "suite": run_suite,
+    "study": run_study,
+    "serving": run_serving,
+    "decoding": run_decoding,
+}

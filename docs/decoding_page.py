@@ -135,7 +135,7 @@ def page(text: str, record: Row) -> str:
 
 
 if __name__ == "__main__":
-    from adaptbench.results.decoding import read_decoding
+    from adaptbench.results.decoding import DecodingRun
 
-    PAGE.write_text(page(PAGE.read_text(encoding="utf-8"), read_decoding(SOURCE)), encoding="utf-8")
+    PAGE.write_text(page(PAGE.read_text(encoding="utf-8"), DecodingRun.read(SOURCE)), encoding="utf-8")
     sys.stdout.write(f"wrote {PAGE}\n")

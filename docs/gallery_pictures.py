@@ -52,7 +52,7 @@ def pages(runs: list[Path], room: Path) -> Iterator[tuple[str, Path]]:
     from adaptbench.report.leaderboard_page import write_leaderboard
     from adaptbench.report.page import write_report
     from adaptbench.report.study_page import study_page
-    from adaptbench.results.studies import read_study
+    from adaptbench.results.studies import StudyRun
 
     yield "bench", write_report([runs[0]], room / "bench.html")
     if len(runs) > 1:
@@ -60,7 +60,7 @@ def pages(runs: list[Path], room: Path) -> Iterator[tuple[str, Path]]:
     kept = leaderboard(sorted(PUBLISHED.glob("*.json")))
     yield "leaderboard", write_leaderboard(kept, room / "leaderboard.html")
     study = room / "study.html"
-    study.write_text(study_page(read_study(PUBLISHED / STUDY)), encoding="utf-8")
+    study.write_text(study_page(StudyRun.read(PUBLISHED / STUDY)), encoding="utf-8")
     yield "study", study
 
 

@@ -259,7 +259,7 @@ def beside_rules(record: Record, graph: Record) -> list[str]:
 
 
 def study(record: Record, name: str) -> list[str]:
-    from adaptbench.results.studies import incomplete
+    from adaptbench.results.studies import StudyRun
 
     lines = [f"\n## {record['title']}\n", f"{record['cite']}.", ""]
     lines += [
@@ -267,7 +267,7 @@ def study(record: Record, name: str) -> list[str]:
         *(f"{note}" for note in record["notes"]),
         "",
     ]
-    if missing := incomplete(record):
+    if missing := StudyRun.incomplete(record):
         lines += ["Missing from this study:", "", *(f"- {reason}" for reason in missing), ""]
     if record["published"]:
         lines += published(record)
@@ -363,7 +363,7 @@ def gates_apart() -> list[str]:
 def one_screen(folder: Path) -> list[str]:
     """How many claims were met, a row a study, and each that was not, with its figures and the reason."""
     from adaptbench.results.baseline import Baseline
-    from adaptbench.results.studies import decimals, read_study, stated
+    from adaptbench.results.studies import StudyRun, decimals, stated
     from adaptbench.results.study_claims import Outcome, claims
 
     counted: list[tuple[str, list[str]]] = []
@@ -371,7 +371,7 @@ def one_screen(folder: Path) -> list[str]:
     for file in sorted(folder.glob("replicate-*.json")):
         if file.name in (GATES, ATTACKS):
             continue
-        record = read_study(file)
+        record = StudyRun.read(file)
         found = claims(record)
         counted.append((record["title"], [str(claim.outcome) for claim in found]))
         for claim in (c for c in found if c.outcome is Outcome.NOT_MET):
@@ -419,7 +419,7 @@ def _attacks() -> ModuleType:
 
 def page(folder: Path = PUBLISHED) -> str:
     from adaptbench.results.baseline import Baseline
-    from adaptbench.results.studies import read_study
+    from adaptbench.results.studies import StudyRun
 
     lines = [HEAD, *one_screen(folder), RULES]
     for file in sorted(folder.glob("replicate-*.json")):
@@ -428,7 +428,7 @@ def page(folder: Path = PUBLISHED) -> str:
         if file.name == GATES:
             lines += gated(Baseline.load(file), file.name) + gates_apart()
         else:
-            lines += study(read_study(file), file.name)
+            lines += study(StudyRun.read(file), file.name)
     if (folder / ATTACKS).exists():
         lines += _attacks().section(Baseline.load(folder / ATTACKS))
     return "\n".join(lines).rstrip() + "\n"

@@ -169,7 +169,7 @@ def page(text: str, record: Row) -> str:
 
 
 if __name__ == "__main__":
-    from adaptbench.results.serving import read_serving
+    from adaptbench.results.serving import ServingRun
 
-    PAGE.write_text(page(PAGE.read_text(encoding="utf-8"), read_serving(SOURCE)), encoding="utf-8")
+    PAGE.write_text(page(PAGE.read_text(encoding="utf-8"), ServingRun.read(SOURCE)), encoding="utf-8")
     sys.stdout.write(f"wrote {PAGE}\n")

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from adaptbench.adaptive import AdaptiveModel, Split
-from adaptbench.attacks import load_attack
+from adaptbench.attacks import Attack, load_attack
+from adaptbench.attacks.base import Crafted
+from adaptbench.attacks.composed import RecipeAttack
+from adaptbench.attacks.ensemble import EnsembleAttack
 from adaptbench.attacks.judging import POOL
+from adaptbench.attacks.searches import GradientSearch
 from adaptbench.attacks.torchattack import CHUNK, TorchAttack
 from adaptbench.bench.evaluate import as_input
 from adaptbench.bench.metered import metering_of
@@ -23,6 +28,7 @@ LENGTHS = ("queries", "steps", "n_queries", "nb_iter", "max_iterations")
 _SHORT, _LONGER = 2, 6
 _LEAST, _PASS_S = 8, 0.1  # a slow model is probed on as few inputs as it passes in so long
 _DEADLINE_S = 2.0  # of a class of torchattacks that cannot be shortened
+_MEMBERS_S = 3.0  # of an attack in several members, which no one setting shortens
 
 Run = Callable[[dict[str, Any]], float]
 """Settings → seconds of a craft."""
@@ -59,10 +65,10 @@ def probe_craft(
     at_once = CHUNK if isinstance(attack, TorchAttack) else POOL  # more cost in proportion, fewer do not
     n = max(min(most, at_once, max(_LEAST, int(_PASS_S / max(input_s, 1e-9)))), 1)
     split = evaluation.split
-    cut = False
+    made: Crafted | None = None
 
     def seconds(settings: dict[str, Any]) -> float:
-        nonlocal cut
+        nonlocal made
         short = load_attack(condition.ref, {**condition.settings, **settings}) if settings else attack
         x, y = as_input(split.x[:n], device), split.y[:n].to(device)
         began = time.perf_counter()
@@ -77,15 +83,32 @@ def probe_craft(
             metering=metering_of(short, device),
         )
         synchroniser(device)()
-        cut = bool(made.details.get("unfinished"))
         return time.perf_counter() - began
 
+    doubt = ""
     try:
-        total = extrapolate(attack.settings, seconds, limited=isinstance(attack, TorchAttack))
+        if isinstance(attack, EnsembleAttack):
+            total = seconds({"seconds": min(_MEMBERS_S / n, attack.parts.recipe.seconds or math.inf)})
+            if total > _MEMBERS_S and made is not None:
+                searches = (stage.parts.search for stage in attack.stages_for(evaluation.model).values())
+                most_steps = n * sum(search.steps for search in searches if isinstance(search, GradientSearch))
+                total *= most_steps / max(made.details["steps_run"], 1)
+                doubt = f"at most so long: it did not end within {_MEMBERS_S:g} s on {n} inputs"
+        else:
+            total = extrapolate(attack.settings, seconds, limited=isinstance(attack, TorchAttack))
     except Exception as error:  # whatever it is, the run says it of the case that it is
         return Craft(0.0, f"its attack cannot be tried: {error}")
+    if made is not None and made.details.get("unfinished"):
+        doubt = f"it did not end within {_DEADLINE_S:g} s on {n} inputs"
     scaled = total if attack.needs_crafting else total * len(split) / n  # one change takes as long for few as for many
-    return Craft(scaled, f"it did not end within {_DEADLINE_S:g} s on {n} inputs" if cut else "")
+    if (limit := _seconds_of(attack)) is not None:
+        scaled = min(scaled, limit * len(split))
+    return Craft(scaled, doubt)
+
+
+def _seconds_of(attack: Attack) -> float | None:
+    """What a recipe lets an input take, at most; None where it lets it take as long as it takes."""
+    return attack.parts.recipe.seconds if isinstance(attack, RecipeAttack) else None
 
 
 def extrapolate(settings: dict[str, Any], seconds: Run, *, limited: bool = False) -> float:

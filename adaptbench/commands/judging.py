@@ -14,10 +14,8 @@ from adaptbench.terminal import console
 
 if TYPE_CHECKING:
     from adaptbench.results.baseline import Baseline
-    from adaptbench.results.gate_decoding import DecodingSide
+    from adaptbench.results.gate_records import RecordSide
     from adaptbench.results.gate_rows import GateReport
-    from adaptbench.results.gate_serving import ServingSide
-    from adaptbench.results.gate_studies import StudySide
 
 
 class Format(StrEnum):
@@ -59,7 +57,7 @@ def check(run: Path, baseline: Path | None, form: Format | None, out: Path | Non
     return verdict.exit_code
 
 
-def judge(run: Path, baseline: Path | Baseline | StudySide | ServingSide | DecodingSide) -> GateReport:
+def judge(run: Path, baseline: Path | Baseline | RecordSide) -> GateReport:
     """What the gate says; `say` prints it."""
     from adaptbench.results.gate import compare
 
@@ -86,22 +84,11 @@ def _selftest(run: Path) -> int:
 
 def _planted(run: Path) -> list[tuple[str, bool | None, str, bool]]:
     """(fault, whether it was caught, the gate's reason, whether the gate was to be fooled)."""
+    from adaptbench.results.gate import SIDES
     from adaptbench.results.studies import kind_of
 
-    if kind_of(run) == "decoding":
-        from adaptbench.results.gate_decoding import DecodingSide
-        from adaptbench.results.gate_decoding import planted_faults as planted_here
-
-        return [(*planted, False) for planted in planted_here(DecodingSide.load(run))]
-    if kind_of(run) == "serving":
-        from adaptbench.results.gate_serving import ServingSide
-        from adaptbench.results.gate_serving import planted_faults as planted_in
-
-        return [(*planted, False) for planted in planted_in(ServingSide.load(run))]
-    if kind_of(run) == "study":
-        from adaptbench.results.gate_studies import StudySide, planted_faults
-
-        return [(*planted, False) for planted in planted_faults(StudySide.load(run))]
+    if (side := SIDES.get(kind_of(run))) is not None:
+        return [(*planted, False) for planted in side.load(run).planted_faults()]
     from adaptbench.results.gate_selftest import selftest as plant
 
     return [(planted.fault, planted.caught, planted.reason, planted.bent) for planted in plant(run)]
@@ -110,19 +97,13 @@ def _planted(run: Path) -> list[tuple[str, bool | None, str, bool]]:
 def keep(run: Path, out: Path | None) -> None:
     """Write a run's figures as a baseline."""
     from adaptbench.results.baseline import write_baseline
-    from adaptbench.results.decoding import keep_decoding
-    from adaptbench.results.serving import keep_serving
+    from adaptbench.results.gate import SIDES
     from adaptbench.results.store import Run
-    from adaptbench.results.studies import keep_study, kind_of
+    from adaptbench.results.studies import kind_of
 
-    if kind_of(run) == "study":
-        console().print(f"study    {keep_study(run, out)}", soft_wrap=True)
-        return
-    if kind_of(run) == "serving":
-        console().print(f"run      {keep_serving(run, out)}", soft_wrap=True)
-        return
-    if kind_of(run) == "decoding":
-        console().print(f"run      {keep_decoding(run, out)}", soft_wrap=True)
+    if (side := SIDES.get(kind := kind_of(run))) is not None:
+        word = "study" if kind == "study" else "run"
+        console().print(f"{word:<8} {side.run.keep(run, out)}", soft_wrap=True)
         return
     opened = Run.open(run)
     opened.verify()

@@ -24,10 +24,8 @@ if TYPE_CHECKING:
     from adaptbench.bench.suite import LoadedSuite
     from adaptbench.decoding.spec import LoadedDecoding
     from adaptbench.results.baseline import Baseline
-    from adaptbench.results.gate_decoding import DecodingSide
+    from adaptbench.results.gate_records import RecordSide
     from adaptbench.results.gate_rows import GateReport
-    from adaptbench.results.gate_serving import ServingSide
-    from adaptbench.results.gate_studies import StudySide
     from adaptbench.serving.spec import LoadedServing
     from adaptbench.study.spec import LoadedStudy
 
@@ -87,7 +85,7 @@ def _carry_out(
     kind: Kind,
     loaded: LoadedSuite | LoadedStudy | LoadedServing | LoadedDecoding,
     wishes: Wishes,
-    kept: Baseline | StudySide | ServingSide | DecodingSide | None,
+    kept: Baseline | RecordSide | None,
 ) -> int:
     from adaptbench.kinds import run
     from adaptbench.results.store import MANIFEST

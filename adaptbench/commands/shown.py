@@ -14,9 +14,7 @@ if TYPE_CHECKING:
     from adaptbench.experiment.options import Options
     from adaptbench.results.baseline import Baseline
     from adaptbench.results.decoding import DecodingRun
-    from adaptbench.results.gate_decoding import DecodingSide
-    from adaptbench.results.gate_serving import ServingSide
-    from adaptbench.results.gate_studies import StudySide
+    from adaptbench.results.gate_records import RecordSide
     from adaptbench.results.serving import ServingRun
     from adaptbench.results.store import Run
     from adaptbench.results.studies import StudyRun
@@ -75,7 +73,7 @@ class Kind(Protocol):
     def load(self, name: str, overrides: Sequence[str]) -> Any:
         """Read its file."""
 
-    def baseline(self, place: Path) -> Baseline | StudySide | ServingSide | DecodingSide:
+    def baseline(self, place: Path) -> Baseline | RecordSide:
         """Read what it is to be compared with."""
 
     def plan(self, loaded: Any, options: Options, asked: float) -> Planned:
@@ -96,7 +94,7 @@ class Suites:
 
         return load_suite(name, overrides)
 
-    def baseline(self, place: Path) -> Baseline | StudySide | ServingSide | DecodingSide:
+    def baseline(self, place: Path) -> Baseline | RecordSide:
         """Read what it is to be compared with."""
         from adaptbench.results.baseline import Baseline
 
@@ -157,7 +155,7 @@ class Studies:
 
         return load_study(name, overrides)
 
-    def baseline(self, place: Path) -> Baseline | StudySide | ServingSide | DecodingSide:
+    def baseline(self, place: Path) -> Baseline | RecordSide:
         """Read what it is to be compared with."""
         from adaptbench.results.gate_studies import StudySide
 
@@ -189,9 +187,8 @@ class Studies:
     def outcome(self, done: StudyRun, width: int) -> Outcome:
         """Policies and what they lost and saved, graph by graph."""
         from adaptbench.console import study_headline, study_table
-        from adaptbench.results.studies import incomplete
 
-        record, missing = done.record, incomplete(done.record)
+        record, missing = done.record, done.incomplete(done.record)
         lost, graphs = len(record.get("failed_graphs") or {}), len(record["graphs"])
         figures = {
             "notes": record["notes"] or [],
@@ -214,7 +211,7 @@ class Servings:
 
         return load_serving(name, overrides)
 
-    def baseline(self, place: Path) -> Baseline | StudySide | ServingSide | DecodingSide:
+    def baseline(self, place: Path) -> Baseline | RecordSide:
         """Read what it is to be compared with."""
         from adaptbench.results.gate_serving import ServingSide
 
@@ -236,9 +233,8 @@ class Servings:
     def outcome(self, done: ServingRun, width: int) -> Outcome:
         """Streams and what they cost the honest, provisions, and the real run."""
         from adaptbench.console import serving_headline, serving_tables
-        from adaptbench.results.serving import incomplete
 
-        record, missing = done.record, incomplete(done.record)
+        record, missing = done.record, done.incomplete(done.record)
         figures = {name: record[name] for name in ("objective_p99_s", "models", "streams", "provisions", "checks")}
         rows = len(record["streams"])
         verdict = _done(len(missing), len(missing) + rows, "stream", done.path)
@@ -266,7 +262,7 @@ class Decodings:
 
         return load_decoding(name, overrides)
 
-    def baseline(self, place: Path) -> Baseline | StudySide | ServingSide | DecodingSide:
+    def baseline(self, place: Path) -> Baseline | RecordSide:
         """Read what it is to be compared with."""
         from adaptbench.results.gate_decoding import DecodingSide
 
@@ -287,9 +283,8 @@ class Decodings:
     def outcome(self, done: DecodingRun, width: int) -> Outcome:
         """Decoders, then attacks, each objective by itself."""
         from adaptbench.console import decoding_headline, decoding_tables
-        from adaptbench.results.decoding import incomplete
 
-        record, missing = done.record, incomplete(done.record)
+        record, missing = done.record, done.incomplete(done.record)
         names = ("model", "prompts", "prefill_s_per_token", "decoders", "exits", "attacks")
         rows = len(record["decoders"])
         verdict = _done(len(missing), len(missing) + rows, "decoder", done.path)
@@ -312,14 +307,10 @@ def kind_named(name: str) -> Kind:
     Raises:
         SuiteError: there is no such file.
     """
-    from adaptbench.decoding.spec import is_decoding
-    from adaptbench.serving.spec import is_serving
-    from adaptbench.study.spec import is_study
+    from adaptbench.experiment import finding
 
-    for kind, is_one in ((Studies, is_study), (Servings, is_serving), (Decodings, is_decoding)):
-        if is_one(name):
-            return kind()
-    return Suites()
+    kinds: dict[str, type[Kind]] = {"study": Studies, "serving": Servings, "decoding": Decodings}
+    return kinds.get(finding.kind_named(name), Suites)()
 
 
 def _done(failed: int, of: int, what: str, place: Path, gaps: int = 0) -> str:

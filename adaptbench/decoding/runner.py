@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import time
-from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -26,26 +24,22 @@ from adaptbench.decoding.generation import Made, generate
 from adaptbench.decoding.loading import load_character_lm
 from adaptbench.decoding.network import CharacterLm
 from adaptbench.decoding.quality import at_each_exit, predicted
-from adaptbench.decoding.schema import Decoding, Way, stop_id
+from adaptbench.decoding.schema import Way, stop_id
 from adaptbench.decoding.spec import LoadedDecoding, load_decoding
 from adaptbench.decoding.timed import PREFILL, arms_of
 from adaptbench.decoding.training import texts_of
-from adaptbench.errors import AdaptBenchError, Stopped, SuiteError, UsageError
+from adaptbench.errors import SuiteError, UsageError
 from adaptbench.experiment.engines import Local, engine_of
 from adaptbench.experiment.environment import check_device, describe_device
-from adaptbench.experiment.failures import Failures
-from adaptbench.experiment.heading import Heading, now
 from adaptbench.experiment.keys import digest_of
 from adaptbench.experiment.measuring import Sessions, windows_of
 from adaptbench.experiment.meters import make_meter
 from adaptbench.experiment.options import Asked, Options, options_of
+from adaptbench.experiment.recording import RecordRunner, carry_out, code_of
 from adaptbench.meters.clock import synchroniser
 from adaptbench.results import timing
 from adaptbench.results.decoding import SCHEMA, DecodingRun
-from adaptbench.results.lock import DirectoryLock
 from adaptbench.results.writer import RunWriter
-
-_log = logging.getLogger(__name__)
 
 
 def run_decoding(
@@ -69,12 +63,7 @@ def run_decoding(
     loaded = load_decoding(decoding, options.overrides) if isinstance(decoding, str) else decoding
     options.must_be_laid(loaded.overrides)
     plan = prepared(loaded, options)
-    place = options.place(loaded.name)
-    with DirectoryLock(place, options.command):
-        writer = RunWriter(place, "decoding")
-        if options.fresh:
-            writer.discard_cells()
-        return Runner(plan, writer, options).run()
+    return carry_out(loaded, options, lambda writer: Runner(plan, writer, options), "decoding")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,57 +132,20 @@ def prepared(loaded: LoadedDecoding, options: Options) -> Plan:
     return Plan(loaded, net, count_costs(net), card, prompts, given, digest, tuple(data.notes), limit)
 
 
-@cache
-def decoding_code() -> str:
-    """SHA-256 over this folder: `own_code` leaves it out, since no suite hangs on it."""
-    digest = hashlib.sha256()
-    for file in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(file.name.encode() + file.read_bytes())
-    return digest.hexdigest()
-
-
-class Runner:
+class Runner(RecordRunner[DecodingRun]):
     """One execution of a plan into one directory."""
 
+    opens = DecodingRun
+
     def __init__(self, plan: Plan, writer: RunWriter, options: Options) -> None:
-        self.plan, self.writer, self.options = plan, writer, options
-        self.spec: Decoding = plan.loaded.decoding
-        self.failures = Failures(writer.path)
-        self._heading = Heading(plan.loaded, self.spec.title, plan.limit, options)
-        self._key = digest_of(
-            [
-                plan.card["sha256"],
-                plan.sha256,
-                describe_device(options.device)["fingerprint"],
-                own_code(),
-                decoding_code(),
-            ]
-        )
-        self._cells: list[str] = []
+        self.plan, self.spec = plan, plan.loaded.decoding
+        device = describe_device(options.device)["fingerprint"]
+        key = digest_of([plan.card["sha256"], plan.sha256, device, own_code(), code_of(Path(__file__).parent)])
+        super().__init__(plan.loaded, self.spec.title, plan.limit, key, writer, options)
         self._meters: dict[str, Any] = {}
 
-    def run(self) -> DecodingRun:
-        """Everything, in order; what is committed already is not done again."""
-        try:
-            return self._already() or self._run()
-        except KeyboardInterrupt:
-            raise Stopped(f"{len(self._cells)} cells are kept in {self.writer.path}") from None
-
-    def _already(self) -> DecodingRun | None:
-        """The run that lies here, if it is this very one, whole in every file, and nothing in it failed."""
-        try:
-            kept = DecodingRun.open(self.writer.path)
-        except AdaptBenchError:
-            return None
-        cells = kept.manifest.get("cells")
-        same = kept.manifest.get("content") == self._content() and not kept.record["failed"]
-        return kept if same and cells and all(self.writer.has(str(key)) for key in cells) else None
-
-    def _content(self) -> str:
-        return digest_of([self._key, self.plan.loaded.sha256, self.plan.limit])
-
     def _run(self) -> DecodingRun:
-        self.writer.begin(self._manifest())
+        self._begin()
         net, spec = self.plan.net, self.spec
         rows: dict[str, dict[str, Any]] = {}
         sequences: list[dict[str, Any]] = []
@@ -228,13 +180,7 @@ class Runner:
         }
         prefill = timing.blocks(windows, PREFILL, timing.CLOCK) if len(windows) else None
         put(figures, "prefill_s_per_token", None if prefill is None else timing.per_sample(prefill), why or "no window")
-        self.failures.sweep()
-        tables = [*self._cells, *sessions]
-        manifest = self._manifest() | {"content": self._content(), "cells": tables, "ended": now()}
-        if self.writer.damaged:
-            _log.warning("%s: damaged, and computed again: %s", self.writer.path, ", ".join(self.writer.damaged))
-        self.writer.finish_record(manifest, tables, figures)
-        return DecodingRun.open(self.writer.path)
+        return self._finish([*self._cells, *sessions], [*self._cells, *sessions], figures)
 
     # ------------------------------------------------------------------ pieces
 
@@ -329,17 +275,6 @@ class Runner:
         whole = [generate(net, costs, Greedy(), ids, limit) for ids in chosen.values()] if objective == "depth" else []
         return attack_row(objective, spec, way, net.size.layers, found, whole, list(chosen))
 
-    def _cell(self, content: Sequence[Any], words: str, make: Callable[[], Any]) -> Any:
-        """What a cell holds, made where it is not kept."""
-        key = digest_of([self._key, *content])[:32]
-        if not self.writer.has(key):
-            self.options.progress.begin(words, 1)
-            self.writer.commit(key, {"found": make()})
-            self.options.progress.advance(1)
-            self.options.progress.end()
-        self._cells.append(key)
-        return self.writer.record(key)["found"]
-
     def _model(self) -> dict[str, Any]:
         net, costs, card = self.plan.net, self.plan.costs, self.plan.card
         return {
@@ -357,10 +292,8 @@ class Runner:
     def _manifest(self) -> dict[str, Any]:
         told = {"n": len(self.plan.prompts), "split": "test", "sha256": self.plan.sha256}
         return {
-            **self._heading.told(),
             "data": {self.spec.data: told},
             "meters": self._meters,
             "gate": self.spec.gate,
             "notes": list(self.plan.notes),
-            "failures": [failure.as_dict() for failure in self.failures.by_case.values()],
         }

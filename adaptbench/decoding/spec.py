@@ -9,7 +9,6 @@ from adaptbench.bench.suite import Measure as Meters
 from adaptbench.decoding.characters import VOCABULARY
 from adaptbench.decoding.schema import Decoding
 from adaptbench.errors import SuiteError
-from adaptbench.experiment.finding import has_key
 from adaptbench.experiment.meters import make_meter
 from adaptbench.experiment.source import Loaded, Source
 from adaptbench.experiment.watched import as_written, check_rules
@@ -22,16 +21,9 @@ from adaptbench.results.gate_rules import OF_DECODING, parse_gate
 class LoadedDecoding(Loaded):
     """A checked file. decoding: its contents."""
 
+    kind = "decoding"
+
     decoding: Decoding
-
-
-def is_decoding(name: str) -> bool:
-    """Whether a suite's file is of this kind: it has a key "decoders".
-
-    Raises:
-        SuiteError: there is no such file.
-    """
-    return has_key(name, "decoders")
 
 
 def load_decoding(name: str, overrides: Sequence[str] = ()) -> LoadedDecoding:
@@ -44,12 +36,7 @@ def load_decoding(name: str, overrides: Sequence[str] = ()) -> LoadedDecoding:
         SuiteError: file, line, field; what is wrong and what would be right.
         UsageError: an override that is no key=value.
     """
-    source = Source.read(name, overrides)
-    if "decoders" not in source.value:
-        raise SuiteError(
-            f"{source.located.file}: it is no suite of kind decoding: it has no 'decoders'.",
-            todo="Run it by `adaptbench.run`, which knows every kind.",
-        )
+    source = Source.read(name, overrides, LoadedDecoding.kind)
     decoding, digest = source.contents(Decoding)
     loaded = LoadedDecoding(source.name, source.located.text, source.overrides, digest, source, decoding)
     _check(loaded)

@@ -44,14 +44,18 @@ def suite_names() -> list[str]:
     return sorted({file.stem for folder in suite_folders() for file in folder.glob("*.yaml")})
 
 
-def has_key(name: str, key: str) -> bool:
-    """Whether a suite's file has a key, which tells of what kind it is.
+KEYS = {"study": "graphs", "serving": "arrivals", "decoding": "decoders"}
+"""Kind → the key that only files of this kind have."""
+
+
+def kind_named(name: str) -> str:
+    """Of what kind a file is: of `KEYS`, else "suite".
 
     Raises:
         SuiteError: there is no such file.
     """
     value = read(find_suite(name)).value
-    return isinstance(value, dict) and key in value
+    return next((kind for kind, key in KEYS.items() if isinstance(value, dict) and key in value), "suite")
 
 
 def suite_title(name: str) -> str:

@@ -7,15 +7,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, ClassVar, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from adaptbench.errors import AdaptBenchError, SuiteError, UsageError
-from adaptbench.experiment.finding import find_suite
+from adaptbench.experiment.finding import KEYS, find_suite
 from adaptbench.located_yaml import Located, Place, parse, read, spell
 from adaptbench.registry import did_you_mean
+from adaptbench.results.store import called
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -37,14 +38,15 @@ class Source:
     folder: Path | None = None
 
     @classmethod
-    def read(cls, name: str, overrides: Sequence[str] = ()) -> Source:
+    def read(cls, name: str, overrides: Sequence[str] = (), kind: str = "suite") -> Source:
         """Read a file and lay values over it.
 
         Args:
             name: of a suite or study, or a path. overrides: ``key=value``, keys dotted, values YAML.
+            kind: that it must be of, where it is one of `KEYS`.
 
         Raises:
-            SuiteError: there is no such file, or it is no mapping.
+            SuiteError: there is no such file, it is no mapping, or of another kind.
             UsageError: an override that is no key=value.
         """
         path = find_suite(name)
@@ -59,6 +61,11 @@ class Source:
             place, new = _override(text)
             _put(value, place, new, text)
             laid.append((place, text))
+        if (key := KEYS.get(kind)) is not None and key not in value:
+            raise SuiteError(
+                f"{path}: it is no {called(kind)}: it has no '{key}'.",
+                todo="Run it by `adaptbench.run`, which knows every kind.",
+            )
         return cls(path.stem, value, located, tuple(overrides), tuple(laid), path.parent)
 
     def beside(self, ref: str) -> str:
@@ -139,7 +146,12 @@ class Loaded:
     Args:
         name: file stem. text: as written. overrides: ``-o`` as given. sha256: of the contents with them.
         located: for errors found later.
+
+    Attributes:
+        kind: "suite", or one of `KEYS`.
     """
+
+    kind: ClassVar[str] = "suite"
 
     name: str
     text: str

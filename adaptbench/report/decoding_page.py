@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from adaptbench.report import decoding_tables, html, words
-from adaptbench.results.decoding import incomplete, read_decoding
+from adaptbench.results.decoding import DecodingRun
 
 SECTIONS = {
     "decoders": "What a character costs",
@@ -29,7 +29,7 @@ def write_decoding_report(run: Path, out: Path) -> Path:
     Raises:
         RunError: it holds none. OutputError: ``out`` cannot be written.
     """
-    return html.write(decoding_page(read_decoding(run)), out)
+    return html.write(decoding_page(DecodingRun.read(run)), out)
 
 
 def decoding_page(record: Record) -> str:
@@ -172,7 +172,7 @@ def _limit(record: Record) -> str:
 
 def limits(record: Record) -> list[str]:
     """What a careful reader should know, the gravest first."""
-    notes = incomplete(record)
+    notes = DecodingRun.incomplete(record)
     if ties := sum(row["ties"] for row in record["decoders"]):
         notes.append(
             f"In {words.plural(ties, 'step')} two answers or an exit are so close that rounding may turn them."

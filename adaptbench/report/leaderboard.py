@@ -16,7 +16,6 @@ from adaptbench.report.policy_names import data_name, policy_name
 from adaptbench.report.study_tables import graph_title
 from adaptbench.report.view import Record, RunLike, View, missing, saving
 from adaptbench.results.entries import Entry, entries
-from adaptbench.results.gate_serving import ServingSide
 from adaptbench.results.gate_studies import StudySide
 
 STANDARD = "standard"
@@ -113,17 +112,20 @@ class Leaderboard:
         return next((one for one in same if (one.model, one.data) == (line.model, line.data)), None)
 
 
-NO_STREAMS = (
-    "a run of kind serving holds simulated streams of requests, no net under an attack on its own: `adaptbench report` "
-    "and `history` show it"
-)
+ELSEWHERE = {
+    "serving": "a run of kind serving holds simulated streams of requests, no net under an attack on its own: "
+    "`adaptbench report` and `history` show it",
+    "decoding": "a run of kind decoding holds answers of one model, no net under an attack on its own: "
+    "`adaptbench report` and `history` show it",
+}
+"""Kinds without rows that could be laid beside a suite's, and why."""
 
 
 def leaderboard(places: Iterable[Path]) -> Leaderboard:
     """Read runs, kept summaries, or folders of them, and lay their rows side by side."""
     found, unreadable = entries(places)
-    runs = [run for run in found if not isinstance(run.side, ServingSide)]
-    unreadable += [(run.path, NO_STREAMS) for run in found if isinstance(run.side, ServingSide)]
+    runs = [run for run in found if run.kind not in ELSEWHERE]
+    unreadable += [(run.path, ELSEWHERE[run.kind]) for run in found if run.kind in ELSEWHERE]
     lines: list[Line] = []
     timed: list[Timed] = []
     points: list[Point] = []

@@ -9,7 +9,7 @@ from typing import Any
 from adaptbench.report import html, serving_tables, words
 from adaptbench.report.figures import serving as figures
 from adaptbench.report.policy_names import policy_name
-from adaptbench.results.serving import incomplete, read_serving
+from adaptbench.results.serving import ServingRun
 
 SECTIONS = {
     "harm": "What hostile requests cost the others",
@@ -29,7 +29,7 @@ def write_serving_report(run: Path, out: Path) -> Path:
     Raises:
         RunError: it holds none. OutputError: ``out`` cannot be written.
     """
-    return html.write(serving_page(read_serving(run)), out)
+    return html.write(serving_page(ServingRun.read(run)), out)
 
 
 def serving_page(record: Record) -> str:
@@ -158,7 +158,7 @@ def _limit(record: Record) -> str:
 
 def limits(record: Record) -> list[str]:
     """What a careful reader should know, the gravest first."""
-    notes = incomplete(record)
+    notes = ServingRun.incomplete(record)
     far = [row for row in record["checks"] if not row["within"]]
     if far:
         notes.append(

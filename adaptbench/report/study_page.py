@@ -13,7 +13,7 @@ from adaptbench.report.reproduce import made_by
 from adaptbench.report.study_clock import clock_table, pace_table
 from adaptbench.report.study_tables import Graph, graph_title
 from adaptbench.report.tables import Builder, Column, Table, TableCell
-from adaptbench.results.studies import NOT_RECOVERED, decimals, loss_of, read_study, stated
+from adaptbench.results.studies import NOT_RECOVERED, StudyRun, decimals, loss_of, stated
 from adaptbench.results.study_claims import Claim, Outcome, claims
 from adaptbench.results.study_schema import filled
 
@@ -49,7 +49,7 @@ def write_study_report(run: Path, out: Path) -> Path:
     Raises:
         RunError: it holds no study. OutputError: ``out`` cannot be written.
     """
-    return html.write(study_page(read_study(run)), out)
+    return html.write(study_page(StudyRun.read(run)), out)
 
 
 def study_page(record: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ from adaptbench.report import words
 from adaptbench.report.policy_names import policy_name, spelled
 from adaptbench.report.study_tables import Graph, graph_title
 from adaptbench.report.tables import Builder, Column, Table, TableCell
-from adaptbench.results.studies import executed_points, incomplete
+from adaptbench.results.studies import StudyRun, executed_points
 from adaptbench.results.study_claims import Claim, Outcome, side_of
 
 FASTER, SLOWER, CANNOT_TELL = "faster", "slower", "cannot tell"
@@ -180,7 +180,9 @@ def codes_of(record: Mapping[str, Any]) -> list[str]:
 def limits(record: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     """What limits this study: the first four, and the rest."""
     codes = codes_of(record)
-    notes = [spelled(note, codes) for note in (*incomplete(record), *(str(note) for note in record["notes"] or []))]
+    notes = [
+        spelled(note, codes) for note in (*StudyRun.incomplete(record), *(str(note) for note in record["notes"] or []))
+    ]
     return notes[:_NAMED], notes[_NAMED:]
 
 

@@ -13,7 +13,9 @@ from adaptbench.report.policy_names import policy_name
 from adaptbench.report.serving_tables import stream_name
 from adaptbench.report.study_tables import graph_title
 from adaptbench.report.view import RunLike, View
+from adaptbench.results.decoding import DECODER
 from adaptbench.results.entries import Entry
+from adaptbench.results.gate_decoding import DecodingSide
 from adaptbench.results.gate_serving import ServingSide
 from adaptbench.results.gate_studies import StudySide
 from adaptbench.results.history import Gap, History, Series, Step, Trend, Value
@@ -34,6 +36,13 @@ METRICS: dict[str, tuple[str, Callable[[float | None], str]]] = {
     "simulated_benign_goodput": ("of the honest in time", words.percent),
     "simulated_benign_accuracy": ("accuracy, the honest", words.percent),
     "replicas": ("replicas needed", words.count),
+    "macs_per_token": ("MACs a character", words.macs),
+    "bits_per_character": ("bits a character", words.number),
+    "identical": ("answers like the greedy ones", words.percent),
+    "increase": ("dearer under attack", words.percent),
+    "saving_taken_back": ("saving taken back", words.percent),
+    "latency_s_per_token": ("time a character", words.seconds),
+    "energy_j_per_token": ("energy a character", words.joules),
 }
 """Field → what it is called, and how it is written."""
 
@@ -86,6 +95,9 @@ def name_of(trend: Trend, series: Series) -> str:
     entry = next(run for run, one in zip(reversed(trend.runs), reversed(series.values), strict=True) if one is not None)
     if isinstance(entry.side, ServingSide):
         return _of_serving(series.record)
+    if isinstance(entry.side, DecodingSide):
+        kind = series.record["kind"]
+        return str(series.record["case"]) if kind == DECODER else f"{series.record['decoder']}, {kind}"
     if isinstance(entry.side, StudySide):
         return _of_study(entry.side.record, series.record, series.case)
     # only manifest and records are read of it: a kept summary will do

@@ -10,12 +10,12 @@ from typing import Any
 
 from adaptbench.errors import AdaptBenchError
 from adaptbench.results.baseline import Baseline
-from adaptbench.results.gate_serving import ServingSide
-from adaptbench.results.gate_studies import StudySide
+from adaptbench.results.gate import SIDES
+from adaptbench.results.gate_records import RecordSide
 from adaptbench.results.store import MANIFEST, STUDY, place_of
 from adaptbench.results.studies import kind_of
 
-Side = Baseline | StudySide | ServingSide
+Side = Baseline | RecordSide
 """What holds figures, by kind."""
 
 
@@ -24,7 +24,7 @@ class Entry:
     """One run that could be read.
 
     Args:
-        path: where. kind: "suite", "study" or "serving". name: of its file. limit: on its inputs.
+        path: where. kind: as `kind_of` says it. name: of its file. limit: on its inputs.
         id: of the run, "" of one of before runs had ids. started: when, with its zone.
         manifest: or what a record says in its place. side: the figures, as the gate takes them.
     """
@@ -91,14 +91,9 @@ def _read(place: Path) -> Entry | str:
         return "it holds no run and no kept summary"
     try:
         kind = kind_of(place)
-        if kind == "serving":
-            served = ServingSide.load(place)
-            return _entry(place, kind, served, served.record, served.record)
-        if kind == "decoding":
-            return "runs of kind decoding have no history yet: compare two of them by `adaptbench check`"
-        if kind == "study":
-            study = StudySide.load(place)
-            return _entry(place, kind, study, study.record, study.record)
+        if kind in SIDES:
+            held = SIDES[kind].load(place)
+            return _entry(place, kind, held, held.record, held.record)
         side = Baseline.load(place)
         return _entry(place, kind, side, side.manifest, side.manifest.get("suite") or {})
     except AdaptBenchError as error:

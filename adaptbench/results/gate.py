@@ -15,14 +15,14 @@ from typing import Any
 
 from adaptbench.errors import BaselineError
 from adaptbench.results.baseline import Baseline
-from adaptbench.results.decoding import DecodingRun
 from adaptbench.results.gate_compare import AGAINST_CLEAN, Meeting, compare_figure
-from adaptbench.results.gate_decoding import DecodingSide, compare_decoding
+from adaptbench.results.gate_decoding import DecodingSide
+from adaptbench.results.gate_records import RecordSide
 from adaptbench.results.gate_rows import GateReport, GateRow, RowVerdict, corrected, in_modes
 from adaptbench.results.gate_rules import METRICS, Rule, Source, parse_gate
-from adaptbench.results.gate_serving import ServingSide, compare_serving
+from adaptbench.results.gate_serving import ServingSide
 from adaptbench.results.gate_side import Side
-from adaptbench.results.gate_studies import StudySide, compare_studies
+from adaptbench.results.gate_studies import StudySide
 from adaptbench.results.gate_terms import (
     attack_obstacle,
     figure_obstacle,
@@ -33,25 +33,18 @@ from adaptbench.results.gate_terms import (
     suite_obstacle,
 )
 from adaptbench.results.identity import case_key, evaluation_key, mode_of
+from adaptbench.results.record_runs import RecordRun
 from adaptbench.results.schema import Record
-from adaptbench.results.serving import ServingRun
-from adaptbench.results.store import Run
-from adaptbench.results.studies import StudyRun, kind_of
+from adaptbench.results.store import Run, called
+from adaptbench.results.studies import kind_of
+
+SIDES: dict[str, type[RecordSide]] = {side.run.kind: side for side in (StudySide, ServingSide, DecodingSide)}
+"""Kinds whose figures are one record → how two of them are compared."""
 
 
 def compare(
-    run: str | Path | Run | Baseline | StudySide | StudyRun | ServingSide | ServingRun | DecodingSide | DecodingRun,
-    baseline: str
-    | Path
-    | Run
-    | Baseline
-    | StudySide
-    | StudyRun
-    | ServingSide
-    | ServingRun
-    | DecodingSide
-    | DecodingRun
-    | None,
+    run: str | Path | Run | Baseline | RecordSide | RecordRun,
+    baseline: str | Path | Run | Baseline | RecordSide | RecordRun | None,
     gate: Mapping[str, Any] | Sequence[Rule] | None = None,
 ) -> GateReport:
     """Compare a run with a baseline.
@@ -72,19 +65,17 @@ def compare(
         SuiteError: a rule that does not exist.
     """
     _refuse_itself(run, baseline)
-    if (report := _of_another_kind(run, baseline, gate)) is not None:
-        return report
-    assert not isinstance(run, ServingSide | ServingRun | DecodingSide | DecodingRun)
-    assert not isinstance(baseline, ServingSide | ServingRun | DecodingSide | DecodingRun)
-    if isinstance(run, StudySide | StudyRun) or (isinstance(run, str | Path) and kind_of(Path(run)) == "study"):
+    if (kind := _kind_of(run)) in SIDES:
         if isinstance(baseline, Run | Baseline):
-            raise BaselineError(
-                f"{baseline.path}: it holds a suite's figures, and the other side a study's.",
-                todo="Name a study's directory or kept file.",
-            )
-        return compare_studies(run, baseline, gate)
-    if isinstance(baseline, StudySide | StudyRun):
-        raise BaselineError(f"{baseline.path}: it holds a study, the other side no study.", todo="Name a suite's run.")
+            raise SIDES[kind].refusal(baseline.path)
+        assert not isinstance(run, Run | Baseline)
+        return SIDES[kind].compare(run, baseline, gate)
+    if isinstance(baseline, RecordSide | RecordRun):
+        raise BaselineError(
+            f"{baseline.path}: it holds a {called(_kind_of(baseline))}, and the other side none.",
+            todo="Name a suite's run.",
+        )
+    assert not isinstance(run, RecordSide | RecordRun)
     here = Side(_side(run))
     there = None if baseline is None else Side(_side(baseline))
     notes: list[str] = []
@@ -109,32 +100,12 @@ def compare(
     return GateReport(str(here.source.path), where, tuple(rows), tuple(dict.fromkeys(notes)))
 
 
-def _of_another_kind(run: Any, baseline: Any, gate: Any) -> GateReport | None:
-    """Of kinds of suites with a record of their own; None where neither side is one.
-
-    Raises:
-        BaselineError: one side only is.
-    """
-    kinds: tuple[tuple[str, tuple[type, ...], Any], ...] = (
-        ("serving", (ServingSide, ServingRun), compare_serving),
-        ("decoding", (DecodingSide, DecodingRun), compare_decoding),
-    )
-    others = (Run, Baseline, StudySide, StudyRun, ServingSide, ServingRun, DecodingSide, DecodingRun)
-    for kind, types, compared in kinds:
-        place = getattr(baseline, "path", "")
-        if isinstance(run, types) or (isinstance(run, str | Path) and kind_of(Path(run)) == kind):
-            if isinstance(baseline, others) and not isinstance(baseline, types):
-                raise BaselineError(
-                    f"{place}: it holds no run of kind {kind}, and the other side does.",
-                    todo="Name a run of the same suite, or its kept file.",
-                )
-            report: GateReport = compared(run, baseline, gate)
-            return report
-        if isinstance(baseline, types):
-            raise BaselineError(
-                f"{place}: it holds a run of kind {kind}, and the other side none.", todo="Name another baseline."
-            )
-    return None
+def _kind_of(given: str | Path | Run | Baseline | RecordSide | RecordRun) -> str:
+    if isinstance(given, str | Path):
+        return kind_of(Path(given))
+    if isinstance(given, RecordSide):
+        return given.run.kind
+    return given.kind if isinstance(given, RecordRun) else "suite"
 
 
 def _side(given: str | Path | Run | Baseline) -> Baseline:

@@ -7,19 +7,14 @@ they stand. Speed-ups are told by their intervals alone. What cannot be compared
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
 
-from adaptbench.errors import BaselineError
-from adaptbench.results import devices
-from adaptbench.results.gate_records import ALARMS, RecordSide, ceiling, control
-from adaptbench.results.gate_rows import GateReport, GateRow, RowVerdict, corrected, in_modes, judge, of_intervals
+from adaptbench.results.gate_records import RecordSide, ceiling
+from adaptbench.results.gate_rows import GateRow, RowVerdict, judge, of_intervals
 from adaptbench.results.gate_rules import EVERY, OF_STUDIES, Rule
-from adaptbench.results.gate_terms import idle_patterns, note_surroundings, suite_obstacle
-from adaptbench.results.studies import StudyRun, incomplete, read_study
+from adaptbench.results.studies import StudyRun
 from adaptbench.results.study_cases import CASE_KINDS, StudyCase, cases_of, value_of
 
 DIGITS = 1e-6
@@ -30,27 +25,19 @@ EVERY_STUDY = {
 }
 """What a study is held to whose file has no ``gate`` section."""
 
-Record = Mapping[str, Any]
-
 
 class StudySide(RecordSide):
     """One side of a comparison."""
 
     __slots__ = ()
-    kind, word, metrics, held_to = "study", "study", OF_STUDIES, EVERY_STUDY
-
-    @classmethod
-    def read(cls, place: Path) -> Record:
-        """The record."""
-        return read_study(place)
-
-    @classmethod
-    def another(cls, place: Path) -> BaselineError:
-        """The refusal of a suite's."""
-        return BaselineError(
-            f"{place}: it holds a suite's figures, and the other side a study's.",
-            todo="Compare studies with studies, such as those in reports/published/.",
-        )
+    run, word, metrics, kinds, held_to = StudyRun, "study", OF_STUDIES, CASE_KINDS, EVERY_STUDY
+    another = "Compare studies with studies, such as those in reports/published/."
+    faults: ClassVar[Mapping[str, str]] = {
+        "five points of accuracy lost": "accuracy",
+        "one and a half times the MACs": "macs_mean",
+        "one more re-split broken": "broken",
+        "a policy left out": "policy",
+    }
 
     @property
     def told(self) -> list[dict[str, Any]]:
@@ -58,126 +45,64 @@ class StudySide(RecordSide):
         return [dict(case.name.told) for case in self.cases()]
 
     @property
-    def states_rules(self) -> bool:
-        """Whether its file has a gate section."""
-        return bool(self.record.get("gate"))
+    def modes(self) -> dict[str, str | None]:
+        """How the cases were executed."""
+        return {case.id: case.row.get("mode") for case in self.cases()}
 
     def cases(self) -> list[StudyCase]:
         """Of every graph."""
         return [case for key, graph in self.record["graphs"].items() for case in cases_of(key, graph)]
 
-
-def compare_studies(
-    run: str | Path | StudySide | StudyRun,
-    baseline: str | Path | StudySide | StudyRun | None,
-    gate: Mapping[str, Any] | Sequence[Rule] | None = None,
-) -> GateReport:
-    """Compare a study with a baseline.
-
-    Args:
-        run, baseline: a study's directory, a kept file, or either, read; without a baseline ``max`` rules are left.
-        gate: rules, parsed or as a study has them. None takes the baseline's, and the run's where they ask for more.
-
-    Returns:
-        A report; ``exit_code`` 0, 1 or 3.
-
-    Raises:
-        BaselineError: one of them is no study.
-        RunError: it is damaged or incomplete.
-        SuiteError: a rule that does not exist.
-    """
-    here = _side(run)
-    there = None if baseline is None else _side(baseline)
-    notes: list[str] = []
-    rules, rows = here.in_force(there, gate)
-    obstacle = None if there is None else _obstacle(here, there, notes, same=run is baseline)
-    if there is not None and obstacle is not None:
-        rows.append(GateRow("*", "study", "the same study", RowVerdict.NOT_COMPARABLE, obstacle))
-    else:
-        told = [case for side in (here, there) if side is not None for case in side.told]
-        rows += idle_patterns(rules, told, [], notes, CASE_KINDS)
-        stated = gate is not None or any(side.states_rules for side in (here, there) if side is not None)
-        made = [*_absent(here, there), *(row for rule in rules for row in _under(rule, here, there, stated))]
-        rows += made
-    known = [] if there is None else incomplete(there.record)
-    rows += [_unknown("*", said) for said in incomplete(here.record) if said not in known]
-    where = "" if there is None else str(there.path)
-    modes = {case.id: case.row.get("mode") for side in (here, there) if side is not None for case in side.cases()}
-    return GateReport(str(here.path), where, tuple(in_modes(corrected(rows), modes)), tuple(dict.fromkeys(notes)))
-
-
-def _side(given: str | Path | StudySide | StudyRun) -> StudySide:
-    if isinstance(given, StudyRun):
-        return StudySide(given.path, given.record)
-    return given if isinstance(given, StudySide) else StudySide.load(given)
-
-
-def _obstacle(here: StudySide, there: StudySide, notes: list[str], *, same: bool) -> str | None:
-    """Why nothing of two studies can be compared; None where it can."""
-    own, kept = here.manifest, there.manifest
-    if not (own["data"] and kept["data"]):
+    def obstacle(self, baseline: StudySide, notes: list[str]) -> str:
+        """Why nothing of two studies can be compared; "" where it can. notes: are added to."""
+        if self.record.get("data") and baseline.record.get("data"):
+            return super().obstacle(baseline, notes)
         notes.append("one side does not say which samples it was made on: they are taken to be the same")
-        own, kept = own | {"data": {}}, kept | {"data": {}}
-    obstacle = suite_obstacle(own, kept, notes)
-    note_surroundings(own, kept, notes)
-    return here.kept_of(there, same=same) or obstacle
+        bare = [StudySide(side.path, {**side.record, "data": {}}) for side in (self, baseline)]
+        return RecordSide.obstacle(bare[0], bare[1], notes)
 
+    def gaps(self, baseline: StudySide | None) -> list[str]:
+        """What it was asked for and could not do, where the baseline could."""
+        known = [] if baseline is None else StudyRun.incomplete(baseline.record)
+        return [said for said in StudyRun.incomplete(self.record) if said not in known]
 
-# ---------------------------------------------------------------------- what one side lacks
-
-
-def _absent(here: StudySide, there: StudySide | None) -> Iterator[GateRow]:
-    """What the baseline has and the run has not, whatever the rules watch: graphs, policies, points, re-splits."""
-    own = {case.id for case in here.cases()}
-    for key, kept in ({} if there is None else there.record["graphs"]).items():
-        seen = here.record["graphs"].get(key)
-        if seen is None:
-            why = (here.record.get("failed_graphs") or {}).get(key)
-            yield _unknown(key, why) if why else _gone(key, "graph")
-            continue
-        lost = [name for name in kept["policies"] if name not in seen["policies"]]
-        for name in lost:
-            why = seen["failed"].get(name)
-            yield _unknown(f"{key}/{name}", why) if why else _gone(f"{key}/{name}", "policy")
-        for case in cases_of(key, kept):
-            if case.id in own or case.name.policy in lost:
+    def absent(self, baseline: StudySide) -> Iterator[GateRow]:
+        """What the baseline has and the run has not, whatever the rules watch: graphs, policies, points, re-splits."""
+        own = {case.id for case in self.cases()}
+        for key, kept in baseline.record["graphs"].items():
+            seen = self.record["graphs"].get(key)
+            if seen is None:
+                why = (self.record.get("failed_graphs") or {}).get(key)
+                yield self.unknown(key, why) if why else _gone(key, "graph")
                 continue
-            if case.name.kind == "point":
-                policy = seen["policies"][case.name.policy]
-                why = str(policy.get("non_inferior_missing") or "") if "margin" in case.row else ""
-                yield _gone(case.id, "point", why)
-            elif case.name.kind == "executed" and case.id.removesuffix(", executed") in own:
-                yield _unknown(case.id, "the baseline executed this point, the run did not")
-            elif case.name.kind == "re-splits" and case.figures:
-                yield _gone(case.id, "re-splits")
+            lost = [name for name in kept["policies"] if name not in seen["policies"]]
+            for name in lost:
+                why = seen["failed"].get(name)
+                yield self.unknown(f"{key}/{name}", why) if why else _gone(f"{key}/{name}", "policy")
+            for case in cases_of(key, kept):
+                if case.id in own or case.name.policy in lost:
+                    continue
+                if case.name.kind == "point":
+                    policy = seen["policies"][case.name.policy]
+                    why = str(policy.get("non_inferior_missing") or "") if "margin" in case.row else ""
+                    yield _gone(case.id, "point", why)
+                elif case.name.kind == "executed" and case.id.removesuffix(", executed") in own:
+                    yield self.unknown(case.id, "the baseline executed this point, the run did not")
+                elif case.name.kind == "re-splits" and case.figures:
+                    yield _gone(case.id, "re-splits")
 
-
-def _gone(case: str, what: str, why: str = "") -> GateRow:
-    reason = f"the baseline has this {what}, the run has not{f': {why}' if why else ''}"
-    return GateRow(case, what, "present", RowVerdict.MISSING, reason)
-
-
-def _unknown(case: str, why: str) -> GateRow:
-    return GateRow(case, "study", "comparable", RowVerdict.NOT_COMPARABLE, why)
-
-
-# ---------------------------------------------------------------------- what both have
-
-
-def _under(rule: Rule, here: StudySide, there: StudySide | None, stated: bool) -> list[GateRow]:
-    """Every case under one rule; a rule that was written and meets no figure says so in a row."""
-    own = {case.id: case for case in here.cases()}
-    rows: list[GateRow] = []
-    if rule.kind == "max":
-        rows = [
-            ceiling(rule, case.id, value_of(case, rule.metric), "there is no such figure")
-            for case in own.values()
-            if _watched(rule, case)
-        ]
-    elif there is not None:
-        machines = [side.record.get("device") or {} for side in (here, there)]
-        elsewhere = devices.obstacle(machines[0], machines[1], ("here", "baseline"))
-        for case in there.cases():
+    def under(self, rule: Rule, baseline: StudySide | None) -> list[GateRow]:
+        """Every case under one rule."""
+        own = {case.id: case for case in self.cases()}
+        if rule.kind == "max":
+            return [
+                ceiling(rule, case.id, value_of(case, rule.metric), "there is no such figure")
+                for case in own.values()
+                if _watched(rule, case)
+            ]
+        rows: list[GateRow] = []
+        elsewhere = "" if baseline is None else self.elsewhere(baseline)
+        for case in [] if baseline is None else baseline.cases():
             seen = own.get(case.id)
             if not _watched(rule, case) or (seen is None and case.name.kind != "timed"):
                 continue  # what is absent has a row of its own
@@ -185,7 +110,37 @@ def _under(rule: Rule, here: StudySide, there: StudySide | None, stated: bool) -
                 rows.append(_timed(rule, seen, case, elsewhere))
             elif seen is not None:
                 rows.append(_meet(rule, seen, case))
-    return rows or ([here.unwatched(rule)] if stated else [])
+        return rows
+
+    def plant(self, metric: str) -> str:
+        """Make one figure worse than a rule allows, in place; the case that has it, or ""."""
+        if metric == "policy":
+            key, graph = next(iter(self.record["graphs"].items()))
+            name = next(iter(graph["policies"]))
+            del graph["policies"][name]
+            return f"{key}/{name}"
+        for rule in self.rules:
+            for case in self.cases():
+                value = value_of(case, metric)
+                if rule.metric != metric or rule.kind == "max" or not _watched(rule, case) or value is None:
+                    continue
+                if case.name.kind not in ("point", "re-splits"):
+                    continue
+                allowed = rule.margin
+                worse = {
+                    "accuracy": value - 0.05 - allowed,
+                    "macs_mean": max(value, case.full) * 1.5 * (1 + allowed),
+                    "broken": value + 1 + math.ceil(allowed * case.among),
+                }[metric]
+                assert isinstance(case.row, dict)
+                case.row[metric] = worse
+                return case.id
+        return ""
+
+
+def _gone(case: str, what: str, why: str = "") -> GateRow:
+    reason = f"the baseline has this {what}, the run has not{f': {why}' if why else ''}"
+    return GateRow(case, what, "present", RowVerdict.MISSING, reason)
 
 
 def _watched(rule: Rule, case: StudyCase) -> bool:
@@ -248,7 +203,7 @@ def _judged(rule: Rule, case: StudyCase, seen: float, kept: float, slack: float,
     return row(RowVerdict.REGRESSION, f"{why}it changed {sense}" if exact else f"{why}beyond the margin")
 
 
-def _timed(rule: Rule, seen: StudyCase | None, kept: StudyCase, elsewhere: str | None) -> GateRow:
+def _timed(rule: Rule, seen: StudyCase | None, kept: StudyCase, elsewhere: str) -> GateRow:
     rows = [None if case is None else case.row for case in (seen, kept)]
     ends = [(row or {}).get("net_speedup_ci") for row in rows]
     values = [None if case is None else value_of(case, rule.metric) for case in (seen, kept)]
@@ -264,60 +219,3 @@ def _timed(rule: Rule, seen: StudyCase | None, kept: StudyCase, elsewhere: str |
         change = of_intervals(values[0], values[1], ends[0], ends[1], int(kept.row["blocks"]), ratio=True)
         return judge(kept.id, rule, values[0], values[1], change, rule.margin)
     return GateRow(kept.id, rule.metric, rule.text, RowVerdict.NOT_COMPARABLE, why, values[0], values[1])
-
-
-# ---------------------------------------------------------------------- the self-test
-
-
-def planted_faults(side: StudySide) -> Iterator[tuple[str, bool | None, str]]:
-    """Proof that the gate can fire: what was planted in a copy of a study, whether the gate said so, and its reason.
-
-    The control comes first: the study against itself gives no alarm, ceilings apart. None where there is nothing to
-    plant in, or no rule watches it.
-    """
-    yield control(compare_studies(side, side).rows, side.word)
-    for fault, metric in _FAULTS.items():
-        record = copy.deepcopy(dict(side.record)) | {"id": None}
-        where = _plant(StudySide(side.path, record), side.rules, metric)
-        if where:
-            report = compare_studies(StudySide(side.path, record), side)
-            flagged = [row for row in report.rows if row.case == where and row.verdict is not RowVerdict.PASS]
-            caught = any(row.verdict in ALARMS for row in flagged)
-            yield fault, caught, flagged[0].reason if flagged else "it is green"
-        else:
-            yield fault, None, "no rule watches such a figure, or there is none: nothing to plant in"
-
-
-def _plant(side: StudySide, rules: Sequence[Rule], metric: str) -> str:
-    """Make one figure worse than a rule allows, in place; the case that has it, or ""."""
-    if metric == "policy":
-        key, graph = next(iter(side.record["graphs"].items()))
-        name = next(iter(graph["policies"]))
-        del graph["policies"][name]
-        return f"{key}/{name}"
-    for rule in rules:
-        for case in side.cases():
-            value = value_of(case, metric)
-            if rule.metric != metric or rule.kind == "max" or not _watched(rule, case) or value is None:
-                continue
-            if case.name.kind not in ("point", "re-splits"):
-                continue
-            allowed = rule.margin
-            worse = {
-                "accuracy": value - 0.05 - allowed,
-                "macs_mean": max(value, case.full) * 1.5 * (1 + allowed),
-                "broken": value + 1 + math.ceil(allowed * case.among),
-            }[metric]
-            assert isinstance(case.row, dict)
-            case.row[metric] = worse
-            return case.id
-    return ""
-
-
-_FAULTS = {
-    "five points of accuracy lost": "accuracy",
-    "one and a half times the MACs": "macs_mean",
-    "one more re-split broken": "broken",
-    "a policy left out": "policy",
-}
-"""What is planted, beyond what a rule allows → the metric that shows it."""

@@ -4,7 +4,8 @@ A step is what the gate would call a change where nothing at all is allowed: the
 of zero, and it survives Holm's correction over all figures of that pair of runs. Each run is held against the one
 before it; seconds and joules against the last one before it on the same device, and only over the same input bytes.
 Modelled joules follow from the MACs: they step where these do. What a run of kind serving simulates is fed by measured
-times, and is held against the last run before it on the same device. A drift is a figure that never stepped and yet
+times, and is held against the last run before it on the same device. Characters and MACs of a run of kind decoding are
+held against the one before, its seconds and joules as a suite's. A drift is a figure that never stepped and yet
 differs, by the same rule, between the first run and the last.
 """
 
@@ -17,8 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from adaptbench.results.baseline import Baseline
+from adaptbench.results.decoding import FIGURES_OF
 from adaptbench.results.entries import Entry, Side, entries
 from adaptbench.results.gate import compare
+from adaptbench.results.gate_decoding import DecodingSide
 from adaptbench.results.gate_rows import GateRow, RowVerdict
 from adaptbench.results.gate_rules import EVERY, Rule, Source
 from adaptbench.results.gate_serving import ServingSide
@@ -34,6 +37,8 @@ OF_SERVING = ("simulated_p99_s", "simulated_goodput", "simulated_macs")
 OF_HARMED = ("simulated_benign_p99_s", "simulated_benign_goodput", "simulated_benign_accuracy")
 """Beside them, of streams with hostile requests or a budget: what the honest bear."""
 _SERVED = (*OF_SERVING, *OF_HARMED, "replicas")
+DECODED = ("macs_per_token", "bits_per_character", "identical", "increase", "saving_taken_back")
+DECODING_SENSED = ("latency_s_per_token", "energy_j_per_token")
 _STEPPED = (RowVerdict.REGRESSION, RowVerdict.IMPROVEMENT)
 
 
@@ -105,7 +110,7 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Trend:
-    """The runs of one suite, study or file of kind serving, in order of time, and what its figures did."""
+    """The runs of one suite or study, of whatever kind, in order of time, and what its figures did."""
 
     kind: str
     name: str
@@ -159,7 +164,7 @@ def _trend(runs: list[Entry]) -> Trend:
                 elif row.verdict is RowVerdict.NOT_COMPARABLE or _doubted(row):
                     gaps.setdefault(key, []).append(Gap(place, since, row.reason))
     last = len(runs) - 1
-    counted = {"study": OF_STUDIES, "serving": _SERVED}.get(runs[0].kind, COUNTED)
+    counted = {"study": OF_STUDIES, "serving": _SERVED, "decoding": DECODED}.get(runs[0].kind, COUNTED)
     ends = _rows(runs, 0, last, counted) if last > 1 else {}
     drifts = {key: _step(row, 0, last) for key, row in ends.items() if row.verdict in _STEPPED and key not in steps}
     series = []
@@ -197,7 +202,10 @@ def _pairs(runs: Sequence[Entry], place: int) -> list[tuple[tuple[str, ...], int
     here = runs[place].device[0]
     same = [since for since in range(place) if runs[since].device[0] == here]
     since = same[-1] if same else place - 1
-    return [(_SERVED, since)] if runs[0].kind == "serving" else [(COUNTED, place - 1), (SENSED, since)]
+    if runs[0].kind == "serving":
+        return [(_SERVED, since)]
+    counted, sensed = (DECODED, DECODING_SENSED) if runs[0].kind == "decoding" else (COUNTED, SENSED)
+    return [(counted, place - 1), (sensed, since)]
 
 
 def _rows(runs: Sequence[Entry], since: int, place: int, metrics: Sequence[str]) -> dict[tuple[str, str], GateRow]:
@@ -259,6 +267,8 @@ def _figures(entry: Entry) -> dict[tuple[str, str], Figure]:
     found: dict[tuple[str, str], Figure] = {}
     if isinstance(entry.side, ServingSide):
         return _simulated(entry.side)
+    if isinstance(entry.side, DecodingSide):
+        return _decoded(entry.side)
     if isinstance(entry.side, StudySide):
         for case in entry.side.cases():
             for metric in set(OF_STUDIES) & set(case.figures):
@@ -267,6 +277,7 @@ def _figures(entry: Entry) -> dict[tuple[str, str], Figure]:
                     kind = "measured" if _is_sensed(metric) else "counted"
                     found[case.id, metric] = kind, case.name.told, _value(value, case.row.get(f"{metric}_ci"))
         return found
+    assert isinstance(entry.side, Baseline)
     for record in entry.side.cases:
         for metric in (*COUNTED, *SENSED):
             value = record.get(metric)
@@ -291,6 +302,17 @@ def _simulated(side: ServingSide) -> dict[tuple[str, str], Figure]:
         for metric in metrics:
             if row.get(metric) is not None:
                 found[case, metric] = "simulated", row, _value(float(row[metric]), row.get(f"{metric}_ci"))
+    return found
+
+
+def _decoded(side: DecodingSide) -> dict[tuple[str, str], Figure]:
+    """Of decoders and attacks."""
+    found: dict[tuple[str, str], Figure] = {}
+    for case, row in side.cases.items():
+        for metric in set(FIGURES_OF[row["kind"]]) & {*DECODED, *DECODING_SENSED}:
+            if row.get(metric) is not None:
+                kind = "measured" if _is_sensed(metric) else "counted"
+                found[case, metric] = kind, row, _value(float(row[metric]), row.get(f"{metric}_ci"))
     return found
 
 

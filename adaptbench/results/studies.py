@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from adaptbench.errors import RunError
+from adaptbench.results import study_schema
 from adaptbench.results.files import read_json
 from adaptbench.results.identity import COMPACTED
-from adaptbench.results.record_runs import RecordRun, keep_record
+from adaptbench.results.record_runs import Part, RecordRun
 from adaptbench.results.store import MANIFEST, STUDY, place_of
 from adaptbench.results.study_reasons import with_reasons
-from adaptbench.results.study_schema import fault
 
 SCHEMA = 5
 """1 had no non-inferior points; in 2, what now stands in the manifest stood in ``study.json``; up to 3, a figure could
@@ -24,46 +24,64 @@ class StudyRun(RecordRun):
     """A complete study directory. record: ``study.json`` and what the manifest says of the run, flat."""
 
     __slots__ = ()
-    kind, file, of_the_run = "study", STUDY, _OF_THE_RUN
+    kind, file, of_the_run, schema, digits = "study", STUDY, _OF_THE_RUN, SCHEMA, 7
+
+    @classmethod
+    def parts(cls, record: Mapping[str, Any]) -> Iterator[Part]:
+        """Every part of a record; one is whole when those in it are asked for."""
+        yield from study_schema.parts(record)
 
     @classmethod
     def checked(cls, document: Any, place: Path, told: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """A record with every field that readers lean on."""
-        return checked(document, place, told)
+        """A record of today's schema, with every field that readers lean on; an older one is lifted.
 
+        Args:
+            document: parsed JSON. place: where it stood. told: what the manifest beside it says.
 
-def read_study(path: Path) -> dict[str, Any]:
-    """A study's record, from its directory or from the file that was kept of it.
+        Raises:
+            RunError: it is no study, of another version, or damaged.
+        """
+        version = document.get("schema") if isinstance(document, dict) else None
+        if version not in range(1, SCHEMA + 1) or isinstance(version, bool) or "graphs" not in document:
+            raise RunError(
+                f"{place} is not a study of schema {SCHEMA}.",
+                todo="Run the study again with this version of adaptbench.",
+            )
+        record = {**(told or {}), **document}
+        if wrong := study_schema.fault(record):
+            raise RunError(f"{place} is damaged: {wrong}.", todo="Run the same command again.")
+        return upgraded(record)
 
-    Raises:
-        RunError: missing, damaged, or of another version.
-    """
-    if path.is_dir() and place_of(path, MANIFEST).is_file():
-        return StudyRun.open(path).record
-    place = path / STUDY if path.is_dir() else path
-    if not place.is_file():
-        raise RunError(f"there is no study at {place}.", todo="Run one: adaptbench run replicate-NAME.")
-    return checked(read_json(place), place)
+    @classmethod
+    def read(cls, path: Path) -> dict[str, Any]:
+        """A study's record, from its directory or from the file that was kept of it.
 
+        Raises:
+            RunError: missing, damaged, or of another version.
+        """
+        if path.is_dir() and place_of(path, MANIFEST).is_file():
+            return cls.open(path).record
+        place = path / STUDY if path.is_dir() else path
+        if not place.is_file():
+            raise RunError(f"there is no study at {place}.", todo="Run one: adaptbench run replicate-NAME.")
+        return cls.checked(read_json(place), place)
 
-def checked(document: Any, place: Path, told: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """A record of today's schema, with every field that readers lean on.
+    @classmethod
+    def incomplete(cls, record: Mapping[str, Any]) -> list[str]:
+        """What a study was asked for and could not do, one sentence each; empty where it is whole.
 
-    Args:
-        document: parsed JSON. place: where it stood. told: what the manifest beside it says.
-
-    Raises:
-        RunError: it is no study, of another version, or damaged.
-    """
-    version = document.get("schema") if isinstance(document, dict) else None
-    if version not in range(1, SCHEMA + 1) or isinstance(version, bool) or "graphs" not in document:
-        raise RunError(
-            f"{place} is not a study of schema {SCHEMA}.", todo="Run the study again with this version of adaptbench."
-        )
-    record = {**(told or {}), **document}
-    if wrong := fault(record):
-        raise RunError(f"{place} is damaged: {wrong}.", todo="Run the same command again.")
-    return upgraded(record)
+        What does not apply to a graph (re-splits of a DAG) is not among it.
+        """
+        gaps = [f"{key}: the graph is missing: {why}" for key, why in (record.get("failed_graphs") or {}).items()]
+        for key, graph in record["graphs"].items():
+            gaps += [f"{key}: {name} is left out: {why}" for name, why in graph["failed"].items()]
+            gaps += [f"{key}: {what} is missing: {why}" for what, why in (graph.get("missing") or {}).items()]
+            gaps += [
+                f"{key}: {row['policy']} was fitted on {row['count']} of {row['asked']} re-splits: {row['missing']}"
+                for row in graph["resplits"]
+                if row.get("missing")
+            ]
+        return gaps
 
 
 def kind_of(path: Path) -> str:
@@ -112,33 +130,6 @@ def _without_non_inferior(record: dict[str, Any]) -> dict[str, Any]:
         }
         graphs[key] = {"margin": 0.01, "missing": {}, "not_run": {}} | graph | {"policies": policies}
     return record | {"upgraded": {"from": 1, "missing": reason}, "graphs": graphs}
-
-
-def keep_study(run: Path, out: Path | None = None) -> Path:
-    """Copy a study's record to where published summaries stand (default ``reports/published/NAME.json``).
-
-    Raises:
-        RunError: it holds no study. OutputError: the place cannot be written.
-    """
-    record = read_study(run)
-    return keep_record(record, out, 7)  # digits: enough to recompute what is stated, and small to commit
-
-
-def incomplete(record: Mapping[str, Any]) -> list[str]:
-    """What a study was asked for and could not do, one sentence each; empty where it is whole.
-
-    What does not apply to a graph (re-splits of a DAG) is not among it.
-    """
-    gaps = [f"{key}: the graph is missing: {why}" for key, why in (record.get("failed_graphs") or {}).items()]
-    for key, graph in record["graphs"].items():
-        gaps += [f"{key}: {name} is left out: {why}" for name, why in graph["failed"].items()]
-        gaps += [f"{key}: {what} is missing: {why}" for what, why in (graph.get("missing") or {}).items()]
-        gaps += [
-            f"{key}: {row['policy']} was fitted on {row['count']} of {row['asked']} re-splits: {row['missing']}"
-            for row in graph["resplits"]
-            if row.get("missing")
-        ]
-    return gaps
 
 
 def chosen_points(policy: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:

@@ -7,14 +7,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from adaptbench.results.forms import has_form, is_interval
+from adaptbench.results.record_runs import TOLD, Part, must
 from adaptbench.results.schema import Field
 
-Parts = Iterator[tuple[Any, dict[str, Field], str]]
-"""A part, its fields, and where it stands."""
-
-
-def _must(form: str, meaning: str, unit: str = "", of: str = "") -> Field:
-    return Field(form, unit, meaning, required=True, of=of)
+Parts = Iterator[Part]
 
 
 def _estimate(unit: str, meaning: str) -> Field:
@@ -27,93 +23,78 @@ def _figure(form: str, unit: str, meaning: str, *, required: bool = False, estim
 
 
 STUDY: dict[str, Field] = {
-    "schema": _must("count", "raised with every change that an older reader would misread"),
+    "schema": must("count", "raised with every change that an older reader would misread"),
     "kind": Field("text", meaning="study"),
-    "cite": _must("text", "whose claims are replicated"),
-    "paper": _must("text", "the policy as published"),
-    "ours": _must("text", "the one meant to beat it"),
-    "published": _must("list", "figures that somebody else stated, and where ours stand"),
-    "graphs": _must("map", "by key: what was found"),
+    "cite": must("text", "whose claims are replicated"),
+    "paper": must("text", "the policy as published"),
+    "ours": must("text", "the one meant to beat it"),
+    "published": must("list", "figures that somebody else stated, and where ours stand"),
+    "graphs": must("map", "by key: what was found"),
     "failed_graphs": Field("map", meaning="graphs of which there is nothing, and why", of="text"),
 }
-TOLD: dict[str, Field] = {
-    "name": _must("text", "of the study"),
-    "title": Field("text", meaning="of the study"),
-    "text": Field("text", meaning="the file, as written"),
-    "command": Field("text", meaning="that ran it"),
-    "device": Field("map", meaning="where it ran"),
-    "versions": Field("map", meaning="of packages", of="text"),
-    "git": Field("map", meaning="revision, and whether files differed"),
-    "gate": Field("map", meaning="rules that the study states for `adaptbench check`"),
-    "notes": Field("list", meaning="what else to know", of="text"),
-    "engines": Field("map", meaning="engine: its cells, and devices with how many of them"),
-    "started": Field("text", meaning="ISO time"),
-    "ended": Field("text", meaning="ISO time"),
-}
-"""What the manifest beside a study tells; in a kept study it stands in the record."""
 PUBLISHED: dict[str, Field] = {
-    "claim": _must("text", "in a few words"),
-    "value": _must("number", "theirs; accuracy and points in percent"),
-    "provenance": _must("text", "[abs], [xls], [code], [2nd], [calc]"),
-    "tolerance": _must("number", "differences up to this count as the same"),
-    "better": _must("text", "higher | lower"),
+    "claim": must("text", "in a few words"),
+    "value": must("number", "theirs; accuracy and points in percent"),
+    "provenance": must("text", "[abs], [xls], [code], [2nd], [calc]"),
+    "tolerance": must("number", "differences up to this count as the same"),
+    "better": must("text", "higher | lower"),
     "ours": Field("map", meaning="graph, policy, figure and point of our counterpart"),
-    "why": _must("text", "why there is none, or what else to know"),
+    "why": must("text", "why there is none, or what else to know"),
     "points_lost": Field("number", "points", "accuracy that theirs lost at that very point"),
     "unlike": Field("text", meaning="what the two figures measure differently"),
-    "target": _must("flag", "a goal of ours, no published figure"),
+    "target": must("flag", "a goal of ours, no published figure"),
 }
 GRAPH: dict[str, Field] = {
     "title": Field("text", meaning="for the page"),
-    "data": _must("text", "data set"),
-    "model": _must("text", "registry name"),
+    "data": must("text", "data set"),
+    "model": must("text", "registry name"),
     "top": Field("count", meaning="an answer among so many largest logits counts as right"),
-    "n_test": _must("count", "that judge", "samples"),
-    "n_fitting": _must("count", "that policies are fitted on", "samples"),
+    "n_test": must("count", "that judge", "samples"),
+    "n_fitting": must("count", "that policies are fitted on", "samples"),
     "n_training": _figure("count", "samples", "that NAME@train is fitted on"),
-    "n_choosing": _must("count", "that points are chosen on", "samples"),
-    "macs_full": _must("number", "of the static reference", "MACs"),
-    "reference_accuracy": _must("number", "of the static reference, on test", "1"),
+    "n_choosing": must("count", "that points are chosen on", "samples"),
+    "macs_full": must("number", "of the static reference", "MACs"),
+    "reference_accuracy": must("number", "of the static reference, on test", "1"),
     "margin": Field("number", "1", "of non-inferiority"),
-    "nodes": _must("list", "name, MACs alone and in the graph, accuracy of each", of="map"),
+    "nodes": must("list", "name, MACs alone and in the graph, accuracy of each", of="map"),
     "successors": Field("list", meaning="where each node may hand over"),
-    "oracle": _must("map", "mean MACs and accuracy of looking at the label"),
+    "oracle": must("map", "mean MACs and accuracy of looking at the label"),
     "dominance_violations": Field("number", "1", "share that an earlier node gets right and the last one wrong"),
     "choices_sha256": Field("text", meaning="of everything fitted and chosen, before test labels were opened"),
-    "policies": _must("map", "by name: family, curve, chosen points"),
-    "failed": _must("map", "policies of which there is nothing, and why", of="text"),
+    "policies": must("map", "by name: family, curve, chosen points"),
+    "failed": must("map", "policies of which there is nothing, and why", of="text"),
     "missing": Field("map", meaning="stages and timings of which there is nothing, and why", of="text"),
     "not_run": Field("map", meaning="stages that do not apply to this graph, and why", of="text"),
-    "budgets": _must("list", "shares of the reference's MACs at which policies are compared", of="number"),
-    "at_budget": _must("list", "accuracy of each policy at each budget", of="map"),
-    "budget_error": _must("map", "realised against asked cost, by a mixture of corners and by the policy itself"),
-    "resplits": _must("list", "how often an ε was broken"),
+    "budgets": must("list", "shares of the reference's MACs at which policies are compared", of="number"),
+    "at_budget": must("list", "accuracy of each policy at each budget", of="map"),
+    "budget_error": must("map", "realised against asked cost, by a mixture of corners and by the policy itself"),
+    "resplits": must("list", "how often an ε was broken"),
     "online": _figure("map", "", "policies with state over shuffles of the test stream"),
     "gradient_noise": Field("list", meaning="variance of two estimators of the learned cascade's gradient", of="map"),
-    "wall_clock": _must("list", "chosen points on the clock; windows.parquet holds the windows"),
+    "wall_clock": must("list", "chosen points on the clock; windows.parquet holds the windows"),
     "made": Field("map", meaning="when, where and with what the figures were made"),
     "card": Field("map", meaning="of the weights"),
 }
 POLICY: dict[str, Field] = {
-    "fit_s": _must("number", "fitting the whole family", "s"),
-    "members": _must("count", "operating points"),
-    "curve": _must("list", "cost and accuracy of each member, on test and where it was chosen", of="map"),
+    "fit_s": must("number", "fitting the whole family", "s"),
+    "members": must("count", "operating points"),
+    "curve": must("list", "cost and accuracy of each member, on test and where it was chosen", of="map"),
     "area": _figure("number", "1", "mean accuracy over mean costs"),
     "area_from": Field("number", "1", "share of the reference's MACs from which on"),
     "cost_at_drop": _figure("map", "1", "share of MACs at which the curve reaches an accuracy", required=True),
-    "chosen": _must("list", "the point chosen on calibration for each drop"),
+    "chosen": must("list", "the point chosen on calibration for each drop"),
     "non_inferior": _figure("map", "", "the cheapest point that calibration shows to be non-inferior"),
-    "settings": _must("list", "points of knob values that were asked for one by one"),
+    "settings": must("list", "points of knob values that were asked for one by one"),
 }
 POINT: dict[str, Field] = {
     "drop": Field("number", "1", "accuracy that may be lost"),
     "setting": Field("number", meaning="its knob, where there is one"),
     "policy": Field("map", meaning="its settings"),
-    "macs_mean": _must("number", "executed MACs a sample, mean, the policy's included", "MACs"),
-    "cost_share": _must("number", "of the reference's MACs", "1"),
-    "speedup": _must("number", "the reference's MACs over these", "1"),
-    "accuracy": _must("number", "on test", "1"),
-    "drop_points": _must("number", "accuracy lost against the reference, paired, with drop_points_ci", "points"),
+    "macs_mean": must("number", "executed MACs a sample, mean, the policy's included", "MACs"),
+    "cost_share": must("number", "of the reference's MACs", "1"),
+    "speedup": must("number", "the reference's MACs over these", "1"),
+    "accuracy": must("number", "on test", "1"),
+    "drop_points": must("number", "accuracy lost against the reference, paired, with drop_points_ci", "points"),
     "oracle_share": _figure("number", "1", "of the oracle's saving"),
     "exits": Field("list", "samples", "samples that left at each node", of="count"),
     "executed": Field("map", meaning="n, ties, differing, accuracy and macs_mean of running it for real"),
@@ -121,59 +102,59 @@ POINT: dict[str, Field] = {
     "margin": Field("number", "1", "of non-inferiority"),
     "held": Field("flag", meaning="whether test bears the margin out"),
 }
-CHOSEN = POINT | {"drop": _must("number", "accuracy that may be lost", "1")}
-AT_A_SETTING = POINT | {"setting": _must("number", "its knob")}
-WITHIN_MARGIN = POINT | {"margin": _must("number", "of non-inferiority", "1")}
+CHOSEN = POINT | {"drop": must("number", "accuracy that may be lost", "1")}
+AT_A_SETTING = POINT | {"setting": must("number", "its knob")}
+WITHIN_MARGIN = POINT | {"margin": must("number", "of non-inferiority", "1")}
 EXECUTED: dict[str, Field] = {
-    "n": _must("count", "run", "samples"),
-    "ties": _must("count", "with a decision within the margin of a tie", "samples"),
-    "differing": _must("count", "whose way, answer or MACs were not the log's", "samples"),
-    "accuracy": _must("number", "on test", "1"),
-    "macs_mean": _must("number", "executed MACs a sample, mean", "MACs"),
+    "n": must("count", "run", "samples"),
+    "ties": must("count", "with a decision within the margin of a tie", "samples"),
+    "differing": must("count", "whose way, answer or MACs were not the log's", "samples"),
+    "accuracy": must("number", "on test", "1"),
+    "macs_mean": must("number", "executed MACs a sample, mean", "MACs"),
 }
 NODE: dict[str, Field] = {
-    "name": _must("text", "of the node"),
-    "alone_macs": _must("number", "its own stages and what they read, its own head", "MACs"),
-    "accuracy_test": _must("number", "of always leaving there", "1"),
+    "name": must("text", "of the node"),
+    "alone_macs": must("number", "its own stages and what they read, its own head", "MACs"),
+    "accuracy_test": must("number", "of always leaving there", "1"),
     "macs": Field("number", "MACs", "in the graph"),
     "accuracy_calibration": Field("number", "1", "of always leaving there"),
 }
 CURVE: dict[str, Field] = {
-    "cost_share": _must("number", "of the reference's MACs, on test", "1"),
-    "accuracy": _must("number", "on test", "1"),
-    "corner": _must("flag", "of the hull on the choosing part"),
+    "cost_share": must("number", "of the reference's MACs, on test", "1"),
+    "accuracy": must("number", "on test", "1"),
+    "corner": must("flag", "of the hull on the choosing part"),
     "setting": Field("number", meaning="its knob, where there is one"),
     "choosing_cost_share": Field("number", "1", "the same where it was chosen"),
     "choosing_accuracy": Field("number", "1", "the same where it was chosen"),
 }
 ORACLE: dict[str, Field] = {
-    "macs": _must("number", "mean", "MACs"),
-    "accuracy": _must("number", "on test", "1"),
+    "macs": must("number", "mean", "MACs"),
+    "accuracy": must("number", "on test", "1"),
     "agreement_macs": Field("number", "MACs", "of the cheapest node that answers as the last one does"),
 }
-SPREAD: dict[str, Field] = {name: _must("number", "over the shuffles") for name in ("mean", "low", "high")}
+SPREAD: dict[str, Field] = {name: must("number", "over the shuffles") for name in ("mean", "low", "high")}
 ONLINE: dict[str, Field] = {
-    "orders": _must("list", "seeds of the shuffles"),
-    "window": _must("count", "of the loop", "samples"),
-    "uee-ucb": _must("map", "the bandit"),
-    "closed-loop": _must("map", "the loop on the budget"),
+    "orders": must("list", "seeds of the shuffles"),
+    "window": must("count", "of the loop", "samples"),
+    "uee-ucb": must("map", "the bandit"),
+    "closed-loop": must("map", "the loop on the budget"),
 }
 BANDIT: dict[str, Field] = {
-    "mu": _must("number", "price of the dearest exit"),
-    "regret": _must("map", "spread"),
+    "mu": must("number", "price of the dearest exit"),
+    "regret": must("map", "spread"),
     "dominance_violation": Field("number", "1", "share that an earlier exit gets right and the last one wrong"),
 }
 LOOP: dict[str, Field] = {
-    "budget_share": _must("number", "asked for", "1"),
-    "block": _must("count", "of one mean", "samples"),
-    "steady_error": _must("map", "spread"),
-    "overshoot": _must("map", "spread"),
+    "budget_share": must("number", "asked for", "1"),
+    "block": must("count", "of one mean", "samples"),
+    "steady_error": must("map", "spread"),
+    "overshoot": must("map", "spread"),
     "base": Field("text", meaning="policy whose knob is turned"),
     "settling_samples": _figure("list", "samples", "a shuffle: until the mean stays near the budget"),
-    "flood_share": _must("number", "of the stream", "1"),
-    "flood_accuracy_lost_points": _must("number", "by honest users", "points"),
-    "flood_cost_of_budget": _must("number", "under the loop", "1"),
-    "flood_cost_of_budget_open": _must("number", "without it", "1"),
+    "flood_share": must("number", "of the stream", "1"),
+    "flood_accuracy_lost_points": must("number", "by honest users", "points"),
+    "flood_cost_of_budget": must("number", "under the loop", "1"),
+    "flood_cost_of_budget_open": must("number", "without it", "1"),
 }
 _SHARES = ("accuracy", "cost_share", "looking_share")
 FIGURES = (
@@ -181,33 +162,33 @@ FIGURES = (
     "budgets_held", "budget_error",
 )  # fmt: skip
 OURS: dict[str, Field] = {
-    "graph": _must("text", "key of the graph"),
-    "policy": _must("text", "of the study"),
-    "figure": _must("text", "what is read"),
+    "graph": must("text", "key of the graph"),
+    "policy": must("text", "of the study"),
+    "figure": must("text", "what is read"),
     "drop": Field("number", "1", "of the chosen point"),
     "setting": Field("number", meaning="of the knob"),
     "non_inferior": Field("flag", meaning="the non-inferior point"),
     "against": Field("list", meaning="policies that it is counted against", of="text"),
 }
 OVER_BUDGETS = ("budgets_ahead", "budgets_held", "budget_error")
-NOISE: dict[str, Field] = {name: _must("number", "") for name in ("price", "exact", "reinforce", "ratio", "cosine")}
+NOISE: dict[str, Field] = {name: must("number", "") for name in ("price", "exact", "reinforce", "ratio", "cosine")}
 CLOCK: dict[str, Field] = {
-    "point": _must("text", "policy and drop"),
-    "batch_size": _must("count", "inputs handed over at once", "samples"),
+    "point": must("text", "policy and drop"),
+    "batch_size": must("count", "inputs handed over at once", "samples"),
     "mode": Field("text", meaning="how its batches were executed: compacted | per-sample | queues"),
-    "macs_speedup": _must("number", "by MACs, of the timed inputs", "1"),
+    "macs_speedup": must("number", "by MACs, of the timed inputs", "1"),
     "speedup": _estimate("1", "of whole windows, harness included"),
     "net_speedup": _figure("number", "1", "of the net: nodes and policy", estimated=True),
-    "us_per_sample": _must("number", "of a whole window", "µs"),
+    "us_per_sample": must("number", "of a whole window", "µs"),
     "us_per_sample_net": _figure("number", "µs", "in nodes and policy"),
     "us_per_sample_executor": _figure("number", "µs", "grouping rows: the harness"),
-    "us_per_sample_static": _must("number", "of the static reference", "µs"),
-    "blocks": _must("count", "pairs of windows behind the interval"),
+    "us_per_sample_static": must("number", "of the static reference", "µs"),
+    "blocks": must("count", "pairs of windows behind the interval"),
 }
 RESPLIT: dict[str, Field] = {
-    "policy": _must("text", "the rule"),
-    "epsilon": _must("number", "promised", "1"),
-    "count": _must("count", "cuts that it was fitted on"),
+    "policy": must("text", "the rule"),
+    "epsilon": must("number", "promised", "1"),
+    "count": must("count", "cuts that it was fitted on"),
     "broken": _figure("count", "", "of them, those that lost more"),
     "rate": _figure("number", "1", "broken / count", estimated=True),
     "drop_points": _figure("number", "points", "realised, mean"),
@@ -219,8 +200,8 @@ RESPLIT: dict[str, Field] = {
     "missing": Field("text", meaning="why not"),
 }
 AT_BUDGET: dict[str, Field] = {
-    "policy": _must("text", "registry name"),
-    "budget": _must("number", "mean cost on test, share of the reference's", "1"),
+    "policy": must("text", "registry name"),
+    "budget": must("number", "mean cost on test, share of the reference's", "1"),
     "accuracy": _figure("number", "1", "of the curve, at that very cost"),
     "ours_ahead_points": _figure("number", "points", "of ours, paired", estimated=True),
     "over_paper_points": _figure("number", "points", "of this policy over the paper's, paired", estimated=True),
@@ -387,7 +368,7 @@ def _points(policy: Mapping[str, Any], place: str) -> Parts:
 
 def _online(online: Any, place: str) -> Parts:
     yield online, ONLINE, place
-    shares = {name: _must("map", "spread") for name in _SHARES}
+    shares = {name: must("map", "spread") for name in _SHARES}
     for name, own in (("uee-ucb", BANDIT), ("closed-loop", LOOP)):
         fields = own | shares
         yield online[name], fields, place

@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-import logging
-from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
 from adaptbench.attacks.identity import own_code
 from adaptbench.bench.evaluate import as_input, sample_seeds
 from adaptbench.bench.suite import Measure as Meters
-from adaptbench.errors import AdaptBenchError, Stopped, SuiteError
+from adaptbench.errors import SuiteError
 from adaptbench.experiment.environment import check_device, describe_device
-from adaptbench.experiment.failures import Failures
-from adaptbench.experiment.heading import Heading, now
 from adaptbench.experiment.keys import digest_of
 from adaptbench.experiment.measuring import Sessions, windows_of
 from adaptbench.experiment.meters import make_meter
 from adaptbench.experiment.options import Asked, Options, options_of
+from adaptbench.experiment.recording import RecordRunner, carry_out, code_of
 from adaptbench.meters.base import Meter
 from adaptbench.meters.clock import ClockMeter
-from adaptbench.results.lock import DirectoryLock
 from adaptbench.results.serving import SCHEMA, ServingRun
 from adaptbench.results.writer import RunWriter
 from adaptbench.serving.checks import compared, shares_of, spread_of
@@ -35,8 +31,6 @@ from adaptbench.serving.simulate import load_simpy
 from adaptbench.serving.spec import LoadedServing, load_serving
 from adaptbench.serving.times import arms_of, tables_of
 from adaptbench.serving.watched import check_watched
-
-_log = logging.getLogger(__name__)
 
 _TIMED_ON = 2048
 """Samples, at most, whose inputs lie on the device while nodes are timed."""
@@ -63,12 +57,7 @@ def run_serving(serving: str | LoadedServing, options: Options | None = None, /,
     options.must_be_laid(loaded.overrides)
     load_simpy()
     plan = prepared(loaded, options)
-    place = options.place(loaded.name)
-    with DirectoryLock(place, options.command):
-        writer = RunWriter(place, "serving")
-        if options.fresh:
-            writer.discard_cells()
-        return Runner(plan, writer, options).run()
+    return carry_out(loaded, options, lambda writer: Runner(plan, writer, options), "serving")
 
 
 def prepared(loaded: LoadedServing, options: Options) -> ServingPlan:
@@ -89,48 +78,20 @@ def prepared(loaded: LoadedServing, options: Options) -> ServingPlan:
     return plan
 
 
-@cache
-def serving_code() -> str:
-    """SHA-256 over this folder: `own_code` leaves it out, since no suite hangs on it."""
-    digest = hashlib.sha256()
-    for file in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(file.name.encode() + file.read_bytes())
-    return digest.hexdigest()
-
-
-class Runner:
+class Runner(RecordRunner[ServingRun]):
     """One execution of a plan into one directory."""
 
+    opens = ServingRun
+
     def __init__(self, plan: ServingPlan, writer: RunWriter, options: Options) -> None:
-        self.plan, self.writer, self.options, self.spec = plan, writer, options, plan.loaded.serving
-        self.failures = Failures(writer.path)
-        self._heading = Heading(plan.loaded, self.spec.title, plan.limit, options)
-        self._key = digest_of([plan.key, describe_device(options.device)["fingerprint"], own_code(), serving_code()])
-        self._cells: list[str] = []
+        self.plan, self.spec = plan, plan.loaded.serving
+        device = describe_device(options.device)["fingerprint"]
+        key = digest_of([plan.key, device, own_code(), code_of(Path(__file__).parent)])
+        super().__init__(plan.loaded, self.spec.title, plan.limit, key, writer, options)
         self._meters: dict[str, Any] = {}
 
-    def run(self) -> ServingRun:
-        """Everything, in order; what is committed already is not done again."""
-        try:
-            return self._already() or self._run()
-        except KeyboardInterrupt:
-            raise Stopped(f"{len(self._cells)} cells are kept in {self.writer.path}") from None
-
-    def _already(self) -> ServingRun | None:
-        """The run that lies here, if it is this very one, whole in every file, and nothing in it failed."""
-        try:
-            kept = ServingRun.open(self.writer.path)
-        except AdaptBenchError:
-            return None
-        cells = kept.manifest.get("cells")
-        same = kept.manifest.get("content") == self._content() and not kept.record["failed"]
-        return kept if same and cells and all(self.writer.has(str(key)) for key in cells) else None
-
-    def _content(self) -> str:
-        return digest_of([self._key, self.plan.loaded.sha256, self.plan.limit])
-
     def _run(self) -> ServingRun:
-        self.writer.begin(self._manifest())
+        self._begin()
         craft(self.plan, self.writer.path, self.options)
         progress = self.options.progress
         progress.begin("running the samples", len(self.plan.nets))
@@ -153,18 +114,12 @@ class Runner:
             "checks": self._checks(timed),
             "failed": {failure.case: failure.reason for failure in self.failures.by_case.values()},
         }
-        self.failures.sweep()
         if not timed:
             raise SuiteError(
                 "; ".join(f"'{label}': {why}" for label, why in figures["failed"].items()) or "no net could be timed",
                 todo="Mend what is named; whatever was computed is kept.",
             )
-        cells = [*sessions, *self._cells]
-        manifest = self._manifest() | {"content": self._content(), "cells": cells, "ended": now()}
-        if self.writer.damaged:
-            _log.warning("%s: damaged, and computed again: %s", self.writer.path, ", ".join(self.writer.damaged))
-        self.writer.finish_record(manifest, sessions, figures)
-        return ServingRun.open(self.writer.path)
+        return self._finish([*sessions, *self._cells], sessions, figures)
 
     # ------------------------------------------------------------------ what things take
 
@@ -328,26 +283,13 @@ class Runner:
                 )
         return rows
 
-    def _cell(self, content: Sequence[Any], words: str, make: Callable[[], Any]) -> Any:
-        """What a cell holds, made where it is not kept."""
-        key = digest_of([self._key, *content])[:32]
-        if not self.writer.has(key):
-            self.options.progress.begin(words, 1)
-            self.writer.commit(key, {"found": make()})
-            self.options.progress.advance(1)
-            self.options.progress.end()
-        self._cells.append(key)
-        return self.writer.record(key)["found"]
-
     def _manifest(self) -> dict[str, Any]:
         split = self.plan.split
         return {
-            **self._heading.told(),
             "data": {split.name: {"n": len(split), "split": split.role, "sha256": split.sha256}},
             "meters": self._meters,
             "gate": self.spec.gate,
             "notes": list(self.plan.notes),
-            "failures": [failure.as_dict() for failure in self.failures.by_case.values()],
         }
 
 

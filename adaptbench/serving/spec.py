@@ -10,7 +10,6 @@ from typing import Any
 from adaptbench.bench.suite import Measure as Meters
 from adaptbench.bench.suite import checked as checked_suite
 from adaptbench.errors import SuiteError
-from adaptbench.experiment.finding import has_key
 from adaptbench.experiment.meters import make_meter
 from adaptbench.experiment.source import Loaded, Source
 from adaptbench.located_yaml import Place, parse
@@ -27,6 +26,8 @@ CRAFTED_AS = "hostile"
 class LoadedServing(Loaded):
     """A checked file. serving: its contents."""
 
+    kind = "serving"
+
     serving: Serving
 
     def beside(self, file: str) -> Path:
@@ -34,15 +35,6 @@ class LoadedServing(Loaded):
         folder = self.located.folder
         own = None if folder is None else folder / file
         return own if own is not None and own.is_file() else Path(file)
-
-
-def is_serving(name: str) -> bool:
-    """Whether a suite's file is of this kind: it has a key "arrivals".
-
-    Raises:
-        SuiteError: there is no such file.
-    """
-    return has_key(name, "arrivals")
 
 
 def load_serving(name: str, overrides: Sequence[str] = ()) -> LoadedServing:
@@ -55,12 +47,7 @@ def load_serving(name: str, overrides: Sequence[str] = ()) -> LoadedServing:
         SuiteError: file, line, field; what is wrong and what would be right.
         UsageError: an override that is no key=value.
     """
-    source = Source.read(name, overrides)
-    if "arrivals" not in source.value:
-        raise SuiteError(
-            f"{source.located.file}: it is no suite of kind serving: it has no 'arrivals'.",
-            todo="Run it by `adaptbench.run`, which knows every kind.",
-        )
+    source = Source.read(name, overrides, LoadedServing.kind)
     serving, digest = source.contents(Serving)
     loaded = LoadedServing(source.name, source.located.text, source.overrides, digest, source, serving)
     _check(loaded)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, replace
 from typing import Any, Unpack
 
-from adaptbench.errors import AdaptBenchError, LeakageError, Stopped, SuiteError
+from adaptbench.errors import LeakageError, SuiteError
 from adaptbench.experiment.engines import engine_of, makers
 from adaptbench.experiment.environment import check_device, describe_device
-from adaptbench.experiment.failures import Failures
-from adaptbench.experiment.heading import Heading, now
 from adaptbench.experiment.keys import digest_of
 from adaptbench.experiment.options import Asked, Options, options_of
-from adaptbench.results.lock import DirectoryLock
-from adaptbench.results.studies import SCHEMA, StudyRun, incomplete
+from adaptbench.experiment.recording import RecordRunner, carry_out
+from adaptbench.results.studies import SCHEMA, StudyRun
 from adaptbench.results.study_reasons import with_reasons
 from adaptbench.results.writer import RunWriter
 from adaptbench.study.ahead import StudyAhead, stages_of
@@ -22,8 +19,6 @@ from adaptbench.study.graph_study import GraphStudy
 from adaptbench.study.members import blame
 from adaptbench.study.plan import StudyPlan, make_plan
 from adaptbench.study.spec import LoadedStudy, load_study
-
-_log = logging.getLogger(__name__)
 
 
 def run_study(study: str | LoadedStudy, options: Options | None = None, /, **asked: Unpack[Asked]) -> StudyRun:
@@ -38,7 +33,7 @@ def run_study(study: str | LoadedStudy, options: Options | None = None, /, **ask
 
     Raises:
         AdaptBenchError: what stands in the way of the whole study; whatever was computed is kept. A policy, stage or
-            graph that fails on its own is null with its reason: see `adaptbench.results.studies.incomplete`.
+            graph that fails on its own is null with its reason: see `StudyRun.incomplete`.
         LockedError: another process writes to the directory.
         Stopped: Ctrl-C; says what is kept.
     """
@@ -47,12 +42,7 @@ def run_study(study: str | LoadedStudy, options: Options | None = None, /, **ask
     loaded = load_study(study, options.overrides) if isinstance(study, str) else study
     options.must_be_laid(loaded.overrides)
     plan = make_plan(loaded, options)
-    place = options.place(loaded.name)
-    with DirectoryLock(place, options.command):
-        writer = RunWriter(place, "study")
-        if options.fresh:
-            writer.discard_cells()
-        return Runner(plan, writer, options).run()
+    return carry_out(loaded, options, lambda writer: Runner(plan, writer, options), "study")
 
 
 @dataclass(slots=True)
@@ -64,48 +54,35 @@ class _Done:
     failed: dict[str, str]
 
 
-class Runner:
+class Runner(RecordRunner[StudyRun]):
     """One execution of a plan into one directory."""
+
+    opens = StudyRun
 
     def __init__(self, plan: StudyPlan, writer: RunWriter, options: Options) -> None:
         options = replace(options, progress=StudyAhead(options.progress, stages_of(plan)))
-        self.plan, self.writer, self.options = plan, writer, options
-        self.failures = Failures(writer.path)
+        super().__init__(plan.loaded, plan.spec.title, plan.limit, "", writer, options)
+        self.plan = plan
         self.engine, folder = engine_of(options), plan.loaded.located.folder
         self.graphs = [
             GraphStudy(plan.spec, graph, writer, options, self.failures, self.engine, folder) for graph in plan.graphs
         ]
-        self._heading = Heading(plan.loaded, plan.spec.title, plan.limit, options)
-
-    def run(self) -> StudyRun:
-        """Everything, in the study's order; what is committed already is not done again."""
-        try:
-            return self._already() or self._run()
-        except KeyboardInterrupt:
-            done = sum(self.writer.has(graph.content_key) for graph in self.graphs)
-            raise Stopped(f"{done} of {len(self.graphs)} graphs are kept in {self.writer.path}") from None
-        finally:
-            self.engine.close()
-
-    def _already(self) -> StudyRun | None:
-        """The study that lies here, if it is this very one, whole in every file, and nothing in it failed."""
-        try:
-            kept = StudyRun.open(self.writer.path)
-        except AdaptBenchError:
-            return None
-        cells = kept.manifest.get("cells")
-        same = kept.manifest.get("content") == self._content() and not incomplete(kept.record)
-        return kept if same and cells and all(self.writer.has(str(key)) for key in cells) else None
 
     def _content(self) -> str:
         """Hash of all that the figures hang on."""
         keys = [graph.clock_key for graph in self.graphs]
         return digest_of([self.plan.loaded.sha256, self.plan.limit, describe_device(self.options.device), *keys])
 
+    def _so_far(self) -> str:
+        done = sum(self.writer.has(graph.content_key) for graph in self.graphs)
+        return f"{done} of {len(self.graphs)} graphs"
+
+    def _close(self) -> None:
+        self.engine.close()
+
     def _run(self) -> StudyRun:
-        self.writer.begin(self._manifest())
+        self._begin()
         done = self._graphs()
-        self.failures.sweep()
         spec = self.plan.spec
         figures = {
             "schema": SCHEMA,
@@ -118,12 +95,8 @@ class Runner:
             "failed_graphs": done.failed,
         }
         kept = [key for graph in self.graphs for key in graph.cells if self.writer.has(key)]
-        manifest = self._manifest() | {"content": self._content(), "cells": [*kept, *done.windows], "ended": now()}
-        manifest["engines"] = makers(made for graph in self.graphs for made in graph.logging.by.items())
-        if self.writer.damaged:
-            _log.warning("%s: damaged, and computed again: %s", self.writer.path, ", ".join(self.writer.damaged))
-        self.writer.finish_record(manifest, done.windows, with_reasons(figures))
-        return StudyRun.open(self.writer.path)
+        engines = makers(made for graph in self.graphs for made in graph.logging.by.items())
+        return self._finish([*kept, *done.windows], done.windows, with_reasons(figures), engines=engines)
 
     def _graphs(self) -> _Done:
         """Each graph's figures, or why there are none.
@@ -154,7 +127,6 @@ class Runner:
 
     def _manifest(self) -> dict[str, Any]:
         return {
-            **self._heading.told(),
             "seeds": [self.plan.spec.seed],
             "data": {
                 f"{graph.key}/{role}": {"n": len(split), "split": split.role, "sha256": split.sha256}
@@ -163,5 +135,4 @@ class Runner:
             },
             "gate": self.plan.spec.gate,
             "notes": [*self.plan.spec.notes, *self.plan.notes],
-            "failures": [failure.as_dict() for failure in self.failures.by_case.values()],
         }

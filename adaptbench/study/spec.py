@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from adaptbench.errors import SuiteError
-from adaptbench.experiment.finding import has_key
 from adaptbench.experiment.source import Loaded, Source
 from adaptbench.located_yaml import Place
 from adaptbench.registry import DATA, MODELS, POLICIES, Registry, did_you_mean
@@ -27,16 +26,9 @@ from adaptbench.zoo.factories import is_factory
 class LoadedStudy(Loaded):
     """A checked study. study: its contents."""
 
+    kind = "study"
+
     study: Study
-
-
-def is_study(name: str) -> bool:
-    """Whether a suite's file is a study: it has a key "graphs".
-
-    Raises:
-        SuiteError: there is no such file.
-    """
-    return has_key(name, "graphs")
 
 
 def load_study(name: str, overrides: Sequence[str] = ()) -> LoadedStudy:
@@ -49,11 +41,7 @@ def load_study(name: str, overrides: Sequence[str] = ()) -> LoadedStudy:
         SuiteError: file, line, field; what is wrong and what would be right.
         UsageError: an override that is no key=value.
     """
-    source = Source.read(name, overrides)
-    if "graphs" not in source.value:
-        raise SuiteError(
-            f"{source.located.file}: it is a suite, no study: it has no 'graphs'.", todo="Run it by `run_suite`."
-        )
+    source = Source.read(name, overrides, LoadedStudy.kind)
     study, digest = source.contents(Study)
     _check(study, source)
     return LoadedStudy(source.name, source.located.text, source.overrides, digest, source, study)

@@ -6,6 +6,7 @@ import hashlib
 import shutil
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -188,3 +189,31 @@ def test_an_attack_that_fails_leaves_a_doubt_and_no_traceback(monkeypatch: pytes
     craft = probe_craft(attacked, "cpu", plan.surrogates.__getitem__, 16, 0.001)
     assert craft.total_s == 0
     assert "no such kernel" in craft.doubt
+
+
+def test_an_attack_in_members_is_not_run_whole_to_say_how_long_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = make_plan(load_suite(SMALL, ("conditions=[clean, {exhaustive: {eps: 16/255}}]",)), Options())
+    attacked = next(e for e in plan.evaluations if e.attack)
+    monkeypatch.setattr(probing, "_MEMBERS_S", 0.02)
+    steps: list[int] = []
+    load = probing.load_attack
+
+    def watched(ref: str, settings: dict[str, Any]) -> Any:
+        attack = load(ref, settings)
+        craft = attack.craft
+
+        def counting(*args: Any, **more: Any) -> Any:
+            made = craft(*args, **more)
+            steps.append(made.details["steps_run"])
+            return made
+
+        attack.craft = counting
+        return attack
+
+    monkeypatch.setattr(probing, "load_attack", watched)
+    craft = probe_craft(attacked, "cpu", plan.surrogates.__getitem__, 16, 0.001)
+    whole = 16 * sum(stage.parts.search.steps for stage in attacked.attack.stages_for(attacked.model).values())
+    assert len(steps) == 1
+    assert 0 < steps[0] < whole / 10
+    assert "at most so long" in craft.doubt
+    assert craft.total_s > 0.02 * 10

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from adaptbench.bench.suite import load_suite
-from adaptbench.decoding.spec import is_decoding, load_decoding
+from adaptbench.decoding.spec import load_decoding
 from adaptbench.errors import SuiteError, UsageError
-from adaptbench.experiment.finding import find_suite, suite_names, suite_title
-from adaptbench.serving.spec import is_serving
-from adaptbench.study.spec import is_study, load_study
+from adaptbench.experiment.finding import find_suite, kind_named, suite_names, suite_title
+from adaptbench.serving.spec import load_serving
+from adaptbench.study.spec import load_study
 
 GOOD = """\
 title: a small one
@@ -111,10 +111,8 @@ def test_every_shipped_suite_is_valid() -> None:
     assert {"bench", "ci", "fashion-mnist"} <= set(suite_names())
     for name in suite_names():
         assert suite_title(name)
-        if is_decoding(name):
-            assert load_decoding(name).decoding.title
-        elif not is_serving(name):  # tests/serving reads those
-            assert load_study(name).study.title if is_study(name) else load_suite(name).suite.title
+        load = {"decoding": load_decoding, "serving": load_serving, "study": load_study}
+        assert load.get(kind_named(name), load_suite)(name).name == name
 
 
 def test_an_unknown_suite_offers_the_nearest() -> None:

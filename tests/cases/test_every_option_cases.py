@@ -25,8 +25,8 @@ from adaptbench.errors import AdaptBenchError
 from adaptbench.experiment.source import model_inside
 from adaptbench.results.baseline import write_baseline
 from adaptbench.results.files import digest, write_json
-from adaptbench.results.serving import keep_serving
-from adaptbench.results.studies import keep_study
+from adaptbench.results.serving import ServingRun
+from adaptbench.results.studies import StudyRun
 from adaptbench.serving.schema import Serving
 from adaptbench.serving.spec import load_serving
 from adaptbench.study import load_study, run_study
@@ -352,9 +352,9 @@ def world(folder):
     manifest["suite"]["overrides"] += ["data=fashion-mnist"]
     write_json(elsewhere / "manifest.json", {**manifest, "digest": digest(manifest)})
     write_baseline(run, folder / "suite_kept.json")
-    keep_study(folder / "study_run", folder / "study_kept.json")
+    StudyRun.keep(folder / "study_run", folder / "study_kept.json")
     ab.run(str(folder / "serving.yaml"), out=folder / "serving_run")
-    keep_serving(folder / "serving_run", folder / "serving_kept.json")
+    ServingRun.keep(folder / "serving_run", folder / "serving_kept.json")
     places = {name: str(folder / f"{name}.yaml") for name in ("suite", "study", "serving")}
     runs = ("suite_run", "study_run", "serving_run", "attacked_run", "elsewhere")
     places |= {name: str(folder / name) for name in runs}

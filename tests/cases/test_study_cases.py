@@ -19,7 +19,7 @@ from adaptbench.experiment.measuring import Calls
 from adaptbench.experiment.options import Options
 from adaptbench.policies.online import ClosedLoop
 from adaptbench.registry import POLICIES
-from adaptbench.results.studies import judged, read_study
+from adaptbench.results.studies import StudyRun, judged
 from adaptbench.results.writer import RunWriter
 from adaptbench.study import fits, keys, load_study, run_study, schema
 from adaptbench.study.compare import loss_bound
@@ -412,4 +412,4 @@ def test_a_damaged_study_is_refused_in_words(tmp_path, text):
     """A study cut short or of wrong types ended with a traceback when it was read: it is refused."""
     (tmp_path / "study.json").write_text(text, encoding="utf-8")
     with pytest.raises(RunError):
-        read_study(tmp_path)
+        StudyRun.read(tmp_path)

@@ -25,8 +25,8 @@ from adaptbench.decoding.spec import load_decoding
 from adaptbench.decoding.training import train
 from adaptbench.errors import CheckpointError, DomainError, SuiteError, UsageError
 from adaptbench.report.decoding_page import decoding_page
-from adaptbench.results.decoding import DecodingRun, keep_decoding, read_decoding
-from adaptbench.results.gate_decoding import DecodingSide, compare_decoding, planted_faults
+from adaptbench.results.decoding import DecodingRun
+from adaptbench.results.gate_decoding import DecodingSide
 
 
 def by_case(record: dict) -> dict:
@@ -90,18 +90,18 @@ def test_a_finished_run_is_left_alone_and_a_lost_file_is_made_again(
 
 
 def test_the_gate_lets_equals_pass_and_finds_what_is_planted(run: DecodingRun, tmp_path: Path) -> None:
-    found = list(planted_faults(DecodingSide(run.path, run.record)))
+    found = list(DecodingSide(run.path, run.record).planted_faults())
     assert [caught for fault, caught, _ in found if fault != "twice the bits a character"] == [True] * 4
     other = copy.deepcopy(run.record) | {"id": "another"}
     assert ab.check(DecodingSide(run.path, other), run).exit_code == 0
     dearer = copy.deepcopy(other)
     dearer["decoders"][1]["macs_per_token"] *= 1.02
-    report = compare_decoding(DecodingSide(run.path, dearer), run)
+    report = DecodingSide.compare(DecodingSide(run.path, dearer), run)
     assert report.exit_code == 1
     assert [row.case for row in report.rows if row.verdict == "regression"] == ["calm 0.3"]
-    assert compare_decoding(run, run.path).exit_code == 3  # one run, on both sides
-    kept = keep_decoding(run.path, tmp_path / "kept.json")
-    assert read_decoding(kept)["decoders"][0]["case"] == "greedy"
+    assert DecodingSide.compare(run, run.path).exit_code == 3  # one run, on both sides
+    kept = DecodingRun.keep(run.path, tmp_path / "kept.json")
+    assert DecodingRun.read(kept)["decoders"][0]["case"] == "greedy"
 
 
 def test_the_page_says_what_the_record_says(run: DecodingRun) -> None:

@@ -12,7 +12,7 @@ from adaptbench.report.page import run_page
 from adaptbench.report.reproduce import made_by, run_facts
 from adaptbench.report.study_page import study_page
 from adaptbench.report.view import View
-from adaptbench.results.studies import read_study
+from adaptbench.results.studies import StudyRun
 
 RAY = {"cells": ["a", "b", "c"], "devices": {"Epyc 7": 2, "Xeon 6": 1}}
 LOCAL = {"cells": ["d"], "devices": {"": 1}}
@@ -43,6 +43,6 @@ def test_a_run_from_before_engines_were_recorded_says_nothing(bench_run):
 
 
 def test_a_study_says_it_too():
-    record = read_study(STUDY)
+    record = StudyRun.read(STUDY)
     assert made_by({"ray": RAY}) in study_page({**record, "engines": {"ray": RAY}})
     assert "Ray cluster" not in study_page(record)

@@ -11,7 +11,7 @@ import pytest
 
 from adaptbench.report.policy_names import policy_name
 from adaptbench.report.study_page import SECTIONS, study_page
-from adaptbench.results.studies import judged, read_study
+from adaptbench.results.studies import StudyRun, judged
 from adaptbench.results.study_claims import Outcome, claims, side_of
 
 PUBLISHED = Path(__file__).parents[2] / "reports" / "published"
@@ -20,12 +20,12 @@ STUDIES = ("softmax-threshold", "eenet", "dag-selection", "learned-cascade")
 
 @pytest.fixture(scope="module", params=STUDIES)
 def record(request):
-    return read_study(PUBLISHED / f"replicate-{request.param}.json")
+    return StudyRun.read(PUBLISHED / f"replicate-{request.param}.json")
 
 
 @pytest.fixture(scope="module")
 def one():
-    return read_study(PUBLISHED / "replicate-softmax-threshold.json")
+    return StudyRun.read(PUBLISHED / "replicate-softmax-threshold.json")
 
 
 def plain(text):

@@ -29,7 +29,7 @@ from adaptbench.results.files import write_json
 from adaptbench.results.gate import compare
 from adaptbench.results.gate_format import FORMATS, render
 from adaptbench.results.store import MANIFEST, SUMMARY, Run
-from adaptbench.results.studies import incomplete, read_study
+from adaptbench.results.studies import StudyRun
 from adaptbench.results.writer import seal
 
 PUBLISHED = Path(__file__).resolve().parents[2] / "reports" / "published"
@@ -130,7 +130,7 @@ def test_a_foreign_study_has_a_page_or_one_message(spoilt, tmp_path, changes):
     place = tmp_path / "study.json"
     place.write_text(json.dumps(spoilt(changes)), encoding="utf-8")
     with contextlib.suppress(AdaptBenchError):
-        record = read_study(place)
+        record = StudyRun.read(place)
         assert "</html>" in study_page(record)
         assert study_table(record)
-        assert incomplete(record) is not None
+        assert StudyRun.incomplete(record) is not None

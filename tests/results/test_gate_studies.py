@@ -11,8 +11,8 @@ import pytest
 from adaptbench.errors import AdaptBenchError
 from adaptbench.results.gate import compare
 from adaptbench.results.gate_rows import RowVerdict
-from adaptbench.results.gate_studies import StudySide, compare_studies, planted_faults
-from adaptbench.results.studies import read_study
+from adaptbench.results.gate_studies import StudySide
+from adaptbench.results.studies import StudyRun
 
 PUBLISHED = Path(__file__).resolve().parents[2] / "reports" / "published"
 FILE = PUBLISHED / "replicate-softmax-threshold.json"
@@ -20,7 +20,7 @@ FILE = PUBLISHED / "replicate-softmax-threshold.json"
 
 @pytest.fixture(scope="module")
 def record():
-    return read_study(FILE)
+    return StudyRun.read(FILE)
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def changed(record):
     def change(edit, **more):
         other = copy.deepcopy(record)
         edit(next(iter(other["graphs"].values())))
-        return compare_studies(StudySide(FILE, other | more), StudySide(FILE, record))
+        return StudySide.compare(StudySide(FILE, other | more), StudySide(FILE, record))
 
     return change
 
@@ -43,7 +43,7 @@ def test_a_study_against_itself_is_green(changed, record):
     report = changed(lambda graph: None)
     assert all(row.verdict is RowVerdict.PASS for row in report.rows if row.metric != "net_speedup")
     untimed = StudySide(FILE, record | {"graphs": {k: g | {"wall_clock": []} for k, g in record["graphs"].items()}})
-    report = compare_studies(untimed, untimed)
+    report = StudySide.compare(untimed, untimed)
     assert (report.exit_code, report.comparisons > 100) == (0, True)
 
 
@@ -90,7 +90,7 @@ def test_a_figure_that_a_tie_explains_is_not_told(record):
     )
     executed["executed"]["ties"] = 3
     executed["accuracy"] -= 2 / executed["executed"]["n"]
-    report = compare_studies(StudySide(FILE, record | {"graphs": graphs}), StudySide(FILE, record))
+    report = StudySide.compare(StudySide(FILE, record | {"graphs": graphs}), StudySide(FILE, record))
     assert report.exit_code == 3
 
 
@@ -103,11 +103,11 @@ def test_speed_ups_are_told_by_their_intervals(record, factor, code):
             graph["wall_clock"] = [row | {"net_speedup_ci": [1.49 * by, 1.51 * by]}]
         return StudySide(FILE, record | {"graphs": graphs})
 
-    assert compare_studies(timed(factor), timed(1.0)).exit_code == code
+    assert StudySide.compare(timed(factor), timed(1.0)).exit_code == code
 
 
 def test_the_gate_can_fire(record):
-    found = list(planted_faults(StudySide(FILE, record)))
+    found = list(StudySide(FILE, record).planted_faults())
     assert len(found) == 5
     assert all(caught for _, caught, _ in found)
 
@@ -119,11 +119,11 @@ def stating(gate):
 def test_a_stated_gate_watches_what_it_names(changed, record):
     """A point that got dearer is nobody's business where accuracy alone is watched."""
     only = {"accuracy": {"exact": True, "cases": ["point"]}}
-    dearer = compare_studies(StudySide(FILE, record), StudySide(FILE, record), only)
+    dearer = StudySide.compare(StudySide(FILE, record), StudySide(FILE, record), only)
     assert {row.metric for row in dearer.rows} == {"accuracy"}
     graphs = copy.deepcopy(record["graphs"])
     point(next(iter(graphs.values())))["macs_mean"] *= 1.5
-    assert compare_studies(StudySide(FILE, record | {"graphs": graphs}), StudySide(FILE, record), only).exit_code == 0
+    assert StudySide.compare(StudySide(FILE, record | {"graphs": graphs}), StudySide(FILE, record), only).exit_code == 0
     assert changed(lambda g: point(g).update(macs_mean=point(g)["macs_mean"] * 1.5)).exit_code == 1
 
 
@@ -159,7 +159,7 @@ def test_tolerances_mean_what_a_suites_do(record, rule, by, code):
         for graph in side.values():
             graph["wall_clock"] = []
     sides = [StudySide(FILE, record | {"graphs": side} | stating(rule)) for side in (graphs, kept)]
-    report = compare_studies(*sides)
+    report = StudySide.compare(*sides)
     assert report.exit_code == code, [row for row in report.rows if row.verdict is not RowVerdict.PASS]
 
 
@@ -167,7 +167,7 @@ def test_the_judged_study_does_not_loosen_the_rules(record):
     lax, strict = {"accuracy": {"drop": "5 points"}}, {"accuracy": {"drop": "1 points"}}
 
     def judge(own, kept):
-        return compare_studies(StudySide(FILE, record | stating(own)), StudySide(FILE, record | stating(kept)))
+        return StudySide.compare(StudySide(FILE, record | stating(own)), StudySide(FILE, record | stating(kept)))
 
     assert judge(lax, strict).exit_code == 3
     assert any("loosened or dropped" in row.reason for row in judge(lax, strict).rows)
@@ -179,13 +179,13 @@ def test_the_judged_study_does_not_loosen_the_rules(record):
 def test_the_same_file_with_another_rule_is_compared(record):
     gate = {"accuracy": {"drop": "5 points"}}
     here = record | stating(gate) | {"text": record["text"] + "\ngate: {accuracy: {drop: 5 points}}\n", "sha256": "x"}
-    report = compare_studies(StudySide(FILE, here), StudySide(FILE, record | stating(gate)))
+    report = StudySide.compare(StudySide(FILE, here), StudySide(FILE, record | stating(gate)))
     assert report.exit_code == 0
 
 
 def test_a_fault_is_planted_beyond_what_a_rule_allows(record):
     lax = {"accuracy": {"drop": "30 points"}, "macs_mean": {"max": 1e15}}
-    found = {fault: caught for fault, caught, _ in planted_faults(StudySide(FILE, record | stating(lax)))}
+    found = {fault: caught for fault, caught, _ in StudySide(FILE, record | stating(lax)).planted_faults()}
     assert found == {
         "none (control)": True,
         "five points of accuracy lost": True,
@@ -196,7 +196,7 @@ def test_a_fault_is_planted_beyond_what_a_rule_allows(record):
 
 
 def test_a_study_is_compared_with_a_study_only(record, tmp_path):
-    with pytest.raises(AdaptBenchError, match="suite's figures"):
+    with pytest.raises(AdaptBenchError, match="holds no study"):
         compare(FILE, PUBLISHED / "replicate-gates.json")
     with pytest.raises(AdaptBenchError, match="study's figures"):
         compare(PUBLISHED / "replicate-gates.json", FILE)

@@ -160,7 +160,8 @@ def test_published_summaries_and_studies_are_followed():
     found = history([PUBLISHED])
     names = {trend.name for trend in found.trends}
     assert {"fashion-mnist", "replicate-eenet"} <= names
-    assert [(place.name, "kind decoding" in why) for place, why in found.unreadable] == [("decoding.json", True)]
+    assert {"serving", "decoding"} <= names
+    assert not found.unreadable
     study = next(trend for trend in found.trends if trend.name == "replicate-eenet")
     assert study.kind == "study"
     assert {series.metric for series in study.series} == {"macs_mean", "accuracy", "net_speedup"}
@@ -182,20 +183,20 @@ def test_a_step_of_a_study_is_found(tmp_path):
     assert np.isclose(trend.stepped[0][0].values[1].value, point["macs_mean"])
 
 
+def followed(file, tmp_path, changes):
+    """A run for each change to a published one, a day apart."""
+    for place, change in enumerate(changes):
+        record = json.loads((PUBLISHED / file).read_text(encoding="utf-8"))
+        record |= {"id": f"id{place}", "started": f"2027-01-0{place + 1}T00:00:00+00:00"}
+        change(record)
+        (tmp_path / f"run{9 - place}.json").write_text(json.dumps(record), encoding="utf-8")
+    (trend,) = history([tmp_path]).trends
+    return trend
+
+
 @pytest.fixture
 def served(tmp_path):
-    """Write a run of kind serving for each change to the published one, a day apart, and follow them."""
-
-    def make(*changes):
-        for place, change in enumerate(changes):
-            record = json.loads((PUBLISHED / "serving.json").read_text(encoding="utf-8"))
-            record |= {"id": f"id{place}", "started": f"2027-01-0{place + 1}T00:00:00+00:00"}
-            change(record)
-            (tmp_path / f"run{9 - place}.json").write_text(json.dumps(record), encoding="utf-8")
-        (trend,) = history([tmp_path]).trends
-        return trend
-
-    return make
+    return lambda *changes: followed("serving.json", tmp_path, changes)
 
 
 def as_it_was(record):
@@ -247,3 +248,30 @@ def test_a_replica_more_is_a_step_and_another_device_tells_nothing(served):
     assert [(metric, step.run, step.worse) for _, metric, step in steps(trend)] == [("replicas", 1, True)]
     assert trend.series[0].gaps == ()
     assert not any(step.run == 2 for series in trend.series for step in series.steps)
+
+
+def test_a_character_that_became_dearer_is_a_step_and_a_kept_files_digits_are_none(tmp_path):
+    def rounded(record):
+        for row in record["decoders"]:
+            row["macs_per_token"] = float(f"{row['macs_per_token']:.6g}") * (1 + 2e-6)
+
+    def dearer(record):
+        record["decoders"][1]["macs_per_token"] *= 1.01
+        record["decoders"][1]["latency_s_per_token"] *= 3
+        record["decoders"][1]["latency_s_per_token_ci"] = [
+            3 * end for end in record["decoders"][1]["latency_s_per_token_ci"]
+        ]
+
+    trend = followed("decoding.json", tmp_path, [as_it_was, rounded, dearer])
+    assert trend.kind == "decoding"
+    found = {metric: step for _, metric, step in steps(trend)}
+    assert set(found) == {"macs_per_token", "latency_s_per_token"}
+    assert all((step.run, step.since, step.worse) == (2, 1, True) for step in found.values())
+    assert found["macs_per_token"].change == pytest.approx(0.01, rel=1e-3)
+    kinds = {series.metric: series.kind for series in trend.series}
+    assert (kinds["macs_per_token"], kinds["latency_s_per_token"]) == ("counted", "measured")
+    attacks = {series.case for series in trend.series if series.metric == "increase"}
+    assert {series.record["kind"] for series in trend.series if series.case in attacks} == {
+        "depth attack",
+        "length attack",
+    }

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from adaptbench.results.studies import SCHEMA, keep_study, kind_of, read_study
+from adaptbench.results.studies import SCHEMA, StudyRun, kind_of
 from adaptbench.results.study_reasons import with_reasons
 from adaptbench.results.study_schema import fault, lacks, parts
 
@@ -23,7 +23,7 @@ def test_files_say_what_they_are():
 
 @pytest.mark.parametrize("file", STUDIES, ids=lambda file: file.stem)
 def test_every_field_stands_in_the_tables(file):
-    record = read_study(file)
+    record = StudyRun.read(file)
     assert not fault(record)
     beside = ("_ci", "_missing", "_5", "_95")
     for part, fields, place in parts(record):
@@ -49,7 +49,7 @@ def without_reasons(value, written):
 
 @pytest.mark.parametrize("file", STUDIES, ids=lambda file: file.stem)
 def test_each_null_figure_has_its_reason(file):
-    record = read_study(file)
+    record = StudyRun.read(file)
     null = [
         (name, part[f"{name}_missing"])
         for part, fields, _ in parts(record)
@@ -63,7 +63,7 @@ def test_each_null_figure_has_its_reason(file):
 
 @pytest.mark.parametrize("file", STUDIES, ids=lambda file: file.stem)
 def test_every_figure_is_the_one_that_was_written(file, tmp_path):
-    written, whole = json.loads(file.read_text(encoding="utf-8")), read_study(file)
+    written, whole = json.loads(file.read_text(encoding="utf-8")), StudyRun.read(file)
     assert (whole["schema"], whole["kind"]) == (SCHEMA, "study")
     graphs = {key: without_reasons(whole["graphs"][key], graph) for key, graph in written["graphs"].items()}
     read = whole | {"graphs": graphs}
@@ -75,5 +75,5 @@ def test_every_figure_is_the_one_that_was_written(file, tmp_path):
     assert {name: read[name] for name in written if name not in ("schema", "graphs")} == {
         name: value for name, value in written.items() if name not in ("schema", "graphs")
     }
-    again = keep_study(file, tmp_path / "again.json")
-    assert read_study(again) == whole, "kept once more, nothing is lost"
+    again = StudyRun.keep(file, tmp_path / "again.json")
+    assert StudyRun.read(again) == whole, "kept once more, nothing is lost"

@@ -20,8 +20,9 @@ from adaptbench.meters.clock import ClockMeter
 from adaptbench.report.serving_page import limits, sentences, serving_page
 from adaptbench.results import serving as results
 from adaptbench.results.gate_rows import RowVerdict
-from adaptbench.results.gate_serving import ServingSide, compare_serving, planted_faults
-from adaptbench.results.serving import ServingRun, fault, keep_serving, read_serving
+from adaptbench.results.gate_serving import ServingSide
+from adaptbench.results.record_runs import first_fault
+from adaptbench.results.serving import ServingRun
 from adaptbench.results.writer import RunWriter
 from adaptbench.serving import runner
 from adaptbench.serving.runner import run_serving
@@ -69,7 +70,7 @@ def rows(record: dict, **wanted) -> list[dict]:
 @pytest.mark.slow
 def test_every_part_is_there_and_nothing_failed(record, run) -> None:
     assert record["failed"] == {}
-    assert fault(record) == ""
+    assert first_fault(ServingRun.parts(record)) == ""
     assert len(rows(record, model="softmax-threshold")) == 2 * 2 * 4
     assert len(rows(record, model="static")) == 2 * 2, "nobody attacks a net of one path"
     assert "one path" in record["models"]["static"]["hostile_macs_mean_missing"]
@@ -206,7 +207,7 @@ def test_attacked_inputs_come_from_a_run_that_crafted_them(place, tmp_path) -> N
     run_serving(str(place / "small.yaml"), out=place / "run")  # there is one
     done = run_serving(str(tmp_path / "again.yaml"), out=tmp_path / "run").record
     assert done["crafted_by"]["condition"] == "hostile"
-    first = read_serving(place / "run")
+    first = ServingRun.read(place / "run")
     label = "softmax-threshold"
     assert done["models"][label]["hostile_macs_mean"] == first["models"][label]["hostile_macs_mean"]
     with pytest.raises(SuiteError, match="nothing in it was crafted by 'nope'"):
@@ -228,17 +229,17 @@ def side(run: ServingRun, record: dict) -> ServingSide:
 
 @pytest.mark.slow
 def test_a_run_against_itself_gives_no_alarm_and_a_copy_is_refused(run, side) -> None:
-    report = compare_serving(run, side)
+    report = ServingSide.compare(run, side)
     assert not [row for row in report.rows if row.verdict in (RowVerdict.REGRESSION, RowVerdict.MISSING)]
     assert report.comparisons > 20
-    same = compare_serving(run, ServingSide(run.path, dict(run.record)))
+    same = ServingSide.compare(run, ServingSide(run.path, dict(run.record)))
     assert same.exit_code == 3
     assert "this very run" in same.rows[0].reason
 
 
 @pytest.mark.slow
 def test_planted_faults_are_found(run, side) -> None:
-    planted = list(planted_faults(side))
+    planted = list(side.planted_faults())
     assert [caught for _, caught, _ in planted] == [True, True, True, True], planted
 
 
@@ -253,7 +254,7 @@ def test_planted_faults_are_found(run, side) -> None:
     ],
 )
 def test_what_cannot_be_compared_is_said(run, side, change, reason) -> None:
-    report = compare_serving(run, ServingSide(run.path, change(side.record)))
+    report = ServingSide.compare(run, ServingSide(run.path, change(side.record)))
     assert report.exit_code == 3
     assert reason in report.rows[0].reason
 
@@ -263,10 +264,10 @@ def test_more_replicas_are_a_regression(run, side) -> None:
     side.record["provisions"][0]["replicas"] = 1
     worse = copy.deepcopy(dict(side.record)) | {"id": "third"}
     worse["provisions"][0]["replicas"] = 2
-    report = compare_serving(ServingSide(run.path, worse), side)
+    report = ServingSide.compare(ServingSide(run.path, worse), side)
     (row,) = [row for row in report.rows if row.case == worse["provisions"][0]["case"]]
     assert row.verdict is RowVerdict.REGRESSION
-    back = compare_serving(side, ServingSide(run.path, worse))
+    back = ServingSide.compare(side, ServingSide(run.path, worse))
     assert [r.verdict for r in back.rows if r.case == row.case] == [RowVerdict.IMPROVEMENT]
 
 
@@ -283,7 +284,7 @@ def test_where_replicas_have_no_head_room_nobody_can_tell(run, record) -> None:
 
     def verdict(busy: float) -> RowVerdict:
         rule = {"simulated_p99_s": {"increase": "50 %", "cases": [record["streams"][0]["case"]]}}
-        report = compare_serving(side(3.3, busy, "new"), side(1.0, 0.5, "old"), rule)
+        report = ServingSide.compare(side(3.3, busy, "new"), side(1.0, 0.5, "old"), rule)
         (row,) = [r for r in report.rows if r.metric == "simulated_p99_s"]
         return row.verdict
 
@@ -293,8 +294,8 @@ def test_where_replicas_have_no_head_room_nobody_can_tell(run, record) -> None:
 
 @pytest.mark.slow
 def test_ceilings_need_no_baseline(run) -> None:
-    assert compare_serving(run, None, {"simulated_p99_s": {"max": 1e-9}}).exit_code == 1
-    assert compare_serving(run, None, {"simulated_p99_s": {"max": 1e9}}).exit_code == 0
+    assert ServingSide.compare(run, None, {"simulated_p99_s": {"max": 1e-9}}).exit_code == 1
+    assert ServingSide.compare(run, None, {"simulated_p99_s": {"max": 1e9}}).exit_code == 0
 
 
 # ---------------------------------------------------------------------- the page
@@ -302,7 +303,7 @@ def test_ceilings_need_no_baseline(run) -> None:
 
 @pytest.mark.slow
 def test_the_page_says_what_the_record_says(place, tmp_path) -> None:
-    record = read_serving(place / "run")
+    record = ServingRun.read(place / "run")
     page = serving_page(record)
     assert page == serving_page(record)
     sections = (
@@ -351,13 +352,13 @@ def test_a_damaged_record_is_refused(record, damage, tmp_path) -> None:
     file = tmp_path / "kept.json"
     file.write_text(json.dumps(record), encoding="utf-8")
     with pytest.raises((RunError, KeyError)) as refused:
-        read_serving(file)
+        ServingRun.read(file)
     assert isinstance(refused.value, RunError)
 
 
 @pytest.mark.slow
 def test_a_kept_summary_is_read_back(run, tmp_path) -> None:
-    kept = read_serving(keep_serving(run.path, tmp_path / "kept.json"))
+    kept = ServingRun.read(ServingRun.keep(run.path, tmp_path / "kept.json"))
     assert kept["streams"][0]["simulated_p99_s"] == pytest.approx(run.record["streams"][0]["simulated_p99_s"], rel=1e-5)
     assert serving_page(kept).count("<section") == serving_page(run.record).count("<section")
     ab.write_report([tmp_path / "kept.json"], tmp_path / "page.html")

@@ -24,7 +24,7 @@ from adaptbench.registry import POLICIES
 from adaptbench.report.study_page import study_page
 from adaptbench.results import tables
 from adaptbench.results.statistics import paired_ratio
-from adaptbench.results.studies import incomplete, judged, keep_study, read_study, reading, stated, upgraded, verdict
+from adaptbench.results.studies import StudyRun, judged, reading, stated, upgraded, verdict
 from adaptbench.results.study_schema import fault
 from adaptbench.results.timing import NET, part_blocks
 from adaptbench.results.writer import RunWriter
@@ -179,7 +179,7 @@ def test_python_opens_a_study_by_name_or_path(place, record, tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     assert ab.run("thresholds", out=place / "run").path == place / "run"
     assert ab.run(load_study("thresholds"), out=place / "run").record == record
-    kept = keep_study(place / "run", tmp_path / "kept.json")
+    kept = StudyRun.keep(place / "run", tmp_path / "kept.json")
     assert ab.check(done, kept).exit_code == 3, "the baseline was kept of this very study"
     assert ab.write_report([done.path], tmp_path / "page.html").read_text(encoding="utf-8").startswith("<!")
 
@@ -336,7 +336,7 @@ def test_a_policy_that_breaks_does_not_lose_the_study(place, record, tmp_path, m
     shutil.copytree(place / "run" / "cells", tmp_path / "run" / "cells")
     done = CliRunner().invoke(app, ["run", "s.yaml", "--out", "run"])
     assert done.exit_code == 3, done.output
-    found = read_study(tmp_path / "run")
+    found = StudyRun.read(tmp_path / "run")
     assert "KeyError: 'nothing' (raised in test_study.py" in found["graphs"]["digits"]["failed"]["breaks"]
     assert "breaks is left out" in done.output
     kept = record["graphs"]["digits"]["policies"]
@@ -379,7 +379,7 @@ def test_the_command_line_and_the_page(place, monkeypatch):
     assert Path("again.html").read_text(encoding="utf-8") == page
     kept = CliRunner().invoke(app, ["baseline", "cli"])
     assert kept.exit_code == 0, kept.output
-    published = read_study(Path("reports/published/thresholds.json"))
+    published = StudyRun.read(Path("reports/published/thresholds.json"))
     assert published["graphs"]["digits"]["n_test"] == 200
 
 
@@ -398,7 +398,7 @@ def test_published_figures_stand_beside_ours(place, record):
     for words in ("not comparable", "abstract or venue page", "other data", "as logged", "as published"):
         assert words in text
     assert study_page(record) == text
-    kept = keep_study(place / "run", place / "kept.json")
+    kept = StudyRun.keep(place / "run", place / "kept.json")
     assert kept.stat().st_size < 200_000
 
 
@@ -430,15 +430,15 @@ def test_what_cannot_be_studied(tmp_path):
         run_study(str(file), out=tmp_path / "run")
     file.write_text(STUDY.replace("model: softmax-threshold", "model: dag-selection"), encoding="utf-8")
     found = run_study(str(file), out=tmp_path / "run").record
-    said = incomplete(found)
+    said = StudyRun.incomplete(found)
     assert any("softmax-threshold is left out" in line for line in said)
     assert found["graphs"]["digits"]["not_run"].keys() == {"resplits", "online", "gradient_noise"}
     assert "is left out" in study_page(found)
     with pytest.raises(RunError, match="no study"):
-        read_study(tmp_path)
+        StudyRun.read(tmp_path)
     (tmp_path / "study.json").write_text(json.dumps({"schema": 99}))
     with pytest.raises(RunError, match="schema"):
-        read_study(tmp_path)
+        StudyRun.read(tmp_path)
 
 
 def test_a_figure_that_is_null_has_its_reason_beside_it(tmp_path, record):
@@ -488,7 +488,7 @@ def test_a_record_of_before_is_read_with_what_it_lacks_named(tmp_path, record):
             found.pop("non_inferior")
             found.pop("non_inferior_missing", None)
     (tmp_path / "study.json").write_text(json.dumps(old), encoding="utf-8")
-    once = read_study(tmp_path)
+    once = StudyRun.read(tmp_path)
     assert once["upgraded"]["from"] == 1
     assert once == upgraded(once)
     found = once["graphs"]["digits"]["policies"]["joint-threshold"]
