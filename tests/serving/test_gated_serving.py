@@ -13,7 +13,8 @@ from adaptbench.errors import CapabilityError, SuiteError
 from adaptbench.experiment.options import Options
 from adaptbench.meters.clock import ClockMeter
 from adaptbench.report.serving_page import serving_page
-from adaptbench.results.serving import ServingRun, fault
+from adaptbench.results.record_runs import first_fault
+from adaptbench.results.serving import ServingRun
 from adaptbench.serving.blocks import body_arm, costs_of
 from adaptbench.serving.executor import server_for
 from adaptbench.serving.lines import Batching
@@ -115,7 +116,7 @@ def test_a_block_that_nobody_opens_is_timed_all_the_same(net, split) -> None:
 def test_a_run_has_everything_and_its_simulation_is_the_real_one(run: ServingRun) -> None:
     record = run.record
     assert record["failed"] == {}
-    assert fault(record) == ""
+    assert first_fault(ServingRun.parts(record)) == ""
     model = record["models"]["skipnet"]
     assert model["reach"][0] == model["reach"][-1] == 1.0
     assert any(0 < share < 1 for share in model["reach"][1:-1])
