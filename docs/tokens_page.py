@@ -18,6 +18,13 @@ RUNS = {  # one run a net where the nets of a suite were run at different times
     "Fashion-MNIST": ("tokens-fashion-mnist.json",),
 }
 RULES = {"a-vit": "halting scores", "ats": "sampling"}
+PATCHES = {
+    "shared-8": "one for all, 8 %, in the corner",
+    "shared-8-centre": "one for all, 8 %, in the middle",
+    "own-8": "a picture's own, 8 %, in the corner",
+    "own-8-centre": "a picture's own, 8 %, in the middle",
+    "own-25-centre": "a picture's own, a quarter of it, in the middle",
+}
 START, END = "<!-- figures: start -->", "<!-- figures: end -->"
 
 Record = dict[str, Any]
@@ -83,6 +90,23 @@ def figures(name: str, model: str, file: str, document: Record) -> list[str]:
     return [*lines, ""]
 
 
+def patches(document: Record) -> list[str]:
+    """What holds a shared patch back: the sharing, the place or the square."""
+    models = list(document["manifest"]["models"])
+    cases = {(case["model"], case["condition"]): case for case in document["cases"]}
+    n = cases[models[0], "clean"]["n"]
+    lines = [
+        f"### What holds the patch back, CIFAR-10, {n} test images",
+        "",
+        f"| patch | {' | '.join(f'`{model}` takes back' for model in models)} |",
+        f"|---|{'---|' * len(models)}",
+    ]
+    for condition, title in PATCHES.items():
+        told = [cases[model, condition] for model in models]
+        lines.append(f"| {title} | {' | '.join(within(case['recovery'], case['recovery_ci']) for case in told)} |")
+    return [*lines, "", "`adaptbench run tokens-patches`, [summary](../reports/published/tokens-patches.json).", ""]
+
+
 def page(text: str) -> str:
     lines: list[str] = []
     for name, files in RUNS.items():
@@ -91,6 +115,8 @@ def page(text: str) -> str:
                 document = json.loads(place.read_text(encoding="utf-8"))
                 for model in document["manifest"]["models"]:
                     lines += figures(name, model, file, document)
+    if (place := PUBLISHED / "tokens-patches.json").exists():
+        lines += patches(json.loads(place.read_text(encoding="utf-8")))
     before, rest = text.split(START)
     return f"{before}{START}\n{chr(10).join(lines)}{END}{rest.split(END)[1]}"
 

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from adaptbench.adaptive.backbone import OnABackbone
 from adaptbench.adaptive.block_counting import BlockCosts, count_blocks
 from adaptbench.adaptive.block_queues import BlockQueues
 from adaptbench.adaptive.cost_tables import CostTables
 from adaptbench.adaptive.domain import Domain
 from adaptbench.adaptive.gates import Block, Gates, straight_through
 from adaptbench.adaptive.log import CalibrationLog
-from adaptbench.adaptive.model import AdaptiveModel, frozen
 from adaptbench.adaptive.outcome import Inference, Relaxation, tie_margin
 from adaptbench.adaptive.parts import EXECUTOR, NODES, POLICY, Decided, Lap, Mode, no_lap
 from adaptbench.adaptive.reaching import reaches_pictures
@@ -22,7 +22,7 @@ from adaptbench.adaptive.writes import apart
 from adaptbench.errors import CapabilityError, GraphError
 
 
-class GatedNetwork(AdaptiveModel):
+class GatedNetwork(OnABackbone):
     """Stem, gated residual blocks, head. Only the rows that a gate lets through reach a block's body.
 
     Args:
@@ -255,21 +255,6 @@ class GatedNetwork(AdaptiveModel):
         for b in range(len(self.bodies)):
             h = self._pass(b, h, None, costs)
         return self.head(apart(h) if costs.head_writes else h)  # type: ignore[no-any-return]
-
-    def dense_logits(self, x: Tensor) -> Tensor:
-        """(N, 1, C) of the ungated backbone, behind a defence where there is one."""
-        return self.plain_forward(self.entered(self.taken(x)))[:, None]
-
-    def run_reference(self, x: Tensor) -> Tensor:
-        """(N, C) of the ungated backbone."""
-        with frozen(self), torch.no_grad():
-            return self.plain_forward(x)
-
-    def serve_reference(self, x: Tensor) -> Tensor:
-        """The reference and nothing beside it."""
-        if type(self).run_reference is not GatedNetwork.run_reference:
-            return super().serve_reference(x)
-        return self.plain_forward(x)
 
     def _counted(self, x: Tensor) -> BlockCosts:
         key = (id(self.gates), *x.shape[1:], x.dtype, x.device)

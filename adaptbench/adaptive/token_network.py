@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from adaptbench.adaptive.backbone import OnABackbone
 from adaptbench.adaptive.cost_tables import CostTables
 from adaptbench.adaptive.domain import Domain
 from adaptbench.adaptive.gates import straight_through
 from adaptbench.adaptive.held_tokens import Held, Part, by_count
 from adaptbench.adaptive.log import CalibrationLog
-from adaptbench.adaptive.model import AdaptiveModel, frozen
 from adaptbench.adaptive.outcome import Inference, Relaxation, tie_margin
 from adaptbench.adaptive.parts import EXECUTOR, NODES, POLICY, Lap, no_lap
 from adaptbench.adaptive.reaching import reaches_pictures
@@ -25,7 +25,7 @@ from adaptbench.adaptive.writes import apart
 from adaptbench.errors import CapabilityError, GraphError
 
 
-class TokenNetwork(AdaptiveModel):
+class TokenNetwork(OnABackbone):
     """Stem, blocks of a transformer, head; between two blocks a rule says which tokens go on.
 
     The class token comes first, stays, and is what the head reads. Nodes are a token in a block: `path` says which
@@ -239,21 +239,6 @@ class TokenNetwork(AdaptiveModel):
         for block in self.blocks:
             h = block(h)
         return self.head(h[:, 0])  # type: ignore[no-any-return]
-
-    def dense_logits(self, x: Tensor) -> Tensor:
-        """(N, 1, C) of the backbone, behind a defence where there is one."""
-        return self.plain_forward(self.entered(self.taken(x)))[:, None]
-
-    def run_reference(self, x: Tensor) -> Tensor:
-        """(N, C) of the backbone."""
-        with frozen(self), torch.no_grad():
-            return self.plain_forward(x)
-
-    def serve_reference(self, x: Tensor) -> Tensor:
-        """The reference and nothing beside it."""
-        if type(self).run_reference is not TokenNetwork.run_reference:
-            return super().serve_reference(x)
-        return self.plain_forward(x)
 
     # ------------------------------------------------------------------ costs
 

@@ -65,3 +65,17 @@ def test_a_committed_run_is_of_the_suite_and_of_the_shipped_net(data, file):
             if name != "clean":
                 room = case["macs_max"] - case["macs_clean_mean"]
                 assert case["recovery"] == pytest.approx((case["macs_mean"] - case["macs_clean_mean"]) / room)
+
+
+def test_the_patches_are_of_their_suite_and_what_they_take_back_follows_from_their_macs():
+    kept = json.loads((ROOT / "reports" / "published" / "tokens-patches.json").read_text(encoding="utf-8"))
+    suite = load_suite("tokens-patches").suite
+    assert [condition.id for condition in suite.conditions] == ["clean", *script().PATCHES]
+    cases = {(case["model"], case["condition"]): case for case in kept["cases"]}
+    assert {model for model, _ in cases} == {*suite.labels}
+    for (model, condition), case in cases.items():
+        if condition != "clean":
+            clean = cases[model, "clean"]
+            taken = (case["macs_mean"] - clean["macs_mean"]) / (case["macs_max"] - clean["macs_mean"])
+            assert f"{100 * taken:.1f} % [" in PAGE
+            assert case["n"] == suite.limit
