@@ -169,8 +169,7 @@ def half(found: dict[str, Any]) -> str:
         )
     start = (
         f"Commit `{found['commit'][:9]}`, {found['date']}, {found['device']['cpu']}, one thread, torch "
-        f"{found['versions']['torch']}. Load of the machine: {found['load_before']:.1f} before, "
-        f"{found['load_after']:.1f} after: others worked beside it, so that extremes lie apart."
+        f"{found['versions']['torch']}. {_company(found)}"
     )
     return "\n\n".join([start, "\n".join(lines), "\n".join(crafted)])
 

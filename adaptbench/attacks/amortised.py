@@ -9,32 +9,39 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from adaptbench.adaptive import AdaptiveModel
 from adaptbench.attacks.base import Learned, Task, Unaudited, to_bytes
 from adaptbench.attacks.composed import Parts, RecipeAttack
-from adaptbench.attacks.constraints import Constraint
+from adaptbench.attacks.constraints import L2, Constraint, Linf
 from adaptbench.attacks.disjoint import known_by, pictures_apart, require_enough
 from adaptbench.attacks.generator import Generator, PictureGenerator
 from adaptbench.attacks.judging import POOL, hard_macs
 from adaptbench.attacks.objectives import Context, GradientObjective
 from adaptbench.attacks.precision import measured
 from adaptbench.attacks.randomness import sample_keys
+from adaptbench.attacks.refining import Refined
 from adaptbench.attacks.universal import HELD_OUT
 from adaptbench.errors import CapabilityError
 
 LOOKS = 8
 """How often the generator is judged on held-out pictures while it is trained; the best look is kept."""
 MOST_HELD = 256
+_OF_TRAINING = ("steps", "lr", "batch", "pictures", "width")
 _ORDER = -5
 """The draw that batches are shuffled by, minus the epoch."""
 
 
 class AmortisedAttack(RecipeAttack):
-    """White-box on the crafting pictures; of the attacked ones nothing is asked, and no pass of the net is made."""
+    """White-box on the crafting pictures; of the attacked ones nothing is asked, and no pass of the net is made.
+
+    With `refine` it is: that many steps follow from the generator's picture, and the dearest is kept.
+    """
 
     needs_crafting = True
     learns = True
@@ -42,6 +49,13 @@ class AmortisedAttack(RecipeAttack):
     def __init__(self, parts: Parts) -> None:
         super().__init__(parts)
         self._kept: tuple[str, Learned | None] = ("", None)
+
+    @property
+    def learns_as(self) -> str:
+        """Without the steps that come after the generator."""
+        assert isinstance(self.parts.search, Generator)
+        plain = Generator(**{name: getattr(self.parts.search, name) for name in _OF_TRAINING})
+        return type(self)(replace(self.parts, search=plain)).sha256
 
     def _learn(self, task: Task) -> Learned:
         x, y, source = pictures_apart(self.name, task)
@@ -74,12 +88,26 @@ class AmortisedAttack(RecipeAttack):
                 todo="Hand over what `learn` of this attack gave for this model, or nothing.",
             ) from None
         out = torch.empty_like(to_bytes(task.x))
-        with torch.no_grad():
+        refined = self._refined(task.model, constraint)
+        with task.model.steady():
             for start in range(0, len(out), POOL):
-                clean = task.x[start : start + POOL]
-                out[start : start + POOL] = constraint.quantise(_laid(net, constraint, clean), clean)
+                part = slice(start, start + POOL)
+                with torch.no_grad():
+                    made = constraint.quantise(_laid(net, constraint, task.x[part]), task.x[part])
+                out[part] = made if refined is None else refined.run(made, task.x[part], task.y[part])
                 task.progress(min(start + POOL, len(out)), len(out))
-        return Unaudited(out, details=dict(learned.told))
+        spent = {} if refined is None else {"refining_passes": refined.passes, "refining_looks": refined.looks}
+        return Unaudited(out, details=dict(learned.told) | spent)
+
+    def _refined(self, model: AdaptiveModel, constraint: Constraint) -> Refined | None:
+        search, objective = self.parts.search, self.parts.objective
+        assert isinstance(search, Generator)
+        assert isinstance(objective, GradientObjective)
+        assert isinstance(constraint, Linf | L2)
+        if not search.refine:
+            return None
+        step = search.refine_step * constraint.eps
+        return Refined(model, objective, constraint, search.refine, step, self.parts.recipe.precision)
 
 
 def _net(x: Tensor, width: int) -> PictureGenerator:

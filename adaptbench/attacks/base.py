@@ -190,6 +190,11 @@ class Attack(ABC):
         content = [name, self.kind, self.settings, foreign_sources([kind, *self._code()])]
         return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
+    @property
+    def learns_as(self) -> str:
+        """Hash of what `learn` hangs on beside model, pictures and seed; settings of what comes later are not in it."""
+        return self.sha256
+
     def _code(self) -> Iterable[type]:
         """Classes beside its own whose code decides what comes out."""
         return ()

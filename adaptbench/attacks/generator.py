@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, ClassVar
 
 import torch
@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adaptbench.attacks.disjoint import FEWEST
-from adaptbench.attacks.ranges import Steps, count, real
+from adaptbench.attacks.ranges import UNSAID, Steps, count, real
 from adaptbench.attacks.searches import Search
 
 SIZE = 1.5
@@ -26,6 +26,8 @@ class Generator(Search):
     Args:
         steps: of training. lr: of the first of them. batch: pictures a step.
         pictures: of the crafting set that are used, at most. width: channels at full resolution.
+        refine: steps down the objective's gradient from the generator's picture, the dearest of all kept (see
+            `refined`). refine_step: how far each goes, in radii of the ball.
     """
 
     name: ClassVar[str] = "generator"
@@ -34,6 +36,8 @@ class Generator(Search):
     batch: Annotated[int, count(1, 4096)] = 32
     pictures: Annotated[int, count(FEWEST, 1_000_000)] = 2000
     width: Annotated[int, count(1, 512)] = 16
+    refine: Annotated[int, count(0, 1000)] = field(default=0, metadata=UNSAID)
+    refine_step: Annotated[float, real(0, 2, open_low=True)] = field(default=1.0, metadata=UNSAID)
 
 
 class PictureGenerator(nn.Module):

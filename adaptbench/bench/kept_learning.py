@@ -59,5 +59,5 @@ def learned_in(
 
 def learned_key(attack: Attack, model: AdaptiveModel, crafting: Split, *, seed: int, device: str) -> str:
     """Of all that it hangs on; what is attacked afterwards is not in it."""
-    parts = [own_code(), torch.__version__, model_hash(model), attack.sha256, attack.versions]
+    parts = [own_code(), torch.__version__, model_hash(model), attack.learns_as, attack.versions]
     return f"learned-{digest_of([*parts, split_hash(crafting), seed, device.partition(':')[0]])}"

@@ -133,6 +133,58 @@ def test_what_it_learns_from_is_none_of_what_judges_it(saver, pictures, own, lea
         load_attack("ilfo").learn(saver, own)
 
 
+@pytest.mark.parametrize("constraint", [{"eps": EPS}, {"constraint": {"l2": {"eps": 1.0}}}], ids=["linf", "l2"])
+def test_steps_after_the_generator_make_no_picture_cheaper(saver, pictures, own, constraint):
+    x, y = pictures
+    few = {"steps": 8, "pictures": 150, "width": 4} | constraint
+    plain = load_attack("amortised", few)
+    learned = plain.learn(saver, own)
+    macs = {}
+    for steps in (0, 1, 3):
+        attack = load_attack("amortised", few | {"refine": steps})
+        crafted = attack.craft(saver, x, y, crafting=own, learned=learned)
+        macs[steps] = saver.infer(crafted.images()).macs
+        assert "outside_constraint" not in crafted.details
+        assert crafted.details.get("refining_passes", 0) <= steps * len(x)
+        assert crafted.details.get("refining_looks", 0) <= len(x)
+    assert (macs[1] >= macs[0]).all()
+    assert (macs[3] >= macs[1]).all()
+    assert macs[1].double().mean() > macs[0].double().mean()
+    assert (macs[0] < saver.max_macs).any(), "nothing was left to the steps"
+
+
+def test_what_is_at_the_ceiling_takes_no_steps(saver, pictures, own, learned):
+    x, y = pictures
+    plain = load_attack("amortised", SMALL).craft(saver, x, y, crafting=own, learned=learned)
+    dear = saver.infer(plain.images()).macs == saver.max_macs
+    assert dear.any()
+    made = load_attack("amortised", SMALL | {"refine": 2}).craft(saver, x, y, crafting=own, learned=learned)
+    assert made.x_adv[dear].equal(plain.x_adv[dear])
+    again = load_attack("amortised", SMALL | {"refine": 2}).craft(
+        saver, x[dear], y[dear], crafting=own, learned=learned
+    )
+    assert again.details["refining_passes"] == int(dear.sum()), "only the look that finds it there"
+    assert again.details["refining_looks"] == 0
+
+
+def test_where_decisions_tell_no_costs_the_hard_pass_is_asked(saver, pictures, own, learned, monkeypatch):
+    x, y = pictures
+    attack = load_attack("amortised", SMALL | {"refine": 1})
+    made = attack.craft(saver, x, y, crafting=own, learned=learned)
+    monkeypatch.setattr(type(saver), "macs_of", lambda self, on: None)
+    asked = attack.craft(saver, x, y, crafting=own, learned=learned)
+    assert made.x_adv.equal(asked.x_adv)
+
+
+def test_steps_change_the_hash_and_not_what_is_learned(own):
+    plain, stepping = (load_attack("amortised", SMALL | more) for more in ({}, {"refine": 2}))
+    assert load_attack("amortised", SMALL | {"refine": 0}).sha256 == plain.sha256
+    assert stepping.sha256 != plain.sha256
+    assert stepping.learns_as == plain.learns_as == plain.sha256
+    assert load_attack("amortised", SMALL | {"refine": 2, "lr": 0.01}).learns_as != plain.learns_as
+    assert load_attack("amortised", SMALL | {"objective": "hinge-margins"}).learns_as != plain.learns_as
+
+
 def test_a_generator_that_is_no_attack_says_so(saver, pictures, own):
     attack = load_attack("amortised", SMALL | {"eps": "1/255", "steps": 1, "lr": 1e-6})
     crafted = attack.craft(saver, pictures[0][:5], pictures[1][:5], crafting=own)
@@ -149,6 +201,9 @@ def test_a_generator_that_is_no_attack_says_so(saver, pictures, own):
         ({"access": {"black-box": {"queries": 50}}}, "gradients of the target"),
         ({"constraint": {"patch": {"area": 0.1}}}, "linf, l2"),
         ({"width": 0}, "width"),
+        ({"refine": -1}, "refine: at least 0"),
+        ({"refine_step": 0}, "refine_step: greater than 0"),
+        ({"refine": 1.5}, "refine: a whole number"),
     ],
 )
 def test_what_a_generator_cannot_be_asked_is_refused(settings, says):
