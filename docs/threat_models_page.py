@@ -46,7 +46,8 @@ def sees(recipe: Any) -> str:
         answers = "" if settings.get("returns", "cost") == "cost" else " and logits"
         cost = settings.get("cost", "cost")
         apart = (recipe.objective.settings if recipe.objective else {}).get("fit_on") == "disjoint"
-        fitted = "; fits on other pictures" if apart else ""
+        taught = recipe.search is not None and recipe.search.name == "taught"
+        fitted = "; fits on other pictures" if apart or taught else ""
         asked = "in all" if recipe.shared else "an input"
         return f"{cost}{answers} of {settings.get('queries', 500)} queries {asked}{fitted}"
     return f"`{settings['surrogate']}`" if recipe.access.name == "transfer" else "nothing"

@@ -8,10 +8,10 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from adaptbench.attacks.access import READINGS, BlackBox, Transfer
+from adaptbench.attacks.access import BlackBox, Transfer
 from adaptbench.attacks.amortised import AmortisedAttack
+from adaptbench.attacks.asking import queried_attack, require_meter
 from adaptbench.attacks.base import Attack
-from adaptbench.attacks.best_of import BestOf, BestOfAttack
 from adaptbench.attacks.bomb import BombAttack
 from adaptbench.attacks.catalogue import TORCHATTACKS, find_recipe
 from adaptbench.attacks.composed import USUAL, ComposedAttack, Parts, RandomAttack, TransferAttack, conditions_of
@@ -21,7 +21,7 @@ from adaptbench.attacks.ereba_disjoint import DisjointAttack
 from adaptbench.attacks.estimator import FIT_PICTURES, EstimatorEnergy
 from adaptbench.attacks.generator import Generator
 from adaptbench.attacks.objectives import GradientObjective
-from adaptbench.attacks.queried import QuerySearch, SearchedAttack
+from adaptbench.attacks.queried import QuerySearch
 from adaptbench.attacks.ranges import GREY_LEVEL, shown
 from adaptbench.attacks.recipe import Recipe, RecipePart, make_recipe, read_recipe
 from adaptbench.attacks.registry import ATTACKS, CONSTRAINTS, OBJECTIVES, SEARCHES
@@ -141,7 +141,7 @@ def build(name: str, recipe: Recipe, where: str) -> Attack:
     made = {field: _make(field, part.name, part.settings, where) for field, part in recipe.parts().items()}
     if recipe.members:
         return _ensemble(name, recipe, made["constraint"], where)
-    _require_meter(made["access"], made.get("objective"), where)
+    require_meter(made["access"], made.get("objective"), where)
     parts = Parts(name, recipe, made.get("objective"), made["constraint"], made["search"])
     if isinstance(parts.constraint, WordEdits) or isinstance(parts.search, WordSearch):
         return word_attack(parts, made["access"], where)
@@ -159,8 +159,7 @@ def _of_pixels(parts: Parts, made: dict[str, Any], where: str) -> Attack:
     if "shared" in made:
         return _shared(parts, access, made["shared"], where)
     if isinstance(parts.search, QuerySearch):
-        _require_questions(parts, access, where)
-        return (BestOfAttack if isinstance(parts.search, BestOf) else SearchedAttack)(parts, access)
+        return queried_attack(parts, access, where)
     if isinstance(parts.search, OneDraw):
         if objective is not None or recipe.access.name != "none":
             raise RecipeError(
@@ -189,26 +188,6 @@ def _of_pixels(parts: Parts, made: dict[str, Any], where: str) -> Attack:
             todo="Write access: white-box, or use the objective 'estimator'.",
         )
     return ComposedAttack(parts)
-
-
-def _require_meter(access: Any, objective: Any, where: str) -> None:
-    """Refuse readings of what is counted, and meters where something else is looked at."""
-    if not isinstance(access, BlackBox):
-        return
-    if access.cost == "macs" and access.readings != READINGS:
-        raise RecipeError(
-            f"{where}, access.black-box.readings: MACs are counted, once.", todo="Leave it out, or write cost: seconds."
-        )
-    if access.cost != "macs" and access.returns != "cost":
-        raise RecipeError(
-            f"{where}, access.black-box: logits beside {access.cost} are no threat that is spoken for.",
-            todo="Leave returns out, or write cost: macs.",
-        )
-    if access.cost != "macs" and isinstance(objective, EstimatorEnergy) and objective.fit_on == "disjoint":
-        raise RecipeError(
-            f"{where}, access.black-box.cost: an estimator on disjoint pictures is fitted on counted MACs here.",
-            todo="Write cost: macs, or fit_on: own.",
-        )
 
 
 def _require_gradients(parts: Parts, where: str) -> None:
@@ -249,35 +228,6 @@ def _ensemble(name: str, recipe: Recipe, constraint: Any, where: str) -> Attack:
     if recipe.shared is not None:
         raise RecipeError(f"{where}: members each have a change of their own.", todo="Leave 'shared' or members out.")
     return EnsembleAttack(members)
-
-
-def _require_questions(parts: Parts, access: Any, where: str) -> None:
-    """Refuse a search by queries that has none, or that is told what it would not look at."""
-    search = parts.search
-    assert isinstance(search, QuerySearch)
-    if parts.objective is not None or not isinstance(access, BlackBox):
-        raise RecipeError(
-            f"{where}: the search '{search.name}' asks for costs and takes no objective.",
-            todo="Leave objective out and write access: {black-box: {queries: 500}}.",
-        )
-    if access.returns != search.returns:
-        raise RecipeError(
-            f"{where}: the search '{search.name}' looks at {search.returns}; access returns {access.returns}.",
-            why="What an attacker sees is part of the threat, and a figure stands for one threat.",
-            todo=f"Write access: {{black-box: {{queries: {access.queries}, returns: {search.returns}}}}}.",
-        )
-    if search.balls and parts.constraint.name not in search.balls:
-        raise RecipeError(
-            f"{where}: the search '{search.name}' cannot move in the constraint '{parts.constraint.name}'.",
-            why="Its patterns of signs are put on the edge of a ball that has one radius for the whole picture.",
-            todo=f"Constraints: {', '.join(search.balls)}.",
-        )
-    if parts.recipe.keep != "first":
-        raise RecipeError(
-            f"{where}, keep: the search '{search.name}' keeps the first of the dearest pictures; "
-            f"seen: {parts.recipe.keep}.",
-            todo="Leave keep out.",
-        )
 
 
 def _bomb(parts: Parts, access: Any, shared: Shared, where: str) -> BombAttack:

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 import torch
-from pydantic import BeforeValidator, TypeAdapter, ValidationError
+from pydantic import BeforeValidator
 from torch import Tensor
 
 from adaptbench.adaptive import AdaptiveModel, Relaxation
 from adaptbench.attacks.decisions import answer_margin
 from adaptbench.attacks.objectives import Context, Goal, GradientObjective
 from adaptbench.attacks.ranges import number, real
+from adaptbench.attacks.terms import term
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +44,15 @@ def _terms(value: Any) -> Any:
     """A list of ``{objective: {settings}, weight: 1, from: 0, until: 1}``."""
     if not isinstance(value, list | tuple) or not value:
         raise ValueError("a list such as [{hinge-margins: {}}, {label-margin: {}, weight: 0.5}]")
-    for term in value:
-        rest = [key for key in term if key not in ("weight", "from", "until")] if isinstance(term, dict) else []
+    for written in value:
+        rest = [key for key in written if key not in ("weight", "from", "until")] if isinstance(written, dict) else []
         if len(rest) != 1:
-            raise ValueError(f"a term is {{objective: {{settings}}, weight: 1, from: 0, until: 1}}; seen: {term!r}")
+            raise ValueError(f"a term is {{objective: {{settings}}, weight: 1, from: 0, until: 1}}; seen: {written!r}")
         for key, high in (("weight", 1e6), ("from", 1.0), ("until", 1.0)):
-            if not 0 <= number(term.get(key, 0)) <= high:
-                raise ValueError(f"{key} lies between 0 and {high:g}; seen: {term[key]!r}")
-        if number(term.get("from", 0)) >= number(term.get("until", 1)):
-            raise ValueError(f"a term counts from one share of the steps until a later one; seen: {term!r}")
+            if not 0 <= number(written.get(key, 0)) <= high:
+                raise ValueError(f"{key} lies between 0 and {high:g}; seen: {written[key]!r}")
+        if number(written.get("from", 0)) >= number(written.get("until", 1)):
+            raise ValueError(f"a term counts from one share of the steps until a later one; seen: {written!r}")
     return value
 
 
@@ -112,7 +113,7 @@ class Mixed(WeightedSum):
     of: Annotated[list[dict[str, Any]], BeforeValidator(_terms)]
 
     def __post_init__(self) -> None:
-        self.terms = [_term(dict(term)) for term in self.of]
+        self.terms = [_term(dict(written)) for written in self.of]
 
 
 class SharedPass:
@@ -138,17 +139,13 @@ def with_label_kept(objective: GradientObjective) -> WeightedSum:
     return WeightedSum([(objective, 1.0, 0.0, 1.0), (LabelMargin(), 1.0, 0.0, 1.0)])
 
 
-def _term(term: dict[str, Any]) -> Term:
+def _term(written: dict[str, Any]) -> Term:
     from adaptbench.attacks.registry import OBJECTIVES  # the registry names this module
 
-    weight, begin, end = (number(term.pop(key, preset)) for key, preset in (("weight", 1), ("from", 0), ("until", 1)))
-    ((name, settings),) = term.items()
-    kind = OBJECTIVES.load(name)
-    if not issubclass(kind, GradientObjective):
+    keys = (("weight", 1), ("from", 0), ("until", 1))
+    weight, begin, end = (number(written.pop(key, preset)) for key, preset in keys)
+    ((name, settings),) = written.items()
+    objective = term(OBJECTIVES, name, settings)
+    if not isinstance(objective, GradientObjective):
         raise ValueError(f"'{name}' has no gradient, so it cannot be a term")
-    try:
-        objective: GradientObjective = TypeAdapter(kind).validate_python(settings or {})
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ValueError(f"{name}.{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
     return objective, weight, begin, end

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -10,11 +11,23 @@ from torch import Tensor
 
 from adaptbench.attacks.queried import Campaign
 
+
+class Draws(Protocol):
+    """Pictures, and random numbers for each; a `Campaign` gives an input its own."""
+
+    @property
+    def clean(self) -> Tensor:
+        """(N, C, H, W) float in [0, 1], the attacker's own pictures."""
+
+    def uniform(self, *shape: int) -> Tensor:
+        """(N, *shape) float32 in [0, 1), fresh ones."""
+
+
 _SHARES = (1 / 28, 1 / 14, 1 / 9, 1 / 7, 1 / 5, 1 / 4, 1 / 3, 1 / 2, 1.0)
 """Sides of cells, of the picture's side."""
 
 
-def cells(campaign: Campaign, height: Tensor, width: Tensor) -> Tensor:
+def cells(campaign: Draws, height: Tensor, width: Tensor) -> Tensor:
     """Random signs, equal within cells that start anywhere; a channel's own.
 
     Args:
@@ -31,7 +44,7 @@ def cells(campaign: Campaign, height: Tensor, width: Tensor) -> Tensor:
     return rows.gather(3, across[:, None, None, :].expand(-1, c, h, -1))
 
 
-def coarse(campaign: Campaign, finest: float, stripes: float) -> Tensor:
+def coarse(campaign: Draws, finest: float, stripes: float) -> Tensor:
     """Random signs at a random scale: squares, or stripes across the whole picture.
 
     Args:
@@ -51,7 +64,7 @@ def coarse(campaign: Campaign, finest: float, stripes: float) -> Tensor:
     return cells(campaign, _pixels(height, h), _pixels(width, w))
 
 
-def contours(campaign: Campaign) -> Tensor:
+def contours(campaign: Draws) -> Tensor:
     """Coarse signs that know the picture, of three kinds.
 
     As they are, turned where the picture is darker than its surroundings, or two patterns, one for its bright part and
@@ -69,7 +82,7 @@ def contours(campaign: Campaign) -> Tensor:
     return torch.where(kind < 1, torch.where(bright, one, two), torch.where(kind < 2, raised * one, one))
 
 
-def redrawn(campaign: Campaign, pattern: Tensor, other: Tensor) -> Tensor:
+def redrawn(campaign: Draws, pattern: Tensor, other: Tensor) -> Tensor:
     """A pattern turned, or replaced by another one, within one rectangle of a tenth to six tenths of the sides.
 
     Args:
@@ -83,7 +96,7 @@ def redrawn(campaign: Campaign, pattern: Tensor, other: Tensor) -> Tensor:
     return torch.where(window, turned, pattern)
 
 
-def signed_square(campaign: Campaign, pattern: Tensor, share: float) -> Tensor:
+def signed_square(campaign: Draws, pattern: Tensor, share: float) -> Tensor:
     """A pattern with one square of one sign a channel, drawn so that something changes.
 
     Args:
@@ -105,7 +118,7 @@ def shrunk(campaign: Campaign, area: float, halvings: int) -> float:
     return area / 2.0 ** math.floor(campaign.asked / campaign.budget * (halvings + 1))
 
 
-def windows(campaign: Campaign, height: Tensor, width: Tensor, place: Tensor) -> Tensor:
+def windows(campaign: Draws, height: Tensor, width: Tensor, place: Tensor) -> Tensor:
     """Rectangles that lie inside the picture.
 
     Args:

@@ -103,6 +103,14 @@ SEARCHES = Registry(
             "adaptbench.attacks.contours:Contours",
             "coarse signs that follow the picture, then a walk from the dearest where the cost does not fall",
         ),
+        "assorted": (
+            "adaptbench.attacks.assorted:Assorted",
+            "patterns of several kinds by their shares, then a walk from the dearest where the cost does not fall",
+        ),
+        "taught": (
+            "adaptbench.attacks.taught:Taught",
+            "as assorted, after those patterns that made most crafting pictures dear",
+        ),
         "answer-square": (
             "adaptbench.attacks.answer_square:AnswerSquare",
             "squares that make the cost rise or the returned answer less sure",
@@ -122,6 +130,24 @@ SEARCHES = Registry(
         "spsa": ("adaptbench.attacks.spsa:Spsa", "a slope of the cost, estimated from pairs of queries"),
     },
 )
+
+PATTERNS = Registry(
+    "pattern",
+    "patterns",
+    {
+        "contours": (
+            "adaptbench.attacks.pattern_kinds:ContourSigns",
+            "coarse signs that follow the bright and dark parts of the picture",
+        ),
+        "coarse": (
+            "adaptbench.attacks.pattern_kinds:CoarseSigns",
+            "squares and stripes of random signs at many scales",
+        ),
+        "waves": ("adaptbench.attacks.waves:Waves", "signs of single waves of any frequency and direction"),
+        "blurred-noise": ("adaptbench.attacks.blurred:BlurredNoise", "signs of noise after a Gaussian blur"),
+    },
+)
+"""Kinds of patterns that queries ask about, in the searches `assorted` and `taught`."""
 
 ATTACKS = Registry("attack", "attacks", {})
 """Attack classes of plug-ins: ``name = "module:Class"``, called with the suite's settings as keywords."""

@@ -267,6 +267,10 @@ def test_weights_of_exits_are_asked_of_chains_only():
         ({"search": "momentum", "objective": {"mixed": {"of": []}}}, "a list such as"),
         ({"search": "momentum", "objective": {"mixed": {"of": [{"hinge-margins": {}, "weight": -1}]}}}, "weight"),
         ({"search": "momentum", "objective": {"mixed": {"of": [{"estimator": {}}]}}}, "no gradient"),
+        (
+            {"search": "momentum", "objective": {"mixed": {"of": [{"hinge-margins": {"kapa": 1}}]}}},
+            "no setting is called 'kapa'. Did you mean 'kappa'",
+        ),
         ({"search": "momentum", "objective": "hinge-margins", "seconds": 0}, "seconds"),
         ({"members": MEMBERS, "keep": "nearest"}, "leave keep out"),
         (
