@@ -109,6 +109,11 @@ def test_the_page_of_performance_is_that_of_the_committed_run() -> None:
     kept = json.loads(queues.SOURCE.read_text(encoding="utf-8"))
     assert queues.page(text, kept) == text, "run python docs/block_queues_page.py"
     assert f"{kept['systems']['digits/skipnet']['8']['queues ÷ compacted']['cpu']:.2f} (" in text
+    waits = _script("host_syncs_page")
+    counted = json.loads(waits.SOURCE.read_text(encoding="utf-8"))
+    assert waits.page(text, counted) == text, "run python docs/host_syncs_page.py"
+    by_name = counted["systems"]["digits/skipnet"]["sizes"]["32"]["modes"]["compacted"]["by_name"]
+    assert f"| digits/skipnet | 9 | 32 | {sum(by_name.values()):.1f} | " in text
     attack = found["systems"]["digits/softmax-threshold"]["attack"]
     told = f"{attack['bare ÷ ours']['cpu']:.2f}"
     assert f"| bare loop | {told} (" in text, "the page has lost the row of the bare loop"

@@ -97,13 +97,14 @@ class BlockQueues:
         if self.force is None:
             self.decided.best.append((parcel.rows, margin))
         self.lap(POLICY)
-        through, past = run.nonzero().squeeze(1), (~run).nonzero().squeeze(1)
+        through = run.nonzero().squeeze(1)
+        everyone = len(through) == len(parcel.rows)
         if len(through):
-            going = parcel if not len(past) else parcel.at(through)
+            going = parcel if everyone else parcel.at(through)
             self.decided.ran.append((b + 1, going.rows))
             self.lines[2 * b + 1].put(going)
-        if len(past):
-            skipping = parcel if not len(through) else parcel.at(past)
+        if not everyone:
+            skipping = parcel if not len(through) else parcel.at(run.logical_not().nonzero().squeeze(1))
             self.lap(EXECUTOR)
             self._onward(b, skipping, self.net.skipped(b, skipping.features[_FEATURES], self.costs))
 

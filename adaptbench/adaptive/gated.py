@@ -150,23 +150,23 @@ class GatedNetwork(OnABackbone):
     def _pass(self, b: int, h: Tensor, run: Tensor | None, costs: BlockCosts, lap: Lap = no_lap) -> Tensor:
         """One block. run: (n,) bool, None for everybody."""
         body, aside, after = self.bodies[b], self.shortcuts[b], self.afters[b]
-        going = len(h) if run is None else int(run.sum())
-        if run is None or going == len(h):
+        if run is None:
             lap(EXECUTOR)
             return self.ran(b, h, costs)
-        if not going:
+        rows = run.nonzero().squeeze(1)
+        if len(rows) in (0, len(h)):
             lap(EXECUTOR)
-            return self.skipped(b, h, costs)
+            return self.ran(b, h, costs) if len(rows) else self.skipped(b, h, costs)
         if self.whole[b]:
-            order = torch.cat([run.nonzero(), (~run).nonzero()]).squeeze(1).argsort()
-            some, others = h[run], h[~run]
+            order = run.logical_not().argsort(stable=True)  # whoever goes on first; it waits for nobody
+            parted = h.index_select(0, order)
+            some, others = parted[: len(rows)], parted[len(rows) :]
             lap(EXECUTOR)
             made = [body(some), aside(others)]
             lap(NODES)
-            out = torch.cat(made)[order]
+            out = torch.cat(made).index_select(0, order.argsort())
             lap(EXECUTOR)
             return out
-        rows = run.nonzero().squeeze(1)
         some = h[rows]
         lap(EXECUTOR)
         base, added = aside(h), body(some)

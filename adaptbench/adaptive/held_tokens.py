@@ -55,6 +55,8 @@ def by_count(rows: Tensor, n: int) -> list[Tensor]:
     Args:
         rows: (P,) ascending, whose each token is. n: rows.
     """
-    counts = rows.bincount(minlength=n)
+    counts = rows.new_zeros(n).scatter_add_(0, rows, torch.ones_like(rows))
     starts = counts.cumsum(0) - counts
-    return [starts[counts == k][:, None] + torch.arange(k, device=rows.device) for k in sorted({*counts.tolist()})]
+    sizes = counts.bincount().tolist()
+    groups = starts[counts.argsort(stable=True)].split(sizes)
+    return [group[:, None] + torch.arange(k, device=rows.device) for k, group in enumerate(groups) if sizes[k]]

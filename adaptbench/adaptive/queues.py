@@ -186,11 +186,13 @@ class Stages:
             self.decided.best.append((rows, best))
         made = Parcel(rows, {**parcel.features, v: features})
         onward = []
+        staying = len(rows)
         for a, w in enumerate(signals.ways, start=1):
             going = (action == a).nonzero().squeeze(1)
             if len(going):
                 onward.append((w, self._hand_over(made, w, going)))
-        stop = (action == 0).nonzero().squeeze(1)
+                staying -= len(going)
+        stop = (action == 0).nonzero().squeeze(1) if staying else action[:0]
         self.lap(EXECUTOR)
         if len(stop):  # an aggregating predict() costs: for those who leave only
             everyone = len(stop) == len(rows)
