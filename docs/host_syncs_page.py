@@ -31,7 +31,8 @@ def table(systems: dict[str, Any]) -> list[str]:
 
 def page(text: str, found: dict[str, Any]) -> str:
     before, _, rest = text.partition(BEGIN)
-    head = f"Commit `{found['commit'][:9]}`, {found['date']}, {found['batches']} batches, torch {found['versions']['torch']}."
+    made = f"Commit `{found['commit'][:9]}`, {found['date']}"
+    head = f"{made}, {found['batches']} batches, torch {found['versions']['torch']}."
     lines = [head, "", *table(found["systems"])]
     return f"{before}{BEGIN}\n\n{chr(10).join(lines)}\n\n{END}{rest.partition(END)[2]}"
 

@@ -47,13 +47,17 @@ def hand_over(waiting: dict[int, list[Tensor]], ways: Sequence[int], rows: Tenso
             return None if everyone else action.logical_not().nonzero().squeeze(1)
         return rows
     else:
-        counts = action.bincount(minlength=1 + len(ways)).tolist()
-    for a, w in enumerate(ways, start=1):
-        if counts[a]:
-            waiting.setdefault(w, []).append(rows if counts[a] == n else rows[action == a])
-    if not counts[0]:
-        return None
-    return rows if counts[0] == n else (action == 0).nonzero().squeeze(1)
+        counts = action.new_zeros(1 + len(ways)).scatter_add_(0, action, torch.ones_like(action)).tolist()
+    if max(counts) == n:  # all of them go one way
+        way = counts.index(n)
+        if way:
+            waiting.setdefault(ways[way - 1], []).append(rows)
+        return None if way else rows
+    groups = action.argsort(stable=True).split(counts)
+    for w, group in zip(ways, groups[1:], strict=True):
+        if len(group):
+            waiting.setdefault(w, []).append(rows.index_select(0, group))
+    return groups[0] if counts[0] else None
 
 
 def written(history: Tensor, rows: Tensor, v: int, logits: Tensor) -> Tensor:
