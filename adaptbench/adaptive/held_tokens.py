@@ -58,5 +58,5 @@ def by_count(rows: Tensor, n: int) -> list[Tensor]:
     counts = rows.new_zeros(n).scatter_add_(0, rows, torch.ones_like(rows))
     starts = counts.cumsum(0) - counts
     sizes = counts.bincount().tolist()
-    groups = starts[counts.argsort(stable=True)].split(sizes)
+    groups = torch.split(starts[counts.argsort(stable=True)], sizes)
     return [group[:, None] + torch.arange(k, device=rows.device) for k, group in enumerate(groups) if sizes[k]]

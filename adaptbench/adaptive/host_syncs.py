@@ -56,7 +56,8 @@ def host_syncs(run: Callable[[], object]) -> Counter[str]:
     >>> host_syncs(lambda: torch.ones(3).sum().item())
     Counter({'item': 1})
     """
-    with HostSyncs() as counted:
+    counted = HostSyncs()
+    with counted:
         run()
     return counted.by_name
 

@@ -53,7 +53,7 @@ def hand_over(waiting: dict[int, list[Tensor]], ways: Sequence[int], rows: Tenso
         if way:
             waiting.setdefault(ways[way - 1], []).append(rows)
         return None if way else rows
-    groups = action.argsort(stable=True).split(counts)
+    groups = torch.split(action.argsort(stable=True), counts)
     for w, group in zip(ways, groups[1:], strict=True):
         if len(group):
             waiting.setdefault(w, []).append(rows.index_select(0, group))
