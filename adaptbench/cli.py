@@ -110,7 +110,9 @@ def run(
 
 @app.command()
 def attack(
-    model: Annotated[str, typer.Argument(help="A registered model: `adaptbench list models`.")],
+    model: Annotated[
+        str, typer.Argument(help="A registered model, package.module:factory, or ./file.py:factory.", metavar="MODEL")
+    ],
     data: Annotated[str, typer.Option("--data", help="Data set; its test pictures are attacked.")],
     recipe: Annotated[str, typer.Option("--recipe", help="An attack by name, or a recipe file.")],
     out: Annotated[Path, typer.Option("--out", help="New directory for pictures and crafted.json.")],
@@ -124,6 +126,9 @@ def attack(
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Test samples at most.")] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Of policy and attack.")] = 0,
     form: Annotated[Pictures, typer.Option("--format", help="png or safetensors.")] = Pictures.png,
+    allow_imports: Annotated[
+        bool, typer.Option("--allow-imports", help="Run the file of a factory; read it first.")
+    ] = False,
     device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1.")] = "cpu",
     fresh: Annotated[bool, typer.Option("--fresh", help="Replace what an earlier attack left in --out.")] = False,
     data_root: DataRoot = None,
@@ -139,6 +144,7 @@ def attack(
         device=device,
         limit=limit,
         fresh=fresh,
+        allow_imports=allow_imports,
         data_root=data_root,
         download=download,
         zoo=zoo,

@@ -33,7 +33,8 @@ from adaptbench.experiment.options import Options
 from adaptbench.results.metrics import summarise
 from adaptbench.results.schema import Record
 from adaptbench.results.writer import RunWriter
-from adaptbench.zoo.loading import Loaded, load_system
+from adaptbench.zoo.factories import load_net
+from adaptbench.zoo.loading import Loaded
 
 CHUNK = 500
 """As suites cut; the same samples come out of both."""
@@ -107,13 +108,14 @@ def prepare(wish: Wish, options: Options) -> Job:
 
     Raises:
         CapabilityError: the attack means nothing on this model, or the surrogate is the model itself.
+        UsageError: a factory whose file may not be run, or that gives no net.
         AdaptBenchError: a name, a setting or a file that is not what it should be.
     """
     device = check_device(options.device)
     wish.entry.check()
     attack = load_attack(wish.recipe, wish.settings)
     data = load_data(wish.data, root=options.data_root, download=options.download)
-    net = load_system(wish.entry.net, data.name, zoo=options.zoo, device=device)
+    net = load_net(wish.entry.net, data.name, options)
     require_labels_of(net.model, data.split("test"))
     loaded = Fitting(lambda: data.split("calibration"), wish.seed, {}).apply(wish.entry, net)
     surrogate = None
@@ -126,7 +128,7 @@ def prepare(wish: Wish, options: Options) -> Job:
             todo="Take another attack (`adaptbench list attacks`), or another model.",
         )
     if attack.surrogate:
-        surrogate = load_system(attack.surrogate, data.name, zoo=options.zoo, device=device).model
+        surrogate = load_net(attack.surrogate, data.name, options).model
     crafting = crafting_split(data) if attack.needs_crafting else None
     return Job(wish, loaded, attack, data.split("test").first(options.limit), surrogate, crafting, device)
 

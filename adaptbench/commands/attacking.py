@@ -39,7 +39,7 @@ def attack(
     """Craft, write and show.
 
     Args:
-        model: registry name. policy: name, or ``{name: {setting: value}}`` as a suite has it.
+        model: registry name, or a factory's. policy: name, or ``{name: {setting: value}}`` as a suite has it.
         defence: the same of a defence. settings: ``KEY=VALUE`` laid over the recipe.
         asked: its `out` is where pictures go.
     """

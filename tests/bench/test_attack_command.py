@@ -174,3 +174,50 @@ def test_another_attack_takes_nothing_that_was_kept(adaptbench, monkeypatch):
     monkeypatch.setattr(Attack, "craft", lambda *given, **named: made.append(1) or craft(*given, **named))
     assert adaptbench("attack", "softmax-threshold", *ILFO, "-o", "steps=19", "--out", "dear").code == 0
     assert len(made) == 3
+
+
+MINE = """
+import torch
+from torch import nn
+import adaptbench as ab
+
+
+def build(data, width=4):
+    torch.manual_seed(0)
+    stages = [nn.Conv2d(1, width, 3, padding=1), nn.Conv2d(width, width, 3, padding=1)]
+    heads = [nn.Sequential(nn.Flatten(), nn.Linear(width * 64, 10)) for _ in range(2)]
+    net = ab.MultiExit(stages, heads, input_shape=(1, 8, 8)).eval()
+    net.policy = ab.policies.UniformThreshold(0.2)
+    return net
+"""
+
+
+def test_a_net_of_ones_own_is_attacked_where_its_file_may_be_run(adaptbench, tmp_path):
+    (tmp_path / "mine.py").write_text(MINE, encoding="utf-8")
+    asked = (
+        "attack",
+        "./mine.py:build(width=6)",
+        "--data",
+        "digits",
+        "--recipe",
+        "deepsloth",
+        "--limit",
+        "8",
+        "--out",
+        "dear",
+    )
+    refused = adaptbench(*asked)
+    assert refused.code == 2
+    assert "its file would be run here" in refused.err
+    assert not (tmp_path / "dear").exists()
+    done = adaptbench(*asked, "--allow-imports")
+    assert done.code == 0, done.err
+    assert "mine.py:build" in done.out
+    told = document(tmp_path / "dear")
+    spec = {}
+    exec(compile(MINE, "mine.py", "exec"), spec)
+    ids = torch.tensor(told["samples"]["id"])
+    x = ab.load_data("digits").split("test").images(0, 8)
+    assert spec["build"]("digits", width=6).infer(x).macs.tolist() == [
+        told["samples"]["macs_before"][i] for i in ids.argsort().tolist()
+    ]

@@ -177,6 +177,7 @@ OF_ATTACK = {
     "limit": Seen(CRAFT, "5 test images"),
     "seed": Seen(f"{CRAFT} --seed 7", "seed 7"),
     "form": Seen(f"{CRAFT} --format safetensors", file="dear/crafted.safetensors"),
+    "allow_imports": Refused("attack ./no.py:net --data {it} --recipe noise --out dear --allow-imports", "no.py"),
     "device": Refused(f"{CRAFT} --device gpu9", "'gpu9' is no device"),
     "fresh": Seen(f"{CRAFT} --fresh", "pictures dear, anew"),
     "data_root": Refused(ELSEWHERE, "nowhere"),
