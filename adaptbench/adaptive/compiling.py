@@ -1,0 +1,359 @@
+"""A net as it is deployed on one machine: parts compiled by torch.compile where that was measured to be faster there.
+
+The plan is made once of net, policy and some batches. Each part (stage, head, stem, body, …) is compiled alone, for any
+number of rows, and stays compiled only if its calls at the sizes that arrive took less time than the part as it is.
+Compiled sums round otherwise. So the plan's ways and answers are held against the net's on the same batches, and MACs
+are the net's own: what is counted is never compiled code.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import shutil
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from adaptbench.adaptive.gated import GatedNetwork
+from adaptbench.adaptive.graph import DecisionGraph
+from adaptbench.adaptive.model import AdaptiveModel
+from adaptbench.adaptive.outcome import Inference
+from adaptbench.adaptive.parts import Lap, no_lap
+from adaptbench.errors import CapabilityError
+
+GAIN = 0.97
+"""Of a part's time, at most, for the compiled one to stay: what is nearer is told by no five rounds."""
+ROUNDS, LEAST_S = 5, 0.005
+SAMPLES = 3
+"""Sizes that a part is timed at: the least, a middle and the most rows that arrived."""
+_NOT_TOGETHER = "it is faster alone, and the net is not faster for it"
+_NEAR = 1e-4
+"""Of the largest logit: answers whose first two classes are nearer than that may change place by rounding."""
+
+Call = Callable[..., Any]
+Compiler = Callable[[Call], Call]
+Batches = Sequence[tuple[Tensor, Tensor | None]]
+"""Inputs and seeds, as they are handed over."""
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledPart:
+    """What became of a part.
+
+    Args:
+        name: group and place, such as ``stages.0``. calls: that the batches made, by rows.
+        plain_s, compiled_s: of those calls together, medians over rounds, CPU seconds; None where it was not timed.
+        kept: it runs compiled. in_reference: it does in the static reference, whose calls are others.
+        reason: why it could not be compiled; empty where it could.
+    """
+
+    name: str
+    calls: dict[int, int]
+    plain_s: float | None = None
+    compiled_s: float | None = None
+    kept: bool = False
+    in_reference: bool = False
+    reason: str = ""
+
+
+def why_no_compiler(device: torch.device) -> str | None:
+    """None, or the reason why nothing can be compiled for a device here."""
+    if device.type != "cpu":
+        return f"parts are compiled for processors only so far, and the model is on '{device.type}'"
+    if not hasattr(torch.compiler, "set_stance"):
+        return f"torch {torch.__version__} cannot promise to compile nothing later on; 2.6 can"
+    wanted = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
+    return None if shutil.which(wanted) else f"torch.compile needs a C++ compiler, and there is no '{wanted}' here"
+
+
+def by_torch(part: Call) -> Call:
+    """`torch.compile` without breaks; each part has a code object of its own, by which torch keeps what it made."""
+
+    def called(given: Any) -> Any:
+        return part(given)
+
+    called.__code__ = called.__code__.replace(co_name=f"part_{id(part):x}")
+    return torch.compile(called, fullgraph=True)
+
+
+class CompiledPlan:
+    """A net with some parts compiled. Made by `compile_parts`.
+
+    Attributes:
+        model: as it was given; nothing of it is changed. parts: what became of each.
+        agreement: rows that were compared; those that went another way or answer otherwise, all of them ties.
+        whole: CPU seconds of the batches, of the net and with the parts that are faster alone; None where none is.
+    """
+
+    def __init__(self, model: AdaptiveModel, parts: Sequence[CompiledPart], made: dict[str, Call]) -> None:
+        self.model, self.parts = model, tuple(parts)
+        self._net = _with_parts(model, {part.name: made[part.name] for part in parts if part.kept})
+        self._static = _with_parts(model, {part.name: made[part.name] for part in parts if part.in_reference})
+        self.agreement: dict[str, int] = {}
+        self.whole: tuple[float, float] | None = None
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """Names of the parts that run compiled."""
+        return tuple(part.name for part in self.parts if part.kept)
+
+    @contextmanager
+    def serving(self) -> Iterator[None]:
+        """Ready to serve, and nothing is compiled inside: a call of a new kind runs the part as it is."""
+        with self.model.serving(), _no_compiling():
+            yield
+
+    def serve(self, x: Tensor, *, seeds: Tensor | None = None, lap: Lap = no_lap, full: int | None = None) -> Tensor:
+        """(N, C) logits, as `AdaptiveModel.serve` gives them; inside `serving`."""
+        return self._net.serve(x, seeds=seeds, lap=lap, full=full)
+
+    def serve_reference(self, x: Tensor) -> Tensor:
+        """The static reference, its parts compiled where that is faster for it; inside `serving`."""
+        return self._static.serve_reference(x)
+
+    def check(self, batches: Batches) -> None:
+        """Hold ways and answers against the net's own.
+
+        Raises:
+            CapabilityError: a row that is no tie goes another way, or is answered otherwise.
+        """
+        told = dict.fromkeys(("rows", "other_ways", "other_answers"), 0)
+        with self.serving():
+            for x, seeds in batches:
+                here, there = (net._run(net.taken(x), seeds=seeds, labels=None, force=None) for net in self._both)
+                ways, answers = _apart(here, there)
+                told["rows"] += len(x)
+                told["other_ways"] += int(ways.sum())
+                told["other_answers"] += int(answers.sum())
+                if bad := int((ways & ~(here.tie | there.tie)).sum()) + int((answers & ~ways & ~_level(there)).sum()):
+                    raise CapabilityError(
+                        f"{bad} of {len(x)} rows go another way through the compiled net, or are answered otherwise, "
+                        "and none of them is a tie.",
+                        why="It would be another net that is timed.",
+                        todo="Deploy it as it is.",
+                    )
+        self.agreement = told
+
+    @property
+    def _both(self) -> tuple[AdaptiveModel, AdaptiveModel]:
+        return self._net, self.model
+
+
+def compile_parts(
+    model: AdaptiveModel,
+    batches: Batches,
+    *,
+    gain: float = GAIN,
+    compiler: Compiler = by_torch,
+) -> CompiledPlan:
+    """Compile each part of a net alone, time it beside the part as it is, and keep what is faster.
+
+    It takes from seconds to minutes, all of it here: inside `CompiledPlan.serving` nothing is compiled.
+
+    Args:
+        model: a decision graph or a gated net, in its own pass. batches: inputs and seeds as they will be served; their
+            sizes, and those that reach each part, are what parts are timed at.
+        gain: a compiled part stays if it takes at most so much of the part's time. compiler: what makes a part faster.
+
+    Raises:
+        CapabilityError: another kind of net, no compiler here, or a compiled net that is another net.
+    """
+    own: tuple[type[AdaptiveModel], ...] = (DecisionGraph, GatedNetwork)
+    if not isinstance(model, own) or type(model)._run not in {kind._run for kind in own}:
+        raise CapabilityError(
+            f"a {model.shape} model of this kind has no parts that can be compiled one by one.",
+            why="It runs a pass of its own.",
+            todo="Serve it as it is.",
+        )
+    weights = next(model.parameters(), None)
+    if compiler is by_torch and (reason := why_no_compiler(torch.device("cpu") if weights is None else weights.device)):
+        raise CapabilityError(f"nothing can be compiled: {reason}.", todo="Serve the net as it is.")
+    made: dict[str, Call] = {}
+    parts: list[CompiledPart] = []
+    with model.serving():
+        of_net = _calls_of(model, lambda: _all_served(model, batches))
+        of_reference = _calls_of(model, lambda: [model.serve_reference(x) for x, _ in batches])
+        for name, part in _parts_of(model).items():
+            told, call = _compiled(name, part, of_net[name], of_reference[name], compiler, gain)
+            parts.append(told)
+            made[name] = call
+    plan = CompiledPlan(model, parts, made)
+    if plan.kept:
+        plan.check(batches)
+        plan.whole = _whole(plan, batches)
+        if plan.whole[1] > gain * plan.whole[0]:
+            none = [replace(part, kept=False, reason=_NOT_TOGETHER) if part.kept else part for part in parts]
+            dropped = CompiledPlan(model, none, made)
+            dropped.agreement, dropped.whole = plan.agreement, plan.whole
+            return dropped
+    return plan
+
+
+def _compiled(
+    name: str, part: nn.Module, seen: _Seen, static: _Seen, compiler: Compiler, gain: float
+) -> tuple[CompiledPart, Call]:
+    """One part, compiled and timed."""
+    calls = dict(sorted(seen.calls.items()))
+    try:
+        call = compiler(part)
+        for given in sorted([*static.given.values(), *seen.given.values()], key=_rows, reverse=True):
+            call(_any_rows(given))  # the most rows first: that is for any number; a single one is compiled apart
+    except Exception as error:  # of dynamo, inductor or the C++ compiler: whatever it is, the part runs as it is
+        first = str(error).strip().partition("\n")[0]
+        return CompiledPart(name, calls, reason=f"{type(error).__name__}: {first}"), part
+    with _no_compiling():
+        (plain, quick), (alone, compiled) = _timed(part, call, seen), _timed(part, call, static)
+    pays, pays_there = (0 < fast <= gain * slow for fast, slow in ((quick, plain), (compiled, alone)))
+    return CompiledPart(name, calls, plain if calls else None, quick if calls else None, pays, pays_there), call
+
+
+def _timed(part: Call, call: Call, seen: _Seen) -> tuple[float, float]:
+    """CPU seconds of all calls together, of the part and of what was compiled."""
+
+    def seconds(of: Call) -> float:
+        return sum(seen.weight(n) * _seconds(partial(of, given)) for n, given in seen.given.items())
+
+    return _in_turns(lambda: seconds(part), lambda: seconds(call))
+
+
+def _whole(plan: CompiledPlan, batches: Batches) -> tuple[float, float]:
+    """CPU seconds of all batches, of the net and of the plan."""
+
+    def seconds(net: AdaptiveModel | CompiledPlan) -> float:
+        with net.serving():
+            return _seconds(lambda: _all_served(net, batches), 10 * LEAST_S)
+
+    return _in_turns(lambda: seconds(plan.model), lambda: seconds(plan))
+
+
+def _in_turns(one: Callable[[], float], other: Callable[[], float]) -> tuple[float, float]:
+    """Medians over rounds, each begun by the other one."""
+    found: tuple[list[float], list[float]] = ([], [])
+    for turn in range(ROUNDS):
+        for place in (0, 1) if turn % 2 == 0 else (1, 0):
+            found[place].append((one, other)[place]())
+    return statistics.median(found[0]), statistics.median(found[1])
+
+
+def _seconds(call: Callable[[], object], least_s: float = LEAST_S) -> float:
+    call()
+    began, done, spent = time.process_time(), 0, 0.0
+    while spent < least_s or not done:
+        call()
+        done += 1
+        spent = time.process_time() - began
+    return spent / done
+
+
+class _Seen:
+    """Calls of one part: how many by rows, and what a few of them were given."""
+
+    def __init__(self) -> None:
+        self.calls: dict[int, int] = {}
+        self.given: dict[int, Any] = {}
+
+    def add(self, given: Any) -> None:
+        """One more. What was given is kept of `SAMPLES` sizes."""
+        n = _rows(given)
+        self.calls[n] = self.calls.get(n, 0) + 1
+        self.given.setdefault(n, given)
+        if len(self.given) > SAMPLES:
+            sizes = sorted(self.given)
+            gaps = [sizes[i + 1] - sizes[i - 1] for i in range(1, len(sizes) - 1)]
+            del self.given[sizes[1 + gaps.index(min(gaps))]]
+
+    def weight(self, n: int) -> int:
+        """Calls that a kept size stands for: those that no other is nearer to."""
+        return sum(count for rows, count in self.calls.items() if min(self.given, key=lambda m: abs(m - rows)) == n)
+
+
+def _all_served(net: AdaptiveModel | CompiledPlan, batches: Batches) -> None:
+    for x, seeds in batches:
+        net.serve(x, seeds=seeds)
+
+
+def _calls_of(model: AdaptiveModel, run: Callable[[], object]) -> dict[str, _Seen]:
+    """What a run calls of each part."""
+    named = _parts_of(model)
+    seen = {name: _Seen() for name in named}
+    run()  # whoever is not counted yet is counted now, by a pass of one picture that is no call of these
+    hooks = [
+        part.register_forward_pre_hook(lambda _, given, name=name: seen[name].add(given[0]))
+        for name, part in named.items()
+    ]
+    try:
+        run()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return seen
+
+
+def _groups(model: AdaptiveModel) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Attributes that hold lists of parts, and those that are one."""
+    return (("stages", "heads"), ()) if isinstance(model, DecisionGraph) else (
+        ("bodies", "shortcuts", "afters"),
+        ("stem", "head"),
+    )  # fmt: skip
+
+
+def _parts_of(model: AdaptiveModel) -> dict[str, nn.Module]:
+    """Name → part, those that do nothing left out; a module that stands in two places is one of each."""
+    lists, single = _groups(model)
+    found = {name: getattr(model, name) for name in single}
+    found |= {f"{name}.{i}": part for name in lists for i, part in enumerate(getattr(model, name))}
+    return {name: part for name, part in found.items() if not isinstance(part, nn.Identity)}
+
+
+def _with_parts(model: AdaptiveModel, made: dict[str, Call]) -> AdaptiveModel:
+    """The same net, every tensor shared, with other calls in the place of some parts; it counts as the net itself."""
+    lists, single = _groups(model)
+    twin = copy.copy(model)
+    inside = twin.__dict__
+    inside["_modules"] = dict(model._modules)
+    for name in single:
+        inside[name] = made.get(name, inside["_modules"].pop(name))
+    for name in lists:
+        inside[name] = [made.get(f"{name}.{i}", part) for i, part in enumerate(inside["_modules"].pop(name))]
+    inside["_counted"] = model._counted
+    return twin
+
+
+def _apart(here: Inference, there: Inference) -> tuple[Tensor, Tensor]:
+    """(n,) bool each: another way, another answer; of images that every pixel answers, any pixel's."""
+    other = here.predictions != there.predictions
+    return (here.path != there.path).any(1), other.flatten(1).any(1) if other.ndim > 1 else other
+
+
+def _level(inference: Inference) -> Tensor:
+    """(n,) bool: the first two classes are as good as level, at some pixel where every pixel answers."""
+    top = inference.logits.float().topk(2, dim=1).values
+    near = (top[:, 0] - top[:, 1]) <= _NEAR * inference.logits.abs().amax().clamp_min(1.0)
+    return near.flatten(1).any(1) if near.ndim > 1 else near
+
+
+def _rows(given: Any) -> int:
+    return len(next(leaf for leaf in tree_leaves(given) if isinstance(leaf, Tensor)))
+
+
+def _any_rows(given: Any) -> Any:
+    """The same, of whose first dimension the compiler is to assume nothing; one row is a kind of its own to it."""
+    for leaf in tree_leaves(given):
+        if isinstance(leaf, Tensor) and len(leaf) > 1:
+            torch._dynamo.maybe_mark_dynamic(leaf, 0)
+    return given
+
+
+def _no_compiling() -> Any:
+    stance = getattr(torch.compiler, "set_stance", None)
+    return nullcontext() if stance is None else stance("eager_on_recompile")
