@@ -114,6 +114,11 @@ def test_the_page_of_performance_is_that_of_the_committed_run() -> None:
     assert waits.page(text, counted) == text, "run python docs/host_syncs_page.py"
     by_name = counted["systems"]["digits/skipnet"]["sizes"]["32"]["modes"]["compacted"]["by_name"]
     assert f"| digits/skipnet | 9 | 32 | {sum(by_name.values()):.1f} | " in text
+    compiled = _script("compiled_nodes_page")
+    kept = json.loads(compiled.SOURCE.read_text(encoding="utf-8"))
+    assert compiled.page(text, kept) == text, "run python docs/compiled_nodes_page.py"
+    for name, row in kept["cells"].items():
+        assert f"| {name.rpartition('/')[0]} | {name.rpartition('/')[2]} | {row['macs']:.2f} | " in text
     attack = found["systems"]["digits/softmax-threshold"]["attack"]
     told = f"{attack['bare ÷ ours']['cpu']:.2f}"
     assert f"| bare loop | {told} (" in text, "the page has lost the row of the bare loop"

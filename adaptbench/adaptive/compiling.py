@@ -37,6 +37,7 @@ ROUNDS, LEAST_S = 5, 0.005
 SAMPLES = 3
 """Sizes that a part is timed at: the least, a middle and the most rows that arrived."""
 _NOT_TOGETHER = "it is faster alone, and the net is not faster for it"
+_LONGEST = 300
 _NEAR = 1e-4
 """Of the largest logit: answers whose first two classes are nearer than that may change place by rounding."""
 
@@ -209,8 +210,8 @@ def _compiled(
         for given in sorted([*static.given.values(), *seen.given.values()], key=_rows, reverse=True):
             call(_any_rows(given))  # the most rows first: that is for any number; a single one is compiled apart
     except Exception as error:  # of dynamo, inductor or the C++ compiler: whatever it is, the part runs as it is
-        first = str(error).strip().partition("\n")[0]
-        return CompiledPart(name, calls, reason=f"{type(error).__name__}: {first}"), part
+        told = " ".join(str(error).split("\n\n")[0].split())  # what follows is advice on torch's own switches
+        return CompiledPart(name, calls, reason=f"{type(error).__name__}: {told[:_LONGEST]}"), part
     with _no_compiling():
         (plain, quick), (alone, compiled) = _timed(part, call, seen), _timed(part, call, static)
     pays, pays_there = (0 < fast <= gain * slow for fast, slow in ((quick, plain), (compiled, alone)))
