@@ -66,6 +66,10 @@ MODELS = Registry(
             "adaptbench.zoo.systems:text_exits",
             "text encoder, an exit after each layer (after DeeBERT 2020)",
         ),
+        "text-exits-tuned": (
+            "adaptbench.zoo.systems:text_exits_tuned",
+            "the same, the encoder's biases and layer norms tuned with its exits (after BitFit 2022)",
+        ),
         "dense-exits": (
             "adaptbench.zoo.systems:dense_exits",
             "segmentation net, an exit for every pixel after each stage",

@@ -15,6 +15,7 @@ ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "text.md"
 PUBLISHED = ROOT / "reports" / "published"
 SETS = (("SST-2", "text-attacks", "text-chance"), ("AG News", "text-attacks-ag-news", "text-chance-ag-news"))
+WIDE = {"AG News": "text-attacks-ag-news-wide"}
 QUERIES, ASKS = 200, "words-black-box"
 BEGIN, END = "<!-- figures: written by docs/text_page.py -->", "<!-- end of figures -->"
 TARGET, CHANCE, EDITED = 0.5, 0.1, 0.1
@@ -37,13 +38,13 @@ def edited(case: Record) -> float:
     return float(details["words_edited"] / details["words"])
 
 
-def rows(document: Record, chance: Record) -> list[str]:
-    conditions = document["manifest"]["conditions"] | chance["manifest"]["conditions"]
+def rows(*documents: Record) -> list[str]:
+    conditions = {name: told for d in documents for name, told in d["manifest"]["conditions"].items()}
     lines = [
         "| | texts | words edited | takes back | at the last exit | answer kept | right | queries |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for case in sorted([*document["cases"], *chance["cases"]], key=lambda c: c["kind"] != "control"):
+    for case in sorted((c for d in documents for c in d["cases"]), key=lambda c: c["kind"] != "control"):
         if case["kind"] not in ("control", "attack"):
             continue
         settings = conditions[case["condition"]]["settings"]
@@ -75,7 +76,8 @@ def told(title: str, document: Record) -> str:
 
 def verdict(title: str, document: Record, asked: Record) -> list[str]:
     cases = {c["condition"]: c for c in document["cases"]}
-    attacks = [c for c in cases.values() if c["kind"] == "attack" and edited(c) <= EDITED]
+    every = [*document["cases"], *(_read(WIDE[title])["cases"] if title in WIDE else ())]
+    attacks = [c for c in every if c["kind"] == "attack" and edited(c) <= EDITED]
     best = max(attacks, key=lambda c: c["recovery"])
     chance, questions = cases["words-random"], next(c for c in asked["cases"] if c["kind"] == "control")
     return [
@@ -100,6 +102,16 @@ def figures() -> list[str]:
             "",
             *rows(document, chance),
         ]
+        if title in WIDE:
+            wide = _read(WIDE[title])
+            n = next(c["n"] for c in wide["cases"] if c["condition"] == "clean")
+            lines += [
+                "",
+                f"**{title}, searches as wide as the recipes' own** (the first {n} of them). "
+                f"`adaptbench run {WIDE[title]}`, [summary](../reports/published/{WIDE[title]}.json).",
+                "",
+                *rows(wide),
+            ]
     lines += ["", "| aimed at | measured | held |", "|---|---|---|"]
     return lines + [line for title, _, *both in documents for line in verdict(title, *both)] + [""]
 

@@ -18,8 +18,8 @@ TITLES = {
     "cifar100": "CIFAR-100",
     "fashion-mnist": "Fashion-MNIST",
     "digits": "digits",
-    "sst2-minilm": "SST-2, heads on MiniLM",
-    "ag-news-minilm": "AG News, heads on MiniLM",
+    "sst2-minilm": "SST-2, exits on MiniLM",
+    "ag-news-minilm": "AG News, exits on MiniLM",
     "sst2": "SST-2, a small encoder",
     "ag-news": "AG News, a small encoder",
     "pasted-digits": "Digits pasted on textures (a made set), mIoU in the place of accuracy",
@@ -50,8 +50,9 @@ The shipped CIFAR weights come from the recipe “short”: what some hours on t
 grown from one another and see 24-pixel pictures first. They stay below what 200 epochs reach; the goal column says by
 how much. Accuracies are of each exit in order; of gated nets (SkipNet, BlockDrop) with all blocks run and as gated.
 
-Of text ([text.md](text.md)) ship the heads on MiniLM, which stays as it is and is fetched elsewhere; a small encoder of
-six layers of 64, trained here, ships for SST-2. MACs of text are of rows of 64 pieces.
+Of text ([text.md](text.md)) ship heads on MiniLM, which stays as it is and is fetched elsewhere; heads with the biases
+and layer norms of MiniLM that they were tuned together with; and, for SST-2, a small encoder of six layers of 64,
+trained here. MACs of text are of rows of 64 pieces.
 """
 
 Card = dict[str, Any]
@@ -70,6 +71,8 @@ def epochs(settings: Card) -> str:
         told += f", grown from ResNet-{settings['grown_from']}"
     if settings.get("backbone") == "frozen":
         told += ", backbone frozen"
+    elif settings.get("backbone"):
+        told += f", of the backbone {settings['backbone']}"
     return told
 
 

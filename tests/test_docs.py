@@ -85,6 +85,11 @@ def test_the_figures_of_the_text_page_are_those_of_the_committed_runs() -> None:
     module = _script("text_page")
     text = module.PAGE.read_text(encoding="utf-8")
     assert module.page(text) == text, "run python docs/text_page.py"
+    for name in module.WIDE.values():
+        wide = json.loads((module.PUBLISHED / f"{name}.json").read_text(encoding="utf-8"))["manifest"]
+        assert wide["git"]["dirty"] is False
+        settings = {told["settings"]["tries"] for told in wide["conditions"].values() if "tries" in told["settings"]}
+        assert settings == {60}, "searches are not as wide as the recipes' own"
     for _, name, chance in module.SETS:
         kept = Baseline.load(module.PUBLISHED / f"{name}.json")
         assert kept.manifest["git"]["dirty"] is False

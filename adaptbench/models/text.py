@@ -69,6 +69,33 @@ def text_exits(
     return exits_on(stages, size.width, n_classes, TokenDomain(length, words.vocabulary, words.pad), policy=policy)
 
 
+def few_weights(net: DecisionGraph) -> nn.Module:
+    """What tuning with few weights moves: the heads, and the biases and layer norms of the stages.
+
+    That is BitFit (Ben Zaken, Goldberg, Ravfogel, ACL 2022), with the layer norms' gains.
+
+    Returns:
+        A module that holds these tensors alone, the net's own, by their names in the net: its state dict is what is
+        stored beside the name of an encoder.
+    """
+    few = nn.Module()
+    for place, module in net.named_modules():
+        inside = "heads" in place.split(".")[:1]
+        for name, parameter in module.named_parameters(recurse=False):
+            if inside or name == "bias" or isinstance(module, nn.LayerNorm):
+                _at(few, place).register_parameter(name, parameter)
+    return few
+
+
+def _at(tree: nn.Module, place: str) -> nn.Module:
+    """The module of a dotted name, made where there is none."""
+    for part in place.split("."):
+        if part not in dict(tree.named_children()):
+            tree.add_module(part, nn.Module())
+        tree = tree.get_submodule(part)
+    return tree
+
+
 @dataclass(frozen=True, slots=True)
 class TextNets:
     """The nets for one data set of texts.

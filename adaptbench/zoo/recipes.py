@@ -18,7 +18,7 @@ from adaptbench.models.exit_heads import HEADS, attach_exits, backbone_of, boost
 from adaptbench.models.nearest_mean import class_mean_exits
 from adaptbench.models.segmentation import PixelNets
 from adaptbench.models.small import SmallNets
-from adaptbench.models.text import TextNets
+from adaptbench.models.text import TextNets, few_weights
 from adaptbench.zoo.parts import Part, TrainingRecipe, all_heads, bolted_heads, itself, stage
 from adaptbench.zoo.training.phase import Phase
 from adaptbench.zoo.training.pixels import PixelTraining
@@ -35,7 +35,7 @@ from adaptbench.zoo.training.procedures import (
     RateGates,
     SkipNet,
 )
-from adaptbench.zoo.training.text import TextExits, TextHeads
+from adaptbench.zoo.training.text import TextExits, TextHeads, TunedExits
 from adaptbench.zoo.training.tokens import TokenHalting
 
 DEPTHS = (8, 14, 20, 32, 56, 110)
@@ -175,10 +175,17 @@ def small_text_recipe(phase: Phase) -> TrainingRecipe:
     return TrainingRecipe({"text-exits": Part(TextNets.exits, TextExits(phase))}, halved=True, prices=())
 
 
-def minilm_recipe(phase: Phase) -> TrainingRecipe:
-    """Heads on MiniLM as it is; the encoder runs once, in bfloat16, over the training texts."""
-    heads = Part(TextNets.exits, TextHeads(phase, MINILM.name), holds=all_heads)
-    return TrainingRecipe({"minilm-heads": heads}, halved=True, prices=())
+def minilm_recipe(phase: Phase, tuned: Phase) -> TrainingRecipe:
+    """Exits on MiniLM: heads on it as it is, for which it runs once over the training texts, and tuned with its heads.
+
+    Args:
+        phase: of the heads alone. tuned: of heads, biases and layer norms together.
+    """
+    parts = {
+        "minilm-heads": Part(TextNets.exits, TextHeads(phase, MINILM.name), holds=all_heads),
+        "minilm-tuned": Part(TextNets.exits, TunedExits(tuned, MINILM.name, MINILM.sha256), holds=few_weights),
+    }
+    return TrainingRecipe(parts, halved=True, prices=())
 
 
 def pixel_recipe(phase: Phase) -> TrainingRecipe:
@@ -187,6 +194,7 @@ def pixel_recipe(phase: Phase) -> TrainingRecipe:
 
 
 _HEADS: dict[str, Any] = {"optimiser": "adamw", "precision": "bfloat16"}
+_TUNED: dict[str, Any] = {**_HEADS, "clip_norm": 1.0}
 _SMALL_FIRST = ((0.0, 24), (0.5, 32))
 
 
@@ -285,7 +293,11 @@ RECIPES: dict[str, dict[str, TrainingRecipe]] = {
     },
     "sst2": {"short": small_text_recipe(Phase(6, 2e-3, 128, weight_decay=0.05, optimiser="adamw", clip_norm=1.0))},
     "ag-news": {"short": small_text_recipe(Phase(12, 2e-3, 64, weight_decay=0.05, optimiser="adamw", clip_norm=1.0))},
-    "sst2-minilm": {"short": minilm_recipe(Phase(8, 2e-3, 256, weight_decay=0.05, **_HEADS))},
-    "ag-news-minilm": {"short": minilm_recipe(Phase(30, 2e-3, 256, weight_decay=0.05, **_HEADS))},
+    "sst2-minilm": {
+        "short": minilm_recipe(Phase(8, 2e-3, 256, weight_decay=0.05, **_HEADS), Phase(2, 2e-3, 64, **_TUNED))
+    },
+    "ag-news-minilm": {
+        "short": minilm_recipe(Phase(30, 2e-3, 256, weight_decay=0.05, **_HEADS), Phase(4, 2e-3, 32, **_TUNED))
+    },
 }
 """Data set → scale → recipe."""

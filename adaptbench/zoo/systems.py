@@ -307,6 +307,14 @@ text_exits = System(
     UniformThreshold,
     ("drop",),
 )
+text_exits_tuned = System(
+    "text-exits-tuned",
+    "the same encoder, its biases and layer norms tuned with the exits, one confidence threshold",
+    "after Ben Zaken, Goldberg, Ravfogel, BitFit, ACL 2022; Ilhan et al., WACV 2024",
+    {"minilm": "minilm-tuned"},
+    UniformThreshold,
+    ("drop",),
+)
 dense_exits = System(
     "dense-exits",
     "a segmentation net, an exit for every pixel after each of four stages, one threshold on the image's confidence",

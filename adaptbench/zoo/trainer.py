@@ -27,6 +27,7 @@ from adaptbench.zoo.systems import System
 from adaptbench.zoo.training.procedures import BACKTRACK, TEACHER, Exits, FrozenHeads
 from adaptbench.zoo.training.session import OnEpoch, Session
 from adaptbench.zoo.training.strategies import STRATEGIES
+from adaptbench.zoo.training.text import TunedExits
 
 _HALF_MIN = 256
 _WITHOUT_POLICY = {"gated": ("ungated", "gated"), "tokens": ("all tokens", "tokens left")}
@@ -129,8 +130,8 @@ def _weighed(
             f"no training strategy is called '{strategy}'.",
             todo=f"{did_you_mean(strategy, known)}There are: {', '.join(known)}.",
         )
-    kind: type[Exits | FrozenHeads] = FrozenHeads if strategy == TEACHER else Exits
-    able = [part for part, row in table.parts.items() if isinstance(row.train, kind)]
+    kinds = {TEACHER: (FrozenHeads,), BACKTRACK: (Exits,)}.get(strategy, (Exits, TunedExits))
+    able = [part for part, row in table.parts.items() if isinstance(row.train, kinds)]
     if not (takers := [part for part in parts if part in able]):
         raise UsageError(
             f"the strategy '{strategy}' was given to '{name}', none of whose parts is trained so.",

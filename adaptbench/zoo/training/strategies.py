@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
-from adaptbench.adaptive import DecisionGraph
+from adaptbench.adaptive import DecisionGraph, TokenDomain
 from adaptbench.errors import UsageError
 from adaptbench.models.exit_heads import BoostedStage
 from adaptbench.registry import did_you_mean
@@ -36,8 +36,9 @@ class Strategy(Objective):
         raise NotImplementedError
 
     def loss(self, x: Tensor, y: Tensor) -> Tensor:
-        """One dense pass, every head's cross-entropy."""
-        logits = self.model.dense_logits(x)
+        """One dense pass, every head's cross-entropy; texts without the columns that are padding in all of them."""
+        domain = self.model.domain
+        logits = self.model.dense_logits(domain.trimmed(x) if isinstance(domain, TokenDomain) else x)
         losses = exit_losses(logits, y)
         return (self.weights(losses.detach()) * losses).sum() + self.beside(logits, losses)
 

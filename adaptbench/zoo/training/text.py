@@ -1,20 +1,25 @@
-"""Nets of text: a small encoder with all its exits, and heads on an encoder that stays as it is."""
+"""Nets of text: a small encoder with all its exits, heads on an encoder that stays as it is or is tuned a little."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from adaptbench.adaptive import DecisionGraph, TokenDomain
+from adaptbench.models.text import few_weights
 from adaptbench.zoo.training.exits import train_heads
 from adaptbench.zoo.training.loop import fit
+from adaptbench.zoo.training.objective import fit_objective
 from adaptbench.zoo.training.phase import Phase
 from adaptbench.zoo.training.session import Session
+from adaptbench.zoo.training.strategies import strategy
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +54,32 @@ class TextHeads:
     def __call__(self, net: DecisionGraph, needed: Sequence[Any], session: Session) -> None:
         """All heads at once: they share nothing. The encoder runs once over the texts."""
         session.run("", train_heads, net, self.phase, exits=range(len(net.heads)), channels_last=False)
+
+
+@dataclass(frozen=True, slots=True)
+class TunedExits:
+    """An encoder and all its exits together; of the encoder only biases and layer norms move (`few_weights`).
+
+    Args:
+        encoder, sha256: whose weights the stages start from, and their hash, for the card.
+        strategy: how the exits' losses are weighed, one of `STRATEGIES`; EENet's own. options: of the strategy.
+    """
+
+    phase: Phase
+    encoder: str
+    sha256: str
+    strategy: str = "distilled"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    backbone: str = field(default="biases and layer norms", init=False)
+
+    def __call__(self, net: DecisionGraph, needed: Sequence[Any], session: Session) -> None:
+        """What is not trained keeps its bytes."""
+        net.requires_grad_(False)
+        few_weights(net).requires_grad_(True)
+        how = strategy(self.strategy, net, **self.options)
+        with sdpa_kernel(SDPBackend.MATH) if session.device == "cpu" else nullcontext():
+            # there the fused kernel's backward pass in bfloat16 takes five to eight times as long
+            session.run("", fit_objective, how, self.phase, channels_last=False)
 
 
 def _all_exits(hidden: float) -> Any:

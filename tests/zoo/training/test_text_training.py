@@ -80,7 +80,7 @@ def write_reviews(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["text", "minilm"])
+@pytest.mark.parametrize("kind", ["text", "minilm", "tuned"])
 def test_training_ends_in_a_zoo_that_loads(tmp_path, monkeypatch, kind):
     root = write_reviews(tmp_path / "data" / "SST-2")
     size = EncoderSize(6000, 16, 2, 2, 32, 64, eps=1e-5)
@@ -97,15 +97,16 @@ def test_training_ends_in_a_zoo_that_loads(tmp_path, monkeypatch, kind):
         monkeypatch.setattr("adaptbench.models.text.LENGTH", LENGTH)
         monkeypatch.setattr(TextNets, "exits", lambda nets: text_exits(nets.encoder.folder(), 2, length=LENGTH))
         monkeypatch.setitem(NETS, "sst2", TextNets("minilm", 2, planted))
-        monkeypatch.setitem(RECIPES, "sst2", {"short": minilm_recipe(Phase(8, 1e-2, 32, optimiser="adamw"))})
+        monkeypatch.setitem(RECIPES, "sst2", {"short": minilm_recipe(*[Phase(8, 1e-2, 32, optimiser="adamw")] * 2)})
     data = load_data("sst2", root=root)
-    train_system("text-exits", data, tmp_path / "zoo")
-    assert "text-exits" in available("sst2", zoo=tmp_path / "zoo")
-    loaded = load_system("text-exits", "sst2", zoo=tmp_path / "zoo")
+    name = "text-exits-tuned" if kind == "tuned" else "text-exits"
+    train_system(name, data, tmp_path / "zoo")
+    assert name in available("sst2", zoo=tmp_path / "zoo")
+    loaded = load_system(name, "sst2", zoo=tmp_path / "zoo")
     test = data.split("test")
     inference = loaded.model.infer(test.inputs())
     assert (inference.predictions == test.y).float().mean() > 0.8
-    part = "text-exits" if kind == "text" else "minilm-heads"
+    part = {"text": "text-exits", "minilm": "minilm-heads", "tuned": "minilm-tuned"}[kind]
     card = json.loads((tmp_path / "zoo" / "sst2" / f"{part}.json").read_text())
     assert card["command"] == f"adaptbench train {part} --data sst2"
     assert loaded.model.policy_name == "uniform"
