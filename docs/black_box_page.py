@@ -1,4 +1,4 @@
-"""Write the tables of docs/black-box.md from the committed run of suites/black-box.yaml; a test holds the two together.
+"""Write the tables of docs/black-box.md from committed runs of suites/black-box.yaml; a test holds the two together.
 
 python docs/black_box_page.py
 """
@@ -10,15 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from adaptbench.results.baseline import Baseline
     from adaptbench.results.query_curves import Curve, Point
 
 ROOT = Path(__file__).parent.parent
-SOURCE = ROOT / "reports" / "published" / "black-box.json"
+SOURCES = tuple(ROOT / "reports" / "published" / f"{name}.json" for name in ("black-box", "black-box-2"))
+"""Runs of the suite on the same pictures and seeds; an attack is taken from the first that has it."""
 PAGE = ROOT / "docs" / "black-box.md"
 BEGIN, END = "<!-- figures: written by docs/black_box_page.py -->", "<!-- end of figures -->"
 AIMED = (
     ("black-box", 200, 0.52, "`black-box` takes back at least 0.52 with 200 queries"),
+    ("black-box-2", 200, 0.52, "`black-box-2` takes back at least 0.52 with 200 queries"),
     ("ereba-disjoint", 500, None, "EREBA on disjoint pictures beats the dearest of as many random signs"),
     ("ereba-ordinal", 200, None, "the ordinal ensemble beats the dearest of as many random signs"),
 )
@@ -28,7 +32,15 @@ def told(point: Point | None) -> str:
     return "–" if point is None else f"{point.recovery:.3f} [{point.low:.2f}, {point.high:.2f}]"
 
 
-def curves_of(kept: Baseline) -> list[Curve]:
+def curves_of(runs: Sequence[Baseline]) -> list[Curve]:
+    curves: dict[str, Curve] = {}
+    for kept in runs:
+        for curve in _curves(kept):
+            curves.setdefault(curve.name, curve)
+    return list(curves.values())
+
+
+def _curves(kept: Baseline) -> list[Curve]:
     from adaptbench.results.query_curves import query_curves
 
     def costs(evaluation: str) -> dict[int, int] | None:
@@ -38,8 +50,8 @@ def curves_of(kept: Baseline) -> list[Curve]:
     return query_curves(kept.manifest, kept.cases, costs)
 
 
-def figures(kept: Baseline) -> str:
-    curves = curves_of(kept)
+def figures(runs: Sequence[Baseline]) -> str:
+    curves, kept = curves_of(runs), runs[0]
     (white,) = (c.points[0] for c in curves if c.access == "white-box")
     asking = [c for c in curves if c.access == "black-box"]
     budgets = sorted({p.queries for c in asking for p in c.points if p.queries is not None})
@@ -63,18 +75,23 @@ def figures(kept: Baseline) -> str:
         held = point.recovery >= wanted if wanted is not None else point.low > chance.recovery
         beside = "" if wanted is not None else f"; chance {told(chance)}"
         lines.append(f"| {claim} | {told(point)} at {queries}{beside} | {'yes' if held else 'no'} |")
-    seconds = sum(c.get("craft_s") or 0 for c in kept.cases)
-    lines += ["", f"Crafting took {seconds / 60:.0f} minutes in all, on {kept.manifest['device']['cpu']}."]
+    spent = [(sum(c.get("craft_s") or 0 for c in run.cases) / 60, run.manifest["device"]["cpu"]) for run in runs]
+    told_apart = "; ".join(f"{minutes:.0f} minutes on {cpu}" for minutes, cpu in spent)
+    lines += ["", f"Crafting took, a run each: {told_apart}."]
     return "\n".join(lines)
 
 
-def page(text: str, kept: Baseline) -> str:
+def read() -> list[Baseline]:
+    from adaptbench.results.baseline import Baseline
+
+    return [Baseline.load(source) for source in SOURCES]
+
+
+def page(text: str, runs: Sequence[Baseline]) -> str:
     before, _, rest = text.partition(BEGIN)
-    return f"{before}{BEGIN}\n\n{figures(kept)}\n\n{END}{rest.partition(END)[2]}"
+    return f"{before}{BEGIN}\n\n{figures(runs)}\n\n{END}{rest.partition(END)[2]}"
 
 
 if __name__ == "__main__":
-    from adaptbench.results.baseline import Baseline
-
-    PAGE.write_text(page(PAGE.read_text(encoding="utf-8"), Baseline.load(SOURCE)), encoding="utf-8")
+    PAGE.write_text(page(PAGE.read_text(encoding="utf-8"), read()), encoding="utf-8")
     sys.stdout.write(f"wrote {PAGE}\n")

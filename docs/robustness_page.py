@@ -46,6 +46,8 @@ KEPT = (
     ("sdn", "audit-cifar10-exits", "audit-cifar10-exits"),
     ("learned-cascade", "audit-cifar10-exits", "audit-cifar10-exits"),
     ("dag-selection", "audit-cifar10-exits", "audit-cifar10-exits"),
+    ("skipnet-rnn", "standard-2-skipnet-rnn", "standard-2-kept-skipnet-rnn"),
+    ("blockdrop", "standard-2-blockdrop", "standard-2-kept-blockdrop"),
 )
 """System, and the summaries that have `standard` and `standard-kept` on the same pictures."""
 ANSWERS, OF_FREE = 0.95, 0.85
