@@ -15,6 +15,7 @@ import pytest
 from adaptbench.bench import pieces
 from adaptbench.data.places import missing, search_roots
 from adaptbench.errors import UsageError
+from adaptbench.kinds import _RUNNERS
 from adaptbench.watching import Lines
 
 QUICK = ("-o", "measure=null", "-o", "sweeps={}", "-o", "references=[]", "-o", "models=[skipnet]", "--limit", "4")
@@ -63,7 +64,7 @@ def test_an_unexpected_error_is_one_message_and_never_a_regression(adaptbench, m
         raise error
 
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setattr("adaptbench.kinds.run_suite", raises)
+    monkeypatch.setitem(_RUNNERS, "suite", raises)
     done = adaptbench("run", "SMALL")
     assert done.code == 2
     assert done.err.startswith("error: ")
