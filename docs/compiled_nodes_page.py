@@ -81,7 +81,8 @@ def _row(group: str, some: list[dict[str, Any]]) -> list[str]:
 def figures(found: dict[str, Any]) -> str:
     """What the run says."""
     rows = found["cells"]
-    pays = [name for name, row in rows.items() if row["compiled ÷ as it is"]["max"] < 1]
+    compiled = [name for name, row in rows.items() if any(part["kept"] for part in row["parts"])]
+    pays = [name for name in compiled if rows[name]["compiled ÷ as it is"]["max"] < 1]
     return "\n\n".join(
         [
             f"Commit `{found['commit'][:9]}`, {found['date']}, {found['device']['cpu']}, one thread, "
