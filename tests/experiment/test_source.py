@@ -56,7 +56,7 @@ def test_a_study_is_no_suite_and_a_suite_no_study(tmp_path):
     (tmp_path / "s.yaml").write_text(STUDY, encoding="utf-8")
     with pytest.raises(AdaptBenchError, match="it is a study"):
         load_suite(str(tmp_path / "s.yaml"))
-    with pytest.raises(AdaptBenchError, match="it is a suite"):
+    with pytest.raises(AdaptBenchError, match="it is no study"):
         load_study("bench")
 
 
