@@ -63,7 +63,7 @@ def run_decoding(
     loaded = load_decoding(decoding, options.overrides) if isinstance(decoding, str) else decoding
     options.must_be_laid(loaded.overrides)
     plan = prepared(loaded, options)
-    return carry_out(loaded, options, lambda writer: Runner(plan, writer, options), "decoding")
+    return carry_out(loaded, options, lambda writer: Runner(plan, writer, options))
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
 from adaptbench.errors import AdaptBenchError, Stopped
 from adaptbench.experiment.failures import Failures
@@ -80,12 +80,15 @@ class RecordRunner(Generic[_Run]):
     def _already(self) -> _Run | None:
         """The run that lies here, if it is this very one, whole in every file, and nothing in it failed."""
         try:
-            kept: Any = self.opens.open(self.writer.path)
+            kept = self._open()
         except AdaptBenchError:
             return None
         cells = kept.manifest.get("cells")
         same = kept.manifest.get("content") == self._content() and not self.opens.incomplete(kept.record)
         return kept if same and cells and all(self.writer.has(str(key)) for key in cells) else None
+
+    def _open(self) -> _Run:
+        return cast("_Run", self.opens.open(self.writer.path))  # `opens` is said beside the parameter
 
     def _begin(self) -> None:
         self.writer.begin(self._whole_manifest())
@@ -106,8 +109,7 @@ class RecordRunner(Generic[_Run]):
         if self.writer.damaged:
             _log.warning("%s: damaged, and computed again: %s", self.writer.path, ", ".join(self.writer.damaged))
         self.writer.finish_record(manifest, list(windows), dict(record))
-        opened: Any = self.opens.open(self.writer.path)
-        return opened  # type: ignore[no-any-return]
+        return self._open()
 
     def _cell(self, content: Sequence[Any], words: str, make: Callable[[], Any]) -> Any:
         """What a cell holds, made where it is not kept. words: for whoever watches."""
@@ -121,11 +123,11 @@ class RecordRunner(Generic[_Run]):
         return self.writer.record(key)["found"]
 
 
-def carry_out(loaded: Loaded, options: Options, runner: Callable[[RunWriter], RecordRunner[_Run]], kind: str) -> _Run:
+def carry_out(loaded: Loaded, options: Options, runner: Callable[[RunWriter], RecordRunner[_Run]]) -> _Run:
     """Run into the directory that a file asks for, alone there.
 
     Args:
-        loaded: the file. options: how. runner: what runs into a writer. kind: of `store.FILES`.
+        loaded: the file. options: how. runner: what runs into a writer.
 
     Raises:
         LockedError: another process writes to the directory.
@@ -133,7 +135,7 @@ def carry_out(loaded: Loaded, options: Options, runner: Callable[[RunWriter], Re
     """
     place = options.place(loaded.name)
     with DirectoryLock(place, options.command):
-        writer = RunWriter(place, kind)
+        writer = RunWriter(place, loaded.kind)
         if options.fresh:
             writer.discard_cells()
         return runner(writer).run()

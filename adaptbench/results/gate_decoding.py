@@ -6,7 +6,6 @@ change is what it is, without an interval. Seconds and joules are compared by th
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -14,14 +13,13 @@ from adaptbench.results.decoding import DECODER, FIGURES_OF, KINDS, DecodingRun
 from adaptbench.results.gate_records import RowsSide
 from adaptbench.results.gate_rows import GateRow, RowVerdict, judge, of_intervals
 from adaptbench.results.gate_rules import EVERY, OF_DECODING, Rule, Source
+from adaptbench.results.record_runs import rounded
 
 EVERY_DECODING = {
     "macs_per_token": {"increase": "1 %", "cases": [DECODER]},
     "bits_per_character": {"increase": "1 %", "cases": [DECODER]},
 }
 """What a run is held to whose file has no ``gate`` section."""
-DIGITS = 5 * 10.0**-DecodingRun.digits
-"""Relative difference that a kept file's digits explain."""
 
 
 class DecodingSide(RowsSide):
@@ -53,9 +51,9 @@ class DecodingSide(RowsSide):
         """Whether a rule is about a row that has its figure."""
         return rule.metric in FIGURES_OF[row["kind"]] and rule.watches(dict(row))
 
-    def meet(self, rule: Rule, case: str, kept: Mapping[str, Any], baseline: DecodingSide) -> GateRow:
-        """A case of both sides under a rule. kept: the baseline's row."""
-        seen = self.cases[case]
+    def meet(self, rule: Rule, seen: Mapping[str, Any], kept: Mapping[str, Any], baseline: DecodingSide) -> GateRow:
+        """A case of both sides under a rule. seen, kept: its row here and in the baseline."""
+        case = str(kept["case"])
         values = [row.get(rule.metric) for row in (seen, kept)]
         if None in values:
             gone = values[0] is None and values[1] is not None
@@ -97,7 +95,7 @@ def _counted(rule: Rule, case: str, own: float, base: float) -> GateRow:
     """Two figures of the same prompts."""
     metric = EVERY[rule.metric]
     change = own / base - 1 if metric.ratio and base > 0 else own - base
-    if math.isclose(own, base, rel_tol=DIGITS):  # of a kept file
+    if rounded(own, DecodingRun.digits) == rounded(base, DecodingRun.digits):  # one side may be a kept file
         change = 0.0
     hurt = -change if metric.higher_is_better else change
     if hurt > rule.margin:

@@ -248,8 +248,8 @@ class RowsSide(RecordSide):
         """Whether a rule is about a row that has its figure."""
 
     @abstractmethod
-    def meet(self, rule: Rule, case: str, kept: Mapping[str, Any], baseline: Self) -> GateRow:
-        """A case of both sides under a rule. kept: the baseline's row."""
+    def meet(self, rule: Rule, seen: Mapping[str, Any], kept: Mapping[str, Any], baseline: Self) -> GateRow:
+        """A case of both sides under a rule. seen, kept: its row here and in the baseline."""
 
     @property
     def told(self) -> list[dict[str, Any]]:
@@ -258,24 +258,27 @@ class RowsSide(RecordSide):
 
     def absent(self, baseline: Self) -> Iterator[GateRow]:
         """What the baseline has and this side has not, whatever the rules watch."""
+        here = self.cases
         for case, row in baseline.cases.items():
-            if case not in self.cases:
+            if case not in here:
                 reason = f"the baseline has this {row['kind']}, the run has not"
                 yield GateRow(case, "case", "present", RowVerdict.MISSING, reason)
 
     def under(self, rule: Rule, baseline: Self | None) -> list[GateRow]:
         """Every case under one rule."""
+        here = self.cases
         if rule.kind == "max":
             return [
                 ceiling(rule, case, row.get(rule.metric), str(row.get(f"{rule.metric}_missing")))
-                for case, row in self.cases.items()
+                for case, row in here.items()
                 if self.watched(rule, row)
             ]
-        both = {} if baseline is None else {case: row for case, row in baseline.cases.items() if case in self.cases}
+        if baseline is None:
+            return []
         return [
-            self.meet(rule, case, kept, baseline)
-            for case, kept in both.items()
-            if baseline is not None and self.watched(rule, kept)
+            self.meet(rule, here[case], kept, baseline)
+            for case, kept in baseline.cases.items()
+            if case in here and self.watched(rule, kept)
         ]
 
     def unwatched(self, rule: Rule, *, stated: bool) -> list[GateRow]:

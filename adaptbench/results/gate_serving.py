@@ -60,9 +60,9 @@ class ServingSide(RowsSide):
         has = ("replicas",) if row["kind"] == PROVISION else STREAM_FIGURES
         return rule.metric in has and rule.watches(dict(row))
 
-    def meet(self, rule: Rule, case: str, kept: Mapping[str, Any], baseline: ServingSide) -> GateRow:
-        """A case of both sides under a rule. kept: the baseline's row."""
-        return (_replicas if kept["kind"] == PROVISION else _meet)(rule, case, self.cases[case], kept)
+    def meet(self, rule: Rule, seen: Mapping[str, Any], kept: Mapping[str, Any], baseline: ServingSide) -> GateRow:
+        """A case of both sides under a rule. seen, kept: its row here and in the baseline."""
+        return (_replicas if kept["kind"] == PROVISION else _meet)(rule, str(kept["case"]), seen, kept)
 
     def plant(self, metric: str) -> str:
         """Make one figure worse than a rule allows, in place; the case that has it, or ""."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -140,11 +140,27 @@ class RecordRun:
         return [f"{what}: {why}" for what, why in record["failed"].items()]
 
 
-def first_fault(parts: Iterable[Part]) -> str:
+def lacks(value: Any) -> bool:
+    """Whether a figure is null, or a list or a map of figures holds a null."""
+    held = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    return value is None or any(inner is None for inner in held)
+
+
+def _nothing_more(part: Mapping[str, Any], fields: Mapping[str, Field]) -> str:
+    return ""
+
+
+def first_fault(
+    parts: Iterable[Part],
+    beyond: Callable[[Mapping[str, Any], Mapping[str, Field]], str] = _nothing_more,
+    *,
+    reasoned: bool = True,
+) -> str:
     """The first part that lacks what its fields say; "" where none does.
 
     Args:
-        parts: lazily: one is whole when those in it are asked for.
+        parts: lazily: one is whole when those in it are asked for. beyond: what else is wrong with a part, or "".
+        reasoned: a figure that is null has its reason.
     """
     for part, fields, place in parts:
         if not isinstance(part, Mapping):
@@ -153,13 +169,17 @@ def first_fault(parts: Iterable[Part]) -> str:
             value = part.get(name)
             if value is None and field.required:
                 return f"'{name}' of {place} is missing"
-            if value is None and field.figure and not part.get(f"{name}_missing"):
+            if reasoned and field.figure and lacks(value) and not part.get(f"{name}_missing"):
                 return f"'{name}' of {place} is null, and '{name}_missing' gives no reason"
             if value is not None and not has_form(value, field.form, field.of):
                 return f"'{name}' of {place} is no {field.form}{f' of {field.of}s' if field.of else ''}"
         for name, value in part.items():
             if name.endswith("_ci") and value is not None and not is_interval(value):
                 return f"{place} has a '{name}' that is no interval"
+            if name.endswith("_missing") and value is not None and not isinstance(value, str):
+                return f"{place} has a '{name}' that is no reason"
+        if wrong := beyond(part, fields):
+            return f"{place} {wrong}"
     return ""
 
 

@@ -6,7 +6,8 @@ import copy
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from adaptbench.results.study_schema import lacks, parts
+from adaptbench.results.record_runs import lacks
+from adaptbench.results.study_schema import parts
 
 _APART = "recorded before net and harness were timed apart"
 _STOPS = "one of the two curves does not reach down to this budget, or is of a policy that could not be fitted"

@@ -6,8 +6,8 @@ import copy
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from adaptbench.results.forms import has_form, is_interval
-from adaptbench.results.record_runs import TOLD, Part, must
+from adaptbench.results.forms import has_form
+from adaptbench.results.record_runs import TOLD, Part, first_fault, must
 from adaptbench.results.schema import Field
 
 Parts = Iterator[Part]
@@ -232,38 +232,13 @@ _WITHOUT_REASONS = (1, 2, 3)
 """Schemas in which a figure could be null without its reason."""
 
 
-def lacks(value: Any) -> bool:
-    """Whether a figure is null, or a list or a map of figures holds a null."""
-    held = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
-    return value is None or any(inner is None for inner in held)
-
-
 def fault(record: Mapping[str, Any]) -> str:
     """The first thing that makes a record no study; "" where it is one."""
-    reasoned = record.get("schema") not in _WITHOUT_REASONS
-    for part, fields, place in parts(record):
-        if not isinstance(part, Mapping):
-            return f"{place} is no object"
-        for name, field in fields.items():
-            value = part.get(name)
-            if value is None and field.required:
-                return f"'{name}' of {place} is missing"
-            if reasoned and field.figure and lacks(value) and not part.get(f"{name}_missing"):
-                return f"'{name}' of {place} is null, and '{name}_missing' gives no reason"
-            if value is not None and not has_form(value, field.form, field.of):
-                return f"'{name}' of {place} is no {field.form}{f' of {field.of}s' if field.of else ''}"
-        if wrong := _beyond_form(part, fields):
-            return f"{place} {wrong}"
-    return ""
+    return first_fault(parts(record), _of_a_study, reasoned=record.get("schema") not in _WITHOUT_REASONS)
 
 
-def _beyond_form(part: Mapping[str, Any], fields: Mapping[str, Field]) -> str:
-    """What is wrong with a part whose fields have their forms."""
-    for name, value in part.items():
-        if name.endswith("_ci") and value is not None and not is_interval(value):
-            return f"has a '{name}' that is no interval"
-        if name.endswith("_missing") and value is not None and not isinstance(value, str):
-            return f"has a '{name}' that is no reason"
+def _of_a_study(part: Mapping[str, Any], fields: Mapping[str, Field]) -> str:
+    """What is wrong with a part of a study whose fields have their forms."""
     if fields in (CHOSEN, AT_A_SETTING, WITHIN_MARGIN) and part.get("drop_points_ci") is None:
         return "has no 'drop_points_ci'"
     if fields is POLICY and not part["chosen"]:

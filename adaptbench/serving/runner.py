@@ -57,7 +57,7 @@ def run_serving(serving: str | LoadedServing, options: Options | None = None, /,
     options.must_be_laid(loaded.overrides)
     load_simpy()
     plan = prepared(loaded, options)
-    return carry_out(loaded, options, lambda writer: Runner(plan, writer, options), "serving")
+    return carry_out(loaded, options, lambda writer: Runner(plan, writer, options))
 
 
 def prepared(loaded: LoadedServing, options: Options) -> ServingPlan:

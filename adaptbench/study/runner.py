@@ -42,7 +42,7 @@ def run_study(study: str | LoadedStudy, options: Options | None = None, /, **ask
     loaded = load_study(study, options.overrides) if isinstance(study, str) else study
     options.must_be_laid(loaded.overrides)
     plan = make_plan(loaded, options)
-    return carry_out(loaded, options, lambda writer: Runner(plan, writer, options), "study")
+    return carry_out(loaded, options, lambda writer: Runner(plan, writer, options))
 
 
 @dataclass(slots=True)

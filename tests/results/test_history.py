@@ -251,9 +251,9 @@ def test_a_replica_more_is_a_step_and_another_device_tells_nothing(served):
 
 
 def test_a_character_that_became_dearer_is_a_step_and_a_kept_files_digits_are_none(tmp_path):
-    def rounded(record):
-        for row in record["decoders"]:
-            row["macs_per_token"] = float(f"{row['macs_per_token']:.6g}") * (1 + 2e-6)
+    def before_it_was_kept(record):
+        for row in record["decoders"]:  # six digits are what a kept file has
+            row["macs_per_token"] = float(f"{row['macs_per_token']:.6g}") * (1 + 2e-7)
 
     def dearer(record):
         record["decoders"][1]["macs_per_token"] *= 1.01
@@ -262,7 +262,7 @@ def test_a_character_that_became_dearer_is_a_step_and_a_kept_files_digits_are_no
             3 * end for end in record["decoders"][1]["latency_s_per_token_ci"]
         ]
 
-    trend = followed("decoding.json", tmp_path, [as_it_was, rounded, dearer])
+    trend = followed("decoding.json", tmp_path, [as_it_was, before_it_was_kept, dearer])
     assert trend.kind == "decoding"
     found = {metric: step for _, metric, step in steps(trend)}
     assert set(found) == {"macs_per_token", "latency_s_per_token"}

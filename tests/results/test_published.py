@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from adaptbench.results.record_runs import lacks
 from adaptbench.results.studies import SCHEMA, StudyRun, kind_of
 from adaptbench.results.study_reasons import with_reasons
-from adaptbench.results.study_schema import fault, lacks, parts
+from adaptbench.results.study_schema import fault, parts
 
 PUBLISHED = Path(__file__).resolve().parents[2] / "reports" / "published"
 STUDIES = sorted(file for file in PUBLISHED.glob("*.json") if kind_of(file) == "study")
