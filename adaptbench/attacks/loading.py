@@ -341,8 +341,8 @@ def _make(field: str, name: str, settings: dict[str, Any], where: str) -> Any:
         return TypeAdapter(kind).validate_python(settings)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(step) for step in first["loc"])
+        where = ".".join([place, *map(str, first["loc"])])  # a part that refuses its settings together names none
         raise RecipeError(
-            f"{place}.{key}: {first['msg'].removeprefix('Value error, ')}; seen: {shown(first['input'])}.",
+            f"{where}: {first['msg'].removeprefix('Value error, ')}; seen: {shown(first['input'])}.",
             todo="Mend this setting.",
         ) from None

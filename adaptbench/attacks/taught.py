@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
 
 from adaptbench.attacks.access import BlackBox, QueriedModel
 from adaptbench.attacks.assorted import Assorted
-from adaptbench.attacks.base import Task, Unaudited, to_bytes
+from adaptbench.attacks.base import Learned, Task, Unaudited, to_bytes
 from adaptbench.attacks.composed import Parts, QueriedAttack
 from adaptbench.attacks.constraints import Constraint
 from adaptbench.attacks.disjoint import known_by, pictures_apart, require_enough
@@ -83,38 +83,51 @@ class SharedDraws:
 class TaughtAttack(QueriedAttack):
     """`Taught` under a budget of queries an input; those of the lesson are counted apart (`fit_queries`).
 
-    What is learned hangs on model, crafting pictures and seed. It is kept for the next calls with the same, so that the
-    chunks of a run share it and its queries are counted once.
+    What is learned hangs on model, crafting pictures and seed, and on no budget: a run asks for it once.
     """
 
     needs_crafting = True
+    learns = True
 
     def __init__(self, parts: Parts, via: BlackBox) -> None:
         super().__init__(parts, via)
-        self._kept: tuple[str, list[int]] = ("", [])
+        self._kept: tuple[str, Learned | None] = ("", None)
 
-    def _craft(self, task: Task) -> Unaudited:
+    @property
+    def learns_as(self) -> str:
+        """Without the queries that come after the lesson."""
+        return type(self)(self.parts, replace(self.via, queries=1)).sha256
+
+    def _learn(self, task: Task) -> Learned:
+        x, _, source = pictures_apart(self.name, task)
+        if task.learned is not None:
+            return task.learned
         search, constraint = self.parts.search, self._constraint(task)
         assert isinstance(search, Taught)
-        x, _, source = pictures_apart(self.name, task)
         x = x[: search.fit_pictures]
         require_enough(self.name, len(x))
-        details: dict[str, Any] = {"crafted_on": [source], "fit_queries": 0}
         known = known_by(task.model, task.seed, x)
-        if known != self._kept[0]:
+        if self._kept[0] != known or self._kept[1] is None:
             queried = QueriedModel(task.model, len(x), search.candidates + 1)
-            self._kept = (known, search.learn(x, queried, constraint, task.seed))
+            chosen = search.learn(x, queried, constraint, task.seed)
             spent = int(queried.used.sum())
-            details["fit_queries"] = spent
-            details["notes"] = [
-                f"{len(self._kept[1])} first patterns were chosen by {spent} queries to {len(x)} pictures that nothing "
-                "is judged on; they are not among the queries of an input"
+            notes = [
+                f"{len(chosen)} first patterns were chosen by {spent} queries to {len(x)} pictures that nothing is "
+                "judged on; they are not among the queries of an input"
             ]
-            if not self._kept[1]:
-                details["notes"] += ["no candidate made a crafting picture dearer: there was nothing to learn"]
-        details["fit_queries_per_input"] = details["fit_queries"] / max(len(task.x), 1)
-        campaign = Campaign(task, constraint, self.via)
-        search.follow(campaign, [SharedDraws(task.x, task.seed, key) for key in self._kept[1]])
-        told = campaign.details()
-        notes = [*details.pop("notes", []), *told.pop("notes", [])]
-        return Unaudited(campaign.best, campaign.used(), told | details | ({"notes": notes} if notes else {}))
+            if not chosen:
+                notes += ["no candidate made a crafting picture dearer: there was nothing to learn"]
+            told = {"crafted_on": [source], "fit_queries": float(spent), "notes": notes}
+            self._kept = (known, Learned({"opening": torch.tensor(chosen, dtype=torch.int64)}, told))
+        assert self._kept[1] is not None
+        return self._kept[1]
+
+    def _craft(self, task: Task) -> Unaudited:
+        search, learned = self.parts.search, task.learned
+        assert isinstance(search, Taught)
+        assert learned is not None
+        campaign = Campaign(task, self._constraint(task), self.via)
+        search.follow(campaign, [SharedDraws(task.x, task.seed, key) for key in learned.tensors["opening"].tolist()])
+        details = campaign.details()
+        notes = [*learned.told["notes"], *details.get("notes", [])]
+        return Unaudited(campaign.best, campaign.used(), details | learned.told | {"notes": notes})
