@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from adaptbench.adaptive import AdaptiveModel, Split
 from adaptbench.attacks import Attack, load_attack
-from adaptbench.attacks.base import Crafted
+from adaptbench.attacks.base import Crafted, Learned
 from adaptbench.attacks.composed import RecipeAttack
 from adaptbench.attacks.ensemble import EnsembleAttack
 from adaptbench.attacks.judging import POOL
@@ -25,10 +25,12 @@ from adaptbench.meters.clock import synchroniser
 
 LENGTHS = ("queries", "steps", "n_queries", "nb_iter", "max_iterations")
 """Settings that an attack's time grows with in proportion; the first that it has counts."""
+LESSONS = ("candidates",)
+"""The same of what is learned beforehand, where that hangs on no length of the attack."""
 _SHORT, _LONGER = 2, 6
 _LEAST, _PASS_S = 8, 0.1  # a slow model is probed on as few inputs as it passes in so long
 _DEADLINE_S = 2.0  # of a class of torchattacks that cannot be shortened
-_MEMBERS_S = 3.0  # of an attack in several members, which no one setting shortens
+_MOST_S = 3.0  # of an attack that no one setting shortens
 
 Run = Callable[[dict[str, Any]], float]
 """Settings → seconds of a craft."""
@@ -60,68 +62,122 @@ def probe_craft(
     Returns:
         Seconds of the whole craft; 0 with a doubt where the attack fails.
     """
-    attack, condition = evaluation.attack, evaluation.condition
+    attack = evaluation.attack
     assert attack is not None
     at_once = CHUNK if isinstance(attack, TorchAttack) else POOL  # more cost in proportion, fewer do not
     n = max(min(most, at_once, max(_LEAST, int(_PASS_S / max(input_s, 1e-9)))), 1)
-    split = evaluation.split
-    made: Crafted | None = None
-
-    def seconds(settings: dict[str, Any]) -> float:
-        nonlocal made
-        short = load_attack(condition.ref, {**condition.settings, **settings}) if settings else attack
-        x, y = as_input(split.x[:n], device), split.y[:n].to(device)
-        began = time.perf_counter()
-        made = short.craft(
-            evaluation.model,
-            x,
-            y,
-            ids=split.ids[:n],
-            seed=evaluation.seed,
-            surrogate=surrogate,
-            crafting=crafting,
-            metering=metering_of(short, device),
-        )
-        synchroniser(device)()
-        return time.perf_counter() - began
-
-    doubt = ""
+    probe = _Probe(evaluation, attack, device, surrogate, crafting, n)
     try:
-        if isinstance(attack, EnsembleAttack):
-            total = seconds({"seconds": min(_MEMBERS_S / n, attack.parts.recipe.seconds or math.inf)})
-            if total > _MEMBERS_S and made is not None:
-                searches = (stage.parts.search for stage in attack.stages_for(evaluation.model).values())
-                most_steps = n * sum(search.steps for search in searches if isinstance(search, GradientSearch))
-                total *= most_steps / max(made.details["steps_run"], 1)
-                doubt = f"at most so long: it did not end within {_MEMBERS_S:g} s on {n} inputs"
-        else:
-            total = extrapolate(attack.settings, seconds, limited=isinstance(attack, TorchAttack))
+        return probe.told()
     except Exception as error:  # whatever it is, the run says it of the case that it is
         return Craft(0.0, f"its attack cannot be tried: {error}")
-    if made is not None and made.details.get("unfinished"):
-        doubt = f"it did not end within {_DEADLINE_S:g} s on {n} inputs"
-    scaled = total if attack.needs_crafting else total * len(split) / n  # one change takes as long for few as for many
-    if (limit := _seconds_of(attack)) is not None:
-        scaled = min(scaled, limit * len(split))
-    return Craft(scaled, doubt)
 
 
-def _seconds_of(attack: Attack) -> float | None:
-    """What a recipe lets an input take, at most; None where it lets it take as long as it takes."""
-    return attack.parts.recipe.seconds if isinstance(attack, RecipeAttack) else None
+@dataclass(slots=True)
+class _Probe:
+    """Short crafts of one attack on n inputs, and what the last of them said."""
+
+    evaluation: Evaluation
+    attack: Attack
+    device: str
+    surrogate: Callable[[str], AdaptiveModel]
+    crafting: Split | None
+    n: int
+    made: Crafted | None = None
+    lesson: Learned | None = None
+
+    def told(self) -> Craft:
+        """Seconds of the whole craft, lesson included."""
+        lesson_s = self._lesson_s()
+        crafted = self._crafted()
+        doubt, total_s = crafted.doubt, crafted.total_s
+        if self.made is not None and self.made.details.get("unfinished"):
+            doubt = f"it did not end within {_DEADLINE_S:g} s on {self.n} inputs"
+        limit = self.attack.parts.recipe.seconds if isinstance(self.attack, RecipeAttack) else None
+        if limit is not None:  # seconds an input that its recipe allows
+            total_s = min(total_s, limit * len(self.evaluation.split))
+        return Craft(lesson_s + total_s, doubt)
+
+    def _crafted(self) -> Craft:
+        n, inputs, limited = self.n, len(self.evaluation.split), isinstance(self.attack, TorchAttack)
+        if isinstance(self.attack, EnsembleAttack):
+            return self._in_members(self.attack)
+        if not limited and length_of(self.attack.settings) is None and n * (one := self._seconds({}, 1)) > _MOST_S:
+            return Craft(one * inputs, "it was tried on one input, where it takes long")
+
+        def whole(on: int) -> float:
+            return extrapolate(self.attack.settings, lambda settings: self._seconds(settings, on), limited=limited)
+
+        if self.attack.needs_crafting and n > 1:  # what is shared takes as long for few as for many
+            return Craft(line((1, whole(1)), (n, whole(n)), inputs))
+        return Craft(whole(n) * inputs / n)
+
+    def _in_members(self, attack: EnsembleAttack) -> Craft:
+        n = self.n
+        total = self._seconds({"seconds": min(_MOST_S / n, attack.parts.recipe.seconds or math.inf)}, n)
+        doubt = ""
+        if total > _MOST_S and self.made is not None:
+            searches = (stage.parts.search for stage in attack.stages_for(self.evaluation.model).values())
+            most_steps = n * sum(search.steps for search in searches if isinstance(search, GradientSearch))
+            total *= most_steps / max(self.made.details["steps_run"], 1)
+            doubt = f"at most so long: it did not end within {_MOST_S:g} s on {n} inputs"
+        return Craft(total * len(self.evaluation.split) / n, doubt)
+
+    def _lesson_s(self) -> float:
+        """Of what is learned once, where no length of the attack shortens it; the short lesson serves the crafts."""
+        key = length_of(self.attack.settings, LESSONS) if self.attack.learns else None
+        if key is None or self.crafting is None:
+            return 0.0
+        return extrapolate({key: self.attack.settings[key]}, self._learned, keys=LESSONS)
+
+    def _learned(self, settings: dict[str, Any]) -> float:
+        assert self.crafting is not None
+        began = time.perf_counter()
+        short = self._shortened(settings)
+        self.lesson = short.learn(self.evaluation.model, self.crafting, seed=self.evaluation.seed)
+        return time.perf_counter() - began
+
+    def _shortened(self, settings: dict[str, Any]) -> Attack:
+        condition = self.evaluation.condition
+        return load_attack(condition.ref, {**condition.settings, **settings}) if settings else self.attack
+
+    def _seconds(self, settings: dict[str, Any], on: int) -> float:
+        short, of = self._shortened(settings), self.evaluation
+        x, y = as_input(of.split.x[:on], self.device), of.split.y[:on].to(self.device)
+        began = time.perf_counter()
+        self.made = short.craft(
+            of.model,
+            x,
+            y,
+            ids=of.split.ids[:on],
+            seed=of.seed,
+            surrogate=self.surrogate,
+            crafting=self.crafting,
+            metering=metering_of(short, self.device),
+            learned=self.lesson,
+        )
+        synchroniser(self.device)()
+        return time.perf_counter() - began
 
 
-def extrapolate(settings: dict[str, Any], seconds: Run, *, limited: bool = False) -> float:
+def length_of(settings: dict[str, Any], keys: Sequence[str] = LENGTHS) -> str | None:
+    """The setting that an attack is shortened by; None where there is none, or it is short as it is."""
+    key = next((k for k in keys if _is_count(settings.get(k))), None)
+    return key if key is not None and settings[key] >= 2 * _LONGER else None
+
+
+def extrapolate(
+    settings: dict[str, Any], seconds: Run, *, limited: bool = False, keys: Sequence[str] = LENGTHS
+) -> float:
     """Seconds at full length from seconds at two small ones.
 
     Args:
         settings: of the attack. seconds: of a craft with some of them replaced.
-        limited: it takes a deadline.
+        limited: it takes a deadline. keys: that it may be shortened by.
     """
     if "rounds" in settings and "fit_steps" in settings:
         return _rounds(settings, seconds)
-    key = next((k for k in LENGTHS if _is_count(settings.get(k))), None)
-    if key is not None and settings[key] >= 2 * _LONGER:
+    if (key := length_of(settings, keys)) is not None:
         try:
             seconds({key: _SHORT})  # the first call of anything is slow
             return line((_SHORT, seconds({key: _SHORT})), (_LONGER, seconds({key: _LONGER})), settings[key])

@@ -194,7 +194,7 @@ def test_an_attack_that_fails_leaves_a_doubt_and_no_traceback(monkeypatch: pytes
 def test_an_attack_in_members_is_not_run_whole_to_say_how_long_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     plan = make_plan(load_suite(SMALL, ("conditions=[clean, {exhaustive: {eps: 16/255}}]",)), Options())
     attacked = next(e for e in plan.evaluations if e.attack)
-    monkeypatch.setattr(probing, "_MEMBERS_S", 0.02)
+    monkeypatch.setattr(probing, "_MOST_S", 0.02)
     steps: list[int] = []
     load = probing.load_attack
 
@@ -217,3 +217,37 @@ def test_an_attack_in_members_is_not_run_whole_to_say_how_long_it_takes(monkeypa
     assert 0 < steps[0] < whole / 10
     assert "at most so long" in craft.doubt
     assert craft.total_s > 0.02 * 10
+
+
+@pytest.mark.parametrize(("inputs", "longest"), [(8, 80.0), (24, 240.0)])
+def test_an_attack_that_nothing_shortens_is_tried_on_one_input(inputs, longest, monkeypatch) -> None:
+    """Ten seconds an input would make a dry run of eight wait for eighty."""
+    asked: list[int] = []
+
+    def seconds(self: Any, settings: dict[str, Any], on: int) -> float:
+        asked.append(on)
+        return 10.0 * on
+
+    monkeypatch.setattr(probing._Probe, "_seconds", seconds)
+    plan = make_plan(load_suite(SMALL, (f"conditions=[clean, {{noise: {{limit: {inputs}}}}}]",)), Options())
+    attacked = next(e for e in plan.evaluations if e.attack)
+    craft = probe_craft(attacked, "cpu", plan.surrogates.__getitem__, 16, 0.001)
+    assert (craft.total_s, asked) == (longest, [1])
+    assert "on one input" in craft.doubt
+
+
+def test_a_lesson_is_counted_once_and_its_crafts_by_the_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = "conditions=[clean, {black-box-2: {candidates: 100, queries: 30}}]"
+    plan = make_plan(load_suite(SMALL, (asked,)), Options())
+    attacked = next(e for e in plan.evaluations if e.attack)
+    learned: list[int] = []
+
+    def lesson(self: Any, settings: dict[str, Any]) -> float:
+        learned.append(settings["candidates"])
+        return 2.0 + 0.5 * settings["candidates"]
+
+    monkeypatch.setattr(probing._Probe, "_learned", lesson)
+    monkeypatch.setattr(probing._Probe, "_seconds", lambda self, settings, on: 1.0 + on * 0.1 * settings["queries"])
+    craft = probe_craft(attacked, "cpu", plan.surrogates.__getitem__, 16, 0.001, plan.crafting)
+    assert max(learned) <= 6
+    assert craft.total_s == pytest.approx((2 + 50) + (1 + 3 * len(attacked.split)))
