@@ -10,25 +10,20 @@ benchmarks/performance.py. The profile beside them is a pass of its own, whose s
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import statistics
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
+from kept import heading, keep
 from performance import Blocks
 
 import adaptbench as ab
 from adaptbench.adaptive import GatedNetwork, Split
 from adaptbench.adaptive.parts import PARTS
-from adaptbench.experiment.environment import describe_device, versions
 
 SYSTEMS = ("digits/skipnet", "fashion-mnist/skipnet", "cifar10/blockdrop", "cifar10/skipnet-rnn")
 SIZES = (8, 32, 64)
@@ -104,26 +99,14 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    found: dict[str, Any] = {
-        "commit": subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip(),
-        "date": datetime.now(UTC).date().isoformat(),
-        "device": describe_device("cpu"),
-        "versions": versions(),
-        "blocks": options.blocks,
-        "load_before": os.getloadavg()[0],
-        "systems": {},
-    }
+    found = heading(blocks=options.blocks, systems={})
     for system in options.systems:
         data, _, name = system.partition("/")
         test, model = ab.load_data(data).split("test"), ab.load_model(name, data)
         assert isinstance(model, GatedNetwork)
         rows = {str(size): rows_of(model, test, size, options.blocks) for size in SIZES if BATCHES * size <= len(test)}
         found["systems"][system] = rows
-        sys.stdout.write(f"{system}\n{json.dumps(rows, indent=1, ensure_ascii=False)}\n")
-        sys.stdout.flush()
-        found["load_after"] = os.getloadavg()[0]
-        if options.json:
-            options.json.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        keep(found, options.json, system, rows)
 
 
 if __name__ == "__main__":

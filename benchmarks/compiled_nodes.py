@@ -11,24 +11,19 @@ run. Each cell is written as soon as it is there; started again, the script does
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import statistics
-import subprocess
-import sys
 import time
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
+from kept import begun, heading, keep
 from performance import Blocks
 
 import adaptbench as ab
 from adaptbench.adaptive import AdaptiveModel, Split
 from adaptbench.adaptive.compiling import compile_parts
-from adaptbench.experiment.environment import describe_device, versions
 
 CELLS = (
     "digits/softmax-threshold/32",
@@ -83,29 +78,14 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    if options.json and options.json.exists():
-        found: dict[str, Any] = json.loads(options.json.read_text(encoding="utf-8"))
-    else:
-        found = {
-            "commit": subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip(),
-            "date": datetime.now(UTC).date().isoformat(),
-            "device": describe_device("cpu"),
-            "versions": versions(),
-            "blocks": options.blocks,
-            "load_before": os.getloadavg()[0],
-            "cells": {},
-        }
+    found = begun(options.json, heading(blocks=options.blocks, cells={}))
     for name in options.cells:
         if name in found["cells"]:
             continue
         data, model_name, size = name.split("/")
         test, model = ab.load_data(data).split("test"), ab.load_model(model_name, data)
         found["cells"][name] = cell(model, test, int(size), options.blocks)
-        found["load_after"] = os.getloadavg()[0]
-        sys.stdout.write(f"{name}\n{json.dumps(found['cells'][name], indent=1, ensure_ascii=False)}\n")
-        sys.stdout.flush()
-        if options.json:
-            options.json.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        keep(found, options.json, name, found["cells"][name])
 
 
 if __name__ == "__main__":

@@ -11,24 +11,19 @@ is written as soon as it is there; started again, the script does what the file 
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from kept import begun, heading, keep
 from performance import EPS, LastExit, per_step, requires_no_weights
 
 import adaptbench as ab
 from adaptbench.adaptive import AdaptiveModel, DecisionGraph, Split
-from adaptbench.experiment.environment import describe_device, versions
 from adaptbench.results.statistics import mean
 
 SYSTEMS = ("cifar10/sdn", "cifar10/learned-cascade", "cifar10/skipnet-rnn")
@@ -137,35 +132,20 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    if options.json and options.json.exists():
-        told: dict[str, Any] = json.loads(options.json.read_text(encoding="utf-8"))
-    else:
-        told = {
-            "commit": subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip(),
-            "date": datetime.now(UTC).date().isoformat(),
-            "device": describe_device("cpu"),
-            "versions": versions(),
-            "threads": 1,
-            "load_before": os.getloadavg()[0],
-            "systems": {},
-        }
+    told = begun(options.json, heading(threads=1, systems={}))
 
-    def keep(system: str, part: str, what: dict[str, Any]) -> None:
+    def done(system: str, part: str, what: dict[str, Any]) -> None:
         told["systems"].setdefault(system, {})[part] = what
-        told["load_after"] = os.getloadavg()[0]
-        sys.stdout.write(f"{system}, {part}\n{json.dumps(what, indent=1, ensure_ascii=False)}\n")
-        sys.stdout.flush()
-        if options.json:
-            options.json.write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        keep(told, options.json, f"{system}, {part}", what)
 
     for system in options.systems:
         data, _, name = system.partition("/")
         there = told["systems"].get(system, {})
         test, model = ab.load_data(data).split("test"), ab.load_model(name, data)
         if system in SYSTEMS and "steps" not in there:
-            keep(system, "steps", steps(model, test, options.blocks))
+            done(system, "steps", steps(model, test, options.blocks))
         if system in CRAFTED and "standard" not in there:
-            keep(system, "standard", found(model, test, options.crafted, CRAFTED[system]))
+            done(system, "standard", found(model, test, options.crafted, CRAFTED[system]))
 
 
 if __name__ == "__main__":

@@ -10,23 +10,20 @@ Reads of a value, and shapes that hang on values, are counted where they are cal
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
+from kept import heading, keep
 from performance import Blocks
 
 import adaptbench as ab
 from adaptbench.adaptive import AdaptiveModel
 from adaptbench.adaptive.host_syncs import host_syncs
 from adaptbench.errors import UsageError
-from adaptbench.experiment.environment import check_device, describe_device, versions
+from adaptbench.experiment.environment import check_device
 from adaptbench.meters.clock import synchroniser
 
 SYSTEMS = (
@@ -91,14 +88,7 @@ def main() -> None:
         check_device(options.device)
     except UsageError as error:
         raise SystemExit(f"{error}") from None
-    found: dict[str, Any] = {
-        "commit": subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip(),
-        "date": datetime.now(UTC).date().isoformat(),
-        "device": describe_device(options.device),
-        "versions": versions(),
-        "batches": BATCHES,
-        "systems": {},
-    }
+    found = heading(options.device, batches=BATCHES, systems={})
     for system in options.systems:
         data, _, name = system.partition("/")
         test, model = ab.load_data(data).split("test"), ab.load_model(name, data, device=options.device)
@@ -111,10 +101,7 @@ def main() -> None:
                 if options.device != "cpu":
                     rows[str(size)] |= timed(model, x, size, options.blocks, options.device)
         found["systems"][system] = {"nodes": len(model.node_names), "sizes": rows}
-        sys.stdout.write(f"{system}\n{json.dumps(rows, indent=1, ensure_ascii=False)}\n")
-        sys.stdout.flush()
-        if options.json:
-            options.json.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        keep(found, options.json, system, rows)
 
 
 if __name__ == "__main__":

@@ -11,20 +11,16 @@ below a ratio is its median over blocks and its extremes.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from kept import heading, keep
 
 import adaptbench as ab
 from adaptbench.adaptive import AdaptiveModel, DecisionGraph, Split
@@ -32,7 +28,6 @@ from adaptbench.adaptive.outcome import Signals
 from adaptbench.bench.evaluate import as_input, evaluate_chunk
 from adaptbench.bench.plan import make_plan
 from adaptbench.bench.suite import load_suite
-from adaptbench.experiment.environment import describe_device, versions
 
 Arms = dict[str, Callable[[], object]]
 SYSTEMS = ("digits/softmax-threshold", "digits/skipnet", "cifar10/sdn")
@@ -294,16 +289,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    found: dict[str, Any] = {
-        "commit": subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip(),
-        "date": datetime.now(UTC).date().isoformat(),
-        "device": describe_device("cpu"),
-        "versions": versions(),
-        "threads": 1,
-        "blocks": options.blocks,
-        "load_before": os.getloadavg()[0],
-        "systems": {},
-    }
+    found = heading(threads=1, blocks=options.blocks, systems={})
     for system in options.systems:
         data, _, name = system.partition("/")
         test, model = ab.load_data(data).split("test"), ab.load_model(name, data)
@@ -316,11 +302,7 @@ def main() -> None:
         if isinstance(model, DecisionGraph) and model.policy.uses_history is False:
             rows["instead"] = {str(size): instead(model, test, size, options.blocks) for size in SIZES}
         found["systems"][system] = rows
-        sys.stdout.write(f"{system}\n{json.dumps(rows, indent=1, ensure_ascii=False)}\n")
-        sys.stdout.flush()
-        found["load_after"] = os.getloadavg()[0]
-        if options.json:
-            options.json.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        keep(found, options.json, system, rows)
 
 
 if __name__ == "__main__":
