@@ -196,10 +196,14 @@ class GatedNetwork(OnABackbone):
         return self._relaxed(x, *self.gated_forward(x, temperature=temperature), temperature)
 
     def _relax_decisions(self, x: Tensor, *, temperature: float, seeds: Tensor | None) -> Relaxation:
-        own = (GatedNetwork._relax, GatedNetwork.gated_forward)
-        if (type(self)._relax, type(self).gated_forward) != own:  # a subclass's own pass
+        if not self._own_relaxation:
             return self._relax(x, temperature=temperature, seeds=seeds)
         return self._relaxed(x, *self.gated_forward(x, temperature=temperature, last=False), temperature)
+
+    @property
+    def _own_relaxation(self) -> bool:
+        """False where a subclass has a pass of its own."""
+        return (type(self)._relax, type(self).gated_forward) == (GatedNetwork._relax, GatedNetwork.gated_forward)
 
     def _relaxed(self, x: Tensor, logits: Tensor, margins: Tensor, temperature: float) -> Relaxation:
         costs = self._counted(x)
@@ -218,7 +222,7 @@ class GatedNetwork(OnABackbone):
         """Every body on every sample, straight-through gates; in the caller's train or eval mode, for training too.
 
         Args:
-            last: False stops at the last gate; the logits are zero then.
+            last: False stops at the last gate, before the stem where gates plan; the logits are zero then.
 
         Returns:
             logits (N, C) of the hard path, and margins (N, D) of the gated blocks.
@@ -227,8 +231,15 @@ class GatedNetwork(OnABackbone):
         costs = self._counted(x)
         x = self.entered(x)
         state = self.gates.start(apart(x) if costs.start_writes else x)
-        h = self.stem(apart(x) if costs.stem_writes else x)
         margins: list[Tensor] = []
+        if not last and self.gates.plans and any(self.gated):
+            for b in range(len(self.bodies)):
+                if not self.gated[b]:
+                    continue
+                margin, state = self.gates.margin(b, x, state)
+                margins.append(margin)
+            return x.new_zeros(len(x), self.n_classes), torch.stack(margins, 1)
+        h = self.stem(apart(x) if costs.stem_writes else x)
         for b, body in enumerate(self.bodies):
             if not self.gated[b]:
                 h = self._pass(b, h, None, costs)
@@ -273,6 +284,11 @@ class GatedNetwork(OnABackbone):
     def gate_macs(self) -> int:
         """All gates together; every sample pays them."""
         return self._table.gates
+
+    @property
+    def decides_ahead(self) -> bool:
+        """Where gates plan, and a subclass has no pass of its own."""
+        return self.gates.plans and self._own_relaxation
 
     def macs_of(self, on: Tensor) -> Tensor:
         """As the hard pass counts them."""

@@ -16,9 +16,13 @@ class Gates(nn.Module):
     """Decides for each block, from the features before it, whether it runs.
 
     A margin > 0 runs the block. State (a recurrent gate's, or a plan made from the image) travels by sample.
+
+    Attributes:
+        plans: margins hang on the state alone, whatever the features: who asks for margins only runs no block.
     """
 
     name: ClassVar[str] = "gates"
+    plans: ClassVar[bool] = False
 
     def start(self, x: Tensor) -> Any:
         """State before the first block: None, or tensors with the batch first. x: (n, C, H, W)."""

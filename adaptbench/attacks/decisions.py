@@ -79,7 +79,7 @@ class NearMargins(GradientObjective):
 
     def measure(self, model: AdaptiveModel, x: Tensor, clean: Tensor, context: Context, y: Tensor) -> Goal:
         """The sum of logarithms."""
-        relaxed = model.relax(x, temperature=self.temperature)
+        relaxed = model.relax(x, temperature=self.temperature, last=False)
         hinges = hinges_of(model, relaxed, context["scale"], self.kappa)
         knee = self.knee * (self.until / self.knee) ** context["progress"]
         return at_dearest(model, relaxed, torch.log1p(hinges / knee[:, None]).sum(1))

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from adaptbench.adaptive import AdaptiveModel
+from adaptbench.adaptive.outcome import tie_margin
 from adaptbench.attacks.base import MASKED_SHARE, Task, Unaudited
 from adaptbench.attacks.constraints import Constraint
 from adaptbench.attacks.judging import NEVER, POOL, Best, Judge, Keep
@@ -209,10 +210,25 @@ class Optimiser:
         if goal.reached is not None:
             look = look | goal.reached
             self.best.promised[pool.rows] |= goal.reached.detach()
-        rows = pool.rows[look]
-        if len(rows):
-            pictures = self.constraint.quantise(x[look], pool.state["clean"][look])
-            self.best.offer(rows, pictures, self._rank(pictures, rows, goal.loss.detach()[look]), x[look])
+        at = look.nonzero().flatten()
+        if len(at):
+            pictures = self.constraint.quantise(x[at], pool.state["clean"][at])
+            dearer = self._dearer(pool.rows[at], pictures)
+            at, pictures = at[dearer], pictures[dearer]
+            rows = pool.rows[at]
+            self.best.offer(rows, pictures, self._rank(pictures, rows, goal.loss.detach()[at]), x[at])
+
+    def _dearer(self, rows: Tensor, pictures: Tensor) -> Tensor:
+        """(n,) bool: whose rounded pictures cost more than what is kept, where decisions alone tell; else everybody."""
+        judge = self.best.judge
+        if not self.model.decides_ahead or judge.model is not self.model or judge.aim != "dearest":
+            return torch.ones_like(rows, dtype=torch.bool)
+        with torch.no_grad():
+            margins = self.model.relax(pictures.float() / 255.0, last=False).margins
+        macs, tie = self.model.macs_of(margins > 0), margins.abs() <= tie_margin(margins.dtype)
+        assert macs is not None
+        best = self.best.score[rows]
+        return (macs > best if self.keep == "first" else macs >= best) | tie.any(1)
 
     def _promising(self, pool: _Pool, on: Tensor, margins: Tensor | None, flipped: Tensor) -> Tensor:
         """(n,) bool: of those whose decisions have flipped, whom they cost more, or would if rounding opened one."""

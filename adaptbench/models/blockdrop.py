@@ -23,6 +23,7 @@ class PlannedGates(Gates):
     """
 
     name = "planned gates"
+    plans = True
 
     def __init__(self, planner: nn.Module) -> None:
         super().__init__()

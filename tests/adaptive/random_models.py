@@ -154,6 +154,7 @@ class PlanGates(Gates):
     """BlockDrop's kind: one look at the image decides for all blocks."""
 
     name = "plan"
+    plans = True
 
     def __init__(self, blocks: int) -> None:
         super().__init__()

@@ -356,6 +356,27 @@ def test_a_gate_that_masks_instead_of_skipping_is_found():
         run_check(made[1], "what_is_skipped")
 
 
+def test_gates_that_claim_to_plan_and_look_at_features_are_found():
+    class Claims(FeedForwardGates):
+        plans = True
+
+    torch.manual_seed(0)
+    made = [
+        GatedNetwork(
+            stem=nn.Conv2d(1, 1, 3, padding=1),  # features have the form of the picture: nothing else gives it away
+            blocks=[Block("a", nn.Conv2d(1, 1, 3, padding=1)), Block("b", nn.Conv2d(1, 1, 3, padding=1))],
+            head=nn.Sequential(nn.Flatten(), nn.Linear(16, CLASSES)),
+            gates=kind([nn.Sequential(nn.Flatten(), nn.Linear(16, 1)) for _ in range(2)]),
+            domain=ImageDomain(SHAPE),
+            n_classes=CLASSES,
+        )
+        for kind in (FeedForwardGates, Claims)
+    ]
+    run_check(made[0], "sign_of_the_decisions")
+    with pytest.raises(AssertionError, match="change where the last exit is left out"):
+        run_check(made[1], "sign_of_the_decisions")
+
+
 def test_check_model_runs_every_check():
     check_model(Fine())
     with pytest.raises(AssertionError, match="dispatcher saw"):

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+import adaptbench as ab
 from adaptbench.adaptive import Block, Cascade, FeedForwardGates, GatedNetwork, ImageDomain, MultiExit, NetworkDag
 from adaptbench.policies import UniformThreshold
 
@@ -59,6 +60,8 @@ def random_model(shape):
         return model.eval()
     if shape == "gated":
         return _gated().eval()
+    if shape == "planned":
+        return _gated(ab.PlanGates(nn.Sequential(_Shift(), nn.Flatten(), nn.Linear(36, 3)))).eval()
     nets = {
         f"net{k}": nn.Sequential(
             _Shift(), nn.Flatten(), nn.Linear(36, 8 * 2**k), nn.Tanh(), nn.Linear(8 * 2**k, CLASSES)
@@ -70,13 +73,13 @@ def random_model(shape):
     return model.eval()
 
 
-def _gated():
+def _gated(gates=None):
     blocks = [Block(f"block{k}", nn.Sequential(nn.Linear(16, 16), nn.Tanh())) for k in range(3)]
     return GatedNetwork(
         stem=nn.Sequential(_Shift(), nn.Flatten(), nn.Linear(36, 16)),
         blocks=blocks,
         head=nn.Linear(16, CLASSES),
-        gates=FeedForwardGates([nn.Linear(16, 1) for _ in blocks]),
+        gates=gates or FeedForwardGates([nn.Linear(16, 1) for _ in blocks]),
         domain=ImageDomain(SHAPE),
         n_classes=CLASSES,
     )

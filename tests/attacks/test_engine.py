@@ -149,6 +149,35 @@ def test_a_flip_that_can_gain_nothing_is_not_checked(saver, pictures, monkeypatc
     assert torch.equal(few.x_adv, many.x_adv)
 
 
+def test_pushing_gates_that_plan_runs_no_block(pictures):
+    model, (x, y) = random_model("planned"), (pictures[0][:4], pictures[1][:4])
+    assert model.decides_ahead and not random_model("gated").decides_ahead
+    ran = []
+    for part in (model.stem, *model.bodies, model.head):
+        part.register_forward_pre_hook(lambda module, given: ran.append(torch.is_grad_enabled() and len(given[0]) == 4))
+    load_attack("margin", {"eps": "48/255", "steps": 3}).craft(model, x, y)
+    assert ran and not any(ran)  # the hard pass does
+    load_attack("margin-kept", {"eps": "48/255", "steps": 3}).craft(model, x, y)
+    assert any(ran)
+
+
+@pytest.mark.parametrize("keep", ["first", "nearest", "deepest"])
+def test_what_decisions_alone_tell_to_be_no_dearer_is_not_checked(pictures, monkeypatch, keep):
+    """Against an engine that checks each of them: the same pictures, for fewer hard passes where a tie is no gain."""
+    model, (x, y) = random_model("planned"), (pictures[0][:24], pictures[1][:24])
+
+    def craft():
+        return Optimiser(task(model, x, y), model, HingeMargins(), Linf(16 / 255), AdamTanh(0.1, 40), keep).run()
+
+    few = craft()
+    monkeypatch.setattr(Optimiser, "_dearer", lambda self, rows, pictures: torch.ones_like(rows, dtype=torch.bool))
+    many = craft()
+    assert torch.equal(few.x_adv, many.x_adv)
+    assert (model.infer(few.x_adv.float() / 255).macs > model.infer(x).macs).any()
+    fewer = many.details["hard_checks"] - few.details["hard_checks"]
+    assert fewer > 0 if keep == "first" else fewer >= 0
+
+
 class _Blind(ChainPolicy):
     """Leaves at once and has no slope: a masked gradient."""
 
