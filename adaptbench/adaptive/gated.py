@@ -14,6 +14,7 @@ from adaptbench.adaptive.cost_tables import CostTables
 from adaptbench.adaptive.domain import Domain
 from adaptbench.adaptive.gates import Block, Gates, straight_through
 from adaptbench.adaptive.log import CalibrationLog
+from adaptbench.adaptive.model import AdaptiveModel
 from adaptbench.adaptive.outcome import Inference, Relaxation, tie_margin
 from adaptbench.adaptive.parts import EXECUTOR, NODES, POLICY, Decided, Lap, Mode, no_lap
 from adaptbench.adaptive.reaching import reaches_pictures
@@ -285,11 +286,6 @@ class GatedNetwork(OnABackbone):
         """All gates together; every sample pays them."""
         return self._table.gates
 
-    @property
-    def decides_ahead(self) -> bool:
-        """Where gates plan, and a subclass has no pass of its own."""
-        return self.gates.plans and self._own_relaxation
-
     def macs_of(self, on: Tensor) -> Tensor:
         """As the hard pass counts them."""
         gated = [b for b, gated in enumerate(self.gated) if gated]
@@ -344,3 +340,8 @@ class GatedNetwork(OnABackbone):
             why="Its gates are weights.",
             todo="Train them: `adaptbench train skipnet`.",
         )
+
+
+def decides_ahead(model: AdaptiveModel) -> bool:
+    """Every decision is made from the picture, before a node has run: decisions alone take less than the hard pass."""
+    return isinstance(model, GatedNetwork) and model.gates.plans and model._own_relaxation

@@ -134,11 +134,6 @@ class AdaptiveModel(nn.Module):
         """(N,) int64 of the paths that decisions make, (N, D) bool as of margins > 0; None: this kind cannot tell."""
 
     @property
-    def decides_ahead(self) -> bool:
-        """Every decision is made before a node has run, so that decisions alone take less than the hard pass."""
-        return False
-
-    @property
     @abstractmethod
     def node_macs(self) -> tuple[int, ...]:
         """V increments: stage and head, or block, of each node."""

@@ -12,7 +12,7 @@ from adaptbench.errors import RecipeError, UnknownNameError
 from adaptbench.registry import did_you_mean
 
 TORCHATTACKS = "torchattacks/"
-LATEST = {"standard": "standard-2", "standard-kept": "standard-2-kept"}
+LATEST = {"standard": "standard-3", "standard-kept": "standard-2-kept"}
 """Short names of versioned recipes; a case keeps its suite's word, title and hash are the versioned one's."""
 
 

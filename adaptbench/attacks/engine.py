@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from adaptbench.adaptive import AdaptiveModel
+from adaptbench.adaptive.gated import decides_ahead
 from adaptbench.adaptive.outcome import tie_margin
 from adaptbench.attacks.base import MASKED_SHARE, Task, Unaudited
 from adaptbench.attacks.constraints import Constraint
@@ -221,7 +222,7 @@ class Optimiser:
     def _dearer(self, rows: Tensor, pictures: Tensor) -> Tensor:
         """(n,) bool: whose rounded pictures cost more than what is kept, where decisions alone tell; else everybody."""
         judge = self.best.judge
-        if not self.model.decides_ahead or judge.model is not self.model or judge.aim != "dearest":
+        if not decides_ahead(self.model) or judge.model is not self.model or judge.aim != "dearest":
             return torch.ones_like(rows, dtype=torch.bool)
         with torch.no_grad():
             margins = self.model.relax(pictures.float() / 255.0, last=False).margins

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 from adaptbench.adaptive import AdaptiveModel
+from adaptbench.adaptive.gated import decides_ahead
 from adaptbench.attacks.base import Task, Unaudited, join_details, lacking
 from adaptbench.attacks.composed import Parts, RecipeAttack, conditions_of, parts_of, settings_of
 from adaptbench.attacks.engine import Start
 from adaptbench.attacks.objectives import GradientObjective
+from adaptbench.attacks.recipe import On
 from adaptbench.attacks.soundness import slopes
 
 GATED = frozenset({"gated", "tokens"})
@@ -23,7 +25,7 @@ class Stage:
 
     parts: Parts
     start: Start
-    on: Literal["all", "gates", "exits"] = "all"
+    on: On = "all"
 
     @property
     def title(self) -> str:
@@ -63,8 +65,8 @@ class EnsembleAttack(RecipeAttack):
     def _reason(self, member: Stage, model: AdaptiveModel) -> str | None:
         objective = member.parts.objective
         assert objective is not None
-        if member.on != "all" and (member.on == "gates") != (model.shape in GATED):
-            return f"its members are for {member.on}, and this is a {model.shape} model"
+        if member.on not in (kinds := _kinds(model)):
+            return f"its members are for {member.on}, and this is a {model.shape} model, its decisions {kinds[-1]}"
         return lacking(objective.requires, model) or objective.applies_to(model)
 
     def _why_not(self, model: AdaptiveModel) -> str | None:
@@ -97,6 +99,13 @@ class EnsembleAttack(RecipeAttack):
         stage = next(iter(self.stages_for(task.model).values()))
         assert isinstance(stage.parts.objective, GradientObjective)
         return slopes(task, task.model, stage.parts.objective)
+
+
+def _kinds(model: AdaptiveModel) -> tuple[On, ...]:
+    """What a member may be for to run on a model; the narrowest last."""
+    if model.shape not in GATED:
+        return ("all", "exits")
+    return ("all", "gates", "planned-gates" if decides_ahead(model) else "stepwise-gates")
 
 
 def _nth(task: Task, i: int, of: int) -> Any:

@@ -46,12 +46,17 @@ def _shared(value: Any) -> Any:
 PartField = Annotated[RecipePart, BeforeValidator(_part)]
 
 
+On = Literal["all", "exits", "gates", "stepwise-gates", "planned-gates"]
+"""The decisions that a member of several is for: any, those of gates or all others; of gates those that are asked block
+by block, or those planned from the picture before anything runs."""
+
+
 class Member(BaseModel):
     """One of several attacks that a recipe runs in turn, each on what the others left below the ceiling.
 
     Args:
         objective, search: as in a recipe. start: where pictures begin: "as-set", "noise" or "best".
-        on: "gates" for nets whose decisions are gates, "exits" for all others, else "all".
+        on: the kind of decisions that it is for.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -59,7 +64,7 @@ class Member(BaseModel):
     objective: PartField | None = None
     search: PartField
     start: Literal["as-set", "noise", "best"] = "as-set"
-    on: Literal["all", "gates", "exits"] = "all"
+    on: On = "all"
 
 
 class Recipe(BaseModel):

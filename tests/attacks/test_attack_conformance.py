@@ -207,6 +207,15 @@ class TestStandard2OnGates(_OnGates):
         return load_attack("standard-2")
 
 
+@pytest.mark.slow
+class TestStandard3OnPlannedGates(_OnGates):
+    def subject(self):
+        return random_model("planned"), *super().subject()[1:]
+
+    def make(self):
+        return load_attack("standard-3")
+
+
 class TestOneGate(_OnGates):
     never_cheaper = False  # a gate that opens may close others
 

@@ -95,10 +95,10 @@ def test_the_judge_never_takes_another_answer_when_it_must_stay(saver, pictures)
 
 def test_standard_is_a_versioned_name(saver, pictures):
     attack = load_attack("standard")
-    assert attack.name == "standard-2"
-    assert attack.sha256 == load_attack("standard-2").sha256 != load_attack("standard-kept").sha256
+    assert attack.name == "standard-3"
+    assert attack.sha256 == load_attack("standard-3").sha256 != load_attack("standard-kept").sha256
     assert load_attack("standard-kept").sha256 == load_attack("standard-2-kept").sha256
-    assert len(attack.settings["members"]) == 10
+    assert len(attack.settings["members"]) == 13
 
 
 def test_standard_1_is_what_was_published_under_the_name():
@@ -155,6 +155,27 @@ def test_standard_2_spends_all_its_steps_on_near_margins_on_gates(kept):
     assert sum(s.parts.search.steps for s in stages) == 400
 
 
+@pytest.mark.parametrize("shape", ["multi-exit", "cascade", "dag", "gated"])
+def test_standard_3_is_standard_2_but_where_gates_plan(shape):
+    """So that what was published of standard-2 there may be cited as standard-3's."""
+    model, x = random_model(shape), grey(8)
+    second, third = (load_attack(f"standard-{n}", {"eps": "12/255"}) for n in (2, 3))
+
+    def members(attack):
+        return [(s.parts.objective, s.parts.search, s.start) for s in attack.stages_for(model).values()]
+
+    assert members(second) == members(third)
+    ours, theirs = (attack.craft(model, x, torch.zeros(8).long(), seed=3) for attack in (second, third))
+    assert torch.equal(ours.x_adv, theirs.x_adv)
+    assert ours.details["steps_run"] == theirs.details["steps_run"] > 0
+
+
+def test_standard_3_takes_five_times_the_steps_where_a_step_runs_the_planner_alone():
+    second, third = (load_attack(f"standard-{n}").stages_for(random_model("planned")).values() for n in (2, 3))
+    assert [s.on for s in third] == ["planned-gates"] * 3
+    assert sum(s.parts.search.steps for s in third) == 2120 > 5 * sum(s.parts.search.steps for s in second)
+
+
 def test_near_margins_pushes_what_is_near_its_boundary_most():
     """Its value is Σ log(1 + h / k); against a sum of hinges, the slope of each decision is 1 / (k + h)."""
     model, objective = random_model("gated"), NearMargins(kappa=0.05, knee=1.0, until=0.1)
@@ -169,7 +190,7 @@ def test_near_margins_pushes_what_is_near_its_boundary_most():
     assert far.max() > 0
 
 
-@pytest.mark.parametrize("shape", ["multi-exit", "cascade", "dag", "gated"])
+@pytest.mark.parametrize("shape", ["multi-exit", "cascade", "dag", "gated", "planned"])
 def test_the_search_that_standard_is_measured_against_costs_ten_times_as_much(shape):
     """And holds each of its members, settings and all, with more steps, on whatever shape of net."""
 
@@ -199,14 +220,14 @@ def test_members_that_mean_nothing_on_a_model_are_named(pictures):
     assert not any("logit-gap" in note for note in crafted.details.get("notes", []))
     assert len(crafted.details["members_run"]) == 6
     crafted = load_attack("standard").craft(model, x, torch.zeros(6, dtype=torch.int64))
-    assert len(crafted.details["members_skipped"]) == 7
+    assert len(crafted.details["members_skipped"]) == 10
     assert len(crafted.details["members_run"]) == 3
 
 
 def test_a_hand_made_standard_of_the_same_name_in_the_folder_has_another_hash(tmp_path, monkeypatch):
     shipped = load_attack("standard").sha256
     (tmp_path / "attacks").mkdir()
-    (tmp_path / "attacks" / "standard-2.yaml").write_text(
+    (tmp_path / "attacks" / "standard-3.yaml").write_text(
         "title: weak\naccess: white-box\nconstraint: {linf: {eps: 8/255}}\n"
         "members: [{objective: hinge-margins, search: {momentum: {steps: 1}}}]\n"
     )
