@@ -29,7 +29,7 @@ AUDITS = (
     "standard-2-blockdrop",
 )
 TEN_TIMES = ("ten-times-fashion-mnist", "ten-times-fashion-mnist-gates", "ten-times-cifar10")
-AMORTISED = ("amortised", "amortised-cifar10")
+AMORTISED = ("amortised", "amortised-cifar10", "amortised-cifar10-gates")
 TIME, SHARE = 0.01, 0.8
 """Of ILFO's time an input, at most, and of its recovery, at least: what a generator is held to."""
 PAIRS = (
