@@ -1,9 +1,10 @@
 """A net as it is deployed on one machine: parts compiled by torch.compile where that was measured to be faster there.
 
 The plan is made once of net, policy and some batches. Each part (stage, head, stem, body, …) is compiled alone, for any
-number of rows, and stays compiled only if its calls at the sizes that arrive took less time than the part as it is.
-Compiled sums round otherwise. So the plan's ways and answers are held against the net's on the same batches, and MACs
-are the net's own: what is counted is never compiled code.
+number of rows, and stays compiled only if its calls at the sizes that arrive took less time than the part as it is, and
+the whole with it. The static reference is treated alike, by its own calls. Compiled sums round otherwise. So the plan's
+ways and answers are held against the net's on the same batches, and MACs are the net's own: what is counted is never
+compiled code.
 """
 
 from __future__ import annotations
@@ -24,8 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from adaptbench.adaptive.gated import GatedNetwork
-from adaptbench.adaptive.graph import DecisionGraph
+from adaptbench.adaptive.compilable import Seen, calls_of, groups_of, has_parts, parts_of, rows_of
 from adaptbench.adaptive.model import AdaptiveModel
 from adaptbench.adaptive.outcome import Inference
 from adaptbench.adaptive.parts import Lap, no_lap
@@ -34,8 +34,6 @@ from adaptbench.errors import CapabilityError
 GAIN = 0.97
 """Of a part's time, at most, for the compiled one to stay: what is nearer is told by no five rounds."""
 ROUNDS, LEAST_S = 5, 0.005
-SAMPLES = 3
-"""Sizes that a part is timed at: the least, a middle and the most rows that arrived."""
 _NOT_TOGETHER = "it is faster alone, and the net is not faster for it"
 _LONGEST = 300
 _NEAR = 1e-4
@@ -94,6 +92,7 @@ class CompiledPlan:
         model: as it was given; nothing of it is changed. parts: what became of each.
         agreement: rows that were compared; those that went another way or answer otherwise, all of them ties.
         whole: CPU seconds of the batches, of the net and with the parts that are faster alone; None where none is.
+        reference: the same of the static reference.
     """
 
     def __init__(self, model: AdaptiveModel, parts: Sequence[CompiledPart], made: dict[str, Call]) -> None:
@@ -102,6 +101,7 @@ class CompiledPlan:
         self._static = _with_parts(model, {part.name: made[part.name] for part in parts if part.in_reference})
         self.agreement: dict[str, int] = {}
         self.whole: tuple[float, float] | None = None
+        self.reference: tuple[float, float] | None = None
 
     @property
     def kept(self) -> tuple[str, ...]:
@@ -123,7 +123,7 @@ class CompiledPlan:
         return self._static.serve_reference(x)
 
     def check(self, batches: Batches) -> None:
-        """Hold ways and answers against the net's own.
+        """Hold ways and answers against the net's own, and the reference's answers against its own.
 
         Raises:
             CapabilityError: a row that is no tie goes another way, or is answered otherwise.
@@ -136,7 +136,11 @@ class CompiledPlan:
                 told["rows"] += len(x)
                 told["other_ways"] += int(ways.sum())
                 told["other_answers"] += int(answers.sum())
-                if bad := int((ways & ~(here.tie | there.tie)).sum()) + int((answers & ~ways & ~_level(there)).sum()):
+                bad = int((ways & ~(here.tie | there.tie)).sum())
+                bad += int((answers & ~ways & ~_level(there.logits)).sum())
+                plain, own = self.serve_reference(x), self.model.serve_reference(x)
+                other = (plain.argmax(1) != own.argmax(1)).reshape(len(x), -1).any(1)
+                if bad := bad + int((other & ~_level(own)).sum()):
                     raise CapabilityError(
                         f"{bad} of {len(x)} rows go another way through the compiled net, or are answered otherwise, "
                         "and none of them is a tie.",
@@ -169,8 +173,68 @@ def compile_parts(
     Raises:
         CapabilityError: another kind of net, no compiler here, or a compiled net that is another net.
     """
-    own: tuple[type[AdaptiveModel], ...] = (DecisionGraph, GatedNetwork)
-    if not isinstance(model, own) or type(model)._run not in {kind._run for kind in own}:
+    _require_parts(model, compiler)
+    made: dict[str, Call] = {}
+    parts: list[CompiledPart] = []
+    with model.serving():
+        for name, (part, seen, static) in _seen_by_part(model, batches).items():
+            told, call = _compiled(name, part, seen, static, compiler, gain)
+            parts.append(told)
+            made[name] = call
+    plan = CompiledPlan(model, parts, made)
+    if any(part.kept or part.in_reference for part in parts):
+        plan.check(batches)
+        plan.whole = _whole(plan, batches) if plan.kept else None
+        if any(part.in_reference for part in parts):
+            plan.reference = _whole_reference(plan, batches)
+        pays, pays_there = (both is not None and both[1] <= gain * both[0] for both in (plan.whole, plan.reference))
+        left = [
+            replace(
+                part,
+                kept=part.kept and pays,
+                in_reference=part.in_reference and pays_there,
+                reason=_NOT_TOGETHER if part.kept and not pays else part.reason,
+            )
+            for part in parts
+        ]
+        pruned = CompiledPlan(model, left, made)
+        pruned.agreement, pruned.whole, pruned.reference = plan.agreement, plan.whole, plan.reference
+        return pruned
+    return plan
+
+
+def compile_again(
+    model: AdaptiveModel, batches: Batches, parts: Sequence[CompiledPart], *, compiler: Compiler = by_torch
+) -> CompiledPlan:
+    """A plan that was made before, of the same net and batches: the same parts are compiled, and none is timed.
+
+    Args:
+        parts: of the plan that was made. The others: as of `compile_parts`.
+
+    Raises:
+        CapabilityError: as `compile_parts`; or a part that was compiled cannot be any more.
+    """
+    _require_parts(model, compiler)
+    wanted = {part.name for part in parts if part.kept or part.in_reference}
+    made: dict[str, Call] = {}
+    with model.serving():
+        for name, (part, seen, static) in _seen_by_part(model, batches).items():
+            if name in wanted:
+                try:
+                    made[name] = _call_of(part, seen, static, compiler)
+                except Exception as error:
+                    raise CapabilityError(
+                        f"{name} was compiled before and cannot be any more: {_said(error)}.",
+                        why="Another plan would be timed beside the windows of this one.",
+                        todo="Run it afresh (--fresh).",
+                    ) from error
+    plan = CompiledPlan(model, parts, made)
+    plan.check(batches)
+    return plan
+
+
+def _require_parts(model: AdaptiveModel, compiler: Compiler) -> None:
+    if not has_parts(model):
         raise CapabilityError(
             f"a {model.shape} model of this kind has no parts that can be compiled one by one.",
             why="It runs a pass of its own.",
@@ -179,46 +243,44 @@ def compile_parts(
     weights = next(model.parameters(), None)
     if compiler is by_torch and (reason := why_no_compiler(torch.device("cpu") if weights is None else weights.device)):
         raise CapabilityError(f"nothing can be compiled: {reason}.", todo="Serve the net as it is.")
-    made: dict[str, Call] = {}
-    parts: list[CompiledPart] = []
-    with model.serving():
-        of_net = _calls_of(model, lambda: _all_served(model, batches))
-        of_reference = _calls_of(model, lambda: [model.serve_reference(x) for x, _ in batches])
-        for name, part in _parts_of(model).items():
-            told, call = _compiled(name, part, of_net[name], of_reference[name], compiler, gain)
-            parts.append(told)
-            made[name] = call
-    plan = CompiledPlan(model, parts, made)
-    if plan.kept:
-        plan.check(batches)
-        plan.whole = _whole(plan, batches)
-        if plan.whole[1] > gain * plan.whole[0]:
-            none = [replace(part, kept=False, reason=_NOT_TOGETHER) if part.kept else part for part in parts]
-            dropped = CompiledPlan(model, none, made)
-            dropped.agreement, dropped.whole = plan.agreement, plan.whole
-            return dropped
-    return plan
+
+
+def _seen_by_part(model: AdaptiveModel, batches: Batches) -> dict[str, tuple[nn.Module, Seen, Seen]]:
+    """Name → part, what the net calls of it, what the static reference does; inside `serving`."""
+    of_net = calls_of(model, lambda: _all_served(model, batches))
+    of_reference = calls_of(model, lambda: [model.serve_reference(x) for x, _ in batches])
+    return {name: (part, of_net[name], of_reference[name]) for name, part in parts_of(model).items()}
+
+
+def _call_of(part: nn.Module, seen: Seen, static: Seen, compiler: Compiler) -> Call:
+    """A part, compiled for what it is called with."""
+    call = compiler(part)
+    for given in sorted([*static.given.values(), *seen.given.values()], key=rows_of, reverse=True):
+        call(_any_rows(given))  # the most rows first: that is for any number; a single one is compiled apart
+    return call
+
+
+def _said(error: Exception) -> str:
+    told = " ".join(str(error).split("\n\n")[0].split())  # what follows is advice on torch's own switches
+    return f"{type(error).__name__}: {told[:_LONGEST]}"
 
 
 def _compiled(
-    name: str, part: nn.Module, seen: _Seen, static: _Seen, compiler: Compiler, gain: float
+    name: str, part: nn.Module, seen: Seen, static: Seen, compiler: Compiler, gain: float
 ) -> tuple[CompiledPart, Call]:
     """One part, compiled and timed."""
     calls = dict(sorted(seen.calls.items()))
     try:
-        call = compiler(part)
-        for given in sorted([*static.given.values(), *seen.given.values()], key=_rows, reverse=True):
-            call(_any_rows(given))  # the most rows first: that is for any number; a single one is compiled apart
+        call = _call_of(part, seen, static, compiler)
     except Exception as error:  # of dynamo, inductor or the C++ compiler: whatever it is, the part runs as it is
-        told = " ".join(str(error).split("\n\n")[0].split())  # what follows is advice on torch's own switches
-        return CompiledPart(name, calls, reason=f"{type(error).__name__}: {told[:_LONGEST]}"), part
+        return CompiledPart(name, calls, reason=_said(error)), part
     with _no_compiling():
         (plain, quick), (alone, compiled) = _timed(part, call, seen), _timed(part, call, static)
     pays, pays_there = (0 < fast <= gain * slow for fast, slow in ((quick, plain), (compiled, alone)))
     return CompiledPart(name, calls, plain if calls else None, quick if calls else None, pays, pays_there), call
 
 
-def _timed(part: Call, call: Call, seen: _Seen) -> tuple[float, float]:
+def _timed(part: Call, call: Call, seen: Seen) -> tuple[float, float]:
     """CPU seconds of all calls together, of the part and of what was compiled."""
 
     def seconds(of: Call) -> float:
@@ -233,6 +295,16 @@ def _whole(plan: CompiledPlan, batches: Batches) -> tuple[float, float]:
     def seconds(net: AdaptiveModel | CompiledPlan) -> float:
         with net.serving():
             return _seconds(lambda: _all_served(net, batches), 10 * LEAST_S)
+
+    return _in_turns(lambda: seconds(plan.model), lambda: seconds(plan))
+
+
+def _whole_reference(plan: CompiledPlan, batches: Batches) -> tuple[float, float]:
+    """The same of the static reference."""
+
+    def seconds(net: AdaptiveModel | CompiledPlan) -> float:
+        with net.serving():
+            return _seconds(lambda: [net.serve_reference(x) for x, _ in batches], 10 * LEAST_S)
 
     return _in_turns(lambda: seconds(plan.model), lambda: seconds(plan))
 
@@ -256,69 +328,14 @@ def _seconds(call: Callable[[], object], least_s: float = LEAST_S) -> float:
     return spent / done
 
 
-class _Seen:
-    """Calls of one part: how many by rows, and what a few of them were given."""
-
-    def __init__(self) -> None:
-        self.calls: dict[int, int] = {}
-        self.given: dict[int, Any] = {}
-
-    def add(self, given: Any) -> None:
-        """One more. What was given is kept of `SAMPLES` sizes."""
-        n = _rows(given)
-        self.calls[n] = self.calls.get(n, 0) + 1
-        self.given.setdefault(n, given)
-        if len(self.given) > SAMPLES:
-            sizes = sorted(self.given)
-            gaps = [sizes[i + 1] - sizes[i - 1] for i in range(1, len(sizes) - 1)]
-            del self.given[sizes[1 + gaps.index(min(gaps))]]
-
-    def weight(self, n: int) -> int:
-        """Calls that a kept size stands for: those that no other is nearer to."""
-        return sum(count for rows, count in self.calls.items() if min(self.given, key=lambda m: abs(m - rows)) == n)
-
-
 def _all_served(net: AdaptiveModel | CompiledPlan, batches: Batches) -> None:
     for x, seeds in batches:
         net.serve(x, seeds=seeds)
 
 
-def _calls_of(model: AdaptiveModel, run: Callable[[], object]) -> dict[str, _Seen]:
-    """What a run calls of each part."""
-    named = _parts_of(model)
-    seen = {name: _Seen() for name in named}
-    run()  # whoever is not counted yet is counted now, by a pass of one picture that is no call of these
-    hooks = [
-        part.register_forward_pre_hook(lambda _, given, name=name: seen[name].add(given[0]))
-        for name, part in named.items()
-    ]
-    try:
-        run()
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return seen
-
-
-def _groups(model: AdaptiveModel) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Attributes that hold lists of parts, and those that are one."""
-    return (("stages", "heads"), ()) if isinstance(model, DecisionGraph) else (
-        ("bodies", "shortcuts", "afters"),
-        ("stem", "head"),
-    )  # fmt: skip
-
-
-def _parts_of(model: AdaptiveModel) -> dict[str, nn.Module]:
-    """Name → part, those that do nothing left out; a module that stands in two places is one of each."""
-    lists, single = _groups(model)
-    found = {name: getattr(model, name) for name in single}
-    found |= {f"{name}.{i}": part for name in lists for i, part in enumerate(getattr(model, name))}
-    return {name: part for name, part in found.items() if not isinstance(part, nn.Identity)}
-
-
 def _with_parts(model: AdaptiveModel, made: dict[str, Call]) -> AdaptiveModel:
     """The same net, every tensor shared, with other calls in the place of some parts; it counts as the net itself."""
-    lists, single = _groups(model)
+    lists, single = groups_of(model)
     twin = copy.copy(model)
     inside = twin.__dict__
     inside["_modules"] = dict(model._modules)
@@ -336,15 +353,11 @@ def _apart(here: Inference, there: Inference) -> tuple[Tensor, Tensor]:
     return (here.path != there.path).any(1), other.flatten(1).any(1) if other.ndim > 1 else other
 
 
-def _level(inference: Inference) -> Tensor:
+def _level(logits: Tensor) -> Tensor:
     """(n,) bool: the first two classes are as good as level, at some pixel where every pixel answers."""
-    top = inference.logits.float().topk(2, dim=1).values
-    near = (top[:, 0] - top[:, 1]) <= _NEAR * inference.logits.abs().amax().clamp_min(1.0)
+    top = logits.float().topk(2, dim=1).values
+    near = (top[:, 0] - top[:, 1]) <= _NEAR * logits.abs().amax().clamp_min(1.0)
     return near.flatten(1).any(1) if near.ndim > 1 else near
-
-
-def _rows(given: Any) -> int:
-    return len(next(leaf for leaf in tree_leaves(given) if isinstance(leaf, Tensor)))
 
 
 def _any_rows(given: Any) -> Any:

@@ -18,6 +18,8 @@ PARTS = (NODES, POLICY, EXECUTOR)
 
 Mode = Literal["compacted", "per-sample", "queues"]
 """How a batch is executed; results are the same but for rounding."""
+TimedMode = Literal["compacted", "per-sample", "queues", "compiled"]
+"""How what is timed executes a batch: a mode, or compacted with parts that `compile_parts` made of the net."""
 FULL = 64
 """Samples that a node runs on at once in stage queues, unless said otherwise."""
 

@@ -10,6 +10,8 @@ from adaptbench.bench.neighbours import mixed_cases
 from adaptbench.bench.plan import Evaluation, Plan
 from adaptbench.bench.probing import LENGTHS
 from adaptbench.experiment.ahead import Stage
+from adaptbench.experiment.compiled import compiling_s
+from adaptbench.results.identity import COMPILED
 
 SUMMARY = "summarising"
 _MAC_S, _PASS_S = 2e-10, 5e-5  # of an input, on a core of our days
@@ -26,11 +28,21 @@ def stages_of(plan: Plan) -> list[Stage]:
     if spec is not None and plan.timed:
         statics = {e.entry.net: e for e in plan.timed}
         for size in spec.batch_sizes:
-            arms = [*plan.timed * len(spec.modes), *statics.values(), *mixed_cases(plan, size).values()]
+            plain = [*statics.values()] * (1 + (COMPILED in spec.modes))
+            arms = [*plan.timed * len(spec.modes), *plain, *mixed_cases(plan, size).values()]
             windows = sum(_WINDOW_S + max(spec.window_s, _call_s(e, size, spec.samples)) for e in arms)
             guess_s = (spec.blocks + 1) * windows + len(arms) * spec.warmup_s  # once more, until it is warm
+            guess_s += plan_compiling_s(plan)
             found.append(Stage(session_name(size), spec.blocks, guess_s, ("session",)))
     return [*found, Stage(SUMMARY, 0, _RECORD_S * len(plan.evaluations), (SUMMARY,))]
+
+
+def plan_compiling_s(plan: Plan) -> float:
+    """Seconds that compiling for one batch size may take, each net once; a guess."""
+    spec = plan.suite.suite.measure
+    if spec is None or COMPILED not in spec.modes:
+        return 0.0
+    return sum(compiling_s(e.model) for e in {e.loaded.name: e for e in plan.timed}.values())
 
 
 def session_name(size: int) -> str:

@@ -13,7 +13,8 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from adaptbench.adaptive.parts import Mode
+from adaptbench.adaptive.parts import TimedMode
+from adaptbench.bench.ahead import plan_compiling_s
 from adaptbench.bench.evaluate import evaluate_chunk
 from adaptbench.bench.measuring import open_meters
 from adaptbench.bench.neighbours import mixed_cases
@@ -24,7 +25,7 @@ from adaptbench.experiment.estimating import CLOSING_S, COMMIT_S, ArmCost, Sessi
 from adaptbench.experiment.measuring import session_key, window_length
 from adaptbench.experiment.options import Options
 from adaptbench.meters.windows import IDLE
-from adaptbench.results.identity import COMPACTED, static_id, timed_id
+from adaptbench.results.identity import COMPACTED, COMPILED, static_id, timed_id
 from adaptbench.results.metrics import summarise
 from adaptbench.results.writer import RunWriter
 
@@ -108,7 +109,7 @@ class _Costs:
         self.plan, self.device = plan, device
         self._crafts: dict[tuple[str, str], Craft] = {}
         self._passes: dict[str, float] = {}
-        self._arms: dict[tuple[str, int, Mode | None], tuple[ArmCost, float]] = {}
+        self._arms: dict[tuple[str, int, TimedMode | None], tuple[ArmCost, float]] = {}
 
     def evaluation(self, evaluation: Evaluation) -> Craft:
         """One evaluation, from nothing to its cells."""
@@ -143,8 +144,12 @@ class _Costs:
         find = self.plan.surrogates.__getitem__
         return evaluate_chunk(clean, 0, some, device=self.device, surrogate=find).samples
 
-    def arm(self, evaluation: Evaluation, size: int, mode: Mode | None) -> ArmCost:
-        """A timed case; without a mode the static reference of its net. Attacked inputs run longer paths than clean."""
+    def arm(self, evaluation: Evaluation, size: int, mode: TimedMode | None) -> ArmCost:
+        """A timed case; without a mode the static reference of its net. Attacked inputs run longer paths than clean.
+
+        Nothing is compiled for it: a net with compiled parts is taken to run as it is.
+        """
+        mode = COMPACTED if mode == COMPILED else mode
         known = (evaluation.loaded.name if mode else evaluation.entry.net, size, mode)
         if known not in self._arms:
             self._arms[known] = self._time_arm(evaluation, size, mode)
@@ -153,7 +158,7 @@ class _Costs:
             return cost
         return ArmCost(cost.make_s, cost.warm_s, cost.call_s * (1 + dearest) / 2)
 
-    def _time_arm(self, evaluation: Evaluation, size: int, mode: Mode | None) -> tuple[ArmCost, float]:
+    def _time_arm(self, evaluation: Evaluation, size: int, mode: TimedMode | None) -> tuple[ArmCost, float]:
         """And how many times as long as the clean inputs' own the longest path takes."""
         measured = self.plan.suite.suite.measure
         assert measured is not None
@@ -184,9 +189,9 @@ def _sessions(plan: Plan, device: str, cells: RunWriter | None, costs: _Costs) -
         for size in spec.batch_sizes:
             timed = {timed_id(e.id, size, mode): (e, mode) for mode in spec.modes for e in plan.timed}
             static: dict[str, Evaluation] = {}
-            for e in plan.timed:
-                static.setdefault(static_id(e.entry.net, size), e)
-            mixed: dict[str, tuple[Evaluation, Mode]] = {
+            for e, mode in timed.values():
+                static.setdefault(static_id(e.entry.net, size, mode), e)
+            mixed: dict[str, tuple[Evaluation, TimedMode]] = {
                 case: (e, COMPACTED) for case, e in mixed_cases(plan, size).items()
             }
             names = [*timed, *static, *mixed]
@@ -202,7 +207,9 @@ def _sessions(plan: Plan, device: str, cells: RunWriter | None, costs: _Costs) -
                 arms |= {case: costs.arm(e, size, None) for case, e in static.items()}
                 arms |= {case: costs.arm(e, size, mode) for case, (e, mode) in mixed.items()}
             cases = (*names, IDLE) if idle else tuple(names)
-            sessions.append(session(size, cases, blocks, arms, spec, window_length(spec, meters), idle=idle))
+            laid = session(size, cases, blocks, arms, spec, window_length(spec, meters), idle=idle)
+            compiling = plan_compiling_s(plan) if blocks else 0.0
+            sessions.append(replace(laid, ready_s=laid.ready_s + compiling))
         return tuple(sessions)
     finally:
         for meter in [*meters, *whole.meters]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
-from adaptbench.adaptive.parts import Mode
+from adaptbench.adaptive.parts import TimedMode
 from adaptbench.bench.ahead import session_name
 from adaptbench.bench.evaluate import as_input, sample_seeds
 from adaptbench.bench.neighbours import mixed_arm, mixed_cases, mixtures
@@ -17,14 +17,15 @@ from adaptbench.bench.suite import Measure
 from adaptbench.bench.whole_run import WholeRun
 from adaptbench.errors import AdaptBenchError
 from adaptbench.experiment.ahead import Ahead
+from adaptbench.experiment.compiled import Deployed, deployed_in
 from adaptbench.experiment.failures import Failures
 from adaptbench.experiment.measuring import Sessions
 from adaptbench.experiment.meters import make_meter
 from adaptbench.experiment.options import Options
-from adaptbench.experiment.timed import TimedInputs, make_arm, make_static_arm
+from adaptbench.experiment.timed import TimedInputs, make_arm, make_static_arm, served_batches
 from adaptbench.meters.base import Meter
 from adaptbench.meters.windows import Arm
-from adaptbench.results.identity import mixed_id, static_id, timed_id
+from adaptbench.results.identity import COMPILED, mixed_id, static_id, timed_id
 from adaptbench.results.writer import RunWriter
 
 
@@ -32,7 +33,7 @@ class TimedCase(NamedTuple):
     """One evaluation at one batch size in one mode. case, static: ids of its windows and its static reference's."""
 
     size: int
-    mode: Mode
+    mode: TimedMode
     case: str
     static: str
 
@@ -45,6 +46,7 @@ class Timing:
         keys: cells with windows, in order.
         cases: evaluation id → its timed cases, in order.
         inputs: case id → what was timed. mixed: case id → attacked rows → MACs of a batch, None where it failed.
+        compiled: "model/b<size>" → what is known of its compiled parts.
         energy_meters: names of those that read joules of single cases, in the suite's order.
     """
 
@@ -52,6 +54,7 @@ class Timing:
     cases: dict[str, list[TimedCase]] = field(default_factory=dict)
     inputs: dict[str, TimedInputs] = field(default_factory=dict)
     mixed: dict[str, dict[int, float | None]] = field(default_factory=dict)
+    compiled: dict[str, dict[str, Any]] = field(default_factory=dict)
     energy_meters: tuple[str, ...] = ()
 
 
@@ -78,6 +81,7 @@ class Measuring:
     def __init__(self, plan: Plan, writer: RunWriter, options: Options, failures: Failures, progress: Ahead) -> None:
         self.plan, self.writer, self.options, self.failures = plan, writer, options, failures
         self.progress = progress
+        self._deployed: dict[tuple[str, int], Deployed | AdaptBenchError] = {}
 
     def run(self, meters: Sequence[Meter]) -> Timing:
         """All batch sizes, one after another; within one, all arms are interleaved, whatever their mode."""
@@ -99,26 +103,48 @@ class Measuring:
     def _arms(self, spec: Measure, size: int, timing: Timing) -> dict[str, Arm]:
         """Arms by case: the evaluations that succeeded, then each model's static reference."""
         arms: dict[str, Arm] = {}
-        first_of: dict[str, Evaluation] = {}
+        first_of: dict[str, tuple[Evaluation, Deployed | None]] = {}
         for evaluation, mode in [(e, mode) for mode in spec.modes for e in self.plan.timed]:
-            case, static = timed_id(evaluation.id, size, mode), static_id(evaluation.entry.net, size)
+            case, static = timed_id(evaluation.id, size, mode), static_id(evaluation.entry.net, size, mode)
             timing.cases.setdefault(evaluation.id, []).append(TimedCase(size, mode, case, static))
             if evaluation.id in self.failures:
                 continue
             seeds = sample_seeds(evaluation.split.ids[: spec.samples], evaluation.seed)
             with self.failures.instead(case):
+                deployed = self._compiled(evaluation, spec.samples, size, timing) if mode == COMPILED else None
                 inputs = self._inputs(evaluation, spec.samples)
-                arms[case], timing.inputs[case] = make_arm(case, evaluation.model, inputs, seeds, size, mode)
-                first_of.setdefault(static, evaluation)
-        for static, evaluation in first_of.items():
+                arms[case], timing.inputs[case] = make_arm(case, evaluation.model, inputs, seeds, size, mode, deployed)
+                first_of.setdefault(static, (evaluation, deployed))
+        for static, (evaluation, deployed) in first_of.items():
             clean = as_input(evaluation.split.x[: spec.samples], self.options.device)
             with self.failures.instead(static):
-                arms[static] = make_static_arm(static, evaluation.model, clean, size)
+                arms[static] = make_static_arm(static, evaluation.model, clean, size, deployed)
         for evaluation in self.plan.timed:
             case = timed_id(evaluation.id, size)
             if evaluation.kind == "attack" and case in arms:
                 arms |= self._mixed(evaluation, case, spec, size, timing)
         return arms
+
+    def _compiled(self, evaluation: Evaluation, samples: int, size: int, timing: Timing) -> Deployed:
+        """The net with compiled parts, found on clean inputs: one for all conditions, as it would be deployed."""
+        model, split, known = evaluation.model, self.plan.split, (evaluation.loaded.name, size)
+        if known not in self._deployed:
+            seeds = sample_seeds(split.ids[:samples], evaluation.seed)
+            batches = served_batches(model, as_input(split.x[:samples], self.options.device), seeds, size)
+            self.progress.begin(f"compiling  batch {size} → {evaluation.loaded.name}", 1)
+            try:
+                made = deployed_in(self.writer, model, batches, self.options.device)
+                timing.compiled["{}/b{}".format(*known)] = made.facts
+                self._deployed[known] = made
+                made.require_some()
+            except AdaptBenchError as error:
+                self._deployed[known] = error
+            finally:
+                self.progress.end()
+        found = self._deployed[known]
+        if isinstance(found, AdaptBenchError):
+            raise found
+        return found
 
     def _mixed(self, evaluation: Evaluation, case: str, spec: Measure, size: int, timing: Timing) -> dict[str, Arm]:
         """Arms of clean batches with attacked rows in them."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from statistics import fmean
+from types import MappingProxyType
 from typing import Any
 
 from adaptbench.bench.contradictions import contradictions
@@ -28,6 +29,7 @@ def things_to_know(
     skipped: Sequence[tuple[str, str, str]],
     failures: Collection[Failure] = (),
     data: Sequence[str] = (),
+    compiled: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
 ) -> list[str]:
     """Sentences for the terminal and the report, the gravest first."""
     cases = [case for case in cases if case["n"]]  # what failed as a whole has no figures
@@ -39,6 +41,7 @@ def things_to_know(
         *_no_effect(cases),
         *_chance(cases, conditions),
         *_realised(cases),
+        *_compiled(compiled),
         *_sensors(meters, cases),
         *said_once(_from_attacks(cases)),
         *_limits(cases),
@@ -104,6 +107,22 @@ def _realised(cases: Sequence[Record]) -> list[str]:
         f"saved by the nets, nodes and policy, against their plain nets, mean over models: {'; '.join(parts)}; "
         "the harness' own time is no net's"
     ]
+
+
+def _compiled(plans: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What became of the parts; where none stays compiled, the case's failure says so."""
+    told = []
+    for name, plan in plans.items():
+        ran = [part for part in plan["parts"] if part["calls"]]
+        kept, there = (sum(part[of] for part in plan["parts"]) for of in ("kept", "in_reference"))
+        if kept:
+            same = plan["agreement"]
+            told.append(
+                f"{name}: {kept} of {len(ran)} parts, of its plain net {there}, in {plan['made_s']:.0f} s; of "
+                f"{same['rows']} inputs {same['other_ways']} go another way and {same['other_answers']} are answered "
+                "otherwise, as only ties may"
+            )
+    return [f"compiled before the first window: {'; '.join(told)}"] if told else []
 
 
 def _evaluated(cases: Sequence[Record]) -> list[Record]:

@@ -169,7 +169,7 @@ class Runner:
         self.progress.end()
         ran = [e for e in self.plan.evaluations if e.id not in self.failures]
         keys = [*(key for e in ran for key in self.plan.chunk_keys(e)), *timing.keys, *whole.keys]
-        manifest = self._manifest(cases, described)
+        manifest = self._manifest(cases, described, timing.compiled)
         manifest |= {"content": self._content(), "cells": keys, "ended": now()}
         manifest["engines"] = merged(self.writer.record(e.key).get("engines", {}) for e in ran)
         manifest["stretches"] = whole.stretches(self.writer)
@@ -178,7 +178,12 @@ class Runner:
             _log.warning("%s: damaged, and computed again: %s", self.writer.path, ", ".join(self.writer.damaged))
         return self.writer.finish(manifest, keys, cases)
 
-    def _manifest(self, cases: Sequence[dict[str, Any]] = (), meters: dict[str, Any] | None = None) -> dict[str, Any]:
+    def _manifest(
+        self,
+        cases: Sequence[dict[str, Any]] = (),
+        meters: dict[str, Any] | None = None,
+        compiled: dict[str, dict[str, Any]] | None = None,
+    ) -> dict[str, Any]:
         suite, plan = self.plan.suite, self.plan
         models, conditions = describe_models(plan), describe_conditions(plan)
         notes = (
@@ -190,6 +195,7 @@ class Runner:
                 skipped=plan.skipped,
                 failures=self.failures.by_case.values(),
                 data=plan.data_notes,
+                compiled=compiled or {},
             )
             if cases
             else []
@@ -203,6 +209,7 @@ class Runner:
             "references": describe_references(plan),
             "conditions": conditions,
             "data": describe_data(plan),
+            **({"compiled": compiled} if compiled else {}),
             "notes": notes,
             "failures": [failure.as_dict() for failure in self.failures.by_case.values()],
         }

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from adaptbench.adaptive import AdaptiveModel, Split
-from adaptbench.adaptive.parts import Mode
+from adaptbench.adaptive.parts import TimedMode
 from adaptbench.experiment.measuring import Windows
 from adaptbench.experiment.timed import make_arm, make_static_arm
 from adaptbench.meters.clock import ClockMeter, synchroniser
@@ -113,7 +113,7 @@ class Session:
 
 
 def probe_arm(
-    model: AdaptiveModel, split: Split, size: int, samples: int, device: str, mode: Mode | None = "compacted"
+    model: AdaptiveModel, split: Split, size: int, samples: int, device: str, mode: TimedMode | None = "compacted"
 ) -> tuple[ArmCost, float]:
     """Time an arm on a few batches.
 

@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
-from adaptbench.adaptive.parts import Mode
+from adaptbench.adaptive.parts import TimedMode
 from adaptbench.attacks.identity import foreign_sources
 from adaptbench.errors import LockedError, OutputError, UsageError
 from adaptbench.experiment.environment import describe_device
@@ -53,10 +53,11 @@ class Calls(Windows):
     Args:
         modes: how their batches are executed, each timed beside the others in the same blocks: "compacted", survivors
             of a batch stay together; "per-sample", one at a time; "queues", survivors of all batches of a window wait
-            at a node until it can run full. Each has rows of its own.
+            at a node until it can run full; "compiled", as compacted, with parts that were compiled before the first
+            window. Each has rows of its own.
     """
 
-    modes: Annotated[list[Mode], Field(min_length=1)] = [COMPACTED]
+    modes: Annotated[list[TimedMode], Field(min_length=1)] = [COMPACTED]
 
     @model_serializer(mode="wrap")
     def _as_written(self, told: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -214,7 +215,8 @@ def _guarded(arm: Arm) -> Arm:
 
         return body
 
-    return replace(arm, run=named(arm.run), warm=[named(call) for call in arm.warm])
+    warm = [named(call) for call in arm.warm]
+    return replace(arm, run=named(arm.run), warm=warm, prepare=named(arm.prepare))
 
 
 def to_frame(rows: Sequence[WindowRow]) -> pd.DataFrame | None:

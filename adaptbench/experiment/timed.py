@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,11 +12,13 @@ from torch import Tensor, nn
 
 from adaptbench.adaptive import AdaptiveModel, DecisionGraph, GatedNetwork, TokenNetwork
 from adaptbench.adaptive.outcome import Inference
-from adaptbench.adaptive.parts import NODES, Mode
+from adaptbench.adaptive.parts import NODES, Mode, TimedMode
 from adaptbench.errors import CapabilityError
+from adaptbench.experiment.compiled import Deployed
 from adaptbench.meters.reading import Work
 from adaptbench.meters.stopwatch import stopwatch
 from adaptbench.meters.windows import Arm
+from adaptbench.results.identity import COMPACTED, COMPILED
 
 WARM_PATHS = 8
 """Ways through a model that are run before the first window, at most; the cheapest and the dearest are among them."""
@@ -35,7 +37,7 @@ class TimedInputs:
     macs_mean: float
 
 
-def check_modes(model: AdaptiveModel, modes: Sequence[Mode], name: str) -> None:
+def check_modes(model: AdaptiveModel, modes: Sequence[TimedMode], name: str) -> None:
     """Refuse ways of executing a batch that a net does not have.
 
     Args:
@@ -54,7 +56,13 @@ def check_modes(model: AdaptiveModel, modes: Sequence[Mode], name: str) -> None:
 
 
 def make_arm(
-    case: str, model: AdaptiveModel, x: Tensor, seeds: Tensor, batch_size: int, mode: Mode = "compacted"
+    case: str,
+    model: AdaptiveModel,
+    x: Tensor,
+    seeds: Tensor,
+    batch_size: int,
+    mode: TimedMode = COMPACTED,
+    deployed: Deployed | None = None,
 ) -> tuple[Arm, TimedInputs]:
     """A case as an arm: one call goes through all inputs, batch by batch; in queues they wait for each other.
 
@@ -67,15 +75,16 @@ def make_arm(
         seeds: (n,) for policies that draw.
         batch_size: inputs handed over at once, of queues those that a node runs on at once; inputs are repeated where
             there are fewer.
-        mode: how a batch is executed.
+        mode: how a batch is executed. deployed: of the mode compiled, the net with its compiled parts.
 
     Returns:
         The arm, and the inputs it runs: the first that fill whole batches, all where they fill none.
     """
-    check_modes(model, [mode], case)
+    if deployed is None:
+        check_modes(model, [mode], case)
     batches = _handed_over(x, seeds, batch_size, mode)
     full = batch_size if mode == "queues" else None
-    inner: Mode = "compacted" if full is None else "queues"
+    inner: Mode = COMPACTED if full is None else "queues"
     inferences = [model.infer(part, seeds=seed, mode=inner, full=batch_size) for part, seed in batches]
     macs = torch.cat([inference.macs for inference in inferences]).cpu().numpy()
     traffic = sum(
@@ -83,42 +92,59 @@ def make_arm(
         for inference, (part, _) in zip(inferences, batches, strict=True)
     )
     watch = stopwatch(str(x.device))
-    draws = isinstance(model, DecisionGraph) and model.policy.draws
-    own = not isinstance(model, DecisionGraph | GatedNetwork | TokenNetwork)  # a kind of model of its own may draw
-    given = [(part, seed if draws or own else None) for part, seed in batches]
+    given = _served(model, batches)
+    server = model if deployed is None else deployed
 
     pooled = {} if full is None else {"full": full}  # other people's kinds of model may know of no queues
 
     def run() -> None:
         for part, seed in given:
-            model.serve(part, seeds=seed, lap=watch.lap, **pooled)
+            server.serve(part, seeds=seed, lap=watch.lap, **pooled)
 
     first = batches[0][0][:batch_size]
-    warm = [_forced(model, first, way) for way in model.paths()[:WARM_PATHS]]
-    arm = Arm(case, run, Work(int(macs.sum()), traffic, len(macs)), [*warm, run], model.serving, watch, mode)
+    ways = model.paths()[:WARM_PATHS] if deployed is None else []  # what is compiled has no calls but those of `run`
+    warm = [_forced(model, first, way) for way in ways]
+    arm = Arm(case, run, Work(int(macs.sum()), traffic, len(macs)), [*warm, run], server.serving, watch, mode)
+    if deployed is not None:
+        arm = replace(arm, prepare=deployed.prepare)
     return arm, TimedInputs(macs[: min(len(x), len(macs))], float(macs.mean()))
 
 
-def make_static_arm(case: str, model: AdaptiveModel, x: Tensor, batch_size: int) -> Arm:
-    """The model's static reference on the same inputs."""
+def make_static_arm(
+    case: str, model: AdaptiveModel, x: Tensor, batch_size: int, deployed: Deployed | None = None
+) -> Arm:
+    """The model's static reference on the same inputs; with compiled parts, where it is `deployed` so."""
     batches = [part for part, _ in _batches(x, torch.zeros(len(x), dtype=torch.int64), batch_size)]
     samples = sum(len(part) for part in batches)
     weights = _reference_bytes(model)
     traffic = weights * len(batches) + sum(_bytes(part) for part in batches)
     watch = stopwatch(str(x.device))
+    server = model if deployed is None else deployed
 
     def run() -> None:
         for part in batches:
-            model.serve_reference(part)
+            server.serve_reference(part)
             watch.lap(NODES)
 
-    return Arm(case, run, Work(model.macs_full * samples, traffic, samples), [run], model.serving, watch)
+    arm = Arm(case, run, Work(model.macs_full * samples, traffic, samples), [run], server.serving, watch)
+    return arm if deployed is None else replace(arm, mode=COMPILED, prepare=deployed.prepare)
 
 
-def _handed_over(x: Tensor, seeds: Tensor, size: int, mode: Mode) -> list[tuple[Tensor, Tensor]]:
+def served_batches(model: AdaptiveModel, x: Tensor, seeds: Tensor, size: int) -> list[tuple[Tensor, Tensor | None]]:
+    """What the calls of a compacted arm are given: batches, with seeds where the net may draw. As of `make_arm`."""
+    return _served(model, _batches(x, seeds, size))
+
+
+def _served(model: AdaptiveModel, batches: Sequence[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor | None]]:
+    draws = isinstance(model, DecisionGraph) and model.policy.draws
+    own = not isinstance(model, DecisionGraph | GatedNetwork | TokenNetwork)  # a kind of model of its own may draw
+    return [(part, seed if draws or own else None) for part, seed in batches]
+
+
+def _handed_over(x: Tensor, seeds: Tensor, size: int, mode: TimedMode) -> list[tuple[Tensor, Tensor]]:
     """What one call each is given: batches, single inputs, or, of queues, everything that will come."""
     batches = _batches(x, seeds, size)
-    if mode == "compacted":
+    if mode in (COMPACTED, COMPILED):
         return batches
     everything, drawn = (torch.cat(parts) for parts in zip(*batches, strict=True))
     return [(everything, drawn)] if mode == "queues" else _batches(everything, drawn, 1)

@@ -35,6 +35,10 @@ _MARGIN = 1.1  # windows are planned 10 % longer, so that a faster block is not 
 _MOST_CALLS = 1 << 24
 
 
+def _nothing() -> None:
+    """Nothing takes long beforehand."""
+
+
 @dataclass(frozen=True, slots=True)
 class Arm:
     """One thing to measure.
@@ -46,7 +50,8 @@ class Arm:
         warm: calls that touch every path (every exit, every kernel shape); each is run before the first window.
         ready: entered once around all windows: what is set up for any number of calls.
         watch: told by `run` which part of the work each stretch was; None where it does not tell.
-        mode: how an adaptive net executes its batches, for the rows; None where nothing adaptive runs.
+        mode: how an adaptive net executes its batches, for the rows; None of a plain net as it is.
+        prepare: called once before any arm is ready or warmed, where there are windows left to measure.
     """
 
     case: str
@@ -56,6 +61,7 @@ class Arm:
     ready: Callable[[], AbstractContextManager[None]] = nullcontext
     watch: Stopwatch | None = None
     mode: str | None = None
+    prepare: Callable[[], None] = _nothing
 
 
 def measure(
@@ -76,8 +82,8 @@ def measure(
 ) -> list[WindowRow]:
     """Measure arms against each other.
 
-    Every path of every arm is warmed, each arm's calls a window are fixed from a timed estimate, then each block runs
-    every arm once, and an idle window. Takes about (arms + 1) · blocks · window_s.
+    Every arm is prepared and every path of it warmed, each arm's calls a window are fixed from a timed estimate, then
+    each block runs every arm once, and an idle window. Takes about (arms + 1) · blocks · window_s.
 
     Args:
         arms: at least one; case ids all different.
@@ -109,6 +115,8 @@ def measure(
     if len(kept) == blocks:
         return flag_unsteady(rows, steadiness, clocks=clocks)
     by_case = {arm.case: arm for arm in arms}
+    for arm in arms:
+        arm.prepare()
     with _frozen(), ExitStack() as stack:
         for arm in arms:
             stack.enter_context(arm.ready())

@@ -14,10 +14,12 @@ CASE = (*EVALUATION, "batch_size", "mode")
 """Fields that make two cases different ones."""
 
 COMPACTED: Final = "compacted"
-"""The mode of a timing that names none: survivors of a batch stay together. See `adaptbench.adaptive.Mode`."""
+"""The mode of a timing that names none: survivors of a batch stay together. See `adaptive.parts.TimedMode`."""
+COMPILED: Final = "compiled"
+"""The mode of a timing whose parts were compiled; its static reference's were, too."""
 
 Key = tuple[Any, ...]
-_LIKE_A_SUFFIX = re.compile(r"/(?=(?:[sbk]\d+|per-sample|queues)(?:/|$))")
+_LIKE_A_SUFFIX = re.compile(r"/(?=(?:[sbk]\d+|per-sample|queues|compiled)(?:/|$))")
 
 
 def evaluation_key(record: Mapping[str, Any]) -> Key:
@@ -74,7 +76,7 @@ def carried_id(condition: str, model: str) -> str:
 
 
 def timed_id(evaluation: str, batch_size: int, mode: str = COMPACTED) -> str:
-    """The case of an evaluation that was timed at a batch size; ``/queues``, ``/per-sample`` in another mode."""
+    """The case of an evaluation that was timed at a batch size; ``/queues``, ``/compiled``, … in another mode."""
     return f"{evaluation}/b{batch_size}" + ("" if mode == COMPACTED else f"/{mode}")
 
 
@@ -94,14 +96,15 @@ def window_modes(records: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     return found
 
 
-def static_id(net: str, batch_size: int | None) -> str:
-    """The windows of a net's static reference; its policies share them."""
-    return f"static:{_quoted(net)}" + (f"/b{batch_size}" if batch_size is not None else "")
+def static_id(net: str, batch_size: int | None, mode: str | None = None) -> str:
+    """The windows of a net's static reference; its policies share them, and all modes but ``/compiled``."""
+    named = f"static:{_quoted(net)}" + (f"/b{batch_size}" if batch_size is not None else "")
+    return f"{named}/{COMPILED}" if mode == COMPILED else named
 
 
 def static_of(record: Mapping[str, Any]) -> str:
     """The windows of the static reference that a timed case is held against."""
-    return static_id(record.get("net") or record["model"], record.get("batch_size"))
+    return static_id(record.get("net") or record["model"], record.get("batch_size"), mode_of(record))
 
 
 def _quoted(name: str) -> str:

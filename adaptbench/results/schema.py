@@ -131,7 +131,9 @@ FIELDS: dict[str, Field] = {
     "kind": _text(" | ".join(KINDS), required=True),
     "device": _text("where it ran", required=True),
     "batch_size": _count("samples", "null where the case was evaluated and not timed", figure=False),
-    "mode": _text("how its batches were executed: compacted | per-sample | queues; null where it was not timed"),
+    "mode": _text(
+        "how its batches were executed: compacted | per-sample | queues | compiled; null where it was not timed"
+    ),
     "seed": _count("", "seed of model, attack and policy", figure=False),
     "n": Field("count", "samples", "inputs evaluated; 0 where the case failed", required=True),
     "failed": _text("why the case could not be run, or not be timed"),

@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from adaptbench.errors import SuiteError
+from adaptbench.errors import SuiteError, UsageError
 from adaptbench.experiment.source import Loaded, Source
 from adaptbench.located_yaml import Place
 from adaptbench.registry import DATA, MODELS, POLICIES, Registry, did_you_mean
 from adaptbench.results.gate_rules import OF_STUDIES, parse_gate
+from adaptbench.results.identity import COMPILED
 from adaptbench.study.schema import (
     COMPARED,
     OF_ALL_POINTS,
@@ -103,6 +104,12 @@ def _check_repeats(study: Study, source: Source) -> None:
         lists += [(("measure", "batch_sizes"), study.measure.batch_sizes)]
         with source.placed(("measure", "modes")):
             study.measure.check()
+            if COMPILED in study.measure.modes:
+                raise UsageError(
+                    "the points of a study are not timed with compiled parts.",
+                    why="Each point would be compiled anew, and its speed-up be one over another plain net.",
+                    todo=f"Leave {COMPILED} out; a suite times it.",
+                )
     source.each_once(lists)
     if "training_samples" in study.model_fields_set and not study.looks_at_training:
         raise SuiteError(

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from adaptbench.adaptive import Block, FeedForwardGates, GatedNetwork, ImageDomain, MultiExit, compiling
-from adaptbench.adaptive.compiling import compile_parts, why_no_compiler
+from adaptbench.adaptive import Block, FeedForwardGates, GatedNetwork, ImageDomain, MultiExit, compilable, compiling
+from adaptbench.adaptive.compiling import compile_again, compile_parts, why_no_compiler
 from adaptbench.adaptive.counting import counting
 from adaptbench.errors import CapabilityError
 from adaptbench.policies import UniformThreshold
@@ -34,7 +34,7 @@ def clock(monkeypatch):
 
     class Told:
         quick: tuple[str, ...] = ()
-        whole = (1.0, 0.5)
+        whole = reference = (1.0, 0.5)
 
     def timed(part, call, seen):
         quick = getattr(call, "named", None) in Told.quick
@@ -42,6 +42,7 @@ def clock(monkeypatch):
 
     monkeypatch.setattr(compiling, "_timed", timed)
     monkeypatch.setattr(compiling, "_whole", lambda plan, batches: Told.whole)
+    monkeypatch.setattr(compiling, "_whole_reference", lambda plan, batches: Told.reference)
     return Told
 
 
@@ -49,7 +50,7 @@ class Spy:
     """A compiler that changes nothing, and notes whom it was given and what was called."""
 
     def __init__(self, model, spoil=None):
-        self.names = {id(part): name for name, part in compiling._parts_of(model).items()}
+        self.names = {id(part): name for name, part in compiling.parts_of(model).items()}
         self.called, self.spoil = [], spoil
 
     def __call__(self, part):
@@ -150,6 +151,43 @@ def test_parts_that_gain_alone_and_not_together_are_dropped(model, pictures, clo
         assert plan.serve(pictures).equal(model.infer(pictures).logits)
 
 
+def test_the_reference_is_held_to_being_faster_as_a_whole_too(model, pictures, clock):
+    clock.quick, clock.reference = ("stages.1", "stages.2"), (1.0, 1.02)
+    plan = compile_parts(model, batches(pictures), compiler=Spy(model))
+    assert plan.kept == ("stages.1", "stages.2")
+    assert not [part.name for part in plan.parts if part.in_reference]
+    assert plan.reference == (1.0, 1.02)
+
+
+def test_a_reference_that_answers_otherwise_is_refused(model, pictures, clock):
+    """A planted fault in a part that only the static reference runs compiled."""
+    clock.quick = ("heads.2",)
+    model.policy = UniformThreshold(0.0)  # everybody leaves at the first exit
+    with pytest.raises(CapabilityError, match="none of them is a tie"):
+        compile_parts(model, batches(pictures), compiler=Spy(model, "heads.2"))
+
+
+def test_a_plan_is_made_again_of_the_same_parts_and_nothing_is_timed(model, pictures, clock, monkeypatch):
+    clock.quick = ("stages.1", "heads.2")
+    first = compile_parts(model, batches(pictures), compiler=Spy(model))
+    monkeypatch.setattr(compiling, "_timed", None)
+    monkeypatch.setattr(compiling, "_whole", None)
+    spy = Spy(model)
+    again = compile_again(model, batches(pictures), first.parts, compiler=spy)
+    assert again.kept == first.kept
+    assert set(spy.called) == {"stages.1", "heads.2"}
+    with again.serving():
+        assert again.serve(pictures).equal(model.infer(pictures).logits)
+    with pytest.raises(CapabilityError, match="none of them is a tie"):
+        compile_again(model, batches(pictures), first.parts, compiler=Spy(model, "stages.1"))
+
+    def broken(part):
+        raise RuntimeError("no more")
+
+    with pytest.raises(CapabilityError, match="was compiled before and cannot be"):
+        compile_again(model, batches(pictures), first.parts, compiler=broken)
+
+
 def gated(whole):
     torch.manual_seed(2)
 
@@ -176,7 +214,7 @@ def test_gated_nets_have_parts_too(whole, clock):
     spy = Spy(net)
     plan = compile_parts(net, batches(x, 8), compiler=spy)
     ran = {part.name for part in plan.parts}
-    assert plan.kept == tuple(name for name in compiling._parts_of(net) if name in clock.quick)
+    assert plan.kept == tuple(name for name in compiling.parts_of(net) if name in clock.quick)
     spy.called.clear()
     with plan.serving():
         assert plan.serve(x).equal(net.infer(x).logits)
@@ -186,7 +224,7 @@ def test_gated_nets_have_parts_too(whole, clock):
 
 
 def test_the_sizes_that_are_timed_are_the_least_the_most_and_one_between():
-    seen = compiling._Seen()
+    seen = compilable.Seen()
     for n in (32, 3, 17, 18, 3, 9):
         seen.add(torch.zeros(n, 2))
     assert min(seen.given) == 3
@@ -221,7 +259,7 @@ def test_torch_compiles_for_any_number_of_rows_and_never_while_it_serves(model, 
     torch._dynamo.reset()
     plan = compile_parts(model, batches(pictures, 24), gain=1e9)
     assert not [part.reason for part in plan.parts if part.reason]
-    assert plan.kept == tuple(compiling._parts_of(model))
+    assert plan.kept == tuple(compiling.parts_of(model))
     assert plan.agreement["other_answers"] <= int(model.infer(pictures).tie.sum())
     compiled = counters["stats"]["unique_graphs"]
     with plan.serving():

@@ -144,7 +144,7 @@ def test_a_suite_that_names_no_mode_keeps_its_hash_and_its_windows(tmp_path: Pat
     ("override", "says"),
     [
         ("measure.modes=[queues, queues]", "queues stands twice"),
-        ("measure.modes=[fast]", "'compacted', 'per-sample' or 'queues'"),
+        ("measure.modes=[fast]", "'compacted', 'per-sample', 'queues' or 'compiled'"),
         ("measure.modes=[]", "at least 1 item"),
         ("measure.samples=8", "8 samples are one batch of 8"),
     ],

@@ -57,7 +57,9 @@ def test_a_figure_bent_on_the_page_is_written_anew(module):
 AUDITS = ("audit-fashion-mnist", "audit-fashion-mnist-gates", "audit-cifar10-exits", "audit-cifar10-gates")
 
 
-@pytest.mark.parametrize("name", [*AUDITS, "standard-2-skipnet-rnn-1000", "amortised", "amortised-cifar10", "amortised-cifar10-gates"])
+@pytest.mark.parametrize(
+    "name", [*AUDITS, "standard-2-skipnet-rnn-1000", "amortised", "amortised-cifar10", "amortised-cifar10-gates"]
+)
 def test_recoveries_are_those_of_the_kept_samples(name):
     document = _read(name)
     (data,) = document["manifest"]["data"]
