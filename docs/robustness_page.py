@@ -27,8 +27,14 @@ AUDITS = (
     "standard-2-skipnet-rnn",
     "standard-2-skipnet-rnn-1000",
     "standard-2-blockdrop",
+    "standard-3-blockdrop",
 )
-TEN_TIMES = ("ten-times-fashion-mnist", "ten-times-fashion-mnist-gates", "ten-times-cifar10")
+TEN_TIMES = (
+    "ten-times-fashion-mnist",
+    "ten-times-fashion-mnist-gates",
+    "ten-times-cifar10",
+    "ten-times-cifar10-blockdrop",
+)
 AMORTISED = ("amortised", "amortised-cifar10", "amortised-cifar10-gates")
 TIME, SHARE = 0.01, 0.8
 """Of ILFO's time an input, at most, and of its recovery, at least: what a generator is held to."""
@@ -36,8 +42,9 @@ PAIRS = (
     ("skipnet", "audit-fashion-mnist", "audit-fashion-mnist-gates"),
     ("skipnet-rnn", "audit-cifar10-gates", "standard-2-skipnet-rnn"),
     ("blockdrop", "audit-cifar10-gates", "standard-2-blockdrop"),
+    ("blockdrop", "standard-2-blockdrop", "standard-3-blockdrop"),
 )
-"""System, and the summaries that `standard` is standard-1 and standard-2 in."""
+"""System, and the summaries that `standard` is an older and a newer attack in."""
 KEPT = (
     ("softmax-threshold", "audit-fashion-mnist", "audit-fashion-mnist"),
     ("learned-cascade", "audit-fashion-mnist", "audit-fashion-mnist"),
@@ -47,7 +54,7 @@ KEPT = (
     ("learned-cascade", "audit-cifar10-exits", "audit-cifar10-exits"),
     ("dag-selection", "audit-cifar10-exits", "audit-cifar10-exits"),
     ("skipnet-rnn", "standard-2-skipnet-rnn", "standard-2-kept-skipnet-rnn"),
-    ("blockdrop", "standard-2-blockdrop", "standard-2-kept-blockdrop"),
+    ("blockdrop", "standard-3-blockdrop", "standard-2-kept-blockdrop"),
 )
 """System, and the summaries that have `standard` and `standard-kept` on the same pictures."""
 ANSWERS, OF_FREE = 0.95, 0.85
@@ -72,15 +79,26 @@ def seconds(record: Record) -> str:
     return "–" if spent is None else f"{spent / record['n']:.2g}"
 
 
+PLANNED = "planned gates"
+LATEST = {"": 3, "-kept": 2}
+"""The newest of `standard` and of `standard-kept`."""
+
+
 def called(case: Record, manifest: Record) -> str:
-    """A condition, `standard` by its version: on exits, cascades and DAGs standard-1 and standard-2 are one attack."""
+    """A condition, `standard` by all versions that are one attack on such a net: ``standard-1 = 2 = 3`` on exits."""
     name = str(case["condition"])
     version = manifest["conditions"][name]["summary"].split(",")[0].split(" ")[0]
     if not name.startswith("standard") or not version.startswith("standard-"):
         return name
     kept = "-kept" if name.endswith("-kept") else ""
-    gated = manifest["models"][case["model"]]["shape"] == "gated"
-    return f"{version}{kept}" if gated or version != "standard-1" else f"standard-1{kept} = standard-2{kept}"
+    about, own = manifest["models"][case["model"]], int(version.removeprefix("standard-").removesuffix("-kept"))
+    if about["shape"] != "gated":
+        alike = range(1, LATEST[kept] + 1)
+    elif own == 1 or about["policy"] == PLANNED:
+        alike = range(own, own + 1)
+    else:
+        alike = range(2, LATEST[kept] + 1)
+    return "standard-" + " = ".join(f"{number}{kept}" for number in alike)
 
 
 def audit(document: Record) -> list[str]:
@@ -148,9 +166,9 @@ def ten_times(documents: list[Record]) -> list[str]:
 
 
 def pairs() -> list[str]:
-    """standard-1 and standard-2 on the pictures that both have seen."""
+    """An older and a newer `standard` on the pictures that both have seen."""
     lines = [
-        "| data | system | n | standard-1 | standard-2 | more, points | dearer on | cheaper on |",
+        "| data | system | n | older | newer | more, points | dearer on | cheaper on |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for model, first, second in PAIRS:
@@ -169,7 +187,9 @@ def pairs() -> list[str]:
         more = of_means(columns, lambda m: back(m, 2) - back(m, 1))
         told = f"{more.value:.1f} [{more.low:.1f}, {more.high:.1f}]".replace("-", "−")
         counts = [(columns[:, 2] > columns[:, 1]).sum(), (columns[:, 2] < columns[:, 1]).sum()]
-        cells = [data, model, f"{len(ids):,}".replace(",", " "), *(f"{s:.1f} %" for s in shares), told]
+        names = [called({"condition": "standard", "model": model}, side["manifest"]) for side in (before, after)]
+        told_apart = [f"{name}: {share:.1f} %" for name, share in zip(names, shares, strict=True)]
+        cells = [data, model, f"{len(ids):,}".replace(",", " "), *told_apart, told]
         lines.append(f"| {' | '.join([*cells, *map(str, counts)])} |")
     return lines
 
