@@ -16,7 +16,8 @@ PAGE = ROOT / "docs" / "text.md"
 PUBLISHED = ROOT / "reports" / "published"
 SETS = (("SST-2", "text-attacks", "text-chance"), ("AG News", "text-attacks-ag-news", "text-chance-ag-news"))
 WIDE = {"AG News": "text-attacks-ag-news-wide"}
-QUERIES, ASKS = 200, "words-black-box"
+AGAIN = {"AG News": "text-attacks-ag-news-again"}
+QUERIES, ASKS, TRIES_AGAIN = 200, "words-black-box", "words-again"
 BEGIN, END = "<!-- figures: written by docs/text_page.py -->", "<!-- end of figures -->"
 TARGET, CHANCE, EDITED = 0.5, 0.1, 0.1
 
@@ -50,7 +51,8 @@ def rows(*documents: Record) -> list[str]:
         settings = conditions[case["condition"]]["settings"]
         name, queries = re.sub(r"-\d+$", "", case["condition"]), settings.get("queries", QUERIES)
         ceiling = case["exit_histogram"][max(case["exit_histogram"])] / case["n"]
-        shown = f"`{name}`, {percent(settings['share'])}" + ("" if queries == QUERIES else f", {queries} queries")
+        shown = f"`{name}`, {percent(settings['share'])}"
+        shown += "" if queries == QUERIES else ", " + f"{queries:,} queries".replace(",", " ")
         cells = [
             str(case["n"]),
             percent(edited(case), 1),
@@ -76,20 +78,38 @@ def told(title: str, document: Record) -> str:
 
 def verdict(title: str, document: Record, asked: Record) -> list[str]:
     cases = {c["condition"]: c for c in document["cases"]}
-    every = [*document["cases"], *(_read(WIDE[title])["cases"] if title in WIDE else ())]
+    further = [_read(names[title]) for names in (WIDE, AGAIN) if title in names]
+    every = [case for d in (document, *further) for case in d["cases"]]
     attacks = [c for c in every if c["kind"] == "attack" and edited(c) <= EDITED]
     best = max(attacks, key=lambda c: c["recovery"])
     chance, questions = cases["words-random"], next(c for c in asked["cases"] if c["kind"] == "control")
-    return [
+    lines = [
         f"| {title}: takes back {percent(TARGET)} with at most {percent(EDITED)} of the words edited | "
         f"{within(best['recovery'], best['recovery_ci'])}, `{best['condition']}`, {percent(edited(best), 1)} edited | "
         f"{'yes' if best['recovery'] >= TARGET else 'no'} |",
         f"| {title}: as many random edits take back less than {percent(CHANCE)} | "
         f"{within(chance['recovery'], chance['recovery_ci'])} | {'yes' if chance['recovery'] < CHANCE else 'no'} |",
-        f"| {title}: more than the dearest of as many random edits as there are questions | "
-        f"{percent(cases[ASKS]['recovery'])} against {within(questions['recovery'], questions['recovery_ci'])} | "
-        f"{'yes' if cases[ASKS]['recovery'] > questions['recovery_ci'][1] else 'no'} |",
+        more_than_chance(title, cases[ASKS], questions),
     ]
+    if title in AGAIN:
+        again = {c["condition"]: c for c in _read(AGAIN[title])["cases"]}
+        chance = again["words-random"]
+        lines += [
+            f"| {title}: as many random misspellings take back less than {percent(CHANCE)} | "
+            f"{within(chance['recovery'], chance['recovery_ci'])} | {'yes' if chance['recovery'] < CHANCE else 'no'} |",
+            more_than_chance(title, again[TRIES_AGAIN], again["words-best-of-n"]),
+        ]
+    return lines
+
+
+def more_than_chance(title: str, asks: Record, chance: Record) -> str:
+    """The row that sets an attacker by queries beside who asks as often and learns nothing."""
+    held = asks["recovery"] > chance["recovery_ci"][1]
+    return (
+        f"| {title}: `{asks['condition']}` takes back more than the dearest of as many random edits as there are "
+        f"questions | {percent(asks['recovery'])} against {within(chance['recovery'], chance['recovery_ci'])} | "
+        f"{'yes' if held else 'no'} |"
+    )
 
 
 def figures() -> list[str]:
@@ -111,6 +131,16 @@ def figures() -> list[str]:
                 f"`adaptbench run {WIDE[title]}`, [summary](../reports/published/{WIDE[title]}.json).",
                 "",
                 *rows(wide),
+            ]
+        if title in AGAIN:
+            again = _read(AGAIN[title])
+            n = next(c["n"] for c in again["cases"] if c["condition"] == "clean")
+            lines += [
+                "",
+                f"**{title}, misspellings taken back and tried again** (the first {n} of them). "
+                f"`adaptbench run {AGAIN[title]}`, [summary](../reports/published/{AGAIN[title]}.json).",
+                "",
+                *rows(again),
             ]
     lines += ["", "| aimed at | measured | held |", "|---|---|---|"]
     return lines + [line for title, _, *both in documents for line in verdict(title, *both)] + [""]
