@@ -110,6 +110,6 @@ class QueryJudge(WordJudge):
         if bool((self.asked < self.via.queries).any()):
             told["notes"] = [
                 f"some texts were asked less often than {self.via.queries} times: nothing dearer was left to find, or "
-                "every word that may be edited was"
+                "the search had made all the tries that its settings allow"
             ]
         return told

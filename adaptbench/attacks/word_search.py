@@ -28,6 +28,8 @@ from adaptbench.data.wordpiece import UNKNOWN
 POOL = 64
 Try = tuple[int, Swap]
 """A place, and what is to stand there."""
+Seen = set[tuple[int, tuple[Try, ...]]]
+"""Texts, by number, and the edits of them that were tried."""
 
 
 @dataclass(slots=True)
@@ -104,30 +106,59 @@ class WordBeam(WordSearch):
         beam: texts kept a step. tries: edits looked at a step, of each text kept.
         by: what a white box goes by: "loss", words by the gradient and tries by the objective; "cost", words by what
             leaving them out does, and both by the MACs that the same pass shows, then by the objective.
+        again: rounds once the budget is spent: each edit of the dearest text so far is taken back in turn, and others
+            are tried in its place.
     """
 
     name: ClassVar[str] = "word-beam"
     beam: Annotated[int, count(1, 100)] = 3
     tries: Annotated[int, count(1, 10_000)] = 60
     by: Literal["loss", "cost"] = field(default="loss", metadata=UNSAID)
+    again: Annotated[int, count(0, 1000)] = field(default=0, metadata=UNSAID)
 
     def hunt(self, texts: list[Text], judge: WordJudge) -> None:
-        """As many steps as the largest budget; a text at the ceiling, or whose budget is spent, rests."""
+        """As many steps as the largest budget; a text at the ceiling, or whose budget is spent, rests.
+
+        Then the rounds of `again`: the tries of a head grow by `tries` from round to round, until one of them is kept.
+        """
         steps = max((text.budget for text in texts), default=0)
+        seen: Seen = set()
         for step in range(steps):
             live = [i for i, text in enumerate(texts) if step < text.budget and not judge_done(judge, text)]
-            if not live:
-                break
             heads: list[tuple[int, Edits]] = []
             for i in live:
                 fresh = [e for _, e in texts[i].beam if len(e) == step]
                 heads += [(i, e) for e in fresh[: self.beam]]
             if not heads:
                 break
-            at = [Text(texts[i].words, texts[i].budget, [((0.0, 0.0), e)]) for i, e in heads]
-            orders = judge.order([i for i, _ in heads], at, self.tries)
-            rows, made, seen = [], [], set()
-            for (i, e), order in zip(heads, orders, strict=True):
+            self._step(heads, texts, judge, seen, {})
+            judge.progress(len(texts) * (step + 1) // (steps + self.again), len(texts))
+        depths: dict[int, int] = {}
+        for again in range(self.again):
+            heads = [(i, e) for i, t in enumerate(texts) if not judge_done(judge, t) for e in taken_back(t)]
+            if not heads:
+                break
+            before = {i: texts[i].best for i, _ in heads}
+            self._step(heads, texts, judge, seen, depths)
+            for i, best in before.items():
+                depths[i] = depths.get(i, 1) + 1 if texts[i].best == best else 1
+            judge.progress(len(texts) * (steps + again + 1) // (steps + self.again), len(texts))
+
+    def _step(
+        self, heads: list[tuple[int, Edits]], texts: list[Text], judge: WordJudge, seen: Seen, depths: dict[int, int]
+    ) -> None:
+        """One more edit on each head; what was tried before is not tried again.
+
+        Args:
+            depths: a text's tries are that often `tries`; once where it says nothing.
+        """
+        rows: list[int] = []
+        made: list[Edits] = []
+        for depth in sorted({depths.get(i, 1) for i, _ in heads}):
+            some = [(i, e) for i, e in heads if depths.get(i, 1) == depth]
+            at = [Text(texts[i].words, texts[i].budget, [((0.0, 0.0), e)]) for i, e in some]
+            orders = judge.order([i for i, _ in some], at, depth * self.tries)
+            for (i, e), order in zip(some, orders, strict=True):
                 for place, swap in order:
                     child = {**e, place: swap}
                     key = (i, tuple(sorted(child.items())))
@@ -135,13 +166,20 @@ class WordBeam(WordSearch):
                         seen.add(key)
                         rows.append(i)
                         made.append(child)
-            scores = judge.score(rows, texts, made, self.beam)
-            for i, child, score in zip(rows, made, scores, strict=True):
-                if score is not None:
-                    texts[i].beam.append((score, child))
-            for i in live:
-                texts[i].beam.sort(key=lambda kept: (-kept[0][0], -kept[0][1], len(kept[1])))
-            judge.progress(len(texts) * (step + 1) // steps, len(texts))
+        scores = judge.score(rows, texts, made, self.beam)
+        for i, child, score in zip(rows, made, scores, strict=True):
+            if score is not None:
+                texts[i].beam.append((score, child))
+        for i in {i for i, _ in heads}:
+            texts[i].beam.sort(key=lambda kept: (-kept[0][0], -kept[0][1], len(kept[1])))
+
+
+def taken_back(text: Text) -> list[Edits]:
+    """The best edits of a text with one of them taken back, each in turn; as they are, where a word is left to edit."""
+    best = text.best[1]
+    if len(best) < text.budget:
+        return [best]
+    return [{place: swap for place, swap in best.items() if place != one} for one in best]
 
 
 def judge_done(judge: WordJudge, text: Text) -> bool:

@@ -5,7 +5,7 @@ import torch
 
 from adaptbench.attacks import load_attack
 from adaptbench.attacks.word_edits import NEGATIONS, Thesaurus, WordEdits, misspelt, words_apart
-from adaptbench.attacks.word_search import Text, WhiteJudge
+from adaptbench.attacks.word_search import Text, WhiteJudge, WordBeam, WordJudge, taken_back
 from adaptbench.errors import CapabilityError, RecipeError
 from adaptbench.testing.attacks import AttackConformance
 from adaptbench.testing.texts import LENGTH, planted_net, planted_texts, planted_words
@@ -38,6 +38,11 @@ class TestWaffle(_OfTexts):
 class TestWordsBlackBox(_OfTexts):
     def make(self):
         return load_attack("words-black-box", {"queries": 40})
+
+
+class TestWordsAgain(_OfTexts):
+    def make(self):
+        return load_attack("words-again", {"queries": 40, "tries": 5})
 
 
 class TestWordsBestOfN(_OfTexts):
@@ -252,3 +257,76 @@ def test_words_are_weighed_by_what_the_text_costs_without_them():
     costs = net.infer(torch.tensor(rows)).macs.tolist()
     assert costs == sorted(costs, reverse=True)
     assert set(judge.weighed[0]) == {p for p, w in enumerate(text.words) if words.may_edit(w)}
+
+
+class _Table(WordJudge):
+    """Knows what a set of edits costs by a table; tells all tries, in the table's order of words."""
+
+    def __init__(self, costs):
+        class _Words:
+            class model:  # what `judge_done` looks at
+                max_macs = 100
+
+        self.words, self.costs, self.asked = _Words, costs, []
+        self.progress = lambda done, of: None
+
+    def order(self, rows, texts, tries):
+        return [[(p, ("x",)) for p in range(len(t.words)) if p not in t.best[1]][:tries] for t in texts]
+
+    def score(self, rows, texts, edits, keep):
+        self.asked += [frozenset(e) for e in edits]
+        return [(float(self.costs.get(frozenset(e), 0)), 0.0) for e in edits]
+
+
+GREEDY_IS_WRONG = {frozenset({0}): 5, frozenset({0, 1}): 6, frozenset({0, 2}): 7, frozenset({1, 2}): 9}
+
+
+@pytest.mark.parametrize(("again", "found"), [(0, {0, 2}), (1, {1, 2})])
+def test_an_edit_that_was_spent_is_taken_back_for_a_better_one(again, found):
+    """Words 1 and 2 are dearest together and worth nothing alone, so that steps without a way back miss them."""
+    judge, text = _Table(GREEDY_IS_WRONG), Text(["a", "b", "c"], 2, [((0.0, 0.0), {})])
+    WordBeam(beam=1, tries=3, again=again).hunt([text], judge)
+    assert set(text.best[1]) == found
+    assert len(text.best[1]) <= text.budget
+    assert len(judge.asked) == len(set(judge.asked)), "what was asked once is not asked again"
+
+
+def test_rounds_look_further_where_the_nearest_tries_were_made():
+    """Of each head one try more a round: the fourth word has its turn in the fourth."""
+    judge, text = _Table({frozenset({0}): 1, frozenset({3}): 2}), Text(["a", "b", "c", "d"], 1, [((0.0, 0.0), {})])
+    WordBeam(beam=1, tries=1, again=3).hunt([text], judge)
+    assert set(text.best[1]) == {0}
+    WordBeam(beam=1, tries=1, again=4).hunt([text], judge)
+    assert set(text.best[1]) == {3}
+
+
+def test_who_is_at_the_ceiling_is_asked_no_more():
+    judge, text = _Table({frozenset({0}): 100}), Text(["a", "b"], 1, [((0.0, 0.0), {})])
+    WordBeam(beam=1, tries=1, again=5).hunt([text], judge)
+    assert judge.asked == [frozenset({0})]
+
+
+def test_what_is_taken_back():
+    spent = Text(["a", "b", "c"], 2, [((1.0, 0.0), {0: ("x",), 2: ("y",)})])
+    assert taken_back(spent) == [{2: ("y",)}, {0: ("x",)}]
+    spent.budget = 3
+    assert taken_back(spent) == [{0: ("x",), 2: ("y",)}], "a word is left to edit"
+    assert taken_back(Text([], 0, [((0.0, 0.0), {})])) == []
+
+
+def test_tries_again_take_back_more_at_the_same_questions():
+    net, split = planted_net(), planted_texts("test", 60)
+    how = {"share": 0.3, "queries": 120, "tries": 10}
+    once, again = (
+        load_attack("words-again", how | {"again": rounds}).craft(net, split.inputs(), split.y) for rounds in (0, 10)
+    )
+    assert recovery(net, split.inputs(), again) >= recovery(net, split.inputs(), once)
+    assert again.queries.max() <= 120
+    assert "outside_constraint" not in again.details
+
+
+def test_rounds_that_are_not_asked_for_leave_the_hash():
+    assert load_attack("words").sha256 == load_attack("words", {"again": 0}).sha256
+    assert load_attack("words").sha256 != load_attack("words", {"again": 1}).sha256
+    with pytest.raises(RecipeError):
+        load_attack("words", {"again": -1})
