@@ -124,7 +124,7 @@ SEARCHES = Registry(
             "patterns that an ensemble of ordinal models expects most of, refitted on the answers",
         ),
         "word-beam": ("adaptbench.attacks.word_search:WordBeam", "of texts: one more edit a step, the best few kept"),
-        "random-words": ("adaptbench.attacks.word_search:RandomWords", "of texts: as many edits, drawn at random"),
+        "random-words": ("adaptbench.attacks.word_control:RandomWords", "of texts: as many edits, drawn at random"),
         "series-descent": ("adaptbench.attacks.series:SeriesDescent", "of series: steps of the sign, projected"),
         "series-draw": ("adaptbench.attacks.series:SeriesDraw", "of series: each value up or down by the radius"),
         "spsa": ("adaptbench.attacks.spsa:Spsa", "a slope of the cost, estimated from pairs of queries"),

@@ -12,9 +12,10 @@ from adaptbench.attacks.access import BlackBox
 from adaptbench.attacks.base import Attack, Task, Unaudited, one_path
 from adaptbench.attacks.composed import Parts, RecipeAttack
 from adaptbench.attacks.objectives import GradientObjective
+from adaptbench.attacks.word_control import RandomWords
 from adaptbench.attacks.word_edits import Thesaurus, WordEdits, words_apart
 from adaptbench.attacks.word_queries import QueryJudge
-from adaptbench.attacks.word_search import RandomWords, Text, WhiteJudge, WordBeam, WordJudge, WordSearch
+from adaptbench.attacks.word_search import Text, WhiteJudge, WordBeam, WordJudge, WordSearch
 from adaptbench.data.wordpiece import FIRST, LAST, PAD, UNKNOWN
 from adaptbench.errors import RecipeError
 
