@@ -102,7 +102,7 @@ def test_a_standing_says_which_standard_it_is_of(board, page):
     versions = {
         text(row["attack"]) for place in range(len(board.standings)) for row in rows_of(page, f"standing-{place}")
     }
-    assert len(versions) == 2
+    assert len(versions) == 3
 
 
 def test_measured_modelled_and_counted_share_no_table(page, raw):
