@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from adaptbench.results.baseline import Baseline
+
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "text.md"
 PUBLISHED = ROOT / "reports" / "published"
@@ -51,8 +53,8 @@ def rows(*documents: Record) -> list[str]:
         settings = conditions[case["condition"]]["settings"]
         name, queries = re.sub(r"-\d+$", "", case["condition"]), settings.get("queries", QUERIES)
         ceiling = case["exit_histogram"][max(case["exit_histogram"])] / case["n"]
-        shown = f"`{name}`, {percent(settings['share'])}"
-        shown += "" if queries == QUERIES else ", " + f"{queries:,} queries".replace(",", " ")
+        many = "" if queries == QUERIES else ", " + f"{queries:,} queries".replace(",", " ")
+        shown = f"`{name}`, {percent(settings['share'])}{many}"
         cells = [
             str(case["n"]),
             percent(edited(case), 1),
@@ -89,27 +91,38 @@ def verdict(title: str, document: Record, asked: Record) -> list[str]:
         f"{'yes' if best['recovery'] >= TARGET else 'no'} |",
         f"| {title}: as many random edits take back less than {percent(CHANCE)} | "
         f"{within(chance['recovery'], chance['recovery_ci'])} | {'yes' if chance['recovery'] < CHANCE else 'no'} |",
-        more_than_chance(title, cases[ASKS], questions),
+        more_than_chance(title, cases[ASKS], cases[ASKS]["recovery"], questions),
     ]
     if title in AGAIN:
         again = {c["condition"]: c for c in _read(AGAIN[title])["cases"]}
-        chance = again["words-random"]
+        chance, questions = again["words-random"], again["words-best-of-n"]
         lines += [
             f"| {title}: as many random misspellings take back less than {percent(CHANCE)} | "
             f"{within(chance['recovery'], chance['recovery_ci'])} | {'yes' if chance['recovery'] < CHANCE else 'no'} |",
-            more_than_chance(title, again[TRIES_AGAIN], again["words-best-of-n"]),
+            more_than_chance(title, again[TRIES_AGAIN], of_first(AGAIN[title], TRIES_AGAIN, questions["n"]), questions),
         ]
     return lines
 
 
-def more_than_chance(title: str, asks: Record, chance: Record) -> str:
-    """The row that sets an attacker by queries beside who asks as often and learns nothing."""
-    held = asks["recovery"] > chance["recovery_ci"][1]
+def more_than_chance(title: str, asks: Record, taken: float, chance: Record) -> str:
+    """The row that sets an attacker by queries beside who asks as often and learns nothing, on the same texts."""
+    where = "" if asks["n"] == chance["n"] else f" (the first {chance['n']} texts)"
     return (
         f"| {title}: `{asks['condition']}` takes back more than the dearest of as many random edits as there are "
-        f"questions | {percent(asks['recovery'])} against {within(chance['recovery'], chance['recovery_ci'])} | "
-        f"{'yes' if held else 'no'} |"
+        f"questions{where} | {percent(taken)} against {within(chance['recovery'], chance['recovery_ci'])} | "
+        f"{'yes' if taken > chance['recovery_ci'][1] else 'no'} |"
     )
+
+
+def of_first(name: str, condition: str, n: int) -> float:
+    """What a condition takes back of the first n texts of a run."""
+    kept = Baseline.load(PUBLISHED / f"{name}.json")
+    cases = {c["condition"]: c for c in kept.cases}
+    clean, after = (kept.samples(cases[c]["evaluation"]) for c in ("clean", condition))
+    assert clean is not None
+    assert after is not None
+    before = clean.macs[:n].mean()
+    return float((after.macs[:n].mean() - before) / (cases[condition]["macs_max"] - before))
 
 
 def figures() -> list[str]:

@@ -153,7 +153,7 @@ def test_it_runs(command: Command, typed) -> None:
             assert ended.code == 2, said
             assert "cuda" in ended.err
         elif ended.code == 2 and "ADAPTBENCH_DATA" in said:
-            assert re.search("replicate-|cifar10|minilm", line), f"{line} needs data that it does not name"
+            assert re.search("replicate-|cifar10|fashion|minilm", line), f"{line} needs data that it does not name"
         else:
             assert ended.code in ENDS_WITH.get(words[0], {0}), said
 
