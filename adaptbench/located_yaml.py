@@ -92,10 +92,11 @@ class _Loader(yaml.SafeLoader):
     depth = count = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        self.depth, self.count = self.depth + 1, self.count + 1
+        self.depth += 1
+        self.count += parent is None or index is not None  # keys are nodes, too, and no values
         if self.depth > DEEPEST:
             raise self._too(f"nested more than {DEEPEST} levels deep")
-        if self.count > 2 * MOST_VALUES:  # keys are nodes, too
+        if self.count > MOST_VALUES:
             raise self._too(f"more than {MOST_VALUES} values")
         try:
             return super().compose_node(parent, index)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from adaptbench.attacks.catalogue import LATEST
 from adaptbench.results.statistics import of_means
 
 ROOT = Path(__file__).parent.parent
@@ -80,8 +81,6 @@ def seconds(record: Record) -> str:
 
 
 PLANNED = "planned gates"
-LATEST = {"": 3, "-kept": 2}
-"""The newest of `standard` and of `standard-kept`."""
 
 
 def called(case: Record, manifest: Record) -> str:
@@ -91,13 +90,16 @@ def called(case: Record, manifest: Record) -> str:
     if not name.startswith("standard") or not version.startswith("standard-"):
         return name
     kept = "-kept" if name.endswith("-kept") else ""
-    about, own = manifest["models"][case["model"]], int(version.removeprefix("standard-").removesuffix("-kept"))
+    own, newest = (
+        int(full.removeprefix("standard-").removesuffix("-kept")) for full in (version, LATEST[f"standard{kept}"])
+    )
+    about = manifest["models"][case["model"]]
     if about["shape"] != "gated":
-        alike = range(1, LATEST[kept] + 1)
+        alike = range(1, newest + 1)
     elif own == 1 or about["policy"] == PLANNED:
         alike = range(own, own + 1)
     else:
-        alike = range(2, LATEST[kept] + 1)
+        alike = range(2, newest + 1)
     return "standard-" + " = ".join(f"{number}{kept}" for number in alike)
 
 
@@ -290,8 +292,8 @@ def _trained(case: Record) -> float | None:
 def alone(document: Record) -> list[str]:
     """Gates that were tried one by one: a row a system."""
     lines = [
-        "| data | system | n | closed | never opened alone | standard-2 takes back | with all that ever opened |",
-        "|---|---|---|---|---|---|---|",
+        "| data | system | n | closed | never opened alone | attack | takes back | with all that ever opened |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for name, found in document["systems"].items():
         shares = [
@@ -299,7 +301,14 @@ def alone(document: Record) -> list[str]:
             for e in (found["recovery"], found["recovery_bound"])
         ]
         closed = f"{found['pairs']} of {found['n'] * found['gates']}"
-        cells = [*name.split("/"), str(found["n"]), closed, str(found["pairs_never_opened"]), *shares]
+        cells = [
+            *name.split("/"),
+            str(found["n"]),
+            closed,
+            str(found["pairs_never_opened"]),
+            found["attack"]["name"],
+            *shares,
+        ]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 

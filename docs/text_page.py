@@ -19,6 +19,7 @@ PUBLISHED = ROOT / "reports" / "published"
 SETS = (("SST-2", "text-attacks", "text-chance"), ("AG News", "text-attacks-ag-news", "text-chance-ag-news"))
 WIDE = {"AG News": "text-attacks-ag-news-wide"}
 AGAIN = {"AG News": "text-attacks-ag-news-again"}
+FURTHER = ((WIDE, "searches as wide as the recipes' own"), (AGAIN, "misspellings taken back and tried again"))
 QUERIES, ASKS, TRIES_AGAIN = 200, "words-black-box", "words-again"
 BEGIN, END = "<!-- figures: written by docs/text_page.py -->", "<!-- end of figures -->"
 TARGET, CHANCE, EDITED = 0.5, 0.1, 0.1
@@ -80,7 +81,7 @@ def told(title: str, document: Record) -> str:
 
 def verdict(title: str, document: Record, asked: Record) -> list[str]:
     cases = {c["condition"]: c for c in document["cases"]}
-    further = [_read(names[title]) for names in (WIDE, AGAIN) if title in names]
+    further = [_read(names[title]) for names, _ in FURTHER if title in names]
     every = [case for d in (document, *further) for case in d["cases"]]
     attacks = [c for c in every if c["kind"] == "attack" and edited(c) <= EDITED]
     best = max(attacks, key=lambda c: c["recovery"])
@@ -135,25 +136,17 @@ def figures() -> list[str]:
             "",
             *rows(document, chance),
         ]
-        if title in WIDE:
-            wide = _read(WIDE[title])
-            n = next(c["n"] for c in wide["cases"] if c["condition"] == "clean")
+        for names, called in FURTHER:
+            if title not in names:
+                continue
+            further = _read(names[title])
+            n = next(c["n"] for c in further["cases"] if c["condition"] == "clean")
             lines += [
                 "",
-                f"**{title}, searches as wide as the recipes' own** (the first {n} of them). "
-                f"`adaptbench run {WIDE[title]}`, [summary](../reports/published/{WIDE[title]}.json).",
+                f"**{title}, {called}** (the first {n} of them). "
+                f"`adaptbench run {names[title]}`, [summary](../reports/published/{names[title]}.json).",
                 "",
-                *rows(wide),
-            ]
-        if title in AGAIN:
-            again = _read(AGAIN[title])
-            n = next(c["n"] for c in again["cases"] if c["condition"] == "clean")
-            lines += [
-                "",
-                f"**{title}, misspellings taken back and tried again** (the first {n} of them). "
-                f"`adaptbench run {AGAIN[title]}`, [summary](../reports/published/{AGAIN[title]}.json).",
-                "",
-                *rows(again),
+                *rows(further),
             ]
     lines += ["", "| aimed at | measured | held |", "|---|---|---|"]
     return lines + [line for title, _, *both in documents for line in verdict(title, *both)] + [""]

@@ -91,6 +91,15 @@ def test_the_figures_of_the_text_page_are_those_of_the_committed_runs() -> None:
         assert wide["git"]["dirty"] is False
         settings = {told["settings"]["tries"] for told in wide["conditions"].values() if "tries" in told["settings"]}
         assert settings == {60}, "searches are not as wide as the recipes' own"
+    for name in module.AGAIN.values():
+        again = Baseline.load(module.PUBLISHED / f"{name}.json")
+        assert again.manifest["git"]["dirty"] is False
+        spent = {case["condition"]: again.samples(case["evaluation"]) for case in again.cases}
+        for case in again.cases:
+            before, after = spent["clean"].macs[: case["n"]].mean(), spent[case["condition"]].macs.mean()
+            if case["kind"] != "clean":
+                assert case["recovery"] == pytest.approx((after - before) / (case["macs_max"] - before), abs=1e-9)
+                assert f"| {100 * case['recovery']:.0f} % [" in text
     for _, name, chance in module.SETS:
         kept = Baseline.load(module.PUBLISHED / f"{name}.json")
         assert kept.manifest["git"]["dirty"] is False

@@ -234,9 +234,7 @@ class GatedNetwork(OnABackbone):
         state = self.gates.start(apart(x) if costs.start_writes else x)
         margins: list[Tensor] = []
         if not last and self.gates.plans and any(self.gated):
-            for b in range(len(self.bodies)):
-                if not self.gated[b]:
-                    continue
+            for b in (b for b, gated in enumerate(self.gated) if gated):
                 margin, state = self.gates.margin(b, x, state)
                 margins.append(margin)
             return x.new_zeros(len(x), self.n_classes), torch.stack(margins, 1)

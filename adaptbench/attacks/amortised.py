@@ -67,7 +67,7 @@ class AmortisedAttack(RecipeAttack):
         x, y = x[: search.pictures], y[: search.pictures]
         require_enough(self.name, len(x))
         with torch.no_grad():
-            known = known_by(task.model, task.seed, x, y, task.model.relax(x[:POOL]).margins)
+            known = known_by(task.model, task.seed, x, y, task.model.relax(x[:POOL], last=False).margins)
         if self._kept[0] != known or self._kept[1] is None:
             training = _Training(task, objective, self._constraint(task), search, self.parts.recipe.precision, x, y)
             with task.model.steady():

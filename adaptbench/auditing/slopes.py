@@ -72,7 +72,7 @@ def decision_names(model: AdaptiveModel) -> list[str]:
 def _zero_shares(model: AdaptiveModel, x: Tensor) -> tuple[Tensor, bool]:
     """(D,) shares, and whether all gradients are finite."""
     leaf = x.clone().requires_grad_()
-    margins = model.relax(leaf, temperature=1.0).margins
+    margins = model.relax(leaf, temperature=1.0, last=False).margins
     shares, finite = [], True
     for d in range(margins.shape[1]):
         slope = None
@@ -90,5 +90,5 @@ def _varies(model: AdaptiveModel, x: Tensor) -> Tensor:
     """(D,) bool: the margin is not the same number for all pictures, with and without noise."""
     noise = torch.rand(x.shape, generator=torch.Generator().manual_seed(0)).to(x) * 2 - 1
     with torch.no_grad():
-        both = torch.cat([model.relax(part).margins for part in (x, (x + NOISE * noise).clamp(0, 1))])
+        both = torch.cat([model.relax(part, last=False).margins for part in (x, (x + NOISE * noise).clamp(0, 1))])
     return (both != both[:1]).any(0).cpu()

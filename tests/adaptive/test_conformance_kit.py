@@ -331,6 +331,18 @@ def test_a_planted_fault_is_found(fault):
         run_check(make(), check)
 
 
+def two_blocks(channels, gates, kind=GatedNetwork):
+    torch.manual_seed(0)
+    return kind(
+        stem=nn.Conv2d(1, channels, 3, padding=1),
+        blocks=[Block(name, nn.Conv2d(channels, channels, 3, padding=1)) for name in "ab"],
+        head=nn.Sequential(nn.Flatten(), nn.Linear(16 * channels, CLASSES)),
+        gates=gates([nn.Sequential(nn.Flatten(), nn.Linear(16 * channels, 1)) for _ in range(2)]),
+        domain=ImageDomain(SHAPE),
+        n_classes=CLASSES,
+    )
+
+
 def test_a_gate_that_masks_instead_of_skipping_is_found():
     """SkipNet as most repositories run it: every body on everybody, multiplied by 0 or 1."""
 
@@ -339,18 +351,7 @@ def test_a_gate_that_masks_instead_of_skipping_is_found():
             self.gated_forward(x)
             return super()._run(x, **how)
 
-    torch.manual_seed(0)
-    made = [
-        kind(
-            stem=nn.Conv2d(1, 2, 3, padding=1),
-            blocks=[Block("a", nn.Conv2d(2, 2, 3, padding=1)), Block("b", nn.Conv2d(2, 2, 3, padding=1))],
-            head=nn.Sequential(nn.Flatten(), nn.Linear(32, CLASSES)),
-            gates=FeedForwardGates([nn.Sequential(nn.Flatten(), nn.Linear(32, 1)) for _ in range(2)]),
-            domain=ImageDomain(SHAPE),
-            n_classes=CLASSES,
-        )
-        for kind in (GatedNetwork, Masks)
-    ]
+    made = [two_blocks(2, FeedForwardGates, kind) for kind in (GatedNetwork, Masks)]
     run_check(made[0], "what_is_skipped")
     with pytest.raises(AssertionError, match="what is skipped must not run"):
         run_check(made[1], "what_is_skipped")
@@ -360,18 +361,8 @@ def test_gates_that_claim_to_plan_and_look_at_features_are_found():
     class Claims(FeedForwardGates):
         plans = True
 
-    torch.manual_seed(0)
-    made = [
-        GatedNetwork(
-            stem=nn.Conv2d(1, 1, 3, padding=1),  # features have the form of the picture: nothing else gives it away
-            blocks=[Block("a", nn.Conv2d(1, 1, 3, padding=1)), Block("b", nn.Conv2d(1, 1, 3, padding=1))],
-            head=nn.Sequential(nn.Flatten(), nn.Linear(16, CLASSES)),
-            gates=kind([nn.Sequential(nn.Flatten(), nn.Linear(16, 1)) for _ in range(2)]),
-            domain=ImageDomain(SHAPE),
-            n_classes=CLASSES,
-        )
-        for kind in (FeedForwardGates, Claims)
-    ]
+    # of one channel features have the form of the picture, so that nothing else gives it away
+    made = [two_blocks(1, gates) for gates in (FeedForwardGates, Claims)]
     run_check(made[0], "sign_of_the_decisions")
     with pytest.raises(AssertionError, match="change where the last exit is left out"):
         run_check(made[1], "sign_of_the_decisions")

@@ -237,7 +237,10 @@ def test_a_net_that_decides_otherwise_when_compiled_is_not_timed(told: Told, tmp
 
     def spoilt(part):
         call = whole(part)
-        made = lambda given: call(given) + torch.linspace(0, 9, 10)  # noqa: E731
+
+        def made(given):
+            return call(given) + torch.linspace(0, 9, 10)
+
         made.named = call.named
         return made if call.named == "heads.0" else call
 

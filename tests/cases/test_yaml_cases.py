@@ -51,7 +51,7 @@ BAD = {
 @pytest.mark.case("own")
 @pytest.mark.parametrize("kind", BAD)
 @pytest.mark.parametrize("read", [load_suite, lambda name: read_recipe(Path(name))], ids=["suite", "recipe"])
-def test_a_hostile_file_is_one_message_with_its_line_at_once(kind, read, tmp_path):
+def test_a_hostile_file_is_one_message_with_its_line_in_a_second(kind, read, tmp_path):
     """Bombs, depths and values that do not exist gave a hang or a traceback; each is an error of the file, at once."""
     text, says = BAD[kind]
     file = tmp_path / "hostile.yaml"
@@ -59,7 +59,7 @@ def test_a_hostile_file_is_one_message_with_its_line_at_once(kind, read, tmp_pat
     began = time.process_time()
     with pytest.raises((SuiteError, RecipeError)) as refused:
         read(str(file))
-    assert time.process_time() - began < 10  # a bomb takes hours; a long list a second on a slow processor
+    assert time.process_time() - began < 1
     assert says in refused.value.seen
     assert str(file) in refused.value.seen
     assert len(refused.value.seen) < 300 + len(str(file))

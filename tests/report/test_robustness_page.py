@@ -147,6 +147,8 @@ def test_the_sentences_hold_on_the_kept_samples():
         "the dearest seen, and {:.1f} % of BlockDrop's, {:.1f} % up to the dearest seen."
     )
     assert told.format(*shares) in WORDS
+    dearest = _read("standard-3-blockdrop")["manifest"]["models"]["blockdrop"]["max_macs"]
+    assert f"all 27 open at once on {(newest == dearest).sum()} of 1 000 pictures" in WORDS
 
 
 @pytest.mark.parametrize(
@@ -187,6 +189,10 @@ def test_what_ten_times_the_steps_add_on_gates_is_said():
     back = [100 * (each.mean() - clean.mean()) / (dearest - clean.mean()) for each in (short, long)]
     told = "ten times the steps take back {1:.1f} % of 16 pictures, where `standard-3` takes {0:.1f} %"
     assert told.format(*back) in WORDS
+    before = _read("ten-times-cifar10")
+    older = _macs(before["samples"]["cifar10/blockdrop/exhaustive"])
+    assert before["manifest"]["models"]["blockdrop"]["card"] == document["manifest"]["models"]["blockdrop"]["card"]
+    assert (short.mean() >= older.mean()) == ("standard-3 finds by itself" in WORDS)
     assert ((back[1] - back[0]) <= 1) == ("within the point that was aimed at on BlockDrop" in WORDS)
 
 
