@@ -97,11 +97,12 @@ def _realised(cases: Sequence[Record]) -> list[str]:
             by_batch.setdefault((case["batch_size"], clause(mode_of(case))), []).append(case)
     if not by_batch:
         return []
-    parts = []
+    parts, most = [], max(map(len, by_batch.values()))
     for (size, mode), timed in sorted(by_batch.items()):
+        some = "" if len(timed) == most else f", {len(timed)} of {most} models"  # another mean: not to be set beside
         macs, time, harness = (words.percent(fmean(case[name] for case in timed), 0) for name in told)
         parts.append(
-            f"batch {size}{mode}: {time} of the time for {macs} of the MACs (harness: {harness} of the window)"
+            f"batch {size}{mode}{some}: {time} of the time for {macs} of the MACs (harness: {harness} of the window)"
         )
     return [
         f"saved by the nets, nodes and policy, against their plain nets, mean over models: {'; '.join(parts)}; "

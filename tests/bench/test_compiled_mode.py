@@ -11,6 +11,7 @@ import torch
 
 from adaptbench.adaptive import compiling
 from adaptbench.bench.estimate import estimate
+from adaptbench.bench.notes import _realised
 from adaptbench.bench.plan import make_plan
 from adaptbench.bench.runner import run_suite
 from adaptbench.bench.suite import load_suite
@@ -308,3 +309,12 @@ def test_torch_itself_compiles_before_the_first_window_and_never_after(tmp_path:
     assert set(graphs) == {counters["stats"]["unique_graphs"]}
     assert graphs[0] > before
     assert np.isfinite([c["latency_s_per_sample"] for c in run.cases]).all()
+
+
+def test_a_mean_over_fewer_models_says_so():
+    """A net that is refused compiled would leave the means of two modes side by side, each of other nets."""
+    case = {"kind": "clean", "batch_size": 8, "saving_macs": 0.5, "saving_time": 0.2, "executor_share": 0.1}
+    two = [case | {"mode": "compacted"}, case | {"mode": "compacted", "saving_time": 0.4}]
+    (told,) = _realised([*two, case | {"mode": "compiled"}])
+    assert "batch 8: 30 % of the time" in told
+    assert "batch 8, compiled, 1 of 2 models: 20 % of the time" in told
