@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from small_study import STUDY
 
 from adaptbench.adaptive import compiling
 from adaptbench.bench.estimate import estimate
@@ -27,7 +28,6 @@ from adaptbench.results.gate_rules import Rule
 from adaptbench.results.identity import static_id
 from adaptbench.results.store import Run
 from adaptbench.study.spec import load_study
-from tests.small_study import STUDY
 
 NONE_HERE = compiling.why_no_compiler(torch.device("cpu"))
 SUITE = """
