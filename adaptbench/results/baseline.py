@@ -213,12 +213,22 @@ def write_baseline(run: Run, path: str | Path) -> Path:
     document = {
         "schema": SCHEMA_VERSION,
         "kind": "baseline",
-        "manifest": {name: run.manifest.get(name) for name in KEPT},
+        "manifest": {name: run.manifest.get(name) for name in KEPT} | _compiled(run.manifest),
         "cases": run.cases,
         "samples": samples,
         "windows": windows,
     }
     return write_text(target, _text(document))
+
+
+def _compiled(manifest: Record) -> Record:
+    """Which parts of a net ran compiled, where any did; what each took is of the run alone."""
+    plans = manifest.get("compiled") or {}
+    kept = {
+        name: {"parts": [{of: part[of] for of in ("name", "kept")} for part in plan["parts"]]}
+        for name, plan in plans.items()
+    }
+    return {"compiled": kept} if kept else {}
 
 
 _PARTS: dict[str, type] = {"manifest": dict, "samples": dict, "windows": list}

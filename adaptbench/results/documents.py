@@ -100,6 +100,15 @@ class _Stretch(_Part):
     git: _Git | None = None
 
 
+class _CompiledPart(_Part):
+    name: str
+    kept: bool
+
+
+class _Compiled(_Part):
+    parts: list[_CompiledPart]
+
+
 class _Manifest(_Part):
     id: str | None = None
     suite: _Suite | None = None
@@ -118,6 +127,7 @@ class _Manifest(_Part):
     data: dict[str, _Data] | None = None
     notes: list[str] | None = None
     stretches: list[_Stretch] | None = None
+    compiled: dict[str, _Compiled] | None = None
     failures: list[_Failure] | None = None
     files: dict[str, dict[str, Any]] | None = None
 

@@ -127,6 +127,18 @@ def note_surroundings(here: Mapping[str, Any], there: Mapping[str, Any], notes: 
         notes.append(f"versions since the baseline: {', '.join(moved)}")
     if (here.get("gate") or {}) != (there.get("gate") or {}):
         notes.append("the gate section is not the one that the baseline was written with: the stricter rules hold")
+    if other := _otherwise_compiled(here.get("compiled") or {}, there.get("compiled") or {}):
+        notes.append(f"compiled otherwise than in the baseline, which may move their seconds: {'; '.join(other)}")
+
+
+def _otherwise_compiled(own: Mapping[str, Any], kept: Mapping[str, Any]) -> list[str]:
+    """Each net and batch of both sides whose compiled parts are not the same: what is new, and what is as it was."""
+    told = []
+    for name in (name for name in own if name in kept):
+        now, then = ({part["name"] for part in side[name]["parts"] if part["kept"]} for side in (own, kept))
+        news = [f"{said} {', '.join(sorted(parts))}" for said, parts in (("+", now - then), ("−", then - now)) if parts]
+        told += [f"{name} {' '.join(news)}"] if news else []
+    return told
 
 
 def idle_patterns(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from adaptbench.bench.notes import _realised
 from adaptbench.bench.plan import make_plan
 from adaptbench.bench.runner import run_suite
 from adaptbench.bench.suite import load_suite
-from adaptbench.errors import SuiteError
+from adaptbench.errors import RunError, SuiteError
 from adaptbench.experiment import compiled
 from adaptbench.experiment.options import Options
 from adaptbench.meters import windows as protocol
@@ -179,6 +180,31 @@ def test_pages_baselines_and_gates_take_the_mode(made, tmp_path: Path) -> None:
     rows = compare(Baseline.of(run), kept, [rule]).rows
     assert {row.mode for row in rows} == {"compacted", "compiled"}
     assert all(row.seen == row.baseline for row in rows), "each mode meets itself"
+
+
+def test_a_gate_says_where_the_baseline_compiled_other_parts(made, tmp_path: Path) -> None:
+    """Which parts stay is found by timing, so that two runs of one net may keep others: a change may be that."""
+    run, _ = made
+    kept = Baseline.load(write_baseline(run, tmp_path / "kept.json"))
+    rule = [Rule("latency_s_per_sample", "increase", 50.0, relative=True)]
+
+    def notes(change) -> list[str]:
+        manifest = json.loads(json.dumps(kept.manifest)) | {"id": "another"}
+        change(manifest["compiled"])
+        return [n for n in compare(Baseline.of(run), kept.changed(manifest=manifest), rule).notes if "compiled" in n]
+
+    def other(plans) -> None:
+        for part in plans["softmax-threshold/b8"]["parts"]:
+            part["kept"] = part["name"] in {"stages.0", "stages.1"}
+
+    assert notes(lambda plans: None) == []
+    assert notes(lambda plans: plans.pop("skipnet/b4")) == [], "nothing to hold it against"
+    (said,) = notes(other)
+    assert said.endswith("may move their seconds: softmax-threshold/b8 + heads.0 − stages.1")
+    spoilt = tmp_path / "spoilt.json"
+    spoilt.write_text((tmp_path / "kept.json").read_text().replace('"kept":true', '"kept":1'))
+    with pytest.raises(RunError, match=r"compiled.*kept"):
+        Baseline.load(spoilt)
 
 
 def test_a_run_that_goes_on_compiles_the_same_parts_and_times_none(told: Told, tmp_path: Path) -> None:
