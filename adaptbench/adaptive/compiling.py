@@ -1,22 +1,19 @@
-"""A net as it is deployed on one machine: parts compiled by torch.compile where that was measured to be faster there.
+"""A net as it is deployed on one machine: parts compiled where that was measured to be faster there.
 
-The plan is made once of net, policy and some batches. Each part (stage, head, stem, body, …) is compiled alone, for any
-number of rows, and stays compiled only if its calls at the sizes that arrive took less time than the part as it is, and
-the whole with it. The static reference is treated alike, by its own calls. Compiled sums round otherwise. So the plan's
-ways and answers are held against the net's on the same batches, and MACs are the net's own: what is counted is never
-compiled code.
+The plan is made once of net, policy and some batches. Each part (stage, head, stem, body, …) is compiled alone, by
+torch.compile for any number of rows, or on a card into CUDA graphs of some, and stays compiled only if its calls at the
+sizes that arrive took less time than the part as it is, and the whole with it. The static reference is treated alike,
+by its own calls. Compiled sums round otherwise. So the plan's ways and answers are held against the net's on the same
+batches, and MACs are the net's own: what is counted is never compiled code.
 """
 
 from __future__ import annotations
 
 import copy
-import os
-import shutil
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -26,6 +23,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from adaptbench.adaptive.compilable import Seen, calls_of, groups_of, has_parts, parts_of, rows_of
+from adaptbench.adaptive.compilers import Call, Compiler, any_rows, compiler_for, no_compiling, why_no_compiler
+from adaptbench.adaptive.graphed import Graphed, rows_run
 from adaptbench.adaptive.model import AdaptiveModel
 from adaptbench.adaptive.outcome import Inference
 from adaptbench.adaptive.parts import Lap, no_lap
@@ -39,8 +38,6 @@ _LONGEST = 300
 _NEAR = 1e-4
 """Of the largest logit: answers whose first two classes are nearer than that may change place by rounding."""
 
-Call = Callable[..., Any]
-Compiler = Callable[[Call], Call]
 Batches = Sequence[tuple[Tensor, Tensor | None]]
 """Inputs and seeds, as they are handed over."""
 
@@ -51,9 +48,11 @@ class CompiledPart:
 
     Args:
         name: group and place, such as ``stages.0``. calls: that the batches made, by rows.
-        plain_s, compiled_s: of those calls together, medians over rounds, CPU seconds; None where it was not timed.
+        plain_s, compiled_s: of those calls together, medians over rounds, CPU seconds, of a GPU by the clock on the
+            wall; None where it was not timed.
         kept: it runs compiled. in_reference: it does in the static reference, whose calls are others.
         reason: why it could not be compiled; empty where it could.
+        padding: rows that run beyond those that arrive, as a share of those: graphs run fixed numbers.
     """
 
     name: str
@@ -63,26 +62,7 @@ class CompiledPart:
     kept: bool = False
     in_reference: bool = False
     reason: str = ""
-
-
-def why_no_compiler(device: torch.device) -> str | None:
-    """None, or the reason why nothing can be compiled for a device here."""
-    if device.type != "cpu":
-        return f"parts are compiled for processors only so far, and the model is on '{device.type}'"
-    if not hasattr(torch.compiler, "set_stance"):
-        return f"torch {torch.__version__} cannot promise to compile nothing later on; 2.6 can"
-    wanted = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
-    return None if shutil.which(wanted) else f"torch.compile needs a C++ compiler, and there is no '{wanted}' here"
-
-
-def by_torch(part: Call) -> Call:
-    """`torch.compile` without breaks; each part has a code object of its own, by which torch keeps what it made."""
-
-    def called(given: Any) -> Any:
-        return part(given)
-
-    called.__code__ = called.__code__.replace(co_name=f"part_{id(part):x}")
-    return torch.compile(called, fullgraph=True)
+    padding: float = 0.0
 
 
 class CompiledPlan:
@@ -91,7 +71,8 @@ class CompiledPlan:
     Attributes:
         model: as it was given; nothing of it is changed. parts: what became of each.
         agreement: rows that were compared; those that went another way or answer otherwise, all of them ties.
-        whole: CPU seconds of the batches, of the net and with the parts that are faster alone; None where none is.
+        whole: seconds of the batches, as `CompiledPart` has them, of the net and with the parts that are faster alone;
+            None where none is.
         reference: the same of the static reference.
     """
 
@@ -111,7 +92,7 @@ class CompiledPlan:
     @contextmanager
     def serving(self) -> Iterator[None]:
         """Ready to serve, and nothing is compiled inside: a call of a new kind runs the part as it is."""
-        with self.model.serving(), _no_compiling():
+        with self.model.serving(), no_compiling():
             yield
 
     def serve(self, x: Tensor, *, seeds: Tensor | None = None, lap: Lap = no_lap, full: int | None = None) -> Tensor:
@@ -159,7 +140,7 @@ def compile_parts(
     batches: Batches,
     *,
     gain: float = GAIN,
-    compiler: Compiler = by_torch,
+    compiler: Compiler | None = None,
 ) -> CompiledPlan:
     """Compile each part of a net alone, time it beside the part as it is, and keep what is faster.
 
@@ -168,12 +149,13 @@ def compile_parts(
     Args:
         model: a decision graph or a gated net, in its own pass. batches: inputs and seeds as they will be served; their
             sizes, and those that reach each part, are what parts are timed at.
-        gain: a compiled part stays if it takes at most so much of the part's time. compiler: what makes a part faster.
+        gain: a compiled part stays if it takes at most so much of the part's time.
+        compiler: what makes a part faster; `compiler_for` the model's device, if None.
 
     Raises:
         CapabilityError: another kind of net, no compiler here, or a compiled net that is another net.
     """
-    _require_parts(model, compiler)
+    compiler = _compiler(model, compiler)
     made: dict[str, Call] = {}
     parts: list[CompiledPart] = []
     with model.serving():
@@ -204,7 +186,7 @@ def compile_parts(
 
 
 def compile_again(
-    model: AdaptiveModel, batches: Batches, parts: Sequence[CompiledPart], *, compiler: Compiler = by_torch
+    model: AdaptiveModel, batches: Batches, parts: Sequence[CompiledPart], *, compiler: Compiler | None = None
 ) -> CompiledPlan:
     """A plan that was made before, of the same net and batches: the same parts are compiled, and none is timed.
 
@@ -214,7 +196,7 @@ def compile_again(
     Raises:
         CapabilityError: as `compile_parts`; or a part that was compiled cannot be any more.
     """
-    _require_parts(model, compiler)
+    compiler = _compiler(model, compiler)
     wanted = {part.name for part in parts if part.kept or part.in_reference}
     made: dict[str, Call] = {}
     with model.serving():
@@ -233,16 +215,21 @@ def compile_again(
     return plan
 
 
-def _require_parts(model: AdaptiveModel, compiler: Compiler) -> None:
+def _compiler(model: AdaptiveModel, given: Compiler | None) -> Compiler:
     if not has_parts(model):
         raise CapabilityError(
             f"a {model.shape} model of this kind has no parts that can be compiled one by one.",
             why="It runs a pass of its own.",
             todo="Serve it as it is.",
         )
-    weights = next(model.parameters(), None)
-    if compiler is by_torch and (reason := why_no_compiler(torch.device("cpu") if weights is None else weights.device)):
+    if given is None and (reason := why_no_compiler(_device(model))):
         raise CapabilityError(f"nothing can be compiled: {reason}.", todo="Serve the net as it is.")
+    return given or compiler_for(_device(model))
+
+
+def _device(model: AdaptiveModel) -> torch.device:
+    weights = next(model.parameters(), None)
+    return torch.device("cpu") if weights is None else weights.device
 
 
 def _seen_by_part(model: AdaptiveModel, batches: Batches) -> dict[str, tuple[nn.Module, Seen, Seen]]:
@@ -256,8 +243,20 @@ def _call_of(part: nn.Module, seen: Seen, static: Seen, compiler: Compiler) -> C
     """A part, compiled for what it is called with."""
     call = compiler(part)
     for given in sorted([*static.given.values(), *seen.given.values()], key=rows_of, reverse=True):
-        call(_any_rows(given))  # the most rows first: that is for any number; a single one is compiled apart
+        # the most rows first: torch compiles that for any number; a single one is compiled apart
+        call(given if isinstance(call, Graphed) else any_rows(given))
+    if isinstance(call, Graphed):
+        call.settle([*seen.calls, *static.calls])
     return call
+
+
+def _padding(call: Call, seen: Seen, static: Seen) -> float:
+    """Of what the net calls: rows that graphs run beyond those that arrive, as a share."""
+    arriving = sum(n * count for n, count in seen.calls.items())
+    if not arriving or not isinstance(call, Graphed):
+        return 0.0
+    most = max([*seen.calls, *static.calls])
+    return sum(rows_run(n, most) * count for n, count in seen.calls.items() if n) / arriving - 1
 
 
 def _said(error: Exception) -> str:
@@ -274,27 +273,28 @@ def _compiled(
         call = _call_of(part, seen, static, compiler)
     except Exception as error:  # of dynamo, inductor or the C++ compiler: whatever it is, the part runs as it is
         return CompiledPart(name, calls, reason=_said(error)), part
-    with _no_compiling():
+    with no_compiling():
         (plain, quick), (alone, compiled) = _timed(part, call, seen), _timed(part, call, static)
     pays, pays_there = (0 < fast <= gain * slow for fast, slow in ((quick, plain), (compiled, alone)))
-    return CompiledPart(name, calls, plain if calls else None, quick if calls else None, pays, pays_there), call
+    told = CompiledPart(name, calls, None, None, pays, pays_there, padding=_padding(call, seen, static))
+    return replace(told, plain_s=plain, compiled_s=quick) if calls else told, call
 
 
 def _timed(part: Call, call: Call, seen: Seen) -> tuple[float, float]:
-    """CPU seconds of all calls together, of the part and of what was compiled."""
+    """Seconds of all calls together, of the part and of what was compiled."""
 
     def seconds(of: Call) -> float:
-        return sum(seen.weight(n) * _seconds(partial(of, given)) for n, given in seen.given.items())
+        return sum(seen.weight(n) * _seconds(partial(of, given), _place(given)) for n, given in seen.given.items())
 
     return _in_turns(lambda: seconds(part), lambda: seconds(call))
 
 
 def _whole(plan: CompiledPlan, batches: Batches) -> tuple[float, float]:
-    """CPU seconds of all batches, of the net and of the plan."""
+    """Seconds of all batches, of the net and of the plan."""
 
     def seconds(net: AdaptiveModel | CompiledPlan) -> float:
         with net.serving():
-            return _seconds(lambda: _all_served(net, batches), 10 * LEAST_S)
+            return _seconds(lambda: _all_served(net, batches), _device(plan.model), 10 * LEAST_S)
 
     return _in_turns(lambda: seconds(plan.model), lambda: seconds(plan))
 
@@ -304,7 +304,7 @@ def _whole_reference(plan: CompiledPlan, batches: Batches) -> tuple[float, float
 
     def seconds(net: AdaptiveModel | CompiledPlan) -> float:
         with net.serving():
-            return _seconds(lambda: [net.serve_reference(x) for x, _ in batches], 10 * LEAST_S)
+            return _seconds(lambda: [net.serve_reference(x) for x, _ in batches], _device(plan.model), 10 * LEAST_S)
 
     return _in_turns(lambda: seconds(plan.model), lambda: seconds(plan))
 
@@ -318,14 +318,26 @@ def _in_turns(one: Callable[[], float], other: Callable[[], float]) -> tuple[flo
     return statistics.median(found[0]), statistics.median(found[1])
 
 
-def _seconds(call: Callable[[], object], least_s: float = LEAST_S) -> float:
+def _seconds(call: Callable[[], object], device: torch.device, least_s: float = LEAST_S) -> float:
+    """Of a call: CPU time, or of a GPU the wall's, waited for."""
+
+    def now() -> float:
+        if device.type == "cpu":
+            return time.process_time()
+        torch.cuda.synchronize(device)
+        return time.perf_counter()
+
     call()
-    began, done, spent = time.process_time(), 0, 0.0
+    began, done, spent = now(), 0, 0.0
     while spent < least_s or not done:
         call()
         done += 1
-        spent = time.process_time() - began
+        spent = now() - began
     return spent / done
+
+
+def _place(given: Any) -> torch.device:
+    return next(leaf.device for leaf in tree_leaves(given) if isinstance(leaf, Tensor))
 
 
 def _all_served(net: AdaptiveModel | CompiledPlan, batches: Batches) -> None:
@@ -358,16 +370,3 @@ def _level(logits: Tensor) -> Tensor:
     top = logits.float().topk(2, dim=1).values
     near = (top[:, 0] - top[:, 1]) <= _NEAR * logits.abs().amax().clamp_min(1.0)
     return near.flatten(1).any(1) if near.ndim > 1 else near
-
-
-def _any_rows(given: Any) -> Any:
-    """The same, of whose first dimension the compiler is to assume nothing; one row is a kind of its own to it."""
-    for leaf in tree_leaves(given):
-        if isinstance(leaf, Tensor) and len(leaf) > 1:
-            torch._dynamo.maybe_mark_dynamic(leaf, 0)
-    return given
-
-
-def _no_compiling() -> Any:
-    stance = getattr(torch.compiler, "set_stance", None)
-    return nullcontext() if stance is None else stance("eager_on_recompile")

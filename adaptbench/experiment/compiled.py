@@ -14,13 +14,13 @@ from torch import Tensor
 
 from adaptbench.adaptive import AdaptiveModel
 from adaptbench.adaptive.compilable import has_parts, parts_of
+from adaptbench.adaptive.compilers import why_no_compiler
 from adaptbench.adaptive.compiling import (
     Batches,
     CompiledPart,
     CompiledPlan,
     compile_again,
     compile_parts,
-    why_no_compiler,
 )
 from adaptbench.adaptive.parts import Lap, no_lap
 from adaptbench.attacks.identity import own_code

@@ -11,7 +11,7 @@ import pytest
 import torch
 from small_study import STUDY
 
-from adaptbench.adaptive import compiling
+from adaptbench.adaptive import compilers, compiling
 from adaptbench.bench.estimate import estimate
 from adaptbench.bench.notes import _realised
 from adaptbench.bench.plan import make_plan
@@ -30,7 +30,7 @@ from adaptbench.results.identity import static_id
 from adaptbench.results.store import Run
 from adaptbench.study.spec import load_study
 
-NONE_HERE = compiling.why_no_compiler(torch.device("cpu"))
+NONE_HERE = compilers.why_no_compiler(torch.device("cpu"))
 SUITE = """
 title: compiled parts
 data: digits
@@ -247,7 +247,7 @@ def test_where_nothing_stays_compiled_the_case_says_so_and_is_not_tried_again(to
 
 
 def test_without_a_compiler_or_parts_the_reason_stands_in_the_place_of_the_seconds(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(compiling.shutil, "which", lambda name: None)
+    monkeypatch.setattr(compilers.shutil, "which", lambda name: None)
     run = run_suite(suite_at(tmp_path, *ONE), out=tmp_path / "a")
     assert "C++ compiler" in run.cases[1]["failed"]
     assert run.cases[0]["latency_s_per_sample"] > 0
