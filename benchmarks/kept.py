@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from adaptbench.experiment.environment import describe_device, versions
+from adaptbench.attacks.identity import own_code
+from adaptbench.experiment.environment import describe_device, git_state, versions
 
 
 def heading(device: str = "cpu", **more: Any) -> dict[str, Any]:
-    """Commit, date, device, versions, the machine's load, and more of one's own."""
+    """Commit and whether files differ from it, date, device, versions, the machine's load, and more of one's own."""
+    stands = git_state() or {"revision": "", "dirty": True}
     return {
-        "commit": subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip(),
+        "commit": stands["revision"],
+        "dirty": stands["dirty"],
+        "code": own_code(),
         "date": datetime.now(UTC).date().isoformat(),
         "device": describe_device(device),
         "versions": versions(),
@@ -25,11 +28,25 @@ def heading(device: str = "cpu", **more: Any) -> dict[str, Any]:
     }
 
 
+_OF_ITS_DAY = ("commit", "dirty", "date", "load_before")
+"""What may differ when a run goes on: the file itself is a change, and a commit need not touch the code."""
+
+
 def begun(place: Path | None, found: dict[str, Any]) -> dict[str, Any]:
-    """What a file holds already, where it is there; else what a run begins with."""
+    """What a file holds already, where it is there; else what a run begins with.
+
+    Raises:
+        SystemExit: what it holds was made by other code, on another machine or with other settings.
+    """
     if place is None or not place.exists():
         return found
     there: dict[str, Any] = json.loads(place.read_text(encoding="utf-8"))
+    parts = {name for name, value in found.items() if value == {}}
+    fixed = [name for name in found if name not in {*parts, *_OF_ITS_DAY}]
+    if other := [name for name in fixed if there.get(name) != found[name]]:
+        raise SystemExit(
+            f"{place} holds parts with another {', '.join(other)}: move it away, or go on as it was begun."
+        )
     return there
 
 

@@ -252,3 +252,27 @@ def test_the_page_of_scale_is_that_of_the_committed_run() -> None:
     store = found["store"]["large"]
     rate = store["records"] / (store["commit_cpu_s"] + store["finish_cpu_s"]) / 1e6
     assert f"| records a second into the store | {rate:.2f} M |" in text, "of CPU"
+
+
+def test_what_is_published_was_made_by_a_commit_as_it_is() -> None:
+    places = [*(ROOT / "reports" / "published").glob("*.json"), *(ROOT / "benchmarks").glob("*.json")]
+    for place in places:
+        document = json.loads(place.read_text(encoding="utf-8"))
+        for part in (document, document.get("manifest") or {}):
+            dirty = (part.get("git") or {}).get("dirty") or part.get("dirty")
+            assert not dirty, f"{place.name}: its code is in no commit, so nobody can repeat it"
+
+
+def test_a_benchmark_goes_on_only_as_it_was_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    kept = importlib.import_module("kept")
+    place, heading = tmp_path / "a.json", kept.heading(blocks=2, cells={})
+    first = kept.begun(place, heading)
+    first["cells"]["one"] = 1
+    kept.keep(first, place, "one", 1)
+    later = kept.heading(blocks=2, cells={}) | {"date": "2030-01-01", "commit": "another", "dirty": True}
+    assert kept.begun(place, later)["cells"] == {"one": 1}
+    assert kept.begun(place, later)["commit"] == heading["commit"]
+    for name, other in (("code", "0"), ("blocks", 3), ("device", {})):
+        with pytest.raises(SystemExit, match=rf"a\.json holds parts with another {name}"):
+            kept.begun(place, later | {name: other})

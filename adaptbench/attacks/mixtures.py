@@ -67,6 +67,7 @@ class WeightedSum(GradientObjective):
 
     def __init__(self, terms: list[Term]) -> None:
         self.terms = terms
+        self._whole: set[float] = set()
 
     @property
     def requires(self) -> frozenset[str]:  # type: ignore[override]  # of the terms, not of the class
@@ -87,7 +88,7 @@ class WeightedSum(GradientObjective):
 
     def measure(self, model: AdaptiveModel, x: Tensor, clean: Tensor, context: Context, y: Tensor) -> Goal:
         """The sum; decisions are those of the first term that knows them."""
-        shared: Any = SharedPass(model)
+        shared: Any = SharedPass(model, self._whole)
         progress = context["progress"]
         total = torch.zeros(len(x), device=x.device)
         goals: list[Goal] = []
@@ -113,21 +114,30 @@ class Mixed(WeightedSum):
     of: Annotated[list[dict[str, Any]], BeforeValidator(_terms)]
 
     def __post_init__(self) -> None:
-        self.terms = [_term(dict(written)) for written in self.of]
+        super().__init__([_term(dict(written)) for written in self.of])
 
 
 class SharedPass:
-    """A model whose relaxed pass over one picture tensor runs once a temperature; everything else is the model's."""
+    """A model whose relaxed pass over one picture tensor runs once a temperature; everything else is the model's.
 
-    def __init__(self, model: AdaptiveModel) -> None:
-        self._model = model
-        self._passes: dict[tuple[int, float], tuple[Tensor, Relaxation]] = {}
+    Args:
+        model: whose pass it is.
+        whole: temperatures at which a term asked for the last exit; there the pass includes it for all terms. It grows
+            as terms ask, so that the first step may run a pass twice, and no later one.
+    """
+
+    def __init__(self, model: AdaptiveModel, whole: set[float]) -> None:
+        self._model, self._whole = model, whole
+        self._passes: dict[tuple[int, float, bool], tuple[Tensor, Relaxation]] = {}
 
     def relax(self, x: Tensor, *, temperature: float = 0.1, last: bool = True) -> Relaxation:
-        """As the model's; the last exit is never left out, because a term may ask for it later."""
-        key = (id(x), temperature)
+        """As the model's."""
+        if last:
+            self._whole.add(temperature)
+        whole = temperature in self._whole
+        key = (id(x), temperature, whole)
         if key not in self._passes:
-            self._passes[key] = (x, self._model.relax(x, temperature=temperature))
+            self._passes[key] = (x, self._model.relax(x, temperature=temperature, last=whole))
         return self._passes[key][1]
 
     def __getattr__(self, name: str) -> Any:

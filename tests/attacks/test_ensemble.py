@@ -385,8 +385,34 @@ def test_a_sum_is_the_sum_and_runs_one_pass_a_temperature(saver, pictures, monke
     torch.testing.assert_close(goal.loss, want)
 
 
+def test_the_last_exit_runs_only_where_a_term_reads_it(saver, pictures, monkeypatch):
+    x, y = pictures
+    asked = []
+    relax = type(saver).relax
+
+    def spied(self, *given, temperature=0.1, last=True):
+        asked.append((temperature, last))
+        return relax(self, *given, temperature=temperature, last=last)
+
+    monkeypatch.setattr(type(saver), "relax", spied)
+
+    def passes(*terms):
+        both = WeightedSum([(term, 1.0, 0.0, 1.0) for term in terms])
+        context = both.prepare(saver, x) | {"progress": torch.zeros(len(x))}
+        losses = []
+        for _ in range(2):
+            asked.clear()
+            losses.append(both.measure(saver, x, x, context, y).loss)
+        torch.testing.assert_close(*losses, rtol=0, atol=0)
+        return asked
+
+    assert passes(HingeMargins(), UniformHeads()) == [(0.1, False)]
+    assert passes(HingeMargins(temperature=0.5), LabelMargin()) == [(0.5, False), (0.1, True)]
+    assert passes(HingeMargins(), LabelMargin()) == [(0.1, True)], "from the second step on both share the whole pass"
+
+
 def test_a_shared_pass_is_the_models(saver, pictures):
-    shared = SharedPass(saver)
+    shared = SharedPass(saver, set())
     assert shared.max_macs == saver.max_macs
     assert shared.relax(pictures[0]) is shared.relax(pictures[0])
     assert torch.equal(shared.relax(pictures[0]).margins, saver.relax(pictures[0]).margins)
