@@ -14,6 +14,8 @@ Place = tuple[str | int, ...]
 
 MOST_CHARACTERS, MOST_VALUES, DEEPEST = 100_000, 10_000, 64
 """Of one file; ours have 5 000 characters, 300 values and 6 levels at most."""
+_LONGEST_INTEGER = 100
+"""Characters of one; 64 bits take 67, sign and `0b` included, and a few for `_`."""
 _TAG = "tag:yaml.org,2002:"
 
 
@@ -174,6 +176,8 @@ class _Builder:
         self._writable(node)
         if node.tag == _TAG + "timestamp":
             raise self._fault(node, f"{_short(node)} reads as a date", todo="Put it in quotes, if a text is meant.")
+        if node.tag == _TAG + "int" and len(node.value) > _LONGEST_INTEGER:  # of base 60, reading it takes their square
+            raise self._fault(node, f"{_short(node)} is an integer of more than 64 bits")
         try:
             value = self._scalars.construct_object(node)
         except yaml.MarkedYAMLError:

@@ -41,7 +41,7 @@ def begun(place: Path | None, found: dict[str, Any]) -> dict[str, Any]:
     if place is None or not place.exists():
         return found
     there: dict[str, Any] = json.loads(place.read_text(encoding="utf-8"))
-    parts = {name for name, value in found.items() if value == {}}
+    parts = {name for name, value in there.items() if isinstance(value, dict) and found.get(name) == {}}
     fixed = [name for name in found if name not in {*parts, *_OF_ITS_DAY}]
     if other := [name for name in fixed if there.get(name) != found[name]]:
         raise SystemExit(

@@ -273,6 +273,6 @@ def test_a_benchmark_goes_on_only_as_it_was_begun(tmp_path: Path, monkeypatch: p
     later = kept.heading(blocks=2, cells={}) | {"date": "2030-01-01", "commit": "another", "dirty": True}
     assert kept.begun(place, later)["cells"] == {"one": 1}
     assert kept.begun(place, later)["commit"] == heading["commit"]
-    for name, other in (("code", "0"), ("blocks", 3), ("device", {})):
+    for name, other in (("code", "0"), ("blocks", 3), ("device", {"name": "another"})):
         with pytest.raises(SystemExit, match=rf"a\.json holds parts with another {name}"):
             kept.begun(place, later | {name: other})

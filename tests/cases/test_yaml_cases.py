@@ -33,6 +33,7 @@ BAD = {
     "no integer": ("x: 1\na: !!int abc\n", "line 2: abc is no int"),
     "5 000 digits": ("x: 1\na: " + "9" * 5000, "line 2"),
     "hexadecimal": ("x: 1\na: 0x" + "f" * 5000, "more than 64 bits"),
+    "base 60 of 128 bits": ("x: 1\na: " + "1:" * 24 + "1", "more than 64 bits"),
     "base 60": ("x: 1\na: " + "1:" * 40_000 + "1", "more than 64 bits"),
     "lone surrogate": ('x: 1\na: "\\ud800"\n', "line 2: half a surrogate"),
     "in a key": ('x: 1\n"\\udc00": 1\n', "line 2: half a surrogate"),
