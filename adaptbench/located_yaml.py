@@ -105,6 +105,12 @@ class _Loader(yaml.SafeLoader):
         finally:
             self.depth -= 1
 
+    def fetch_flow_collection_start(self, kind: type[yaml.Token]) -> None:
+        """The scanner looks a thousand characters ahead, and takes their square where all are brackets."""
+        if self.flow_level >= DEEPEST:
+            raise self._too(f"nested more than {DEEPEST} levels deep")
+        super().fetch_flow_collection_start(kind)
+
     def _too(self, what: str) -> yaml.MarkedYAMLError:
         mark = yaml.Mark("", self.index, self.line, self.column, None, 0)
         return yaml.composer.ComposerError(None, None, what, mark)
