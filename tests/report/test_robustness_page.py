@@ -235,7 +235,7 @@ def test_gates_that_were_tried_alone_add_up():
         for key, cost in (("recovery", macs[1]), ("recovery_bound", macs[2])):
             assert found[key]["value"] == pytest.approx((cost.mean() - base) / (top - base), abs=1e-9)
         assert (macs[1] >= macs[0]).all()
-        assert found["attack"]["sha256"] == load_attack("standard-2", {"eps": "8/255"}).sha256
+        assert found["attack"]["sha256"] == load_attack("standard", {"eps": "8/255"}).sha256
 
 
 def test_on_blockdrop_every_gate_opens_alone():
