@@ -256,7 +256,7 @@ def test_two_gates_of_skipnet_are_what_never_opened():
         if "1" not in on
     ]
     two = sum(gate in (5, 8) for gate in shut)
-    told = f"of {found['pairs']} that stay closed on {found['n']} pictures, {len(shut)} never open alone, and {two} of these"
+    told = f"of {found['pairs']} that stay closed on {found['n']} pictures, {len(shut)} never open alone, and {two} of "
     assert told in WORDS
     bound, taken = (100 * found[key]["value"] for key in ("recovery_bound", "recovery"))
     assert f"With the rest open {bound:.1f} % would be taken back, where `standard-2` takes {taken:.1f} %" in WORDS
