@@ -132,7 +132,7 @@ def note_surroundings(here: Mapping[str, Any], there: Mapping[str, Any], notes: 
 
 
 def _otherwise_compiled(own: Mapping[str, Any], kept: Mapping[str, Any]) -> list[str]:
-    """Each net and batch of both sides whose compiled parts are not the same: + now and not then, − then and not now."""
+    """Each net and batch of both sides whose compiled parts are not the same: + now and not then, − the reverse."""
     told = []
     for name in (name for name in own if name in kept):
         now, then = ({part["name"] for part in side[name]["parts"] if part["kept"]} for side in (own, kept))
