@@ -24,6 +24,8 @@ AUDITS = (
     "audit-fashion-mnist",
     "audit-fashion-mnist-gates",
     "audit-cifar10-exits",
+    "audit-cifar10-exits-more",
+    "audit-cifar10-exact-budget",
     "audit-cifar10-gates",
     "standard-2-skipnet-rnn",
     "standard-2-skipnet-rnn-1000",

@@ -55,7 +55,14 @@ def test_a_figure_bent_on_the_page_is_written_anew(module):
     assert module.page(spoilt) == TEXT
 
 
-AUDITS = ("audit-fashion-mnist", "audit-fashion-mnist-gates", "audit-cifar10-exits", "audit-cifar10-gates")
+AUDITS = (
+    "audit-fashion-mnist",
+    "audit-fashion-mnist-gates",
+    "audit-cifar10-exits",
+    "audit-cifar10-exits-more",
+    "audit-cifar10-exact-budget",
+    "audit-cifar10-gates",
+)
 
 
 @pytest.mark.parametrize(
@@ -91,6 +98,7 @@ def test_recoveries_are_those_of_the_kept_samples(name):
         ("audit-fashion-mnist-gates", "audit-fashion-mnist", 2),
         ("audit-cifar10-exits", "audit-cifar10", 1),
         ("audit-cifar10-gates", "audit-cifar10", 1),
+        ("audit-cifar10-exact-budget", "audit-cifar10", 3),
         ("standard-2-skipnet-rnn", "audit-cifar10", 2),
         ("standard-2-skipnet-rnn-1000", "audit-cifar10", 2),
         ("standard-2-blockdrop", "audit-cifar10", 2),
@@ -149,6 +157,35 @@ def test_the_sentences_hold_on_the_kept_samples():
     assert told.format(*shares) in WORDS
     dearest = _read("standard-3-blockdrop")["manifest"]["models"]["blockdrop"]["max_macs"]
     assert f"all 27 open at once on {(newest == dearest).sum()} of 1 000 pictures" in WORDS
+
+
+def test_what_is_said_of_shared_patches_and_questions_on_exits_is_the_runs():
+    document = _read("audit-cifar10-exits-more")
+    models = list(document["manifest"]["models"])
+    samples = document["samples"]
+
+    def taken(condition: str) -> list[float]:
+        shares = []
+        for model in models:
+            clean, attacked = (_macs(samples[f"cifar10/{model}/{which}"]) for which in ("clean", condition))
+            base, top = clean[attacked.index].mean(), document["manifest"]["models"][model]["max_macs"]
+            shares.append(100 * (attacked.mean() - base) / (top - base))
+        return shares
+
+    told = (
+        "takes back {:.1f} % of the exits' head-room, {:.1f} % of the cascade's and {:.1f} % of the DAG's "
+        "(random patches {:.1f}, {:.1f} and {:.1f} %)"
+    )
+    assert told.format(*taken("universal-patch"), *taken("patch-random")) in WORDS
+    told = "{:.1f}, {:.1f} and {:.1f} % where these have {:.1f}, {:.1f} and {:.1f} %"
+    assert told.format(*taken("black-box"), *taken("best-of-n")) in WORDS
+    exact = {c["condition"]: c for c in _read("audit-cifar10-exact-budget")["cases"]}
+    assert "loses it too (100.0 % [99.8, 100.0] of 1 000 pictures)" in WORDS
+    assert (exact["standard"]["n"], [round(100 * e, 1) for e in exact["standard"]["recovery_ci"]]) == (
+        1000,
+        [99.8, 100.0],
+    )
+    assert f"`ilfo` takes back {100 * exact['ilfo']['recovery']:.1f} % of {exact['ilfo']['n']} pictures" in WORDS
 
 
 @pytest.mark.parametrize(
