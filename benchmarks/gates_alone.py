@@ -5,8 +5,8 @@
 
 For each of the first test pictures and each gate that is closed on the clean picture and on that of the recipe, all
 steps go to that gate (`adaptbench.attacks.gates_alone`). A system's entry is written when it is done; what is there
-already, under the same settings and code, is left. --run takes the recipe's pictures from a finished run, in the place
-of crafting them again.
+already is left, and a file of other settings or code refused. --run takes the recipe's pictures from a finished run, in
+the place of crafting them again.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from kept import begun, heading
 
 import adaptbench as ab
 from adaptbench.adaptive import GatedNetwork
@@ -26,8 +27,6 @@ from adaptbench.attacks import Attack, load_attack
 from adaptbench.attacks.constraints import Linf
 from adaptbench.attacks.fractions import parse_fraction
 from adaptbench.attacks.gates_alone import SEARCHES, Alone, each_alone
-from adaptbench.attacks.identity import own_code
-from adaptbench.experiment.environment import describe_device, versions
 from adaptbench.results.metrics import recovery
 from adaptbench.results.store import Run
 
@@ -114,10 +113,7 @@ def main() -> None:
     asked = parser.parse_args()
     eps = float(parse_fraction(asked.eps))
     searches = [f"{name}, {search.steps} steps" for name, search, _ in SEARCHES]
-    made = {"recipe": asked.recipe, "eps": eps, "searches": searches, "code": own_code()}
-    document = json.loads(asked.out.read_text(encoding="utf-8")) if asked.out.is_file() else {}
-    if any(document.get(key) != value for key, value in made.items()):
-        document = made | {"versions": versions(), "device": describe_device("cpu"), "systems": {}}
+    document = begun(asked.out, heading(recipe=asked.recipe, eps=eps, searches=searches, systems={}))
     for name in asked.systems.split(","):
         if document["systems"].get(name, {}).get("n") != asked.limit:
             document["systems"][name] = system(name, asked.recipe, eps, asked.limit, asked.run)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import nullcontext
 from typing import Any
 
@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from adaptbench.adaptive.graphed import Graphed
+from adaptbench.adaptive.graphed import Call, Graphed
 
-Call = Callable[..., Any]
 Compiler = Callable[[Call], Call]
 
 
@@ -46,7 +45,26 @@ def compiler_for(device: torch.device) -> Compiler:
     return Graphed if device.type == "cuda" else by_torch
 
 
-def any_rows(given: Any) -> Any:
+def prepared(call: Call, given: Iterable[Any], arriving: Collection[int]) -> Call:
+    """A compiled call after all compiling: it was called with what there will be.
+
+    Args:
+        given: examples, the most rows first: torch compiles that for any number, and a single one apart.
+        arriving: numbers of rows that will come.
+    """
+    for example in given:
+        call(example if isinstance(call, Graphed) else _any_rows(example))
+    if isinstance(call, Graphed):
+        call.settle(arriving)
+    return call
+
+
+def padding_of(call: Call, calls: Mapping[int, int]) -> float:
+    """Rows that a call runs beyond those that arrive, as a share of those. calls: how many by rows."""
+    return call.padding(calls) if isinstance(call, Graphed) else 0.0
+
+
+def _any_rows(given: Any) -> Any:
     """The same, of whose first dimension the compiler is to assume nothing; one row is a kind of its own to it."""
     for leaf in tree_leaves(given):
         if isinstance(leaf, Tensor) and len(leaf) > 1:

@@ -23,8 +23,15 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from adaptbench.adaptive.compilable import Seen, calls_of, groups_of, has_parts, parts_of, rows_of
-from adaptbench.adaptive.compilers import Call, Compiler, any_rows, compiler_for, no_compiling, why_no_compiler
-from adaptbench.adaptive.graphed import Graphed, rows_run
+from adaptbench.adaptive.compilers import (
+    Compiler,
+    compiler_for,
+    no_compiling,
+    padding_of,
+    prepared,
+    why_no_compiler,
+)
+from adaptbench.adaptive.graphed import Call
 from adaptbench.adaptive.model import AdaptiveModel
 from adaptbench.adaptive.outcome import Inference
 from adaptbench.adaptive.parts import Lap, no_lap
@@ -241,22 +248,8 @@ def _seen_by_part(model: AdaptiveModel, batches: Batches) -> dict[str, tuple[nn.
 
 def _call_of(part: nn.Module, seen: Seen, static: Seen, compiler: Compiler) -> Call:
     """A part, compiled for what it is called with."""
-    call = compiler(part)
-    for given in sorted([*static.given.values(), *seen.given.values()], key=rows_of, reverse=True):
-        # the most rows first: torch compiles that for any number; a single one is compiled apart
-        call(given if isinstance(call, Graphed) else any_rows(given))
-    if isinstance(call, Graphed):
-        call.settle([*seen.calls, *static.calls])
-    return call
-
-
-def _padding(call: Call, seen: Seen, static: Seen) -> float:
-    """Of what the net calls: rows that graphs run beyond those that arrive, as a share."""
-    arriving = sum(n * count for n, count in seen.calls.items())
-    if not arriving or not isinstance(call, Graphed):
-        return 0.0
-    most = max([*seen.calls, *static.calls])
-    return sum(rows_run(n, most) * count for n, count in seen.calls.items() if n) / arriving - 1
+    given = sorted([*static.given.values(), *seen.given.values()], key=rows_of, reverse=True)
+    return prepared(compiler(part), given, {*seen.calls, *static.calls})
 
 
 def _said(error: Exception) -> str:
@@ -276,7 +269,7 @@ def _compiled(
     with no_compiling():
         (plain, quick), (alone, compiled) = _timed(part, call, seen), _timed(part, call, static)
     pays, pays_there = (0 < fast <= gain * slow for fast, slow in ((quick, plain), (compiled, alone)))
-    told = CompiledPart(name, calls, None, None, pays, pays_there, padding=_padding(call, seen, static))
+    told = CompiledPart(name, calls, None, None, pays, pays_there, padding=padding_of(call, calls))
     return replace(told, plain_s=plain, compiled_s=quick) if calls else told, call
 
 

@@ -7,7 +7,7 @@ other (a law of every net here), so that the rows beyond those that arrived chan
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
@@ -75,6 +75,12 @@ class Graphed:
             for size in set(sizes) - wanted:
                 del sizes[size]
         self._settled = True
+
+    def padding(self, calls: Mapping[int, int]) -> float:
+        """Rows that graphs run beyond those that arrive, as a share of those. calls: how many by rows."""
+        most = max((size for sizes in self._kinds.values() for size in sizes), default=0)
+        arriving = sum(n * count for n, count in calls.items())
+        return sum(rows_run(n, most) * count for n, count in calls.items() if n) / arriving - 1 if arriving else 0.0
 
 
 class _Graph:

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from graph_recorder import Record
 from torch import nn
 
 from adaptbench.adaptive import (
@@ -16,6 +17,7 @@ from adaptbench.adaptive import (
 )
 from adaptbench.adaptive.compiling import compile_again, compile_parts, why_no_compiler
 from adaptbench.adaptive.counting import counting
+from adaptbench.adaptive.graphed import Graphed, rows_run
 from adaptbench.errors import CapabilityError
 from adaptbench.policies import UniformThreshold
 
@@ -277,3 +279,60 @@ def test_torch_compiles_for_any_number_of_rows_and_never_while_it_serves(model, 
         stranger = pictures[:5].expand(5, 1, 4, 4).contiguous().to(memory_format=torch.channels_last)
         plan.serve(stranger)
     assert counters["stats"]["unique_graphs"] == compiled
+
+
+# ---------------------------------------------------------------------- parts as graphs
+
+
+@pytest.fixture
+def faster(clock, monkeypatch):
+    monkeypatch.setattr(compiling, "_timed", lambda part, call, seen: (1.0, 0.5))
+
+
+def test_a_plan_of_graphs_answers_as_the_net_and_tells_the_rows_that_run_for_nothing(model, pictures, faster):
+    record = Record()
+    pictures = pictures[:44]
+    given = batches(pictures)
+    plan = compile_parts(model, given, compiler=lambda part: Graphed(part, record))
+    assert len(plan.kept) == 6
+    assert plan.agreement == {"rows": 44, "other_ways": 0, "other_answers": 0}
+    first, second = (next(p for p in plan.parts if p.name == name) for name in ("stages.0", "stages.1"))
+    assert first.calls == {12: 1, 16: 2}
+    assert first.padding == pytest.approx(48 / 44 - 1), "12 rows run in 16"
+    arriving = sum(n * count for n, count in second.calls.items())
+    assert second.padding == pytest.approx(sum(rows_run(n, 16) * k for n, k in second.calls.items()) / arriving - 1)
+    recorded = len(record.recorded)
+    with plan.serving(), model.serving():
+        for x in pictures.split(11):
+            assert torch.allclose(plan.serve(x), model.serve(x), atol=1e-6)
+            assert torch.allclose(plan.serve_reference(x), model.serve_reference(x), atol=1e-6)
+    assert len(record.recorded) == recorded
+    again = compile_again(model, given, plan.parts, compiler=lambda part: Graphed(part, record))
+    assert again.kept == plan.kept
+
+
+def test_a_part_that_cannot_be_recorded_runs_as_it_is_with_the_reason(model, pictures, faster):
+    def waits(run):
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    def record(run):
+        return (waits if made_by(run) else Record())(run)
+
+    def made_by(run):
+        return tuple(run().shape[1:]) == (4,)  # a head
+
+    plan = compile_parts(model, [(pictures, None)], compiler=lambda part: Graphed(part, record))
+    assert plan.kept == ("stages.0", "stages.1", "stages.2")
+    reasons = {part.reason for part in plan.parts if part.name.startswith("heads")}
+    assert reasons == {"RuntimeError: operation not permitted when stream is capturing"}
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_on_a_card(model, pictures):
+    model, pictures = model.cuda(), pictures.cuda()
+    plan = compile_parts(model, [(x, None) for x in pictures.split(16)], gain=1e9)
+    assert not [part.reason for part in plan.parts if part.reason]
+    assert plan.kept == tuple(compiling.parts_of(model))
+    with plan.serving(), model.serving():
+        for x in pictures.split(11):
+            assert torch.allclose(plan.serve(x), model.serve(x), atol=1e-5)

@@ -13,7 +13,7 @@ from small_study import STUDY
 
 from adaptbench.adaptive import compilers, compiling
 from adaptbench.bench.estimate import estimate
-from adaptbench.bench.notes import _realised
+from adaptbench.bench.notes import _compiled, _realised
 from adaptbench.bench.plan import make_plan
 from adaptbench.bench.runner import run_suite
 from adaptbench.bench.suite import load_suite
@@ -167,6 +167,11 @@ def test_the_manifest_and_the_notes_say_what_became_of_the_parts(made) -> None:
     assert first["calls"] == {"8": 3}, "batches of the windows' own size"
     (note,) = [note for note in run.manifest["notes"] if note.startswith("compiled before the first window")]
     assert "softmax-threshold/b4: 2 of" in note
+    assert "graphs" not in note
+    padded = json.loads(json.dumps(plans))
+    next(part for part in padded["skipnet/b8"]["parts"] if part["kept"])["padding"] = 0.25
+    (note,) = _compiled(padded)
+    assert note.count("run up to 25 % more rows than arrive, which no MACs count") == 1
 
 
 def test_pages_baselines_and_gates_take_the_mode(made, tmp_path: Path) -> None:
