@@ -14,10 +14,12 @@ from torch.nn.functional import cross_entropy
 from adaptbench.adapters.examples import taken_apart
 from adaptbench.adapters.exit_names import not_called
 from adaptbench.adapters.feeding import Feed, Inputs
+from adaptbench.adapters.gap_linear import GapLinear, Layout, channels_of, checked_layout, has_padding, words_in
+from adaptbench.adapters.layouts import Layouts
 from adaptbench.adapters.tracing import Tap
 from adaptbench.adapters.whole import Whole
 from adaptbench.adapters.wrapping import Adapted, adapted
-from adaptbench.adaptive import MultiExit, Policy, Split
+from adaptbench.adaptive import MultiExit, Policy, Split, TokenDomain
 from adaptbench.adaptive.domain import Domain
 from adaptbench.adaptive.model import frozen
 from adaptbench.adaptive.writes import apart
@@ -27,40 +29,37 @@ FINAL = "final"
 Head = Callable[[Tensor], nn.Module]
 
 
-class GapLinear(nn.Module):
-    """Mean over places, then one linear layer.
+class _WithExits(nn.Module):
+    """A classifier whose sub-modules' outputs are also read by heads.
 
     Args:
-        like: (n, C, …) maps, (n, T, D) tokens or (n, D) vectors that it will be given. n_classes: C.
+        words: where forward's ids are and what pads them, for heads that leave padding out. masked: which heads do.
     """
 
-    def __init__(self, like: Tensor, n_classes: int) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        after: Sequence[str],
+        heads: Sequence[nn.Module],
+        words: tuple[int | str, int] | None = None,
+        masked: Sequence[bool] = (),
+    ) -> None:
         super().__init__()
-        self.ndim = like.ndim
-        width = like.shape[-1] if like.ndim <= 3 else like.shape[1]
-        self.linear = nn.Linear(width, n_classes).to(like)
-
-    def forward(self, h: Tensor) -> Tensor:
-        """(n, n_classes)."""
-        if self.ndim == 3:
-            h = h.mean(1)
-        elif self.ndim > 3:
-            h = h.flatten(2).mean(2)
-        return self.linear(h)  # type: ignore[no-any-return]
-
-
-class _WithExits(nn.Module):
-    """A classifier whose sub-modules' outputs are also read by heads."""
-
-    def __init__(self, module: nn.Module, after: Sequence[str], heads: Sequence[nn.Module]) -> None:
-        super().__init__()
-        self.module, self.after = module, tuple(after)
+        self.module, self.after, self.words, self.masked = module, tuple(after), words, tuple(masked)
         self.heads = nn.ModuleList(heads)
         self.final = nn.Identity()
 
     def forward(self, *given: Any, **kwargs: Any) -> Any:
         """The classifier's own answer; its exits and the heads are sub-modules that are called on the way."""
-        with _tapped(self.module, self.after, lambda k, out: self.heads[k](out)):
+        is_word: list[Tensor] = []
+        if self.words is not None and any(self.masked):
+            key, pad = self.words
+            is_word = [(given[key] if isinstance(key, int) else kwargs[key]) != pad]
+
+        def read(k: int, out: Any) -> Any:
+            return self.heads[k](out, *(is_word if self.masked[k] else ()))
+
+        with _tapped(self.module, self.after, read):
             return self.final(self.module(*given, **kwargs))
 
 
@@ -87,6 +86,7 @@ def attach_exits(
     policy: Policy | None = None,
     bounds: tuple[float, float] = (0.0, 1.0),
     domain: Domain | None = None,
+    layout: Layout | None = None,
 ) -> Adapted:
     """Put exits on a classifier; what comes after an exit is really not run.
 
@@ -94,12 +94,15 @@ def attach_exits(
         module: its forward takes pictures or token ids and returns logits (n, C); it is shared and not changed.
         after: names of sub-modules, in the order in which forward calls them: an exit reads what each of them gives.
         example: (n, C, H, W) or ids (n, L), any n: its shape and type; or as for `wrap`.
-        head: "gap-linear", the mean over places and a linear layer; or a function of the features (n, …) → a module
-            that gives (n, C). Fit them with `fit_heads`.
+        head: "gap-linear", the mean over places, padding left out, and a linear layer; or a function of the features
+            (n, …) → a module that gives (n, C). Fit them with `fit_heads`.
         kwargs, inputs, lazy, policy, bounds, domain: as for `wrap`.
+        layout: of the features that "gap-linear" reads, where it cannot be told from the layers that they come from.
 
     Raises:
-        GraphError: a sub-module is not there or gives no tensor, a head does not fit, or as `wrap`.
+        GraphError: a sub-module is not there or gives no tensor, a head does not fit, which dimension holds channels,
+            or which places are padding, cannot be told, or as `wrap`.
+        UsageError: no such head or layout.
 
     >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 3))
     >>> exits = attach_exits(net, after=["2", "4"], example=torch.zeros(1, 1, 2, 2))
@@ -109,13 +112,23 @@ def attach_exits(
     asked = taken_apart(module, example, kwargs=kwargs, inputs=inputs, bounds=bounds, domain=domain)
     module, x = asked.module, asked.probes()
     name, after = type(module).__name__, [after] if isinstance(after, str) else list(after)
-    features, n_classes = _looked_at(module, after, x, asked.feed, name)
+    checked_layout(layout)
     if head != "gap-linear" and not callable(head):
         raise UsageError(
             f"'{head}' is no head.", todo="Give 'gap-linear', or a function of the features (n, …) → nn.Module."
         )
-    heads = [GapLinear(h, n_classes) if isinstance(head, str) else head(h) for h in features]
-    together = _WithExits(module, after, heads)
+    two = x[:2]
+    follow = Layouts(None if isinstance(asked.domain, TokenDomain) else two)
+    features, n_classes = _looked_at(module, after, two, asked.feed, name, follow)
+    words, masked, heads = words_in(asked.feed, x, asked.domain), [False] * len(after), []
+    for k, (path, (h, dim)) in enumerate(zip(after, features, strict=True)):
+        if callable(head):
+            heads.append(head(h))
+            continue
+        channels = channels_of(path, h, dim, layout)
+        masked[k] = has_padding(path, h, channels, words, asked.domain)
+        heads.append(GapLinear(h, channels, n_classes))
+    together = _WithExits(module, after, heads, words, masked)
     for made in heads:
         made.train(module.training)
     exits = [f"heads.{k}" for k in range(len(heads))]
@@ -123,18 +136,24 @@ def attach_exits(
     return adapted(whole, x, asked.domain, lazy=lazy, policy=policy)
 
 
-def _looked_at(module: nn.Module, after: Sequence[str], x: Tensor, feed: Feed, name: str) -> tuple[list[Tensor], int]:
-    """What each of the sub-modules gives, and how many classes there are."""
+def _looked_at(
+    module: nn.Module, after: Sequence[str], x: Tensor, feed: Feed, name: str, follow: Layouts
+) -> tuple[list[tuple[Tensor, int | None]], int]:
+    """What each of the sub-modules gives, with the dimension of its channels, and how many classes there are."""
     named = dict(module.named_modules(remove_duplicate=False))
     if not after or len(set(after)) < len(after):
         raise GraphError(f"after={list(after)!r} names {'no sub-module' if not after else 'a sub-module twice'}.")
     for path in after:
         if path not in named or not path:
             raise not_called(module, path, name, [p for p in named if p])
-    seen: list[tuple[str, Any]] = []
-    with _tapped(module, after, lambda k, out: seen.append((after[k], out))):
-        answer = Whole(module, feed, exits=None, logits=None, name=name).returned(x[:2])
-    calls = [path for path, _ in seen]
+    seen: list[tuple[str, Any, int | None]] = []
+
+    def note(k: int, out: Any) -> None:
+        seen.append((after[k], out, follow.dim_of(out) if isinstance(out, Tensor) else None))
+
+    with _tapped(module, after, note), follow:
+        answer = Whole(module, feed, exits=None, logits=None, name=name).returned(x)
+    calls = [path for path, _, _ in seen]
     for path in after:
         if path not in calls:
             raise not_called(module, path, name, [p for p in named if p])
@@ -144,7 +163,7 @@ def _looked_at(module: nn.Module, after: Sequence[str], x: Tensor, feed: Feed, n
             why="An exit comes once, and a sample that goes on comes to the next one.",
             todo="List sub-modules that are called once, in the order of their calls.",
         )
-    for path, out in seen:
+    for path, out, _ in seen:
         if not isinstance(out, Tensor) or out.ndim < 2 or len(out) != 2:
             shown = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
             raise GraphError(
@@ -157,7 +176,7 @@ def _looked_at(module: nn.Module, after: Sequence[str], x: Tensor, feed: Feed, n
             "not logits (n, C).",
             todo="Exits are put on a classifier; one that has several already goes into ab.wrap.",
         )
-    return [out for _, out in seen], int(answer.shape[1])
+    return [(out, dim) for _, out, dim in seen], int(answer.shape[1])
 
 
 def fit_heads(
