@@ -90,6 +90,37 @@ def figures(name: str, model: str, file: str, document: Record) -> list[str]:
     return [*lines, ""]
 
 
+SAVED, LOST, TAKEN_BACK, AREA = 0.25, 0.01, 0.8, 8
+
+
+def verdict(name: str, model: str, document: Record) -> list[str]:
+    """Rows of what was aimed at: a saving on CIFAR-10, and what a shared patch takes back, its control beside it."""
+    cases = {case["condition"]: case for case in document["cases"] if case["model"] == model}
+    clean, patch, chance = (cases[c] for c in ("clean", f"slowformer-{AREA}", f"patch-random-{AREA}"))
+    lines = []
+    if name == "CIFAR-10":
+        saving = 1 - clean["macs_mean"] / clean["macs_full"]
+        ends = sorted(1 - end / clean["macs_full"] for end in clean["macs_mean_ci"])
+        (card,) = document["manifest"]["models"][model]["card"]["weights"].values()
+        every = card["accuracy_test"]["all tokens"]
+        if model == "a-vit":  # the card's own rule, on all test images
+            lost = every - card["accuracy_test"]["tokens left"]
+            told = f"{100 * lost:.2f} points fewer right, all test images"
+        else:
+            lost = every - clean["accuracy"]
+            told = f"{100 * lost:.2f} points fewer right, {clean['n']} images against the card's all".replace("-", "−")
+        lines.append(
+            f"| {name}, `{model}`: saves {percent(SAVED, 0)} of the MACs for at most {100 * LOST:.0f} point | "
+            f"{within(saving, ends)}; {told} | {'yes' if saving >= SAVED and lost <= LOST else 'no'} |"
+        )
+    back, random = (within(case["recovery"], case["recovery_ci"]) for case in (patch, chance))
+    lines.append(
+        f"| {name}, `{model}`: a shared patch of {AREA} % of the area takes back {percent(TAKEN_BACK, 0)} | "
+        f"{back}; random patches of that area {random} | {'yes' if patch['recovery'] >= TAKEN_BACK else 'no'} |"
+    )
+    return lines
+
+
 def patches(document: Record) -> list[str]:
     """What holds a shared patch back: the sharing, the place or the square."""
     models = list(document["manifest"]["models"])
@@ -109,12 +140,15 @@ def patches(document: Record) -> list[str]:
 
 def page(text: str) -> str:
     lines: list[str] = []
+    held = ["### Aimed at and held", "", "| aimed at | measured | held |", "|---|---|---|"]
     for name, files in RUNS.items():
         for file in files:
             if (place := PUBLISHED / file).exists():
                 document = json.loads(place.read_text(encoding="utf-8"))
                 for model in document["manifest"]["models"]:
                     lines += figures(name, model, file, document)
+                    held += verdict(name, model, document)
+    lines += [*held, ""]
     if (place := PUBLISHED / "tokens-patches.json").exists():
         lines += patches(json.loads(place.read_text(encoding="utf-8")))
     before, rest = text.split(START)

@@ -12,6 +12,7 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = ROOT / "adaptbench" / "zoo" / "shipped"
+CHARACTERS = ROOT / "adaptbench" / "decoding" / "shipped"
 PAGE = ROOT / "docs" / "zoo.md"
 TITLES = {
     "cifar10": "CIFAR-10",
@@ -52,7 +53,8 @@ how much. Accuracies are of each exit in order; of gated nets (SkipNet, BlockDro
 
 Of text ([text.md](text.md)) ship heads on MiniLM, which stays as it is and is fetched elsewhere; heads with the biases
 and layer norms of MiniLM that they were tuned together with; and, for SST-2, a small encoder of six layers of 64,
-trained here. MACs of text are of rows of 64 pieces.
+trained here. MACs of text are of rows of 64 pieces. MACs of `a-vit` are those with all tokens, what their
+attention costs in pairs included.
 """
 
 Card = dict[str, Any]
@@ -82,7 +84,7 @@ def part(file: Path, card: Card) -> str:
     held = " / ".join(percent(a) for a in card[f"{metric}_calibration"].values())
     goal = GOALS.get((file.parent.name, file.stem))
     size = file.with_suffix(".safetensors").stat().st_size / 1024
-    macs = sum(card["node_macs"]) / 1e6
+    macs = (sum(card["node_macs"]) + card.get("pair_macs", 0)) / 1e6
     cells = [
         f"`{card['part']}`",
         f"{macs:.1f} M",
@@ -107,6 +109,34 @@ def family(file: Path, card: Card) -> str:
         f"`{card['command']}`",
     ]
     return "| " + " | ".join(cells) + " |"
+
+
+def characters() -> list[str]:
+    """The character model of docs/decoding.md: no classifier, so bits in the place of accuracy."""
+    lines = [
+        "## AG News, character by character ([decoding.md](decoding.md))",
+        "",
+        "Bits a character at each exit in the place of accuracy, fewer are better; what a character costs, decoder by "
+        "decoder, is on that page.",
+        "",
+        "| weights | parameters | KiB | epochs | calibration, bits | test, bits | made by |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for file in sorted(CHARACTERS.glob("*/*.json")):
+        card = json.loads(file.read_text(encoding="utf-8"))
+        bits = [" / ".join(f"{b:.2f}" for b in card[f"bits_per_character_{role}"]) for role in ("calibration", "test")]
+        size = file.with_suffix(".safetensors").stat().st_size / 1024
+        parameters = f"{card['parameters']:,}".replace(",", " ")
+        cells = [
+            f"`{card['part']}`",
+            parameters,
+            f"{size:.0f}",
+            epochs(card["settings"]),
+            *bits,
+            f"`{card['command']}`",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return [*lines, ""]
 
 
 def page(folder: Path = SHIPPED) -> str:
@@ -137,7 +167,8 @@ def page(folder: Path = SHIPPED) -> str:
             ]
         policies = sorted(f.name.removesuffix(".policy.json") for f in (folder / data).glob("*.policy.json"))
         lines += ["", f"Policies fitted on calibration: {', '.join(f'`{p}`' for p in policies)}.", ""]
-    total = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
+    lines += characters()
+    total = sum(f.stat().st_size for place in (folder, CHARACTERS) for f in place.rglob("*") if f.is_file())
     lines.append(f"All of it: {total / 2**20:.1f} MiB.")
     return "\n".join(lines).rstrip() + "\n"
 

@@ -141,7 +141,20 @@ def test_the_page_of_performance_is_that_of_the_committed_run() -> None:
 
 def test_the_zoo_page_is_that_of_the_shipped_cards() -> None:
     module = _script("zoo_page")
-    assert module.page() == module.PAGE.read_text(encoding="utf-8"), "run python docs/zoo_page.py"
+    text = module.PAGE.read_text(encoding="utf-8")
+    assert module.page() == text, "run python docs/zoo_page.py"
+    assert "| `character-lm` | 1 203 584 | " in text
+
+
+def test_the_zoo_page_counts_what_tokens_cost_in_pairs() -> None:
+    """A part's MACs were those of its nodes alone: 25.4 M where docs/tokens.md has 28.5."""
+    from adaptbench import load_model
+
+    for data in ("cifar10", "fashion-mnist", "digits"):
+        card = json.loads((ROOT / f"adaptbench/zoo/shipped/{data}/a-vit.json").read_text(encoding="utf-8"))
+        assert sum(card["node_macs"]) + card["pair_macs"] == load_model("a-vit", data).max_macs
+        told = f"| `a-vit` | {(sum(card['node_macs']) + card['pair_macs']) / 1e6:.1f} M |"
+        assert told in (ROOT / "docs" / "zoo.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("page", ["README.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from adaptbench.adaptive import DecisionGraph, Split
+from adaptbench.adaptive import DecisionGraph, Split, TokenNetwork
 from adaptbench.adaptive.pixels import refuse_pixels
 from adaptbench.data import load_data
 from adaptbench.errors import SuiteError
@@ -99,8 +99,9 @@ def make_plan(loaded: LoadedStudy, options: Options) -> StudyPlan:
         data = load_data(graph.data, root=options.data_root, download=options.download)
         net = load_net(graph.model, data.name, options, loaded.located.folder)
         if not isinstance(net.model, DecisionGraph):
+            kind = "tokens that leave" if isinstance(net.model, TokenNetwork) else "gates"
             raise SuiteError(
-                f"{loaded.located.where(('graphs', key, 'model'))}: '{graph.model}' has gates, not exits.",
+                f"{loaded.located.where(('graphs', key, 'model'))}: '{graph.model}' has {kind}, not exits.",
                 why="A study compares policies on logged exits.",
                 todo="Run it in an ordinary suite.",
             )

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from adaptbench.adaptive import AdaptiveModel, DecisionGraph, PixelExits, Split
+from adaptbench.adaptive import AdaptiveModel, DecisionGraph, PixelExits, Split, TokenNetwork
 from adaptbench.adaptive.pixels import class_counts
 from adaptbench.adaptive.tokens import without_padding
 from adaptbench.data.base import DataSet
@@ -255,6 +255,7 @@ class Trainer:
             card |= {
                 "node_names": list(net.node_names),
                 "node_macs": list(net.node_macs),
+                **({"pair_macs": net.max_macs - sum(net.node_macs)} if isinstance(net, TokenNetwork) else {}),
                 **_told_of("calibration", net, self.calibration),
                 **_told_of("test", net, self.data.split("test")),
             }

@@ -428,6 +428,9 @@ def test_what_cannot_be_studied(tmp_path):
     file.write_text(STUDY.replace("model: softmax-threshold", "model: skipnet"), encoding="utf-8")
     with pytest.raises(SuiteError, match="gates, not exits"):
         run_study(str(file), out=tmp_path / "run")
+    file.write_text(STUDY.replace("model: softmax-threshold", "model: a-vit"), encoding="utf-8")
+    with pytest.raises(SuiteError, match="tokens that leave, not exits"):
+        run_study(str(file), out=tmp_path / "run")
     file.write_text(STUDY.replace("model: softmax-threshold", "model: dag-selection"), encoding="utf-8")
     found = run_study(str(file), out=tmp_path / "run").record
     said = StudyRun.incomplete(found)
