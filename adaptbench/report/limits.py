@@ -36,7 +36,7 @@ def _limited(view: View) -> Iterator[str]:
 def _flagged(view: View) -> Iterator[str]:
     marked = clock.flags(view)
     if marked:
-        what = words.listing(dict.fromkeys(flag for text in marked.values() for flag in text.split(", ")))
+        what = words.listing(dict.fromkeys(flag for found in marked.values() for flag in found))
         yield f"Windows of {words.plural(len(marked), 'timed case')} were flagged: {what}."
 
 

@@ -123,6 +123,8 @@ def run_page(run: RunLike) -> str:
         curves=curves.figure(view),
         paces=regimes.chart(view),
         regimes=regimes.regime_map(view),
+        energy_regimes=regimes.energy_map(view),
+        worth=regimes.worth(view),
         savings=savings.table(view),
         neighbours=neighbour_table(view),
         metered=metered_table(view),

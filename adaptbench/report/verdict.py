@@ -125,9 +125,10 @@ def _time(view: View, judged: Sequence[Judged]) -> tuple[str, str]:
         shares = [one.pace.saving for one in judged if one.pace and one.pace.saving is not None]
         return "Less time, yes:", f"{_range(shares)} less than {_whose(total)} {at}."
     if total == 1:
-        return ("Less time, no:", f"it is slower than its plain net {at}.") if told[SLOWER] else (
-            "Less time?", f"The clock cannot tell {at}: the interval spans zero."
-        )  # fmt: skip
+        if told[SLOWER]:
+            return "Less time, no:", f"it is slower than its plain net {at}."
+        why = next(one.pace.unclear for one in judged if one.pace and one.pace.unclear)
+        return "Less time?", f"The clock cannot tell {at}: {why}."
     if not faster:
         return "Less time, no:" if not told[CANNOT_TELL] else "Less time, for none:", f"{at}, {words.listing(rest)}."
     return f"Less time, for {_some(faster, total)}:", f"{at}, {words.listing(rest)}."
@@ -252,7 +253,8 @@ def _time_cell(one: Judged) -> TableCell:
         return TableCell(words.DASH, reason=reason)
     bounds = words.interval(one.pace.bounds, 0)
     if one.pace.word == CANNOT_TELL:
-        return TableCell(CANNOT_TELL, value=one.pace.saving, under=bounds, kind="unclear")
+        under = f"flagged: {one.pace.flags}" if one.pace.flags else bounds
+        return TableCell(CANNOT_TELL, value=one.pace.saving, under=under, kind="unclear")
     under = f"{one.pace.word} {bounds}" if one.pace.word == SLOWER else bounds
     return TableCell(
         words.percent(one.pace.saving, 0), value=one.pace.saving, under=under,

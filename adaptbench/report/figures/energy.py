@@ -121,7 +121,7 @@ def _table(view: View, kind: str) -> Table:
                 str(record.get("energy_provenance") or words.DASH),
                 str(record.get("energy_scope") or words.DASH),
                 unit_cell(record, "latency_s_per_sample", words.seconds),
-                flags.get(record["case"], ""),
+                ", ".join(flags.get(record["case"], ())),
                 kind=record["kind"],
             )
     return table.build()
