@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from adaptbench.adaptive import AdaptiveModel, Inference
+from adaptbench.adaptive import AdaptiveModel, ImageDomain, Inference
 from adaptbench.attacks.ranges import UNSAID, Queries, count
 from adaptbench.errors import CapabilityError
 
@@ -38,11 +38,46 @@ class Transfer:
     """Another model, wholly; the target is never asked.
 
     Args:
-        surrogate: name in the model registry.
+        surrogate: name in the model registry, ``sdn``; or ``DATA/NAME``, ``cifar100/sdn``, of one that was trained on
+            another data set than the target's.
     """
 
     name: ClassVar[str] = "transfer"
     surrogate: str
+
+    @property
+    def data(self) -> str | None:
+        """What the surrogate was trained on, where it is named; else what the target was."""
+        return foreign(self.surrogate)[0]
+
+
+def foreign(surrogate: str) -> tuple[str | None, str]:
+    """Data set, where one is named, and net of a surrogate's name.
+
+    >>> foreign("cifar100/sdn"), foreign("sdn"), foreign("./nets.py:build")
+    (('cifar100', 'sdn'), (None, 'sdn'), (None, './nets.py:build'))
+    """
+    data, _, net = surrogate.rpartition("/") if ":" not in surrogate else ("", "", surrogate)  # a factory's is a path
+    return data or None, net
+
+
+def unlike(other: AdaptiveModel, model: AdaptiveModel) -> str | None:
+    """None, or how the inputs of another model differ from those of this one, in words."""
+    one, two = other.domain, model.domain
+    if one == two:
+        return None
+    if not (isinstance(one, ImageDomain) and isinstance(two, ImageDomain)):
+        return f"it takes {one}, the target {two}"
+    (channels, *sides), (own, *own_sides) = one.shape, two.shape
+    if channels != own:
+        return f"its pictures have {channels} channels of {_sides(sides)}, the target's {own} of {_sides(own_sides)}"
+    if sides != own_sides:
+        return f"its pictures are {_sides(sides)}, the target's {_sides(own_sides)}"
+    return f"its values span [{one.low:g}, {one.high:g}], the target's [{two.low:g}, {two.high:g}]"
+
+
+def _sides(sides: list[int]) -> str:
+    return "×".join(map(str, sides))
 
 
 class QueriedModel:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from importlib.metadata import version
 from typing import Any, ClassVar
 
@@ -10,11 +10,11 @@ import torch
 
 from adaptbench.adaptive import AdaptiveModel
 from adaptbench.attacks import precision
-from adaptbench.attacks.access import BlackBox, Transfer
-from adaptbench.attacks.base import Attack, Task, Unaudited, lacking, one_path
+from adaptbench.attacks.access import BlackBox, Transfer, unlike
+from adaptbench.attacks.base import Attack, Task, Unaudited, lacking, one_path, to_bytes
 from adaptbench.attacks.constraints import Constraint
 from adaptbench.attacks.engine import Deadline, Optimiser, Start
-from adaptbench.attacks.judging import Best, Judge
+from adaptbench.attacks.judging import Best, Judge, hard_pass
 from adaptbench.attacks.mixtures import WeightedSum, with_label_kept
 from adaptbench.attacks.objectives import GradientObjective, Objective
 from adaptbench.attacks.purity import same_weights, untouched
@@ -194,10 +194,8 @@ class TransferAttack(RecipeAttack):
         other = task.surrogate(self.via.surrogate)
         objective = self.parts.objective
         assert objective is not None
-        reason = lacking(objective.requires, other) or objective.applies_to(other)
-        if other.domain != task.model.domain:
-            reason = f"it takes {other.domain}, the target {task.model.domain}"
-        elif other.needs_labels:
+        reason = unlike(other, task.model) or lacking(objective.requires, other) or objective.applies_to(other)
+        if other.needs_labels:
             reason = "it is an oracle"
         if reason:
             raise CapabilityError(
@@ -205,7 +203,11 @@ class TransferAttack(RecipeAttack):
                 todo="Name another one: {surrogate: …}.",
             )
         with untouched(other):
+            if self.via.data is not None:  # labels name the target's classes; here its own answers stand for them
+                task = replace(task, y=hard_pass(other, to_bytes(task.x))[1])
             unaudited = self._optimise(task, other)
+        if self.via.data is not None:
+            unaudited.details["surrogate_data"] = self.via.data
         if same_weights(other, task.model):
             unaudited.details["notes"] = [
                 *unaudited.details.get("notes", []),

@@ -16,7 +16,7 @@ Summary = Mapping[str, Any]
 KNOWS = {
     "white-box": "sees the net: weights, policy, gradients",
     "black-box": "asks the deployed net for its cost and sees nothing else",
-    "transfer": "works on another net and never asks this one",
+    "transfer": "works on another net ({surrogate}) and never asks this one",
     "none": "does not look at the net at all",
 }
 NEVER = (
@@ -78,7 +78,10 @@ def _against(summary: Summary) -> str:
     for name, condition in summary["conditions"].items():
         if condition["kind"] == "clean":
             continue
-        lines.append(f"- **{name}**: {condition['summary']}. It {KNOWS[condition['access']]}.")
+        known = KNOWS[condition["access"]].format(
+            surrogate=condition.get("settings", {}).get("surrogate", "of its own")
+        )
+        lines.append(f"- **{name}**: {condition['summary']}. It {known}.")
         if condition["cite"]:
             lines[-1] += f" {condition['cite']}."
         lines += [f"  - deviates: {line}" for line in condition["deviates"]]

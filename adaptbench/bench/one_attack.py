@@ -25,6 +25,7 @@ from adaptbench.bench.kept_learning import learned_in
 from adaptbench.bench.plan import Evaluation
 from adaptbench.bench.records import cost_bounds
 from adaptbench.bench.suite import Condition
+from adaptbench.bench.surrogates import load_surrogate, why_not
 from adaptbench.data import load_data
 from adaptbench.errors import CapabilityError, Stopped
 from adaptbench.experiment.environment import check_device
@@ -107,7 +108,7 @@ def prepare(wish: Wish, options: Options) -> Job:
     """Load model, pictures and recipe.
 
     Raises:
-        CapabilityError: the attack means nothing on this model, or the surrogate is the model itself.
+        CapabilityError: the attack means nothing on this model, or the surrogate is the model or takes other inputs.
         UsageError: a factory whose file may not be run, or that gives no net.
         AdaptBenchError: a name, a setting or a file that is not what it should be.
     """
@@ -118,17 +119,12 @@ def prepare(wish: Wish, options: Options) -> Job:
     net = load_net(wish.entry.net, data.name, options)
     require_labels_of(net.model, data.split("test"))
     loaded = Fitting(lambda: data.split("calibration"), wish.seed, {}).apply(wish.entry, net)
-    surrogate = None
-    reason = attack.applies_to(loaded.model)
-    if attack.surrogate == wish.entry.net:
-        reason = "it is the surrogate itself; that would be a white-box attack"
-    if reason:
+    surrogate = load_surrogate(attack.surrogate, data.name, options) if attack.surrogate else None
+    if reason := why_not(attack, wish.entry.net, loaded.model, data.name, surrogate):
         raise CapabilityError(
             f"'{attack.name}' cannot attack '{loaded.name}': {reason}.",
             todo="Take another attack (`adaptbench list attacks`), or another model.",
         )
-    if attack.surrogate:
-        surrogate = load_net(attack.surrogate, data.name, options).model
     crafting = crafting_split(data) if attack.needs_crafting else None
     return Job(wish, loaded, attack, data.split("test").first(options.limit), surrogate, crafting, device)
 

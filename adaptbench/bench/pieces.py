@@ -15,6 +15,7 @@ from adaptbench.attacks.base import Learned
 from adaptbench.bench.crafting import crafting_split
 from adaptbench.bench.evaluate import Chunk, evaluate_chunk
 from adaptbench.bench.plan import Evaluation, Plan
+from adaptbench.bench.surrogates import home
 from adaptbench.experiment.by_name import Places, data_of, net_part, split_part
 from adaptbench.experiment.engines import Part, Piece
 from adaptbench.experiment.keys import digest_of, split_hash
@@ -104,8 +105,9 @@ class Pieces:
         )
 
     def _surrogate(self, name: str) -> Part:
-        known = None if name in self.plan.models else name
-        return net_part(self.plan.surrogates[name], known, self.plan.split.name, self.options, what=name)
+        data, net = home(name, self.plan.split.name)
+        known, folder = None if name in self.plan.models else net, self.plan.suite.located.folder
+        return net_part(self.plan.surrogates[name], known, data, self.options, folder, what=name)
 
 
 def attack_id(attack: Attack) -> str:

@@ -16,6 +16,7 @@ from adaptbench.bench.entries import Entry, Fitting
 from adaptbench.bench.kept_logs import KeptLogs
 from adaptbench.bench.shift import SHIFT, shifted
 from adaptbench.bench.suite import Condition, LoadedSuite, Suite
+from adaptbench.bench.surrogates import load_surrogate, why_not
 from adaptbench.bench.transfers import carried
 from adaptbench.bench.watched import check_watched
 from adaptbench.data import load_data
@@ -27,7 +28,7 @@ from adaptbench.experiment.timed import check_modes
 from adaptbench.located_yaml import Place
 from adaptbench.results.identity import COMPILED, evaluation_id
 from adaptbench.zoo.factories import is_factory, load_net
-from adaptbench.zoo.loading import Loaded, load_system
+from adaptbench.zoo.loading import Loaded
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ class Plan:
     Args:
         suite: checked. split: the test pictures that it takes.
         models: by name, references and swept models among them. evaluations: in order.
-        attacks: by condition id. surrogates: by name, for transfer attacks.
+        attacks: by condition id. surrogates: by name (``sdn``, ``cifar100/sdn``), for transfer attacks.
         skipped: (model, condition id, reason) that do not apply to each other.
         crafting: pictures for attacks that share one change, where there is one.
         data_notes: what the data set says of its files, and what is to be said of attacks on it.
@@ -157,7 +158,7 @@ def make_plan(suite: LoadedSuite, options: Options | None = None, given: Given |
         DataMissingError, CheckpointError: what the suite needs is not there.
     """
     options, given = options or Options(), given or Given()
-    spec, device, zoo = suite.suite, options.device, options.zoo
+    spec, device = suite.suite, options.device
     data = given.data or load_data(spec.data, root=options.data_root, download=options.download)
     split = data.split("test").first(options.at_most(spec.limit))
     logs = KeptLogs.at(options.place(suite.name), device, fresh=options.fresh)
@@ -174,8 +175,7 @@ def make_plan(suite: LoadedSuite, options: Options | None = None, given: Given |
                     else load_attack(condition.ref, condition.settings)
                 )
                 if (other := attacks[condition.id].surrogate) and other not in surrogates:
-                    known = models.get(other) or load_system(other, data.name, zoo=zoo, device=device)
-                    surrogates[other] = known.model
+                    surrogates[other] = load_surrogate(other, data.name, options, models, suite.located.folder)
             except AdaptBenchError as error:
                 raise SuiteError(
                     f"{suite.located.where(('conditions', i))}: {error.seen}", why=error.why, todo=error.todo
@@ -191,13 +191,13 @@ def make_plan(suite: LoadedSuite, options: Options | None = None, given: Given |
                 if condition.models is not None and name not in condition.models:
                     continue
                 attack = attacks.get(condition.id)
-                reason = _why_not(attack, entry, models[name]) if attack else None
-                if reason:
+                other_model = surrogates.get(attack.surrogate or "") if attack else None
+                model = models[name].model
+                if attack and (reason := why_not(attack, entry.net, model, data.name, other_model)):
                     if seed == spec.seeds[0]:
                         skipped.append((name, condition.id, reason))
                     continue
                 kind = attack.kind if attack else "clean"
-                other_model = surrogates.get(attack.surrogate or "") if attack else None
                 planned.append(
                     _evaluation(
                         kind,
@@ -267,13 +267,6 @@ def _place(spec: Suite, label: str) -> Place:
             if entry.label == label:
                 return (key, i)
     return ("sweeps", label)
-
-
-def _why_not(attack: Attack, entry: Entry, loaded: Loaded) -> str | None:
-    """Why an attack means nothing on a model, or None."""
-    if attack.surrogate == entry.net:
-        return "it is the surrogate itself; that would be a white-box attack"
-    return attack.applies_to(loaded.model)
 
 
 def _sweep(

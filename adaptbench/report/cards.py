@@ -79,7 +79,7 @@ def _facts(view: View, about: Mapping[str, Any], held: Mapping[str, Any]) -> Ite
     returns = str(held.get("returns") or held.get("cost") or "the executed MACs").replace("+", " and ")
     known = _KNOWS.get(access, access).format(
         returns="the executed MACs" if returns in ("cost", "macs") else returns,
-        surrogate=f", {view.model_title(str(surrogate))}" if surrogate else "",
+        surrogate=f", {view.surrogate_title(str(surrogate))}" if surrogate else "",
     )
     yield "knows", known
     yield "may change", _change(held)

@@ -32,7 +32,7 @@ def case_title(view: View, record: Record) -> str:
         return f"{whose}{name}{_knob(record)}"
     title = f"{view.model_title(record['model'])} · {view.condition_title(record)}"
     if record.get("surrogate"):
-        title += f", crafted on {view.model_title(str(record['surrogate']))}"
+        title += f", crafted on {view.surrogate_title(str(record['surrogate']))}"
     return title + _knob(record)
 
 

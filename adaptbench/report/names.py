@@ -32,6 +32,16 @@ def model_name(code: str, about: Mapping[str, Any]) -> str:
     return plain_name(title) if title == code else title
 
 
+def surrogate_name(code: str, about: Mapping[str, Any]) -> str:
+    """A net that inputs were crafted on; with the data set that it was trained on, where that is another one.
+
+    >>> surrogate_name("cifar100/sdn", {}), surrogate_name("sdn", {})
+    ('SDN, trained on cifar100', 'SDN')
+    """
+    data, _, net = code.rpartition("/") if ":" not in code else ("", "", code)
+    return f"{plain_name(net)}, trained on {data}" if data else model_name(code, about)
+
+
 def condition_name(code: str, about: Mapping[str, Any]) -> str:
     """A condition's own title; where that is its code name, what its summary calls it, or the code name spelled out.
 

@@ -101,6 +101,10 @@ class View:
         """The model's title, or its name spelled out."""
         return names.model_name(name, self.model(name))
 
+    def surrogate_title(self, name: str) -> str:
+        """The same of a net that inputs were crafted on, which may be of other data."""
+        return names.surrogate_name(name, self.model(name))
+
     def static_macs(self, subject: Subject) -> float | None:
         """MACs of a model's plain net: what its savings are shares of; None if nothing says."""
         clean = self.clean(subject) or {}

@@ -207,7 +207,9 @@ FIELDS: dict[str, Field] = {
     "attack_sha256": _text(
         "hash of what the attack does: kind, settings, foreign code, surrogate's weights, crafting pictures"
     ),
-    "surrogate": _text("model that the inputs were crafted on, where it is not this one"),
+    "surrogate": _text(
+        "model that the inputs were crafted on, where it is not this one; DATA/NAME where it was trained on other data"
+    ),
     "surrogate_sha256": _text("hash of it: weights, settings, policy, foreign code"),
     "attack_versions": Field("map", meaning="packages, beside this one, that the crafted inputs hang on", of="text"),
     "uncounted": Field("list", meaning="operators that no MAC formula covers", of="text"),

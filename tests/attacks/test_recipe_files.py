@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adaptbench.attacks import EREBA, ILFO, BestOfN, Noise, list_attacks, load_attack
-from adaptbench.attacks.catalogue import recipe_files
+from adaptbench.attacks.catalogue import find_recipe, recipe_files
 from adaptbench.attacks.fractions import parse_fraction
+from adaptbench.attacks.recipe import read_recipe
 from adaptbench.attacks.registry import ATTACKS
 from adaptbench.bench.suite import load_suite
 from adaptbench.errors import RecipeError, UnknownNameError
@@ -55,6 +56,22 @@ def test_published_settings_are_kept():
     assert (sloth["eps"], sloth["step"], sloth["steps"], sloth["init"]) == (0.03125, 0.002, 30, 0.002)
     assert load_attack("ilfo").settings["eps"] == 8 / 255
     assert load_attack("ereba").settings["queries"] == 500
+
+
+def test_answers_may_be_kept_by_a_setting_wherever_gradients_of_the_target_are_followed_for_each_picture():
+    """docs/threat-models.md says so, and that there is no such variant elsewhere."""
+    for name, line in {line.name: line for line in list_attacks()}.items():
+        recipe = read_recipe(find_recipe(name)[1])
+        alone = recipe.access.name == "white-box" and recipe.shared is None
+        search = recipe.search.name if recipe.search else ""
+        other = recipe.constraint.name in ("words", "series-linf") or search == "generator"
+        if recipe.fixed or recipe.aim == "cheap-and-wrong":
+            continue
+        if alone and not other and line.kind == "attack":
+            assert load_attack(name, {"label": "keep"}).settings["label"] == "keep", name
+        else:
+            with pytest.raises(RecipeError, match="label"):
+                load_attack(name, {"label": "keep"})
 
 
 def test_listing_needs_no_torch():
