@@ -332,6 +332,10 @@ def page(text: str) -> str:
         "amortised": amortised([_read(n) for n in AMORTISED]),
         "alone": alone(json.loads(ALONE.read_text(encoding="utf-8"))),
     }
+    sys.path.insert(0, str(Path(__file__).parent))  # a script's own folder, for whoever loads it by its place
+    import robustness_glance as glance
+
+    written |= {"cite": glance.cite(), "aimed": glance.aimed(), "costs": glance.costs(), "tails": glance.tails()}
     for name, lines in written.items():
         start, end = (mark.format(name) for mark in MARKS)
         before, rest = text.split(start)

@@ -349,3 +349,41 @@ def test_a_generator_is_held_to_its_aims_on_the_pictures_that_both_have_seen(mod
                     generators.add(str(cases[model, which]["craft_details"]["generators"]))
             assert len(generators) == 1, "the steps follow from another generator"
             assert cases[model, "amortised"]["craft_details"]["crafted_on"][0].startswith(f"{data}/calibration")
+
+
+def _row_of(table: str, *cells: str) -> list[str]:
+    """The cells of the one row of a table of the page that has these."""
+    inside = TEXT.partition(f"<!-- {table}: start -->")[2].partition(f"<!-- {table}: end -->")[0]
+    rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in inside.splitlines()]
+    (found,) = (row for row in rows if all(cell in row for cell in cells))
+    return found
+
+
+def test_what_one_looks_for_first_is_in_the_samples():
+    """The cited share, the dear end and the share over a budget, by pandas from kept rows."""
+    name, model = "standard-3-blockdrop", "blockdrop"
+    samples = _read(name)["samples"]
+    clean, attacked = (_macs(samples[f"cifar10/{model}/{which}"]) for which in ("clean", "standard"))
+    dearest = next(c["macs_max"] for c in _read(name)["cases"] if c["model"] == model)
+    share = 100 * (attacked.mean() - clean.mean()) / (dearest - clean.mean())
+    assert _row_of("cite", model)[5].startswith(f"{share:.1f} % [")
+    row = _row_of("tails", model, "standard-3")
+    top = attacked.nlargest(len(attacked) // 20)
+    assert row[4:6] == [f"{attacked.quantile(0.99, interpolation='higher') / 1e6:.2f} M", f"{top.mean() / 1e6:.2f} M"]
+
+    exact = "sdn:exact-budget(budget=0.5)"
+    document = _read("audit-cifar10-exact-budget")
+    budget = next(c["macs_budget"] for c in document["cases"] if c["model"] == exact)
+    over = _macs(document["samples"][f"cifar10/{exact}/clean"]) > budget
+    assert _row_of("tails", exact, "clean")[6].startswith(f"{100 * over.mean():.1f} % [")
+
+
+def test_the_verdicts_of_the_page_follow_from_its_figures():
+    assert _row_of("aimed", "`standard` takes back ≥ 90 % of cifar10's skipnet-rnn, n = 1 000")[2] == "no"
+    assert _row_of("aimed", "ten times the steps add at most 1 point on gates")[2] == "no"
+    over = _row_of("aimed", "uniform noise of equal norm takes back ≤ 5 %")[1]
+    samples = _read("audit-cifar10-exits")["samples"]
+    dearest = next(c["macs_max"] for c in _read("audit-cifar10-exits")["cases"] if c["model"] == "sdn")
+    clean, noisy = (_macs(samples[f"cifar10/sdn/{which}"]) for which in ("clean", "noise"))
+    assert f"cifar10/sdn {100 * (noisy.mean() - clean.mean()) / (dearest - clean.mean()):.1f} %" in over
+    assert "dag-selection" not in over
