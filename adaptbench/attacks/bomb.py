@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from dataclasses import fields
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from adaptbench.attacks.access import BlackBox, QueriedModel
-from adaptbench.attacks.base import Task, Unaudited
+from adaptbench.attacks.base import Learned, Task, Unaudited
 from adaptbench.attacks.composed import Parts, QueriedAttack
 from adaptbench.attacks.disjoint import known_by, pictures_apart, require_enough
 from adaptbench.attacks.ereba_disjoint import Lessons, estimator_of
@@ -28,17 +29,17 @@ class BombAttack(QueriedAttack):
     """One picture that is sent in the place of any other; of those that it is judged on none is ever looked at.
 
     The estimator is fitted on crafting pictures, and on what its own candidates cost. The budget is of the one picture:
-    so many candidates are confirmed on the true cost. It hangs on model, crafting pictures and seed, is made on the
-    first call and kept for the next ones with the same.
+    so many candidates are confirmed on the true cost. It hangs on model, crafting pictures and seed, and is made once.
     """
 
     needs_crafting = True
+    learns = True
     replaces = True
 
     def __init__(self, parts: Parts, via: BlackBox, shared: Shared) -> None:
         super().__init__(parts, via)
         self.shared = shared
-        self._kept: tuple[str, Tensor, dict[str, Any]] = ("", torch.empty(0), {})
+        self._kept: tuple[str, Learned | None] = ("", None)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -46,41 +47,30 @@ class BombAttack(QueriedAttack):
         shared = {f.name: getattr(self.shared, f.name) for f in fields(self.shared)}
         return {**super().settings, "shared": self.shared.name, **shared}
 
-    def _craft(self, task: Task) -> Unaudited:
+    def _learn(self, task: Task) -> Learned:
         x, _, source = pictures_apart(self.name, task)
+        if task.learned is not None:
+            return task.learned
         x = x[: self.shared.pictures]
         require_enough(self.name, len(x))
         known = known_by(task.model, task.seed, x)
-        fitted, asked, notes = 0, 0, []
-        if known != self._kept[0]:
-            picture, told = self._make(task, x)
-            self._kept = (known, picture, told)
-            fitted, asked = told["fitted"], told["asked"]
-            notes.append(
-                f"the estimator was fitted on {fitted} queries to {len(x)} pictures that nothing is judged on, and "
-                f"{asked} candidates were asked what they cost; none of the judged pictures was"
-            )
-            if not told["dearer"]:
-                notes.append(
-                    "no candidate cost more than the crafting pictures do on average: the picture is no attack"
-                )
-        _, picture, told = self._kept
-        task.progress(len(task.x), len(task.x))
-        digest = hashlib.sha256(picture.cpu().numpy().tobytes()).hexdigest()[:16]
-        details: dict[str, Any] = {
-            "crafted_on": [source],
-            "changes": [f"all: {digest}"],
-            "fit_queries": fitted,
-            "fit_queries_per_input": fitted / max(len(task.x), 1),
-            "queries_total": asked,
-            **told["ranks"],
-        }
-        queries = torch.full((len(task.x),), told["asked"], dtype=torch.int64)
-        out = picture.expand(len(task.x), *picture.shape[1:]).clone()
-        return Unaudited(out, queries, details | ({"notes": notes} if notes else {}))
+        if known != self._kept[0] or self._kept[1] is None:
+            self._kept = (known, self._make(task, x, source))
+        assert self._kept[1] is not None
+        return self._kept[1]
 
-    def _make(self, task: Task, x: Tensor) -> tuple[Tensor, dict[str, Any]]:
-        """(1, C, H, W) uint8, and what it took."""
+    def _craft(self, task: Task) -> Unaudited:
+        learned = task.learned
+        assert learned is not None
+        picture = learned.tensors["picture"].to(task.x.device)
+        task.progress(len(task.x), len(task.x))
+        queries = torch.full((len(task.x),), int(learned.told["queries_total"]), dtype=torch.int64)
+        out = picture.expand(len(task.x), *picture.shape[1:]).clone()
+        return Unaudited(out, queries, dict(learned.told))
+
+    def _make(self, task: Task, x: Tensor, source: str) -> Learned:
+        """(1, C, H, W) uint8 as `picture`, and what it took."""
+        began = time.monotonic()
         objective, search, constraint = self.parts.objective, self.parts.search, self._constraint(task)
         assert isinstance(objective, EstimatorEnergy)
         assert isinstance(search, GradientSearch)
@@ -112,4 +102,21 @@ class BombAttack(QueriedAttack):
             )
             climb += 1
         asked = int(queried.used.sum())
-        return best, {"fitted": fitted, "asked": asked, "dearer": dearest > usual, "ranks": ranks}
+        notes = [
+            f"the estimator was fitted on {fitted} queries to {len(x)} pictures that nothing is judged on, and "
+            f"{asked} candidates were asked what they cost; none of the judged pictures was"
+        ]
+        if dearest <= usual:
+            notes.append("no candidate cost more than the crafting pictures do on average: the picture is no attack")
+        picture = best.cpu()
+        told = {
+            "crafted_on": [source],
+            "changes": [f"all: {hashlib.sha256(picture.numpy().tobytes()).hexdigest()[:16]}"],
+            "fit_queries": float(fitted),
+            "queries_total": float(asked),
+            "training_s": time.monotonic() - began,
+            **ranks,
+            "notes": notes,
+        }
+        told |= {"held_out": float(ranks["held_out"])} if "held_out" in ranks else {}
+        return Learned({"picture": picture}, told)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -10,15 +11,18 @@ from torch import Tensor
 
 from adaptbench.adaptive import AdaptiveModel
 from adaptbench.attacks.access import BlackBox, QueriedModel
-from adaptbench.attacks.base import Task, Unaudited, to_bytes
+from adaptbench.attacks.base import Learned, Task, Unaudited, to_bytes
 from adaptbench.attacks.composed import Parts, QueriedAttack
 from adaptbench.attacks.constraints import Constraint
 from adaptbench.attacks.disjoint import known_by, pictures_apart, require_enough
 from adaptbench.attacks.estimator import Estimator, EstimatorEnergy, ascend, rank_correlation, within_inputs
 from adaptbench.attacks.randomness import sample_keys, uniform_pixels
 from adaptbench.attacks.searches import GradientSearch
+from adaptbench.errors import CapabilityError
 
 CHUNK = 512
+DEAREST = "dearest"
+"""Beside the estimator's weights: what the dearest crafting picture cost, (1,) int64."""
 
 
 @dataclass(slots=True)
@@ -82,41 +86,74 @@ def estimator_of(objective: EstimatorEnergy, x: Tensor, seed: int) -> Estimator:
 class DisjointAttack(QueriedAttack):
     """Of an attacked input nothing is asked but whether a candidate is dear; no answer to one reaches another.
 
-    The estimator hangs on model, crafting pictures and seed. It is fitted on the first call and kept for the next ones
-    with the same, so that the chunks of a run share it and its queries are counted once.
+    The estimator hangs on model, crafting pictures and seed, and on no budget. It is fitted once; its queries and time
+    are told apart from those of crafting (`fit_queries`, `training_s`).
     """
 
     needs_crafting = True
+    learns = True
 
     def __init__(self, parts: Parts, via: BlackBox) -> None:
         super().__init__(parts, via)
-        self._kept: tuple[str, tuple[Estimator, int, dict[str, Any]] | None] = ("", None)
+        self._kept: tuple[str, Learned | None] = ("", None)
 
-    def _craft(self, task: Task) -> Unaudited:
-        objective, search, constraint = self.parts.objective, self.parts.search, self._constraint(task)
-        assert isinstance(objective, EstimatorEnergy)
-        assert isinstance(search, GradientSearch)
+    @property
+    def learns_as(self) -> str:
+        """Without the queries that come after the fit."""
+        return type(self)(self.parts, replace(self.via, queries=1)).sha256
+
+    def _learn(self, task: Task) -> Learned:
         x, _, source = pictures_apart(self.name, task)
+        if task.learned is not None:
+            return task.learned
+        objective = self.parts.objective
+        assert isinstance(objective, EstimatorEnergy)
         x = x[: objective.fit_pictures]
         require_enough(self.name, len(x))
         known = known_by(task.model, task.seed, x)
-        details: dict[str, Any] = {"crafted_on": [source], "fit_queries": 0}
-        notes = []
-        if known != self._kept[0]:
-            lessons = Lessons.asked(task.model, x, constraint, objective.probes, task.seed)
-            estimator = estimator_of(objective, x, task.seed)
-            ranks = lessons.taught(estimator, objective)
-            self._kept = (known, (estimator, int(lessons.costs.max()), ranks))
-            details["fit_queries"] = len(lessons.costs)
-            notes.append(
-                f"the estimator was fitted on {len(lessons.costs)} queries to {len(x)} pictures that nothing is judged "
-                "on; they are not among the queries of an input"
-            )
-            if ranks["estimator_spearman"] is None and lessons.costs.min() == lessons.costs.max():
-                notes.append("all queried costs are equal: the estimator had nothing to learn")
+        if known != self._kept[0] or self._kept[1] is None:
+            self._kept = (known, self._fitted(task, objective, x, source))
         assert self._kept[1] is not None
-        estimator, dearest, ranks = self._kept[1]
-        details["fit_queries_per_input"] = details["fit_queries"] / max(len(task.x), 1)
+        return self._kept[1]
+
+    def _fitted(self, task: Task, objective: EstimatorEnergy, x: Tensor, source: str) -> Learned:
+        began = time.monotonic()
+        lessons = Lessons.asked(task.model, x, self._constraint(task), objective.probes, task.seed)
+        estimator = estimator_of(objective, x, task.seed)
+        ranks = lessons.taught(estimator, objective)
+        notes = [
+            f"the estimator was fitted on {len(lessons.costs)} queries to {len(x)} pictures that nothing is judged "
+            "on; they are not among the queries of an input"
+        ]
+        if ranks["estimator_spearman"] is None and lessons.costs.min() == lessons.costs.max():
+            notes.append("all queried costs are equal: the estimator had nothing to learn")
+        told = {"crafted_on": [source], "fit_queries": float(len(lessons.costs)), "notes": notes, **ranks}
+        told["held_out"], told["training_s"] = float(ranks["held_out"]), time.monotonic() - began
+        weights = {name: tensor.detach().cpu().clone() for name, tensor in estimator.state_dict().items()}
+        return Learned({**weights, DEAREST: lessons.costs.max().cpu()[None]}, told)
+
+    def _estimator(self, task: Task, tensors: dict[str, Tensor]) -> Estimator:
+        objective = self.parts.objective
+        assert isinstance(objective, EstimatorEnergy)
+        estimator = estimator_of(objective, task.x, task.seed)
+        weights = {name: tensor.to(task.x.device) for name, tensor in tensors.items() if name != DEAREST}
+        try:
+            estimator.load_state_dict(weights)
+        except RuntimeError as error:
+            raise CapabilityError(
+                f"the estimator that was handed to '{self.name}' is of another size: {error}.",
+                todo="Hand over what `learn` of this attack gave for this model, or nothing.",
+            ) from None
+        return estimator.requires_grad_(False)
+
+    def _craft(self, task: Task) -> Unaudited:
+        objective, search, constraint = self.parts.objective, self.parts.search, self._constraint(task)
+        learned = task.learned
+        assert isinstance(objective, EstimatorEnergy)
+        assert isinstance(search, GradientSearch)
+        assert learned is not None
+        estimator, dearest = self._estimator(task, learned.tensors), int(learned.tensors[DEAREST])
+        notes = list(learned.told["notes"])
         found = _Confirmed(task, QueriedModel(task.model, len(task.x), self.via.queries))
         found.ask(found.everyone, found.best.clone())
         clean = found.cost.clone()
@@ -135,14 +172,14 @@ class DisjointAttack(QueriedAttack):
                         found.ask(part, constraint.quantise(point, start))
             task.progress(int(found.queried.used.sum()) // self.via.queries, len(task.x))
         task.progress(len(task.x), len(task.x))
-        details |= {**ranks, "queries_total": int(found.queried.used.sum())}
+        details: dict[str, Any] = {**learned.told, "queries_total": int(found.queried.used.sum())}
         details |= {"dearer_than_clean": int((found.cost > clean).sum()), "never_moved": int((~found.moved).sum())}
         if spared := int((found.queried.left(found.everyone) > 0).sum()):
             notes.append(
                 f"{spared} of {len(task.x)} inputs were asked fewer than {self.via.queries} times: they cost "
                 "as much as the dearest crafting picture"
             )
-        return Unaudited(found.best, found.queried.used.clone(), details | ({"notes": notes} if notes else {}))
+        return Unaudited(found.best, found.queried.used.clone(), details | {"notes": notes})
 
 
 class _Confirmed:

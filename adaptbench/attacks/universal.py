@@ -8,13 +8,14 @@ a batch; of the iterates the one that costs most on crafting pictures that no st
 from __future__ import annotations
 
 import hashlib
+import time
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from adaptbench.attacks.base import Task, Unaudited, to_bytes
+from adaptbench.attacks.base import Learned, Task, Unaudited, to_bytes
 from adaptbench.attacks.composed import Parts, RecipeAttack
 from adaptbench.attacks.constraints import GREY, Constraint
 from adaptbench.attacks.disjoint import FEWEST, known_by, pictures_apart, require_enough
@@ -26,6 +27,7 @@ from adaptbench.attacks.randomness import sample_keys, uniform_pixels
 from adaptbench.attacks.ranges import count
 from adaptbench.attacks.recipe import Precision
 from adaptbench.attacks.searches import GradientSearch
+from adaptbench.errors import CapabilityError
 
 HELD_OUT = 5
 """Every fifth crafting picture chooses the iterate, and moves none."""
@@ -57,11 +59,12 @@ class SharedByClass(Shared):
 class UniversalAttack(RecipeAttack):
     """White-box on the crafting pictures; of the attacked ones nothing is used, but the class where there is one each.
 
-    A change hangs on model, crafting pictures and seed only. It is crafted on the first call and kept for the next ones
-    with the same, so that the chunks of a run share it.
+    A change hangs on model, crafting pictures and seed only: it is learned once, and what that took is told apart from
+    crafting (`training_s`, `training_steps`). Whoever crafts without a lesson has the classes at hand learned first.
     """
 
     needs_crafting = True
+    learns = True
 
     def __init__(self, parts: Parts, shared: Shared) -> None:
         super().__init__(parts)
@@ -74,34 +77,73 @@ class UniversalAttack(RecipeAttack):
         shared = {f.name: getattr(self.shared, f.name) for f in fields(self.shared)}
         return {**super().settings, "shared": self.shared.name, **shared}
 
-    def _craft(self, task: Task) -> Unaudited:
+    def _groups(self, y: Tensor) -> Tensor:
+        """(N,) whose change each picture is given."""
+        return y if isinstance(self.shared, SharedByClass) else torch.zeros_like(y)
+
+    def _learn(self, task: Task) -> Learned:
         x, y, source = pictures_apart(self.name, task)
-        by_class = isinstance(self.shared, SharedByClass)
-        group = task.y if by_class else torch.zeros_like(task.y)
+        if task.learned is not None:
+            return task.learned
         known = _known_by(task, x, y)
         if known != self._kept[0]:
             self._kept = (known, {})
-        changes = self._kept[1]
-        constraint = self._constraint(task)
-        out, steps = to_bytes(task.x), 0
-        notes: list[str] = []
-        wanted = sorted(set(group.tolist()))
+        changes, groups = self._kept[1], self._groups(y)
+        wanted = sorted(set(self._groups(task.y).tolist())) if len(task.x) else self._plenty(groups)
+        began, made = time.monotonic(), 0.0
         for done, label in enumerate(wanted):
             if label not in changes:
-                mine = (y == label).nonzero().squeeze(1) if by_class else torch.arange(len(y), device=y.device)
-                changes[label] = self._make(task, constraint, x, y, mine[: self.shared.pictures], label)
-                steps += changes[label].steps
-            rows = group == label
-            out[rows] = to_bytes(constraint.lay(changes[label].picture.float() / 255.0, task.x[rows]))
-            notes += changes[label].notes
-            task.progress(len(task.x) * (done + 1) // len(wanted), len(task.x))
-        details: dict[str, Any] = {
-            "steps_run": steps,
-            "changes": [changes[label].told(f"class {label}" if by_class else "all") for label in wanted],
+                mine = (groups == label).nonzero().squeeze(1)[: self.shared.pictures]
+                changes[label] = self._make(task, self._constraint(task), x, y, mine, label)
+                made += changes[label].steps
+            if not len(task.x):
+                task.progress(done + 1, len(wanted))
+        told = {
             "crafted_on": [source],
-            "held_out_recovery": sum(changes[label].recovery for label in wanted) / max(len(wanted), 1),
+            "training_s": time.monotonic() - began,
+            "training_steps": made,
+            "held_out_recovery": {str(label): changes[label].recovery for label in wanted},
+            "notes": {str(label): list(changes[label].notes) for label in wanted},
         }
-        return Unaudited(out, details=details | ({"notes": list(dict.fromkeys(notes))} if notes else {}))
+        return Learned({str(label): changes[label].picture.cpu() for label in wanted}, told)
+
+    def _plenty(self, groups: Tensor) -> list[int]:
+        """Every group that there are pictures enough of; where there is one for all, that one whatever there is."""
+        if not isinstance(self.shared, SharedByClass):
+            return [0]
+        labels, counts = groups.unique(return_counts=True)
+        enough: list[int] = labels[counts >= FEWEST].tolist()
+        return enough
+
+    def _craft(self, task: Task) -> Unaudited:
+        learned, constraint = task.learned, self._constraint(task)
+        assert learned is not None
+        group = self._groups(task.y)
+        out, wanted = to_bytes(task.x), sorted(set(group.tolist()))
+        for done, label in enumerate(wanted):
+            if str(label) not in learned.tensors:
+                raise CapabilityError(
+                    f"'{self.name}' has learned no change of class {label}: it needs {FEWEST} crafting pictures of it.",
+                    todo="Give more of them with crafting=, or leave the attack out.",
+                )
+            picture, rows = learned.tensors[str(label)].to(task.x.device), group == label
+            out[rows] = to_bytes(constraint.lay(picture.float() / 255.0, task.x[rows]))
+            task.progress(len(task.x) * (done + 1) // len(wanted), len(task.x))
+        told = learned.told
+        notes = list(dict.fromkeys(note for label in wanted for note in told["notes"][str(label)]))
+        recovered = [told["held_out_recovery"][str(label)] for label in wanted]
+        details: dict[str, Any] = {
+            "changes": [self._named(label, learned.tensors[str(label)]) for label in wanted],
+            "crafted_on": told["crafted_on"],
+            "held_out_recovery": sum(recovered) / max(len(wanted), 1),
+            "training_s": told["training_s"],
+            "training_steps": told["training_steps"],
+        }
+        return Unaudited(out, details=details | ({"notes": notes} if notes else {}))
+
+    def _named(self, label: int, picture: Tensor) -> str:
+        whose = f"class {label}" if isinstance(self.shared, SharedByClass) else "all"
+        return f"{whose}: {hashlib.sha256(picture.numpy().tobytes()).hexdigest()[:16]}"
 
     def _make(self, task: Task, constraint: Constraint, x: Tensor, y: Tensor, chosen: Tensor, label: int) -> _Change:
         require_enough(self.name, len(chosen), f" of class {label}" if isinstance(self.shared, SharedByClass) else "")
@@ -121,9 +163,6 @@ class _Change:
     steps: int
     recovery: float
     notes: tuple[str, ...]
-
-    def told(self, whose: str) -> str:
-        return f"{whose}: {hashlib.sha256(self.picture.cpu().numpy().tobytes()).hexdigest()[:16]}"
 
 
 class _Crafting:

@@ -83,7 +83,7 @@ def test_every_shape_can_be_given_one_change(name, shape, pictures, own):
     attack = load_attack(name, {"steps": 12, "pictures": 40} | ({"side": 2} if name == "universal-patch" else {}))
     crafted = attack.craft(model, x, y, crafting=own)
     assert not crafted.details.get("outside_constraint")
-    assert crafted.details["steps_run"] <= 12
+    assert crafted.details["training_steps"] <= 12
 
 
 def test_a_change_is_crafted_once_and_anew_where_anything_it_hangs_on_is_other(saver, pictures, own):
@@ -91,20 +91,20 @@ def test_a_change_is_crafted_once_and_anew_where_anything_it_hangs_on_is_other(s
     attack = load_attack("universal-noise", {"eps": EPS, "steps": 11, "pictures": 50})
     first = attack.craft(saver, x[:20], y[:20], crafting=own)
     second = attack.craft(saver, x[20:], y[20:], ids=torch.arange(20, 60), crafting=as_split(own))
-    assert (first.details["steps_run"], second.details["steps_run"]) == (11, 0)
+    assert (first.details["training_steps"], second.details["training_steps"]) == (11, 0)
     assert first.details["changes"] == second.details["changes"]
     again = load_attack("universal-noise", {"eps": EPS, "steps": 11, "pictures": 50}).craft(saver, x, y, crafting=own)
     assert torch.equal(again.x_adv, torch.cat([first.x_adv, second.x_adv]))
     policy = saver.policy
     try:
         saver.policy = UniformThreshold(0.5)
-        assert attack.craft(saver, x[:5], y[:5], crafting=own).details["steps_run"] == 11, "another policy"
+        assert attack.craft(saver, x[:5], y[:5], crafting=own).details["training_steps"] == 11, "another policy"
     finally:
         saver.policy = policy
     other = attack.craft(saver, x[:5], y[:5], seed=1, crafting=own)
     assert other.details["changes"] != first.details["changes"], "another seed"
     few = (own[0][:60], own[1][:60])
-    assert attack.craft(saver, x[:5], y[:5], crafting=few).details["steps_run"] == 11, "other pictures"
+    assert attack.craft(saver, x[:5], y[:5], crafting=few).details["training_steps"] == 11, "other pictures"
 
 
 def test_what_it_is_crafted_on_is_none_of_what_judges_it(saver, pictures, own):
@@ -197,7 +197,8 @@ def test_chunks_of_a_run_share_the_change_and_its_pictures_count_in_every_key(tm
     run = run_suite(suite, out=tmp_path / "run")
     case = next(c for c in run.cases if c["condition"] == "universal-noise")
     assert len(case["craft_details"]["changes"]) == 1, "chunks were given different changes"
-    assert case["craft_details"]["steps_run"] == 11, "each chunk crafted anew"
+    assert case["craft_details"]["training_steps"] == 11, "each chunk crafted anew"
+    assert case["craft_s"] < case["craft_details"]["training_s"], "what was learned once is no crafting"
     assert case["craft_details"]["crafted_on"][0].startswith("digits/calibration")
     plan = make_plan(suite)
     monkeypatch.setattr("adaptbench.bench.plan.crafting_split", lambda data: data.split("calibration").first(60))
