@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections import Counter
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, ClassVar
 
@@ -111,9 +112,7 @@ class UniversalAttack(RecipeAttack):
         """Every group that there are pictures enough of; where there is one for all, that one whatever there is."""
         if not isinstance(self.shared, SharedByClass):
             return [0]
-        labels, counts = groups.unique(return_counts=True)
-        enough: list[int] = labels[counts >= FEWEST].tolist()
-        return enough
+        return sorted(label for label, found in Counter(groups.tolist()).items() if found >= FEWEST)
 
     def _craft(self, task: Task) -> Unaudited:
         learned, constraint = task.learned, self._constraint(task)

@@ -9,10 +9,11 @@ from typing import Any
 from adaptbench.errors import UsageError
 from adaptbench.report import cards, cases, html, limits, method, reproduce, sections, verdict, words
 from adaptbench.report.difference import Difference
-from adaptbench.report.figures import curves, energy, exits, queries, recovery, regimes, savings, sizes
+from adaptbench.report.figures import curves, energy, exits, queries, recovery, regimes, savings, sizes, steps
 from adaptbench.report.gallery import gallery
 from adaptbench.report.metered import metered_table
 from adaptbench.report.neighbours import neighbour_table
+from adaptbench.report.tails import tail_table
 from adaptbench.report.transfers import transfer_tables
 from adaptbench.report.view import RunLike, View
 
@@ -132,6 +133,8 @@ def run_page(run: RunLike) -> str:
         recovery=recovery.table(view),
         queries=queries.figure(view),
         sizes=sizes.figure(view),
+        steps_taken=steps.figure(view),
+        tails=tail_table(view),
         transfers=transfer_tables(view),
         stacks=exits.stacks(view),
         exits=exits.table(view),
