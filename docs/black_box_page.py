@@ -16,12 +16,15 @@ if TYPE_CHECKING:
     from adaptbench.results.query_curves import Curve, Point
 
 ROOT = Path(__file__).parent.parent
-SOURCES = tuple(ROOT / "reports" / "published" / f"{name}.json" for name in ("black-box", "black-box-2"))
+SOURCES = tuple(
+    ROOT / "reports" / "published" / f"{name}.json" for name in ("black-box", "black-box-2", "black-box-clock")
+)
 """Runs of the suite on the same pictures and seeds; an attack is taken from the first that has it."""
 PAGE = ROOT / "docs" / "black-box.md"
 BEGIN, END = "<!-- figures: written by docs/black_box_page.py -->", "<!-- end of figures -->"
 OF_WHITE = {100: 0.6, 1000: 0.8}
 """Of what the white box takes back, by queries."""
+METERED = "black-box-seconds"
 AIMED = (
     ("black-box", 200, 0.52, "`black-box` takes back at least 0.52 with 200 queries"),
     ("black-box-2", 200, 0.52, "`black-box-2` takes back at least 0.52 with 200 queries"),
@@ -54,7 +57,7 @@ def _curves(kept: Baseline) -> list[Curve]:
         rows = kept.samples(evaluation)
         return None if rows is None else dict(zip(rows.sample_id.tolist(), rows.macs.tolist(), strict=True))
 
-    return query_curves(kept.manifest, kept.cases, costs)
+    return query_curves(kept.manifest, kept.cases, costs, budgets=1)
 
 
 def figures(runs: Sequence[Baseline]) -> str:
@@ -89,8 +92,25 @@ def figures(runs: Sequence[Baseline]) -> str:
         lines.append(f"| {claim} | {told(point)} at {queries}{beside} | {'yes' if held else 'no'} |")
     spent = [(sum(c.get("craft_s") or 0 for c in run.cases) / 60, run.manifest["device"]["cpu"]) for run in runs]
     told_apart = "; ".join(f"{minutes:.0f} minutes on {cpu}" for minutes, cpu in spent)
+    lines += ["", *on_the_clock(runs)]
     lines += ["", f"Crafting took, a run each: {told_apart}."]
     return "\n".join(lines)
+
+
+def on_the_clock(runs: Sequence[Baseline]) -> list[str]:
+    """What who meters seconds takes back, beside the counter and chance on the same pictures, seed by seed."""
+    (run,) = (r for r in runs if any(c["condition"] == METERED for c in r.cases))
+    points = {c.name: c.points[0] for c in _curves(run)}
+    lines = [
+        "| 100 queries, the same run | seed by seed | mean | noise of a reading, ms, seed by seed |",
+        "|---|---|---|---|",
+    ]
+    for name in (METERED, "black-box", "best-of-n"):
+        noise = [c["craft_details"].get("meter_noise_seconds") for c in run.cases if c["condition"] == name]
+        told_noise = ", ".join(f"{1000 * one:.2f}" for one in noise if one is not None) or "–"
+        by_seed = ", ".join(f"{share:.3f}" for share in points[name].by_seed)
+        lines.append(f"| `{name}` | {by_seed} | {told(points[name])} | {told_noise} |")
+    return lines
 
 
 def read() -> list[Baseline]:

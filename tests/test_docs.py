@@ -72,12 +72,20 @@ def test_the_page_of_the_black_box_is_that_of_the_committed_runs() -> None:
     runs, text = module.read(), module.PAGE.read_text(encoding="utf-8")
     assert module.page(text, runs) == text, "run python docs/black_box_page.py"
     assert all(kept.manifest["git"]["dirty"] is False for kept in runs)
-    first, second = ({key: kept.manifest[key] for key in ("data", "seeds")} for kept in runs)
-    assert first == second, "the curves are of other pictures"
+    first, *others = ({key: kept.manifest[key] for key in ("data", "seeds")} for kept in runs)
+    assert all(other == first for other in others), "the curves are of other pictures"
     curves = module.curves_of(runs)
     asked = {c.name: [p.queries for p in c.points] for c in curves}
     assert asked["black-box"] == asked["black-box-2"] == asked["best-of-n"] == [10, 50, 100, 200, 500, 1000]
     assert all(len(p.by_seed) == 3 for c in curves for p in c.points)
+    clock, shares = runs[-1], []
+    for seed in clock.manifest["seeds"]:
+        ways = {c["condition"]: c for c in clock.cases if c["seed"] == seed and c["kind"] != "reference"}
+        clean, metered = (clock.samples(ways[which]["evaluation"]).macs for which in ("clean", "black-box-seconds"))
+        dearest = ways["black-box-seconds"]["macs_max"]
+        shares.append((metered.mean() - clean.mean()) / (dearest - clean.mean()))
+    by_seed = ", ".join(f"{share:.3f}" for share in shares)
+    assert f"| `black-box-seconds` | {by_seed} | {sum(shares) / 3:.3f} [" in text
 
 
 def test_the_figures_of_the_text_page_are_those_of_the_committed_runs() -> None:

@@ -52,13 +52,15 @@ class Curve:
     points: tuple[Point, ...]
 
 
-def query_curves(manifest: Mapping[str, Any], cases: Sequence[Mapping[str, Any]], costs: Costs) -> list[Curve]:
+def query_curves(
+    manifest: Mapping[str, Any], cases: Sequence[Mapping[str, Any]], costs: Costs, *, budgets: int = 2
+) -> list[Curve]:
     """Curves of attacks and controls that ask, and beside them, as single points, the attacks that look inside.
 
-    None of a model for which nothing asks at two budgets.
+    None of a model for which nothing asks at two budgets: one point is no curve.
 
     Args:
-        manifest: of a run or of a kept one. cases: its records. costs: of rows.
+        manifest: of a run or of a kept one. cases: its records. costs: of rows. budgets: in the place of two.
     """
     conditions = manifest.get("conditions") or {}
     seeds = list(manifest.get("seeds") or [0])
@@ -77,7 +79,7 @@ def query_curves(manifest: Mapping[str, Any], cases: Sequence[Mapping[str, Any]]
         about = conditions[next(iter(members))]
         points.sort(key=lambda p: p.queries or 0)
         curves.append(Curve(model, name, about["kind"], about["access"], tuple(points)))
-    asked = {c.model for c in curves if len(c.points) > 1}
+    asked = {c.model for c in curves if len(c.points) >= budgets}
     return [c for c in curves if c.points and c.model in asked]
 
 
