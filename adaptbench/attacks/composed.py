@@ -123,6 +123,7 @@ class RecipeAttack(Attack):
         best: Best | None = None,
         deadline: Deadline | None = None,
         start: Start = "as-set",
+        dear: torch.Tensor | None = None,
     ) -> Unaudited:
         """The recipe's objective by its search, or a member's, under the recipe's conditions."""
         parts = parts or self.parts
@@ -140,6 +141,7 @@ class RecipeAttack(Attack):
             deadline=deadline or self._deadline(task),
             start=start,
             precision=recipe.precision,
+            dear=dear,
         ).run()
 
 

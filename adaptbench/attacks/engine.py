@@ -22,6 +22,7 @@ from adaptbench.adaptive.gated import decides_ahead
 from adaptbench.adaptive.outcome import tie_margin
 from adaptbench.attacks.base import MASKED_SHARE, Task, Unaudited
 from adaptbench.attacks.constraints import Constraint
+from adaptbench.attacks.dear_starts import towards
 from adaptbench.attacks.judging import NEVER, POOL, Best, Judge, Keep
 from adaptbench.attacks.objectives import Context, Goal, GradientObjective
 from adaptbench.attacks.precision import measured
@@ -32,8 +33,9 @@ from adaptbench.attacks.searches import GradientSearch, State
 CHECK_EVERY = 10
 MARKS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 """Steps after which the mean cost so far is told."""
-Start = Literal["as-set", "noise", "best"]
-"""Where pictures begin: as the search is set (mostly the clean one), on the edge of the ball, at the best so far."""
+Start = Literal["as-set", "noise", "best", "dear"]
+"""Where pictures begin: as the search is set (mostly the clean one), on the edge of the ball, at the best so far, or on
+the way towards other pictures that are dear as they are."""
 
 
 @dataclass(slots=True)
@@ -86,6 +88,7 @@ class Optimiser:
         model: whose relaxation and hard pass are used: the target, or a surrogate.
         best: where what comes out is kept; an attack of several members hands one on. start: where pictures begin.
         deadline: after it the rest retires as it is. precision: of the passes that gradients are taken of.
+        dear: (K, C, H, W) uint8, the pictures that the start "dear" leads towards.
     """
 
     def __init__(
@@ -101,9 +104,10 @@ class Optimiser:
         start: Start = "as-set",
         deadline: Deadline | None = None,
         precision: Precision = "fp32",
+        dear: Tensor | None = None,
     ) -> None:
         self.task, self.model, self.objective = task, model, objective
-        self.constraint, self.search, self.keep, self.start = constraint, search, keep, start
+        self.constraint, self.search, self.keep, self.start, self.dear = constraint, search, keep, start, dear
         self.best = best or Best(Judge(model, task.x, task.y), keep)
         self.deadline, self.precision = deadline or Deadline(None), precision
         self.flat = self.moved = self.steps = self.cut = 0
@@ -154,6 +158,10 @@ class Optimiser:
         """The picture to begin with, where it is not the search's own choice."""
         if self.start == "noise":
             return self.constraint.project(clean + self.constraint.draw(noise, None), clean)
+        if self.start == "dear":
+            assert self.dear is not None
+            with torch.no_grad():
+                return towards(self.best, self.constraint, self.dear, rows, clean)
         return self.best.pictures[rows].float() / 255.0 if self.start == "best" else None
 
     def _step(self, pool: _Pool) -> Tensor:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass, replace
 from typing import Any
 
 from adaptbench.adaptive import AdaptiveModel
 from adaptbench.adaptive.gated import decides_ahead
-from adaptbench.attacks.base import Task, Unaudited, join_details, lacking
+from adaptbench.attacks.base import Learned, Task, Unaudited, join_details, lacking
 from adaptbench.attacks.composed import Parts, RecipeAttack, conditions_of, parts_of, settings_of
+from adaptbench.attacks.dear_starts import NAME, dearest_pictures
 from adaptbench.attacks.engine import Start
 from adaptbench.attacks.objectives import GradientObjective
 from adaptbench.attacks.recipe import On
@@ -40,13 +42,14 @@ class EnsembleAttack(RecipeAttack):
     """Members that apply to a model run one after the other; a sample at the ceiling is done (as in AutoAttack).
 
     A picture is kept only where it scores higher than all before, so that no member that begins as set or from noise
-    gives anything dearer by itself.
+    gives anything dearer by itself. With a member that begins at dear pictures, these are looked for first (`learns`).
     """
 
     def __init__(self, members: list[Stage]) -> None:
         super().__init__(members[0].parts)
         self.members = members
         self.requires = frozenset({"gradients"})
+        self.needs_crafting = self.learns = any(member.start == "dear" for member in members)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -54,6 +57,14 @@ class EnsembleAttack(RecipeAttack):
         constraint = self.parts.constraint
         flat: dict[str, Any] = {"access": self.access, "constraint": constraint.name} | settings_of(constraint)
         return flat | conditions_of(self.parts.recipe) | {"members": [member.title for member in self.members]}
+
+    @property
+    def learns_as(self) -> str:
+        """What is dear hangs on no member."""
+        return hashlib.sha256(NAME.encode()).hexdigest()
+
+    def _learn(self, task: Task) -> Learned:
+        return dearest_pictures(self.name, task)
 
     def _code(self) -> list[type]:
         return [part for member in self.members for part in parts_of(member.parts)]
@@ -76,12 +87,15 @@ class EnsembleAttack(RecipeAttack):
     def _craft(self, task: Task) -> Unaudited:
         stages = self.stages_for(task.model)
         best, deadline = self._best(task, task.model), self._deadline(task)
+        dear = None if task.learned is None else task.learned.tensors["dear"]
         details: list[dict[str, Any]] = []
         raised: dict[str, Any] = {}
         for done, (number, stage) in enumerate(stages.items()):
             before = best.score.clone()
             part = replace(task, progress=_nth(task, done, len(stages)))
-            one = self._optimise(part, task.model, parts=stage.parts, best=best, deadline=deadline, start=stage.start)
+            one = self._optimise(
+                part, task.model, parts=stage.parts, best=best, deadline=deadline, start=stage.start, dear=dear
+            )
             details.append(one.details)
             raised[f"raised_by_{number}"] = int((best.score > before).sum())
         joined = join_details(details, [1] * len(details))
@@ -93,7 +107,10 @@ class EnsembleAttack(RecipeAttack):
             "members_run": [stage.title for stage in stages.values()],
             "members_skipped": skipped,  # by composition, so no note: it says nothing about this search
         }
-        return Unaudited(best.pictures, details=joined)
+        told = {} if task.learned is None else dict(task.learned.told)
+        if notes := [*told.get("notes", []), *joined.get("notes", [])]:
+            joined["notes"] = notes
+        return Unaudited(best.pictures, details=told | joined)
 
     def _against_itself(self, task: Task) -> dict[str, Any]:
         stage = next(iter(self.stages_for(task.model).values()))

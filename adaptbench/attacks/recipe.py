@@ -55,7 +55,8 @@ class Member(BaseModel):
     """One of several attacks that a recipe runs in turn, each on what the others left below the ceiling.
 
     Args:
-        objective, search: as in a recipe. start: where pictures begin: "as-set", "noise" or "best".
+        objective, search: as in a recipe. start: where pictures begin: "as-set", "noise", "best" or "dear", on the way
+            towards the dearest of crafting pictures, which then are needed.
         on: the kind of decisions that it is for.
     """
 
@@ -63,7 +64,7 @@ class Member(BaseModel):
 
     objective: PartField | None = None
     search: PartField
-    start: Literal["as-set", "noise", "best"] = "as-set"
+    start: Literal["as-set", "noise", "best", "dear"] = "as-set"
     on: On = "all"
 
 

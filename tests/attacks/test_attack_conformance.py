@@ -136,6 +136,16 @@ class TestStandard(AttackConformance):
         return load_attack("standard")
 
 
+class TestMembersThatBeginAtDearPictures(AttackConformance):
+    def make(self):
+        search = {"momentum": {"steps": 8}}
+        members = [
+            {"objective": "hinge-margins", "search": search},
+            {"objective": "hinge-margins", "search": search, "start": "dear"},
+        ]
+        return load_attack("exhaustive", {"members": members})
+
+
 @pytest.mark.slow
 class TestStandardKept(AttackConformance):
     def make(self):
