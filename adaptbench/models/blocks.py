@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from adaptbench.models.pooling import MeanPool
+
 
 def conv_bn(inputs: int, outputs: int, kernel: int = 3, stride: int = 1, *, relu: bool = True) -> nn.Sequential:
     """Convolution without bias, batch norm, ReLU; "same" padding."""
@@ -44,7 +46,7 @@ class ResidualBlock(nn.Module):
 
 def classifier(channels: int, n_classes: int, pool: int = 1) -> nn.Sequential:
     """Average pooling to pool × pool, then a linear layer."""
-    return nn.Sequential(nn.AdaptiveAvgPool2d(pool), nn.Flatten(), nn.Linear(channels * pool * pool, n_classes))
+    return nn.Sequential(MeanPool(pool), nn.Flatten(), nn.Linear(channels * pool * pool, n_classes))
 
 
 def conv_classifier(channels: int, hidden: int, n_classes: int, pool: int = 2) -> nn.Sequential:

@@ -17,6 +17,7 @@ from adaptbench.adaptive.domain import pictures_of
 from adaptbench.adaptive.model import frozen
 from adaptbench.errors import UsageError
 from adaptbench.models.blocks import classifier, conv_bn
+from adaptbench.models.pooling import MaxPool, MeanPool
 
 Shape = tuple[int, int, int]
 HeadBuilder = Callable[[Shape, int], nn.Module]
@@ -34,7 +35,7 @@ def paper_head(features: Shape, n_classes: int, hidden: int = 64) -> nn.Sequenti
     channels, side, _ = features
     pool = max(1, side // 8)
     return nn.Sequential(
-        nn.AdaptiveAvgPool2d(pool),
+        MeanPool(pool),
         nn.Flatten(),
         nn.Linear(channels * pool * pool, hidden),
         nn.ReLU(),
@@ -47,7 +48,7 @@ class PooledPair(nn.Module):
 
     def __init__(self, side: int) -> None:
         super().__init__()
-        self.largest, self.mean = nn.AdaptiveMaxPool2d(side), nn.AdaptiveAvgPool2d(side)
+        self.largest, self.mean = MaxPool(side), MeanPool(side)
 
     def forward(self, h: Tensor) -> Tensor:
         """Both poolings, maximum first."""

@@ -14,6 +14,7 @@ from adaptbench.adaptive import Block, FeedForwardGates, GatedNetwork, ImageDoma
 from adaptbench.adaptive.halting import HaltingNetwork
 from adaptbench.adaptive.token_network import TokenNetwork
 from adaptbench.models.blocks import ResidualBlock, classifier, conv_bn, conv_classifier, residual_body
+from adaptbench.models.pooling import MeanPool
 from adaptbench.models.vit import halting_vit, sampling_vit
 
 
@@ -152,7 +153,7 @@ def _halved(side: int) -> int:
 def _gate(channels: int) -> nn.Sequential:
     """Pooled features to one margin; batch norm keeps it straddling zero, so that a gate never dies on one side."""
     return nn.Sequential(
-        nn.AdaptiveAvgPool2d(2),
+        MeanPool(2),
         nn.Flatten(),
         nn.Linear(4 * channels, 16),
         nn.ReLU(),

@@ -178,7 +178,7 @@ FIELDS: dict[str, Field] = {
     "linf_max": Field("number", "pixel range", "largest change of one value", figure=True),
     "l2_mean": _estimate("pixel range", "Euclidean norm of the change, mean"),
     "queries_mean": _estimate("queries", "queries an input, mean"),
-    "craft_s": Field("number", "s", "time spent crafting, all inputs", figure=True),
+    "craft_s": Field("number", "s", "time spent crafting, all inputs; no lesson before, no check after", figure=True),
     "energy_j_per_sample": _estimate("J", "by energy_meter"),
     "energy_meter": _text("which meter"),
     "energy_provenance": _text("measured: sensor | modelled: formula"),

@@ -279,3 +279,19 @@ def test_the_curve_over_steps_is_what_shorter_searches_find(saver, pictures):
     assert curve[10] <= short.details["macs_at_step_10"] + 1e-6 <= curve[20] + saver.max_macs * 0.05
     kept = load_attack("ilfo", {"steps": 5, "label": "keep"}).craft(saver, x, y)
     assert not [k for k in kept.details if k.startswith("macs_at_step_")], "scores are no costs there"
+
+
+def test_seconds_are_those_of_the_attack_and_not_of_its_checks(saver, pictures, monkeypatch):
+    x, y = pictures
+    attack, now = load_attack("ilfo", {"eps": 16 / 255, "steps": 2}), [0.0]
+    monkeypatch.setattr(attack, "clock", lambda: now[0])
+    for name, took in (("_craft", 1.0), ("_against_itself", 10.0), ("_measured", 100.0)):
+        real = getattr(attack, name)
+
+        def slow(*given, real=real, took=took):
+            now[0] += took
+            return real(*given)
+
+        monkeypatch.setattr(attack, name, slow)
+    assert attack.craft(saver, x, y).seconds == 1.0
+    assert now[0] == 111.0
