@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from adaptbench.adaptive.pooling import MeanPool
 from adaptbench.attacks.constraints import Constraint
 from adaptbench.attacks.objectives import Objective
 from adaptbench.attacks.ranges import UNSAID, count, real
@@ -70,7 +71,7 @@ class Estimator(nn.Module):
             nn.SiLU(),
             nn.Conv2d(width, 2 * width, 3, stride=third, padding=1),
             nn.SiLU(),
-            nn.AdaptiveAvgPool2d(pool),
+            MeanPool(pool),
             nn.Flatten(),
             nn.Linear(2 * width * pool * pool, 64),
             nn.SiLU(),

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from adaptbench.adaptive.pooling import MeanPool
 from adaptbench.attacks.estimator import rank_correlation, within_inputs
 from adaptbench.attacks.patterns import contours, redrawn
 from adaptbench.attacks.queried import Campaign, QuerySearch
@@ -150,7 +151,7 @@ class _Link(nn.Module):
             nn.SiLU(),
             nn.Conv2d(width, 2 * width, 3, stride=stride, padding=1),
             nn.SiLU(),
-            nn.AdaptiveAvgPool2d(min(4, h, w)),
+            MeanPool(min(4, h, w)),
             nn.Flatten(),
             nn.Linear(2 * width * min(4, h, w) ** 2, 32),
             nn.SiLU(),

@@ -104,6 +104,7 @@ class Measuring:
         """Arms by case: the evaluations that succeeded, then each model's static reference."""
         arms: dict[str, Arm] = {}
         first_of: dict[str, tuple[Evaluation, Deployed | None]] = {}
+        warmed: set[tuple[int, str]] = set()  # conditions of a net go the same ways
         for evaluation, mode in [(e, mode) for mode in spec.modes for e in self.plan.timed]:
             case, static = timed_id(evaluation.id, size, mode), static_id(evaluation.entry.net, size, mode)
             timing.cases.setdefault(evaluation.id, []).append(TimedCase(size, mode, case, static))
@@ -113,7 +114,11 @@ class Measuring:
             with self.failures.instead(case):
                 deployed = self._compiled(evaluation, spec.samples, size, timing) if mode == COMPILED else None
                 inputs = self._inputs(evaluation, spec.samples)
-                arms[case], timing.inputs[case] = make_arm(case, evaluation.model, inputs, seeds, size, mode, deployed)
+                net = (id(evaluation.model), mode)
+                arms[case], timing.inputs[case] = make_arm(
+                    case, evaluation.model, inputs, seeds, size, mode, deployed, net not in warmed
+                )
+                warmed.add(net)
                 first_of.setdefault(static, (evaluation, deployed))
         for static, (evaluation, deployed) in first_of.items():
             clean = as_input(evaluation.split.x[: spec.samples], self.options.device)

@@ -63,6 +63,7 @@ def make_arm(
     batch_size: int,
     mode: TimedMode = COMPACTED,
     deployed: Deployed | None = None,
+    ways: bool = True,
 ) -> tuple[Arm, TimedInputs]:
     """A case as an arm: one call goes through all inputs, batch by batch; in queues they wait for each other.
 
@@ -76,6 +77,7 @@ def make_arm(
         batch_size: inputs handed over at once, of queues those that a node runs on at once; inputs are repeated where
             there are fewer.
         mode: how a batch is executed. deployed: of the mode compiled, the net with its compiled parts.
+        ways: every path is run beforehand; once a net, batch size and mode is enough.
 
     Returns:
         The arm, and the inputs it runs: the first that fill whole batches, all where they fill none.
@@ -102,8 +104,8 @@ def make_arm(
             server.serve(part, seeds=seed, lap=watch.lap, **pooled)
 
     first = batches[0][0][:batch_size]
-    ways = model.paths()[:WARM_PATHS] if deployed is None else []  # what is compiled has no calls but those of `run`
-    warm = [_forced(model, first, way) for way in ways]
+    paths = model.paths()[:WARM_PATHS] if ways and deployed is None else []  # compiled: no calls but those of `run`
+    warm = [_forced(model, first, way) for way in paths]
     arm = Arm(case, run, Work(int(macs.sum()), traffic, len(macs)), [*warm, run], server.serving, watch, mode)
     if deployed is not None:
         arm = replace(arm, prepare=deployed.prepare)

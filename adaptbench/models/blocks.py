@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from adaptbench.models.pooling import MeanPool
+from adaptbench.adaptive.pooling import MeanPool
 
 
 def conv_bn(inputs: int, outputs: int, kernel: int = 3, stride: int = 1, *, relu: bool = True) -> nn.Sequential:

@@ -15,9 +15,9 @@ from adaptbench.adaptive import MultiExit, Policy
 from adaptbench.adaptive.counting import counting
 from adaptbench.adaptive.domain import pictures_of
 from adaptbench.adaptive.model import frozen
+from adaptbench.adaptive.pooling import MaxPool, MeanPool
 from adaptbench.errors import UsageError
 from adaptbench.models.blocks import classifier, conv_bn
-from adaptbench.models.pooling import MaxPool, MeanPool
 
 Shape = tuple[int, int, int]
 HeadBuilder = Callable[[Shape, int], nn.Module]

@@ -12,9 +12,9 @@ from torch import nn
 
 from adaptbench.adaptive import Block, FeedForwardGates, GatedNetwork, ImageDomain, MultiExit, Normalise
 from adaptbench.adaptive.halting import HaltingNetwork
+from adaptbench.adaptive.pooling import MeanPool
 from adaptbench.adaptive.token_network import TokenNetwork
 from adaptbench.models.blocks import ResidualBlock, classifier, conv_bn, conv_classifier, residual_body
-from adaptbench.models.pooling import MeanPool
 from adaptbench.models.vit import halting_vit, sampling_vit
 
 

@@ -95,6 +95,13 @@ def _word(record: Record, name: str, flags: str, gained: str, lost: str) -> str:
 
 def paces(view: View, subject: Subject) -> list[Pace]:
     """The clean, timed cases of a model, by batch size and mode."""
+    key = ("paces", subject.key)
+    if key not in view.told:
+        view.told[key] = _paces(view, subject)
+    return list(view.told[key])
+
+
+def _paces(view: View, subject: Subject) -> list[Pace]:
     clean = [record for record in view.timed(subject) if record["kind"] == "clean" and not record.get("seed")]
     if not clean:
         return []

@@ -67,6 +67,8 @@ class View:
         self.run = run
         self.manifest: Mapping[str, Any] = run.manifest
         self.records: list[Record] = list(run.cases)
+        self.told: dict[Any, Any] = {}
+        """What others have worked out of this run once, under keys of their own."""
 
     @cached_property
     def metric(self) -> str:

@@ -68,15 +68,22 @@ def query_curves(
     for model, name, condition in _grouped(cases, conditions):
         groups.setdefault((model, name), {}).setdefault(condition, [])
     by = {(c["model"], c["condition"], c["seed"]): str(c["evaluation"]) for c in cases}
-    curves = []
+    tables: dict[tuple[str, str], dict[str, NDArray[np.float64]]] = {}
     for (model, name), members in groups.items():
+        found = {condition: _table(condition, model, seeds, by, costs) for condition in members}
+        tables[model, name] = {condition: table for condition, table in found.items() if table is not None}
+    asked = {model for (model, _), found in tables.items() if len(found) > 1}
+    curves = []
+    for (model, name), found in tables.items():
+        if model not in asked:  # no intervals of what is not shown
+            continue
         dearest = float(manifest["models"][model]["max_macs"])
         points = [
             point
-            for condition in members
-            if (point := _point(condition, queries_of(conditions[condition]), model, seeds, by, costs, dearest))
+            for condition, table in found.items()
+            if (point := _point(condition, queries_of(conditions[condition]), table, dearest))
         ]
-        about = conditions[next(iter(members))]
+        about = conditions[next(iter(groups[model, name]))]
         points.sort(key=lambda p: p.queries or 0)
         curves.append(Curve(model, name, about["kind"], about["access"], tuple(points)))
     asked = {c.model for c in curves if len(c.points) >= budgets}
@@ -100,15 +107,10 @@ def _grouped(
         yield case["model"], names.setdefault(key, own), case["condition"]
 
 
-def _point(
-    condition: str,
-    queries: int | None,
-    model: str,
-    seeds: Sequence[int],
-    by: Mapping[tuple[str, str, int], str],
-    costs: Costs,
-    dearest: float,
-) -> Point | None:
+def _table(
+    condition: str, model: str, seeds: Sequence[int], by: Mapping[tuple[str, str, int], str], costs: Costs
+) -> NDArray[np.float64] | None:
+    """(seeds, 2, inputs) executed MACs, attacked and clean; None without rows, or where seeds have other inputs."""
     rows = []
     for seed in seeds:
         evaluation, clean = by.get((model, condition, seed)), by.get((model, "clean", seed))
@@ -118,9 +120,10 @@ def _point(
             continue
         ids = sorted(attacked)
         rows.append(np.array([[attacked[i] for i in ids], [before[i] for i in ids]], dtype=np.float64))
-    if not rows or len({r.shape for r in rows}) > 1:
-        return None
-    table = np.stack(rows)  # (seeds, 2, inputs)
+    return np.stack(rows) if rows and len({r.shape for r in rows}) == 1 else None
+
+
+def _point(condition: str, queries: int | None, table: NDArray[np.float64], dearest: float) -> Point | None:
     each = [_recovery(table[k : k + 1], dearest) for k in range(len(table))]
     if not np.isfinite(each).all():
         return None

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from adaptbench.models.pooling import MaxPool, MeanPool
+from adaptbench.adaptive.pooling import MaxPool, MeanPool
 
 LAYOUTS = (torch.contiguous_format, torch.channels_last)
 
