@@ -1,4 +1,4 @@
-"""Every ratio of docs/performance.md in one run: attack steps, the runner, the executor, and what others do instead.
+"""The first tables of docs/performance.md: attack steps, the runner, the executor, and what others do instead.
 
     OMP_NUM_THREADS=1 python benchmarks/performance.py [--blocks 5] [--json benchmarks/performance.json]
     python docs/performance_page.py
