@@ -70,8 +70,8 @@ def query_curves(
     by = {(c["model"], c["condition"], c["seed"]): str(c["evaluation"]) for c in cases}
     tables: dict[tuple[str, str], dict[str, NDArray[np.float64]]] = {}
     for (model, name), members in groups.items():
-        found = {condition: _table(condition, model, seeds, by, costs) for condition in members}
-        tables[model, name] = {condition: table for condition, table in found.items() if table is not None}
+        made = {condition: _table(condition, model, seeds, by, costs) for condition in members}
+        tables[model, name] = {condition: table for condition, table in made.items() if table is not None}
     asked = {model for (model, _), found in tables.items() if len(found) > 1}
     curves = []
     for (model, name), found in tables.items():
