@@ -83,10 +83,11 @@ def test_an_earlier_days_folder_and_unknown_names_are_refused(driver, tmp_path):
         driver.main(["three", "--out", str(tmp_path / "out")])
 
 
-def test_every_benchmark_of_the_pages_on_speed_has_its_script_and_its_page(monkeypatch):
+def test_every_benchmark_of_the_pages_on_speed_has_its_script_its_file_and_its_page(monkeypatch):
     module = load("all", monkeypatch)
     for name in module.SCRIPTS:
         assert (ROOT / "benchmarks" / f"{name}.py").exists()
+        assert (ROOT / "benchmarks" / f"{name}.json").exists()
         assert (ROOT / "docs" / f"{module.PAGES.get(name, name)}_page.py").exists()
 
 

@@ -74,6 +74,15 @@ def test_modelled_traffic_loads_weights_as_often_as_a_node_runs() -> None:
     assert made["per-sample"].bytes > made["compacted"].bytes > made["queues"].bytes
 
 
+def test_ways_are_walked_before_the_first_window_once_a_net() -> None:
+    model, split = ab.load_model("softmax-threshold", "digits"), ab.load_data("digits").split("test").first(16)
+    first, second = (
+        make_arm("a", model, split.images(), split.ids, 8, "compacted", None, ways)[0] for ways in (True, False)
+    )
+    assert len(first.warm) == len(model.paths()) + 1
+    assert list(second.warm) == [second.run]
+
+
 def test_pages_show_the_mode_where_a_run_has_several(run: Run, tmp_path: Path) -> None:
     page = run_page(run)
     regimes = page[page.index('id="table-regimes"') :]

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from adaptbench.results import query_curves as query_curves_of
 from adaptbench.results.query_curves import query_curves
 
 LINF = {"constraint": "linf", "eps": 0.1}
@@ -73,6 +74,13 @@ def test_attacks_are_held_against_clean_costs_of_the_same_inputs():
 
 
 def test_one_budget_is_no_curve():
+    lone = {k: v for k, v in CONDITIONS.items() if k not in ("box-100",)}
+    kept = [c for c in cases() if c["condition"] in lone]
+    assert query_curves(MANIFEST | {"conditions": lone}, kept, costs) == []
+
+
+def test_no_interval_is_drawn_of_what_is_not_shown(monkeypatch):
+    monkeypatch.setattr(query_curves_of, "_point", lambda *given: pytest.fail("an interval of no curve"))
     lone = {k: v for k, v in CONDITIONS.items() if k not in ("box-100",)}
     kept = [c for c in cases() if c["condition"] in lone]
     assert query_curves(MANIFEST | {"conditions": lone}, kept, costs) == []
