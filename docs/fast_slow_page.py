@@ -42,15 +42,21 @@ def _points(of: dict[str, float]) -> str:
     return f"{100 * of['value']:.2f} [{100 * of['low']:.2f}, {100 * of['high']:.2f}]".replace("-", "−")
 
 
-def page(text: str, found: dict[str, Any]) -> str:
+def page(text: str, found: dict[str, Any] | None) -> str:
+    """The text with the table as the file has it; where there is none, that is said."""
     before, _, rest = text.partition(BEGIN)
-    head = f"Commit `{found['commit'][:9]}`, {found['date']}, one thread, torch {found['versions']['torch']}."
-    lines = [head, "", *table(found["cases"])]
+    lines = ["No run is committed yet."]
+    if found is not None:
+        head = f"Commit `{found['commit'][:9]}`, {found['date']}, one thread, torch {found['versions']['torch']}."
+        lines = [head, "", *table(found["cases"])]
     return f"{before}{BEGIN}\n\n{chr(10).join(lines)}\n\n{END}{rest.partition(END)[2]}"
 
 
+def read() -> dict[str, Any] | None:
+    """The committed run, where there is one."""
+    return dict(json.loads(SOURCE.read_text(encoding="utf-8"))) if SOURCE.exists() else None
+
+
 if __name__ == "__main__":
-    PAGE.write_text(
-        page(PAGE.read_text(encoding="utf-8"), json.loads(SOURCE.read_text(encoding="utf-8"))), encoding="utf-8"
-    )
+    PAGE.write_text(page(PAGE.read_text(encoding="utf-8"), read()), encoding="utf-8")
     sys.stdout.write(f"wrote {PAGE}\n")

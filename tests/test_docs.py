@@ -138,9 +138,9 @@ def test_the_page_of_performance_is_that_of_the_committed_run() -> None:
     by_name = counted["systems"]["digits/skipnet"]["sizes"]["32"]["modes"]["compacted"]["by_name"]
     assert f"| digits/skipnet | 9 | 32 | {sum(by_name.values()):.1f} | " in text
     both = _script("fast_slow_page")
-    found_by = json.loads(both.SOURCE.read_text(encoding="utf-8"))
+    found_by = both.read()
     assert both.page(text, found_by) == text, "run python docs/fast_slow_page.py"
-    for title, row in found_by["cases"].items():
+    for title, row in (found_by or {"cases": {}})["cases"].items():
         assert f"| {title.split()[0]} | {row['attack']} at {row['settings']['eps']}, " in text
     compiled = _script("compiled_nodes_page")
     kept = json.loads(compiled.SOURCE.read_text(encoding="utf-8"))
