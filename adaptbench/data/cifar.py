@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from adaptbench.adaptive.splits import Role
-from adaptbench.data import cifar_files
+from adaptbench.data import cifar_files, packed
 from adaptbench.data.base import Labelled, StoredData
 from adaptbench.data.partition import Indices, stratified_cut
 from adaptbench.data.places import Remote, download_root, missing, search_roots
@@ -40,7 +40,9 @@ class _Cifar(StoredData):
             source = self._find()
         if source is None:
             wanted = f"{self.files.binary_folder}, {self.files.npz} or {self.files.python_folder}"
-            raise missing(self.name, self._places(), files=wanted, remotes=(self.remote,), size="170 MB")
+            found = packed.compact_pictures(self._places(), self.name, self.files.python_folder, self.files.npz)
+            found = found or packed.archive(self._places(), self.files.archives)
+            raise missing(self.name, self._places(), files=wanted, remotes=(self.remote,), size="170 MB", packed=found)
         return source
 
     def _places(self) -> list[Path]:

@@ -40,6 +40,7 @@ class Layout:
         python_folder: of the python version.
         python: part → file → md5 as published (torchvision lists the same).
         label_key: of a python batch.
+        archives: what the published archives are called, their suffixes apart.
     """
 
     binary_folder: str
@@ -49,6 +50,7 @@ class Layout:
     python_folder: str
     python: Mapping[Part, Mapping[str, str]]
     label_key: str
+    archives: tuple[str, ...]
 
     def readers(self) -> dict[str, Reader]:
         """File or folder → what reads it, the preferred one first."""
@@ -72,6 +74,7 @@ CIFAR10 = Layout(
         "test": {"test_batch": "40351d587109b95175f43aff81a1287e"},
     },
     label_key="labels",
+    archives=("cifar-10-binary", "cifar-10-python"),
 )
 CIFAR100 = Layout(
     binary_folder="cifar-100-binary",
@@ -84,6 +87,7 @@ CIFAR100 = Layout(
         "test": {"test": "f0ef6b0ae62326f3e7ffdfab6717acfc"},
     },
     label_key="fine_labels",
+    archives=("cifar-100-binary", "cifar-100-python"),
 )
 
 

@@ -15,9 +15,10 @@ import numpy as np
 from adaptbench.adaptive.splits import Role
 from adaptbench.data.base import ROLES, Labelled, StoredData, is_plain
 from adaptbench.data.folder_scan import LeftOut, entries, once, pictures_below
+from adaptbench.data.packed import archive
 from adaptbench.data.partition import Indices
 from adaptbench.data.pictures import SUFFIXES, read_picture, shown
-from adaptbench.data.places import at_home
+from adaptbench.data.places import at_home, expandable
 from adaptbench.errors import DataFormatError, DataMissingError, UsageError
 from adaptbench.registry import did_you_mean
 
@@ -216,6 +217,8 @@ def _check_classes(
     counts = {part: sum(inner.name in classes for inner in inside) for part, inside in folders.items()}
     if not any(folders.values()) or any(n != len(classes) for n in counts.values()):
         told = "; ".join(f"{shown(parts[part].name)}/ has {n} class folders" for part, n in counts.items())
+        if not classes and (found := archive([path])):
+            raise expandable(f"{shown(path)}: {told}", found)
         raise DataFormatError(
             f"{shown(path)}: {told}{f', of {len(classes)} classes in all' if classes else ''}.",
             why="A label is the place of a class folder among its siblings, so all parts need the same ones.",

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from adaptbench.data.packed import Packed
 from adaptbench.errors import DataFormatError, DataMissingError, UsageError
 
 _log = logging.getLogger(__name__)
@@ -92,12 +93,27 @@ class Remote:
             ) from error
 
 
-def missing(name: str, looked: Sequence[Path], *, files: str, remotes: Sequence[Remote], size: str) -> DataMissingError:
-    """The error for a data set that is nowhere: each place looked at, and how to get it."""
+def missing(
+    name: str,
+    looked: Sequence[Path],
+    *,
+    files: str,
+    remotes: Sequence[Remote],
+    size: str,
+    packed: Packed | None = None,
+) -> DataMissingError:
+    """The error for a data set that is nowhere: each place looked at, and how to get it, or to expand what is there."""
     places = ", ".join(map(str, looked))
+    if packed is not None:
+        return expandable(f"no {name} files ({files}) were found in: {places}", packed)
     hosts = ", ".join(sorted({remote.url.rsplit("/", 1)[0] for remote in remotes}))
     return DataMissingError(
         f"no {name} files ({files}) were found in: {places}.",
         todo=f"Add `--download` to the command ({size} from {hosts}), or put the files into one of these places, "
         f"or name their folder with `--data-root` or the variable {VARIABLE}.",
     )
+
+
+def expandable(seen: str, packed: Packed) -> DataMissingError:
+    """The error for files that are not there while something is that becomes them."""
+    return DataMissingError(f"{seen}; {packed.place} is there, {packed.what}.", why=packed.why, todo=packed.todo)

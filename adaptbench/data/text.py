@@ -13,10 +13,11 @@ import numpy as np
 
 from adaptbench.adaptive.splits import Role
 from adaptbench.adaptive.tokens import TokenDomain
+from adaptbench.data import packed
 from adaptbench.data.base import Labelled, StoredData
 from adaptbench.data.encoders import MINILM, Encoder
 from adaptbench.data.partition import SEED, Indices, stratified_cut
-from adaptbench.data.places import VARIABLE, search_roots
+from adaptbench.data.places import VARIABLE, expandable, search_roots
 from adaptbench.data.wordpiece import WordPiece
 from adaptbench.errors import DataFormatError, DataMissingError
 
@@ -42,6 +43,7 @@ class TextData(StoredData):
     shape = (LENGTH,)
     encoder: ClassVar[Encoder | None] = None
     files: ClassVar[str]
+    archives: ClassVar[tuple[str, ...]]
     folders: ClassVar[tuple[str, ...]]
     get_it: ClassVar[str]
 
@@ -70,8 +72,11 @@ class TextData(StoredData):
         for place in looked:
             if self._is_here(place):
                 return place
+        seen = f"no {self.name} files ({self.files}) were found in: {', '.join(map(str, looked))}"
+        if found := packed.archive([*search_roots(self.root), *looked], self.archives):
+            raise expandable(seen, found)
         raise DataMissingError(
-            f"no {self.name} files ({self.files}) were found in: {', '.join(map(str, looked))}.",
+            f"{seen}.",
             todo=f"{self.get_it} Put the files into one of these places, or name their folder with `--data-root` or "
             f"the variable {VARIABLE}.",
         )
@@ -105,6 +110,7 @@ class Sst2(TextData):
     name = "sst2"
     class_names = ("negative", "positive")
     files, folders = "train.tsv, dev.tsv", ("SST-2", "sst2/SST-2", "sst2", "")
+    archives = ("SST-2",)
     get_it = "Fetch SST-2.zip of the GLUE benchmark (7 MB; gluebenchmark.com, tasks) and unpack it."
     held_out: ClassVar[int] = 2000
 
@@ -134,6 +140,7 @@ class AgNews(TextData):
 
     name = "ag-news"
     class_names = ("world", "sports", "business", "sci-tech")
+    archives = ("ag_news_csv",)
     files, folders = "train.csv, test.csv", ("ag_news_csv", "ag-news/ag_news_csv", "ag-news", "")
     get_it = "Fetch ag_news_csv.tgz (11 MB; linked from the paper, arXiv:1509.01626) and unpack it."
 
