@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -14,6 +15,9 @@ from adaptbench.adaptive.splits import Role, Split
 from adaptbench.data.base import ROLES
 from adaptbench.errors import DataFormatError, DomainError, UsageError
 
+_log = logging.getLogger(__name__)
+
+_ON_A_LEVEL = 1e-3
 _APART = 1 << 40
 """Ids of one role begin this far from those of the one before."""
 
@@ -27,6 +31,9 @@ def split(
         x: pictures (N, C, H, W), 8-bit or floats in [0, 1]; token ids (N, L), integers; or series
             (N, C, T), floats in a unit of their own; a tensor or an array. Or a
             torch `Dataset` or `DataLoader` of (picture, label), in the data set's own order.
+            Splits hold pictures in 8 bits, as cameras, files and attackers have them: floats are rounded to the
+            nearest of 256 levels, at most 1/510 away, and a warning is logged where that changes them. Series and
+            ids are not rounded: what has no such levels is given as a series.
         y: (N,) labels from 0 on; None with a data set.
         role: "train", "calibration" or "test".
         name: of the data, as records have it.
@@ -78,7 +85,13 @@ def _inputs(x: Tensor) -> Tensor:
                 why="Pictures are 8-bit, or floats in [0, 1]; the normaliser belongs inside the net.",
                 todo="Give raw pictures, and ab.Normalise as the net's first layer.",
             )
-        return (x * 255).round().to(torch.uint8)
+        levels = (x * 255).round()
+        if x.numel() and (far := float((x * 255 - levels).abs().amax())) > _ON_A_LEVEL:
+            _log.warning(
+                "float pictures are rounded to 8 bits, by %.3g of a level at most: splits hold 256 levels",
+                round(far, 3),
+            )
+        return levels.to(torch.uint8)
     return x if x.dtype == torch.uint8 else x.to(torch.int64)
 
 
