@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from adaptbench.adaptive import AdaptiveModel, Inference, MeteredInference, Split
+from adaptbench.adaptive import AdaptiveModel, DecisionGraph, Inference, MeteredInference, Split, TokenDomain
 from adaptbench.adaptive.pixels import class_counts, profile
 from adaptbench.attacks import Attack
 from adaptbench.attacks.base import Learned
@@ -110,17 +110,35 @@ def evaluate_chunk(
             seconds = made.seconds
         inputs = made.x_adv.cpu()
         crafted = {"x_adv": inputs.numpy(), "sample_id": ids.numpy(), "gallery_clean": clean[:GALLERY].numpy()}
+    seeds = sample_seeds(ids, evaluation.seed).to(device)
     inference = evaluation.model.infer(
         as_input(inputs, device),
-        seeds=sample_seeds(ids, evaluation.seed).to(device),
+        seeds=seeds,
         labels=labels.to(device) if evaluation.model.needs_labels else None,
     )
     if isinstance(inference, MeteredInference):
         details = details | {"meter_standard_error": float(inference.noise.mean())}
     rows = rows_of(evaluation.id, inference, labels, ids, clean, inputs, queries)
+    if (bare := unpadded_macs(evaluation.model, as_input(inputs, device), seeds)) is not None:
+        rows["macs_unpadded"] = pd.array(bare.cpu().tolist(), dtype="Int64")
     if evaluation.attack is not None and evaluation.attack.replaces:
         rows = without_labels(rows)
     return Chunk(rows, crafted, seconds, details)
+
+
+def unpadded_macs(model: AdaptiveModel, x: Tensor, seeds: Tensor) -> Tensor | None:
+    """(N,) MACs of texts that are run with no padding at all; None of other inputs, and where the net cannot be.
+
+    Args:
+        model: the net. x: (N, L) ids, as the model takes them, or other inputs. seeds: (N,).
+    """
+    if not isinstance(model, DecisionGraph) or not isinstance(model.domain, TokenDomain):
+        return None
+    if not model.domain.trims or model.needs_labels:
+        return None
+    from adaptbench.models.text import infer_unpadded  # of texts alone
+
+    return infer_unpadded(model, x, seeds=seeds).macs
 
 
 def sample_seeds(ids: Tensor, seed: int) -> Tensor:
@@ -187,6 +205,7 @@ def rows_of(
             "tie": inference.tie.cpu().numpy(),
             "confidence": confidence.double().cpu().numpy(),
             **costs,
+            "macs_unpadded": pd.array([None] * len(ids), dtype="Int64"),
             **more,
         }
     )

@@ -67,6 +67,8 @@ class CostBounds:
 
 FOREIGN = "the pictures are of another data set, whose labels mean something else"
 NO_DISTANCE = "token ids have no distance; the attack's details say how many words it edited"
+NO_PADDING = "the inputs are no texts: nothing pads them"
+NOT_UNPADDED = "the net takes rows of one length, looks at labels, or is no net of exits: not run without padding"
 UNPAIRED = "no input in common with the clean case"
 APART = "the pictures are of another data set: no change of the clean ones"
 
@@ -184,6 +186,7 @@ def summarise(samples: pd.DataFrame, clean: pd.DataFrame | None, bounds: CostBou
     else:
         _lack(record, "queries_mean", "no query was made: not a query attack")
     pair = _paired(samples, clean)
+    _without_padding(record, samples, seed)
     if bounds.metered is None:
         _counted(record, samples, bounds, seed)
         _costs_against_clean(record, samples, clean, pair, bounds, seed)
@@ -216,6 +219,16 @@ def _paired(samples: pd.DataFrame, clean: pd.DataFrame | None) -> Pair:
     reference = samples if clean is None else clean
     _, here, there = np.intersect1d(_sample_ids(samples), _sample_ids(reference), return_indices=True)
     return here, there
+
+
+def _without_padding(record: Record, samples: pd.DataFrame, seed: int) -> None:
+    """What texts cost with no padding at all, beside what rows of one length cost."""
+    told = samples.get("macs_unpadded")
+    if told is not None and not told.isna().any():
+        _put(record, "macs_unpadded_mean", statistics.mean(told.to_numpy(dtype=np.float64), seed=seed))
+        return
+    texts = np.isnan(samples["linf"].to_numpy()).all() and not _foreign(samples)
+    _lack(record, "macs_unpadded_mean", NOT_UNPADDED if texts else NO_PADDING)
 
 
 def _counted(record: Record, samples: pd.DataFrame, bounds: CostBounds, seed: int) -> None:

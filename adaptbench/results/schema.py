@@ -36,9 +36,10 @@ SAMPLE_COLUMNS: dict[str, str] = {
     "confidence": "float64",
     "cost_s": "float64",
     "cost_j": "float64",
+    "macs_unpadded": "int64",
 }
 """Columns of ``samples.parquet``; ``case`` is the evaluation id, ``queries`` may be null. Where the cost is metered, in
-seconds or joules, ``macs`` is null; else both of these are.
+seconds or joules, ``macs`` is null; else both of these are. ``macs_unpadded`` is null of what is no text.
 """
 METERED_COLUMNS = {"seconds": "cost_s", "joules": "cost_j"}
 """Unit of a meter → the column, and the stem of the fields, that hold what it read."""
@@ -67,7 +68,7 @@ WINDOW_COLUMNS: dict[str, str] = {
 """Columns of ``windows.parquet``; ``energy_j`` and ``missing`` may be null, never both filled. ``mode`` is null where
 nothing adaptive ran: a static reference, the idle device."""
 
-LATER_COLUMNS = frozenset({"mode", *METERED_COLUMNS.values()})
+LATER_COLUMNS = frozenset({"mode", *METERED_COLUMNS.values(), "macs_unpadded"})
 """Columns that older files lack."""
 
 CELL_SCHEMAS = frozenset({2, 3})
@@ -77,7 +78,9 @@ NO_LABEL = -1
 """``label`` of a picture whose class is none of the net's: ``correct`` says nothing there, distances are NaN.
 So is that of an image of which every pixel is answered, whose distances are known; see `PIXEL_COLUMNS`."""
 
-NULLABLE_COLUMNS = frozenset({"queries", "energy_j", "missing", "mode", "macs", *METERED_COLUMNS.values()})
+NULLABLE_COLUMNS = frozenset(
+    {"queries", "energy_j", "missing", "mode", "macs", *METERED_COLUMNS.values(), "macs_unpadded"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +145,9 @@ FIELDS: dict[str, Field] = {
     "miou": _estimate("1", "mean over classes of intersection / union of pixels, counted over all images together"),
     "pixel_accuracy": _estimate("1", "share of the labelled pixels that are right"),
     "macs_mean": _estimate("MACs", "executed MACs a sample, mean"),
+    "macs_unpadded_mean": _estimate(
+        "MACs", "of texts, run once more with no padding at all: executed MACs a text, mean; never mixed with macs_mean"
+    ),
     "macs_clean_mean": Field("number", "MACs", "the same of the clean case, over the same inputs"),
     "macs_min": _count("MACs", "cheapest path of the model"),
     "macs_max": _count("MACs", "dearest path of the model"),
@@ -228,6 +234,7 @@ LATER: dict[str, str] = {
         "recorded before tails, budgets, the dearest path seen and kept answers were: run the suite again",
     ),
     **dict.fromkeys(METERED, COUNTED_HERE),
+    "macs_unpadded_mean": "recorded before texts were run without their padding too",
     **dict.fromkeys(
         ("miou", "pixel_accuracy", "miou_drop"), "recorded before pixels were answered: accuracy judges it"
     ),

@@ -221,9 +221,11 @@ def read(source: Path, table: str, cases: Sequence[str] | None = None) -> pd.Dat
 def _frame(content: Any, table: str) -> pd.DataFrame:
     import pandas as pd
 
-    frame: pd.DataFrame = _filled(content, arrow_schema(COLUMNS[table])).to_pandas()
+    content = _filled(content, arrow_schema(COLUMNS[table]))
+    frame: pd.DataFrame = content.to_pandas()
     if table == "samples":
-        frame["queries"] = content["queries"].to_pandas(types_mapper=lambda _: pd.Int64Dtype())
+        for name in ("queries", "macs_unpadded"):
+            frame[name] = content[name].to_pandas(types_mapper=lambda _: pd.Int64Dtype())
     return frame
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import adaptbench as ab
+from adaptbench.models.text import infer_unpadded
 from adaptbench.registry import DATA, Entry
 from adaptbench.testing.texts import planted_net
 
@@ -44,6 +45,14 @@ def test_edits_of_words_take_back_and_their_control_does_not(suite: Path) -> Non
     assert cases["words"]["linf_max"] is None
     assert "no distance" in cases["words"]["linf_max_missing"]
     rows = run.samples()
+    for case in cases.values():
+        bare = rows.loc[rows["case"] == case["evaluation"], "macs_unpadded"]
+        assert case["macs_unpadded_mean"] == pytest.approx(float(bare.mean()))
+        assert case["macs_unpadded_mean"] < case["macs_mean"]
+    texts = ab.load_data("planted-texts").split("test")
+    own = infer_unpadded(planted_net(), texts.x[:40]).macs
+    bare = rows[rows["case"] == cases["clean"]["evaluation"]].sort_values("sample_id")["macs_unpadded"]
+    assert bare.tolist() == own[texts.ids[:40].argsort()].tolist()
     assert np.isnan(rows["linf"].astype(float)).all()
     words = rows[rows["case"] == cases["words"]["evaluation"]]
     clean = rows[rows["case"] == cases["clean"]["evaluation"]]

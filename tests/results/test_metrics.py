@@ -107,6 +107,18 @@ def test_summary_of_an_attack(synthetic):
     validate_record(complete({**identity, "device": "cpu", **record}), "here")
 
 
+def test_what_texts_cost_without_padding_stands_apart(synthetic):
+    rows = synthetic().samples("clean")
+    record = metrics.summarise(rows, None, BOUNDS)
+    assert record["macs_unpadded_mean"] is None
+    assert "no texts" in record["macs_unpadded_mean_missing"]
+    texts = rows.assign(linf=np.nan, l2=np.nan)
+    assert "rows of one length" in metrics.summarise(texts, None, BOUNDS)["macs_unpadded_mean_missing"]
+    told = metrics.summarise(texts.assign(macs_unpadded=rows["macs"] // 2), None, BOUNDS)
+    assert told["macs_unpadded_mean"] == pytest.approx((rows["macs"] // 2).mean())
+    assert told["macs_mean"] == record["macs_mean"]
+
+
 def test_summary_of_the_clean_case_and_of_a_net_without_fixed_exits(synthetic):
     record = metrics.summarise(synthetic().samples("clean"), None, CostBounds(100, 400, 390, ("a", "b", "c")))
     for name in ("recovery", "increase", "accuracy_drop", "recovery_per_input_mean", "recovery_seen"):
