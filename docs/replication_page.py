@@ -255,7 +255,31 @@ def beside_rules(record: Record, graph: Record) -> list[str]:
         "",
         f"The best rule is picked with the test labels. It is ahead beyond the interval at {behind} of {len(cells)} "
         f"budgets, {record['ours']} at {ahead}.",
+        *flat_budgets(record, graph, against),
     ]
+
+
+def flat_budgets(record: Record, graph: Record, against: list[str]) -> list[str]:
+    """How many comparisons the budgets are: where both curves are flat one difference stands at several of them."""
+    told = []
+    for name in dict.fromkeys([record["paper"], record["ours"]]):
+        pairs = []
+        for b in graph["budgets"]:
+            rows = {r["policy"]: r["accuracy"] for r in graph["at_budget"] if r["budget"] == b}
+            rules = [rows[rule] for rule in against if rows.get(rule) is not None]
+            if rules and rows.get(name) is not None:
+                pairs.append((round(rows[name], 9), round(max(rules), 9)))
+        differ = dict.fromkeys(pairs)
+        if len(differ) < len(pairs):
+            ahead, at = (sum(own >= best for own, best in asked) for asked in (differ, pairs))
+            many = "one comparison" if len(differ) == 1 else f"{len(differ)} different comparisons"
+            told.append(
+                f"{name}'s {len(pairs)} budgets are {many}, and no rule is ahead of it at {ahead} of {len(differ)} "
+                f"({at} of {len(pairs)} budgets)"
+            )
+    if not told:
+        return []
+    return ["", f"Where both curves are flat, one difference stands at several budgets: {'; '.join(told)}."]
 
 
 def study(record: Record, name: str) -> list[str]:
