@@ -78,9 +78,7 @@ NO_LABEL = -1
 """``label`` of a picture whose class is none of the net's: ``correct`` says nothing there, distances are NaN.
 So is that of an image of which every pixel is answered, whose distances are known; see `PIXEL_COLUMNS`."""
 
-NULLABLE_COLUMNS = frozenset(
-    {"queries", "energy_j", "missing", "mode", "macs", *METERED_COLUMNS.values(), "macs_unpadded"}
-)
+NULLABLE_COLUMNS = LATER_COLUMNS | {"queries", "energy_j", "missing", "macs"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,9 +143,7 @@ FIELDS: dict[str, Field] = {
     "miou": _estimate("1", "mean over classes of intersection / union of pixels, counted over all images together"),
     "pixel_accuracy": _estimate("1", "share of the labelled pixels that are right"),
     "macs_mean": _estimate("MACs", "executed MACs a sample, mean"),
-    "macs_unpadded_mean": _estimate(
-        "MACs", "of texts, run once more with no padding at all: executed MACs a text, mean; never mixed with macs_mean"
-    ),
+    "macs_unpadded_mean": _estimate("MACs", "executed MACs a text with no padding at all, mean; not in macs_mean"),
     "macs_clean_mean": Field("number", "MACs", "the same of the clean case, over the same inputs"),
     "macs_min": _count("MACs", "cheapest path of the model"),
     "macs_max": _count("MACs", "dearest path of the model"),
