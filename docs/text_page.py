@@ -22,6 +22,9 @@ AGAIN = {"AG News": "text-attacks-ag-news-again"}
 FURTHER = ((WIDE, "searches as wide as the recipes' own"), (AGAIN, "misspellings taken back and tried again"))
 QUERIES, ASKS, TRIES_AGAIN = 200, "words-black-box", "words-again"
 BEGIN, END = "<!-- figures: written by docs/text_page.py -->", "<!-- end of figures -->"
+PADDING = {"SST-2": "text-padding", "AG News": "text-padding-ag-news"}
+PADDING_BEGIN, PADDING_END = "<!-- padding: written by docs/text_page.py -->", "<!-- end of padding -->"
+ALL_LAYERS = "last"
 TARGET, CHANCE, EDITED = 0.5, 0.1, 0.1
 
 Record = dict[str, Any]
@@ -152,15 +155,49 @@ def figures() -> list[str]:
     return lines + [line for title, _, *both in documents for line in verdict(title, *both)] + [""]
 
 
+def mega(value: float, ends: list[float] | None = None) -> str:
+    told = f"{value / 1e6:.1f} M"
+    return told if ends is None else f"{told} [{ends[0] / 1e6:.1f}, {ends[1] / 1e6:.1f}]"
+
+
+def padding() -> list[str]:
+    """MACs of every test text in rows of 64 and with no padding at all; savings against every layer, run alike."""
+    lines = [
+        "| | texts | padded to 64 | saved | without padding | saved | of the padded |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    runs = {title: name for title, name in PADDING.items() if (PUBLISHED / f"{name}.json").exists()}
+    for title, name in runs.items():
+        cases = {case["model"]: case for case in _read(name)["cases"]}
+        plain = cases[ALL_LAYERS]
+        for model, case in cases.items():
+            every = model == ALL_LAYERS
+            padded, bare = case["macs_mean"], case["macs_unpadded_mean"]
+            cells = [
+                f"{case['n']:,}".replace(",", " "),
+                mega(padded, None if every else case["macs_mean_ci"]),
+                "–" if every else percent(1 - padded / plain["macs_mean"], 1),
+                mega(bare, case["macs_unpadded_mean_ci"]),
+                "–" if every else percent(1 - bare / plain["macs_unpadded_mean"], 1),
+                percent(bare / padded),
+            ]
+            shown = "all six layers and heads" if every else f"`{model}`"
+            lines.append(f"| {title}, {shown} | {' | '.join(cells)} |")
+    told = " and ".join(f"`adaptbench run {n}` ([summary](../reports/published/{n}.json))" for n in runs.values())
+    return [*lines, "", f"{told}; intervals are bootstraps over texts, 95 %."]
+
+
 def _read(name: str) -> Record:
     document: Record = json.loads((PUBLISHED / f"{name}.json").read_text(encoding="utf-8"))
     return document
 
 
 def page(text: str) -> str:
-    before, rest = text.split(BEGIN)
-    _, after = rest.split(END)
-    return f"{before}{BEGIN}\n{chr(10).join(figures())}\n{END}{after}"
+    for begin, end, lines in ((BEGIN, END, figures()), (PADDING_BEGIN, PADDING_END, padding())):
+        before, rest = text.split(begin)
+        _, after = rest.split(end)
+        text = f"{before}{begin}\n{chr(10).join(lines)}\n{end}{after}"
+    return text
 
 
 if __name__ == "__main__":

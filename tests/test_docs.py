@@ -108,6 +108,15 @@ def test_the_figures_of_the_text_page_are_those_of_the_committed_runs() -> None:
             if case["kind"] != "clean":
                 assert case["recovery"] == pytest.approx((after - before) / (case["macs_max"] - before), abs=1e-9)
                 assert f"| {100 * case['recovery']:.0f} % [" in text
+    there = [name for name in module.PADDING.values() if (module.PUBLISHED / f"{name}.json").exists()]
+    assert there, "no run says what texts cost without padding"
+    for name in there:
+        kept = json.loads((module.PUBLISHED / f"{name}.json").read_text(encoding="utf-8"))
+        assert kept["manifest"]["git"]["dirty"] is False
+        for case in kept["cases"]:
+            assert case["n"] in (2693, 7600), "some test texts were left out"
+            assert case["macs_unpadded_mean"] < case["macs_mean"]
+            assert f"| {case['macs_unpadded_mean'] / 1e6:.1f} M [" in text
     for _, name, chance in module.SETS:
         kept = Baseline.load(module.PUBLISHED / f"{name}.json")
         assert kept.manifest["git"]["dirty"] is False
