@@ -169,16 +169,16 @@ def padding() -> list[str]:
     runs = {title: name for title, name in PADDING.items() if (PUBLISHED / f"{name}.json").exists()}
     for title, name in runs.items():
         cases = {case["model"]: case for case in _read(name)["cases"]}
-        plain = cases[ALL_LAYERS]
+        plain = cases.get(ALL_LAYERS)
         for model, case in cases.items():
             every = model == ALL_LAYERS
             padded, bare = case["macs_mean"], case["macs_unpadded_mean"]
             cells = [
                 f"{case['n']:,}".replace(",", " "),
                 mega(padded, None if every else case["macs_mean_ci"]),
-                "–" if every else percent(1 - padded / plain["macs_mean"], 1),
+                "–" if every or plain is None else percent(1 - padded / plain["macs_mean"], 1),
                 mega(bare, case["macs_unpadded_mean_ci"]),
-                "–" if every else percent(1 - bare / plain["macs_unpadded_mean"], 1),
+                "–" if every or plain is None else percent(1 - bare / plain["macs_unpadded_mean"], 1),
                 percent(bare / padded),
             ]
             shown = "all six layers and heads" if every else f"`{model}`"
