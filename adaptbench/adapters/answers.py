@@ -12,6 +12,7 @@ from torch import Tensor
 from adaptbench.errors import GraphError
 
 Key = int | str
+Sides = tuple[int, int] | None
 
 
 class _Field(str):
@@ -34,7 +35,7 @@ class Place:
     index: int = 0
 
     def of(self, returned: Any) -> Any:
-        """(n, C) there."""
+        """(n, C), or (n, C, H, W), there."""
         for key in self.keys:
             returned = _part(returned, key)
         return returned if self.dim is None else torch.select(returned, self.dim, self.index)
@@ -62,16 +63,22 @@ class Reading:
         return replace(self, places=tuple(self.places[k] for k in order))
 
     def of(self, returned: Any) -> list[Any]:
-        """Logits (n, C) of each exit."""
+        """Logits (n, C), or (n, C, H, W), of each exit."""
         part = self.among(returned)
         return [place.of(part) for place in self.places]
 
 
-def reading_of(returned: Sequence[Any], sizes: Sequence[int], among: Callable[[Any], Any] | None, name: str) -> Reading:
+def reading_of(
+    returned: Sequence[Any],
+    sizes: Sequence[int],
+    among: Callable[[Any], Any] | None,
+    name: str,
+    sides: Sides = None,
+) -> Reading:
     """Find the logits.
 
     Args:
-        returned: what forward gave for two batches. sizes: of them.
+        returned: what forward gave for two batches. sizes: of them. sides: (H, W) of the pictures, None of others.
         among: part of it that holds the logits only; None: not known.
         name: of the module, for messages.
 
@@ -91,12 +98,15 @@ def reading_of(returned: Sequence[Any], sizes: Sequence[int], among: Callable[[A
         return Reading(tuple(Place(keys, dim, k) for k in range(pair[0].shape[dim])), True, pick)
     flat = isinstance(picked[0], (list, tuple)) and all(isinstance(part, Tensor) for part in picked[0])
     if flat and len(tensors) > 1:
-        check_alike([t for _, t in tensors], None, name, sizes[0])
+        check_alike([t for _, t in tensors], None, name, sizes[0], sides)
         _check_scores([t for _, t in tensors], name)
         return Reading(tuple(Place(keys) for keys, _ in tensors), not hasattr(picked[0], "_fields"), pick)
-    logits = [keys for keys, pair in shapes.items() if _is_logits(pair, sizes)]
+    ndim = 4 if sides is not None and all(pair[0].ndim == 4 for pair in shapes.values()) else 2
+    logits = [keys for keys, pair in shapes.items() if _is_logits(pair, sizes, ndim)]
     lists = {keys[:-1] for keys in logits if len(keys) > 1}
-    classes = {shapes[keys][0].shape[1] for keys in logits}
+    classes = {shapes[keys][0].shape[1:] for keys in logits}
+    if ndim == 4 and len(logits) == len(shapes) > 1 and len(lists) < 2:
+        check_alike([shapes[keys][0] for keys in logits], None, name, sizes[0], sides)
     if len(logits) < 2 or len(logits) < len(shapes) or len(lists) > 1 or len(classes) > 1:
         raise GraphError(
             f"{name}.forward does not return a list of logits: {_shown(picked[0], tensors, sizes[0])}.",
@@ -109,21 +119,39 @@ def reading_of(returned: Sequence[Any], sizes: Sequence[int], among: Callable[[A
     return Reading(tuple(Place(keys) for keys in logits), False, pick)
 
 
-def check_alike(answers: Sequence[Any], exits: Sequence[str] | None, name: str, n: int) -> None:
-    """Refuse answers that are not logits (n, C) alike.
+def check_alike(answers: Sequence[Any], exits: Sequence[str] | None, name: str, n: int, sides: Sides = None) -> None:
+    """Refuse answers that are not logits (n, C) alike, nor logits (n, C, H, W) of every pixel.
+
+    Args:
+        sides: (H, W) of the pictures; None of other inputs.
 
     Raises:
         GraphError: they are not; the first that is none is named.
     """
     shapes = [tuple(a.shape) if isinstance(a, Tensor) else type(a).__name__ for a in answers]
     for k, (answer, shape) in enumerate(zip(answers, shapes, strict=True)):
-        if not isinstance(answer, Tensor) or answer.ndim != 2 or len(answer) != n or shape != shapes[0]:
+        is_map = isinstance(answer, Tensor) and answer.ndim == 4 and sides is not None
+        of_pixels = is_map and tuple(answer.shape[2:]) == tuple(sides or ())
+        if (
+            not isinstance(answer, Tensor)
+            or not (answer.ndim == 2 or of_pixels)
+            or len(answer) != n
+            or shape != shapes[0]
+        ):
             what = f"exit '{exits[k]}'" if exits else f"output {k} of {name}.forward"
             if isinstance(answer, Tensor) and answer.ndim == 1:
                 why = "One number a sample may be the cost that the module reports of itself."
                 todo = (
                     "Name the sub-modules that give logits: exits=['head1', …]. A module that answers once and tells "
                     "its cost is a black box: ab.BlackBox(module, example=…, macs_full=…)."
+                )
+            elif is_map and not of_pixels:
+                assert sides is not None
+                why = f"Where every pixel is answered, logits have the picture's own sides, {sides[0]} × {sides[1]}."
+                todo = (
+                    f"Bring them there: logits=lambda out: [F.interpolate(z, size=({sides[0]}, {sides[1]})) for z in "
+                    "…]; of features, say which outputs are logits, or name the sub-modules that give them: "
+                    "exits=['head1', …]."
                 )
             else:
                 why = "Each exit answers over the same classes."
@@ -202,15 +230,15 @@ def _tensors(returned: Any, keys: tuple[Key, ...] = ()) -> list[tuple[tuple[Key,
     return [found for key, value in parts for found in _tensors(value, (*keys, key))]
 
 
-def _is_logits(pair: tuple[Tensor, Tensor], sizes: Sequence[int]) -> bool:
-    return all(t.ndim == 2 and len(t) == n for t, n in zip(pair, sizes, strict=True)) and pair[0].is_floating_point()
+def _is_logits(pair: tuple[Tensor, Tensor], sizes: Sequence[int], ndim: int) -> bool:
+    return all(t.ndim == ndim and len(t) == n for t, n in zip(pair, sizes, strict=True)) and pair[0].is_floating_point()
 
 
 def _stack_dim(pair: tuple[Tensor, Tensor], sizes: Sequence[int]) -> int | None:
-    """Of exits stacked into one tensor, (n, K, C) or (K, n, C); None where it is none."""
-    if pair[0].ndim != 3 or pair[1].ndim != 3 or not pair[0].is_floating_point():
+    """Of exits stacked into one tensor, (n, K, C, …) or (K, n, C, …); None where it is none."""
+    if pair[0].ndim not in (3, 5) or pair[1].ndim != pair[0].ndim or not pair[0].is_floating_point():
         return None
-    batch = [d for d in range(3) if [t.shape[d] for t in pair] == list(sizes)]
+    batch = [d for d in range(2) if [t.shape[d] for t in pair] == list(sizes)]
     return {0: 1, 1: 0}.get(batch[0]) if batch else None
 
 

@@ -192,9 +192,15 @@ def fit_heads(
         accuracy of each exit on the training samples, in the last epoch; the last exit's is the net's own.
 
     Raises:
-        LeakageError: a split of another role. UsageError: nothing to fit.
+        LeakageError: a split of another role. UsageError: nothing to fit, or heads of pixels.
     """
     train.require("train", purpose="fitting heads")
+    if net.per_pixel:
+        raise UsageError(
+            "heads that answer every pixel were to be fitted.",
+            why="fit_heads fits classifiers, by one label an input.",
+            todo="Train the module as its author does, and wrap it then: its weights are shared.",
+        )
     kept = {id(p) for part in (*net.stages, net.heads[-1]) for p in part.parameters()}
     heads = list(net.heads)[:-1]
     fitted = [p for h in heads for p in h.parameters() if id(p) not in kept]

@@ -15,6 +15,7 @@ from adaptbench.adapters.exit_names import expanded, is_list, not_called
 from adaptbench.adapters.feeding import Feed
 from adaptbench.adaptive.foreign import runs
 from adaptbench.adaptive.model import frozen
+from adaptbench.adaptive.pixels import PixelExits
 from adaptbench.errors import GraphError
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ class Whole:
         module: inputs → answers. feed: how its forward is called.
         exits: sub-modules whose outputs they are, each call one exit; None: what forward returns.
         logits: as given to `wrap`. name: for messages. exit_names: of the exits, where they are not the paths.
+
+    Attributes:
+        per_pixel: answers are logits (n, C, H, W); known after `look`.
     """
 
     def __init__(
@@ -43,18 +47,21 @@ class Whole:
         self.module, self.feed, self.logits_of, self.name = module, feed, logits, name
         self.exits = None if exits is None else expanded(module, exits, name)
         self.reading: Reading | None = None
+        self.per_pixel = False
         self.exit_names: list[str] | None = None if exit_names is None else list(exit_names)
 
     def look(self, xs: Sequence[Tensor]) -> None:
         """Find the logits in what two batches of different sizes bring out.
 
         Raises:
-            GraphError: they are not there, or not (n, C) alike.
+            GraphError: they are not there, or not (n, C), nor (n, C, H, W) of the pictures' sides, alike.
         """
         sizes = [len(x) for x in xs]
+        sides = (xs[0].shape[2], xs[0].shape[3]) if xs[0].ndim == 4 else None
         returned = [self.returned(x) for x in xs]
         if self.exits is None:
-            self.reading = reading_of(returned, sizes, self.logits_of, self.name)
+            self.reading = reading_of(returned, sizes, self.logits_of, self.name, sides)
+            self._note_kind(self.answers(returned[0])[0])
             return
         calls = [name for name, _ in returned[0]]
         if missing := [e for e in self.exits if e not in calls]:
@@ -62,7 +69,12 @@ class Whole:
         self.exit_names = self.exit_names or [
             e if calls.count(e) == 1 else f"{e}:{k + 1}" for e in dict.fromkeys(calls) for k in range(calls.count(e))
         ]
-        check_alike([self.of_exit(out) for _, out in returned[0]], self.exit_names, self.name, sizes[0])
+        answers = [self.of_exit(out) for _, out in returned[0]]
+        check_alike(answers, self.exit_names, self.name, sizes[0], sides)
+        self._note_kind(answers[0])
+
+    def _note_kind(self, answer: Tensor) -> None:
+        self.per_pixel = answer.ndim == 4
 
     def put_in_order(self, own_macs: Sequence[int]) -> list[int]:
         """The order of the exits: as listed, or by cost where they were found in a dictionary or the like."""
@@ -93,7 +105,7 @@ class Whole:
         return returned if self.exits is None else [(e, out) for e, calls in outputs.items() for out in calls]
 
     def answers(self, returned: Any) -> list[Any]:
-        """Logits (n, C) of each exit, from what `returned` gives."""
+        """Logits (n, C), or (n, C, H, W), of each exit, from what `returned` gives."""
         if self.reading is not None:
             return self.reading.of(returned)
         return [self.of_exit(out) for _, out in returned]
@@ -108,7 +120,7 @@ class Whole:
         return list(dict.fromkeys(e for e, _ in every.returned(x)))
 
     def logits(self, x: Tensor, seed: int = 0) -> Tensor:
-        """(n, K, C) of each exit."""
+        """(n, K, C) of each exit, or (n, K, C, H, W)."""
         return torch.stack(self.answers(self.returned(x, seed)), 1)
 
     def check(self, x: Tensor) -> None:
@@ -153,7 +165,7 @@ class Whole:
         leaves = torch.arange(len(x)) % own.shape[1]
         force = torch.arange(own.shape[1]) <= leaves[:, None]
         with frozen(net), torch.no_grad(), runs(f"the net cut from {self.name}.forward"):
-            dense = net.dense_logits(x.clone())
+            dense = net.answers(x.clone()) if isinstance(net, PixelExits) else net.dense_logits(x.clone())
             hard = net.infer(x, force=force.to(x.device)).logits
         if dense.dtype != own.dtype:
             raise self._another(f"logits are {dense.dtype}, not {own.dtype}")

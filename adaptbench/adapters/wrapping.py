@@ -30,6 +30,7 @@ from adaptbench.adapters.whole import Whole
 from adaptbench.adaptive import MultiExit, Policy, TokenDomain
 from adaptbench.adaptive.constructors import Shape
 from adaptbench.adaptive.domain import Domain
+from adaptbench.adaptive.pixels import PixelExits
 from adaptbench.adaptive.reaching import reached_exits
 from adaptbench.errors import GraphError
 
@@ -43,6 +44,10 @@ class Adapted(MultiExit):
     def explain(self) -> Explanation:
         """Exits, their MACs here and in the author's code, the difference to the module, and where gradients reach."""
         return self._explanation
+
+
+class AdaptedPixels(Adapted, PixelExits):
+    """The same of a module that answers every pixel."""
 
 
 def wrap(
@@ -63,7 +68,8 @@ def wrap(
     Args:
         module: its forward takes pictures, or token ids, and gives the logits of several exits: a list, a tuple, a
             dictionary, a model output, ``(final, [others])``, or one stacked tensor (n, K, C) or (K, n, C). What
-            `torch.compile` puts around it is taken off.
+            `torch.compile` puts around it is taken off. Where logits are (n, C, H, W), of the pictures' own sides,
+            the net is a `PixelExits`.
         example: (n, C, H, W) of a floating type, or ids (n, L), any n: its shape and type; its values are not looked
             at. Or what a tokenizer gives, a dictionary with the ids first: masks and positions then follow from them.
         logits: what forward returns → the list of logits, where forward returns more; with `exits`, what each of them
@@ -78,7 +84,7 @@ def wrap(
         domain: of the inputs, where the example does not say all: `TokenDomain` has the pieces that attacks edit by.
 
     Raises:
-        GraphError: the module cannot be traced (the line is named), returns no logits (n, C) alike, an exit is not
+        GraphError: the module cannot be traced (the line is named), returns no logits alike, an exit is not
             found, forward draws, couples samples or writes into its own state, or the net is not the same function.
         DomainError: an example that is no batch of the domain, or inputs that do not follow from it.
 
@@ -211,7 +217,8 @@ def _judged(
     sizes_asked: Iterable[int],
 ) -> Adapted:
     """The net, compared with the module in several batch sizes."""
-    net = Adapted(stages, heads, domain=domain, names=whole.exit_names)
+    kind = AdaptedPixels if whole.per_pixel else Adapted
+    net = kind(stages, heads, domain=domain, names=whole.exit_names)
     net._differences = {
         n: whole.compare(net, x[:n] if n <= len(x) else probes_like(x, domain, n))
         for n in sorted({1, len(x), *sizes_asked})

@@ -116,10 +116,14 @@ def test_labels_and_nets_that_do_not_fit_are_refused() -> None:
         Split("odd", "test", split.x, split.y.masked_fill(split.y == 3, 9), split.ids, split.class_names)
 
 
-def test_the_example_of_the_page_runs() -> None:
+def test_the_examples_of_the_page_run() -> None:
     page = (Path(__file__).parents[2] / "docs" / "dense.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     shown: list[object] = []
-    exec(compile(block, "dense.md", "exec"), {"print": lambda *what: shown.extend(what)})
-    shape, exits, macs = shown
+    names: dict[str, object] = {"print": lambda *what: shown.extend(what)}
+    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(compile(block, "dense.md", "exec"), names)
+    shape, exits, macs, explained, wrapped = shown
     assert (tuple(shape), len(exits), len(macs)) == ((4, 16, 16), 4, 2)
+    assert explained.way == "traced"
+    assert explained.exits[0].macs_deferred > 0
+    assert len(wrapped) == 4
