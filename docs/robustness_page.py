@@ -63,6 +63,7 @@ KEPT = (
 ANSWERS, OF_FREE = 0.95, 0.85
 """Answers kept, and share of what the free attack takes back, at least: what `standard-kept` is held to."""
 ALONE = ROOT / "benchmarks" / "gates_alone.json"
+DEAR = ROOT / "benchmarks" / "dear_starts.json"
 
 Record = dict[str, Any]
 
@@ -315,6 +316,30 @@ def alone(document: Record) -> list[str]:
     return lines
 
 
+def dear(document: Record) -> list[str]:
+    """One more member, from dear pictures and from noise: a row a system and start."""
+    lines = [
+        "| data | system | n | below the ceiling | after | takes back | dearer on |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, found in document["systems"].items():
+        after = {found["attack"]["name"]: found} | {
+            f"{document['steps']} more steps from {start}": more for start, more in found["more"].items()
+        }
+        for title, told in after.items():
+            share = told["recovery"]
+            cells = [
+                *name.split("/"),
+                str(found["n"]),
+                str(found["below_the_ceiling"]),
+                title,
+                f"{100 * share['value']:.1f} % [{100 * share['low']:.1f}, {100 * share['high']:.1f}]",
+                str(told.get("dearer_on", "–")),
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
 def _macs(packed: Record) -> dict[int, float]:
     """MACs by sample id."""
     levels, first = packed["macs"]["levels"], packed["sample_id"]["first"]
@@ -331,6 +356,7 @@ def page(text: str) -> str:
         "kept": kept(),
         "amortised": amortised([_read(n) for n in AMORTISED]),
         "alone": alone(json.loads(ALONE.read_text(encoding="utf-8"))),
+        "dear": dear(json.loads(DEAR.read_text(encoding="utf-8"))),
     }
     sys.path.insert(0, str(Path(__file__).parent))  # a script's own folder, for whoever loads it by its place
     import robustness_glance as glance

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from adaptbench.report import words
 from adaptbench.report.tables import Builder, Column, Table, TableCell, share_cell, unit_cell
-from adaptbench.report.view import View
+from adaptbench.report.view import Record, View, missing
 
 _FIGURES = ("macs_p99", "macs_cvar", "budget_violation")
+
+
+def _asked(record: Record) -> TableCell:
+    if words.exists(record.get("macs_budget")):
+        return unit_cell(record, "macs_budget", words.macs, interval=False)
+    return TableCell(words.DASH, reason=missing(record, "budget_violation"))
 
 
 def tail_table(view: View) -> Table | None:
@@ -30,7 +36,7 @@ def tail_table(view: View) -> Table | None:
                 unit_cell(record, "macs_mean", words.macs),
                 unit_cell(record, "macs_p99", words.macs),
                 unit_cell(record, "macs_cvar", words.macs),
-                unit_cell(record, "macs_budget", words.macs, interval=False),
+                _asked(record),
                 share_cell(record, "budget_violation"),
                 kind=record["kind"],
             )

@@ -387,3 +387,26 @@ def test_the_verdicts_of_the_page_follow_from_its_figures():
     clean, noisy = (_macs(samples[f"cifar10/sdn/{which}"]) for which in ("clean", "noise"))
     assert f"cifar10/sdn {100 * (noisy.mean() - clean.mean()) / (dearest - clean.mean()):.1f} %" in over
     assert "dag-selection" not in over
+
+
+def test_what_dear_starts_add_is_what_their_pictures_cost():
+    """Worked out again from the MACs of single pictures."""
+    document = json.loads((ROOT / "benchmarks" / "dear_starts.json").read_text(encoding="utf-8"))
+    section = TEXT.partition("<!-- dear: start -->")[2].partition("<!-- dear: end -->")[0]
+    added = 0
+    for name, found in document["systems"].items():
+        clean, before = np.array(found["clean"]), np.array(found["attacked"])
+        assert found["below_the_ceiling"] == (before < found["max_macs"]).sum()
+        for start, more in found["more"].items():
+            after = np.array(more["attacked"])
+            assert (after >= before).all(), "what was kept stays"
+            assert more["dearer_on"] == (after > before).sum()
+            share = (after.mean() - clean.mean()) / (found["max_macs"] - clean.mean())
+            assert more["recovery"]["value"] == pytest.approx(share)
+            line = f"| {name.replace('/', ' | ')} | {found['n']} | {found['below_the_ceiling']} | "
+            assert f"{line}{document['steps']} more steps from {start} | {100 * share:.1f} %" in section
+            added += more["dearer_on"]
+    assert (added == 0) == ("It adds nothing to either" in WORDS)
+    skipnet = document["systems"]["cifar10/skipnet-rnn"]
+    dearest, left = max(skipnet["dear_macs"]) / 1e6, np.mean(skipnet["attacked"]) / 1e6
+    assert f"costs {dearest:.1f} M MACs there, and the pictures that `standard` left already {left:.1f} M" in WORDS
