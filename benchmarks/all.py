@@ -24,7 +24,7 @@ from kept import heading, keep
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS: dict[str, tuple[str, ...]] = {
     "performance": (),
-    "fast_slow": (),
+    "fast_slow": ("--pictures", "24"),
     "block_queues": ("--blocks", "10"),
     "host_syncs": (),
     "compiled_nodes": ("--blocks", "10"),
