@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 from kept import begun, heading, keep
-from performance import Blocks
+from turns import Blocks
 
 import adaptbench as ab
 from adaptbench.adaptive import AdaptiveModel, Split

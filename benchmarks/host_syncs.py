@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from kept import heading, keep
-from performance import Blocks
+from turns import Blocks
 
 import adaptbench as ab
 from adaptbench.adaptive import AdaptiveModel

@@ -5,14 +5,14 @@
 
 Arms of a table run in turn, the order turned round from block to block, and are compared block by block: CPU time
 of this process, which neighbours on the machine hardly touch, and the clock on the wall beside it. What stands
-below a ratio is its median over blocks and its extremes.
+below a ratio is its median over blocks and its extremes. Each system is written as soon as it is there; started again,
+the script does what the file has not.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,48 +20,18 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from kept import heading, keep
+from executing import executor, instead, runner
+from kept import begun, heading, keep
+from turns import Arms, Blocks
 
 import adaptbench as ab
 from adaptbench.adaptive import AdaptiveModel, DecisionGraph, Split
-from adaptbench.adaptive.outcome import Signals
-from adaptbench.bench.evaluate import as_input, evaluate_chunk
-from adaptbench.bench.plan import make_plan
-from adaptbench.bench.suite import load_suite
 
-Arms = dict[str, Callable[[], object]]
 SYSTEMS = ("digits/softmax-threshold", "digits/skipnet", "cifar10/sdn")
+EXECUTED = ("cifar10/learned-cascade", "cifar10/dag-selection", "cifar10/skipnet-rnn", "cifar10/blockdrop")
+"""Of these, the executor alone."""
 SIZES = (1, 32, 256)
 EPS = 1 / 255
-LEAST_S = 0.1
-"""What an arm is repeated for in a block."""
-
-
-class Blocks:
-    """Seconds of each arm in each block, by two clocks."""
-
-    def __init__(self, arms: Arms, blocks: int, least_s: float = LEAST_S) -> None:
-        repeats: dict[str, int] = {}
-        for name, run in arms.items():
-            run()
-            began = time.perf_counter()
-            run()
-            repeats[name] = max(1, round(least_s / max(time.perf_counter() - began, 1e-6)))
-        self.cpu: dict[str, list[float]] = {name: [] for name in arms}
-        self.wall: dict[str, list[float]] = {name: [] for name in arms}
-        for block in range(blocks):
-            for name in list(arms) if block % 2 == 0 else list(reversed(arms)):
-                cpu, wall = time.process_time(), time.perf_counter()
-                for _ in range(repeats[name]):
-                    arms[name]()
-                self.cpu[name].append((time.process_time() - cpu) / repeats[name])
-                self.wall[name].append((time.perf_counter() - wall) / repeats[name])
-
-    def ratio(self, top: str, bottom: str) -> dict[str, float]:
-        """CPU time of one arm over another's: median, extremes, and the median by the wall's clock."""
-        cpu = [a / b for a, b in zip(self.cpu[top], self.cpu[bottom], strict=True)]
-        wall = [a / b for a, b in zip(self.wall[top], self.wall[bottom], strict=True)]
-        return {"cpu": statistics.median(cpu), "min": min(cpu), "max": max(cpu), "wall": statistics.median(wall)}
 
 
 def per_step(arms: dict[str, Callable[[int], object]], few: int, many: int, blocks: int) -> Blocks:
@@ -159,150 +129,32 @@ def requires_no_weights(model: torch.nn.Module) -> Iterator[None]:
         p.requires_grad_(was)
 
 
-def runner(data: str, name: str, n: int, blocks: int) -> dict[str, Any]:
-    """A chunk of clean pictures through the runner, with its records, beside a bare loop of the same pass."""
-    suite = load_suite("ci", [f"data={data}", "limit=null", f"models=[{name}]", "conditions=[clean]"])
-    (evaluation,) = make_plan(suite).evaluations
-    n = min(len(evaluation.split), n)
-    model, x = evaluation.model, evaluation.split.x[:n]
-
-    def bare() -> None:
-        with model.serving():
-            model.serve(as_input(x, "cpu")).argmax(1)
-
-    def ours() -> None:
-        evaluate_chunk(evaluation, 0, n, device="cpu", surrogate=lambda other: ab.load_model(other, data))
-
-    timed = Blocks({"runner": ours, "bare": bare}, 2 * blocks)
-    return {"samples": n, "macs_full": model.macs_full, "runner ÷ bare": timed.ratio("runner", "bare")}
-
-
-def parts_of(model: AdaptiveModel, run: Callable[[], object]) -> list[Callable[[], object]]:
-    """Calls of nodes and of the policy, or gates, that a run makes, each to be made again alone at the same size."""
-    calls: list[Callable[[], object]] = []
-    if isinstance(model, DecisionGraph):
-        modules: list[torch.nn.Module] = [*model.stages, *model.heads]
-        keeper, methods = model.policy, ("scores", "predict")
-    else:
-        modules = [model.stem, *model.bodies, *model.shortcuts, *model.afters, model.head]  # type: ignore[list-item,misc]
-        keeper, methods = model.gates, ("start", "margin")  # type: ignore[assignment]
-
-    def again(method: Callable[..., Any], given: tuple[Any, ...]) -> Callable[[], object]:
-        def call() -> object:
-            fresh = [
-                Signals(g.logits, ways=g.ways, history=g.history, visited=g.visited, seeds=g.seeds)
-                if isinstance(g, Signals)
-                else g
-                for g in given
-            ]
-            return method(*fresh)
-
-        return call
-
-    hooks = [
-        module.register_forward_pre_hook(lambda m, given: calls.append(again(m, given)))
-        for module in {id(m): m for m in modules}.values()
-        if not isinstance(module, torch.nn.Identity)
-    ]
-    for method in methods:
-        own = getattr(keeper, method)
-
-        def noting(*given: Any, own: Callable[..., Any] = own) -> Any:
-            calls.append(again(own, given))
-            return own(*given)
-
-        object.__setattr__(keeper, method, noting)
-    run()
-    for hook in hooks:
-        hook.remove()
-    for method in methods:
-        object.__delattr__(keeper, method)
-    return calls
-
-
-def executor(model: AdaptiveModel, test: Split, size: int, blocks: int) -> dict[str, Any]:
-    """Isolated time of nodes and policy at the sizes that arrive ÷ time of the call, by mode."""
-    x = test.images(0, max(size, 64) if size < 256 else 512)
-    batches = list(x.split(size))
-    modes: Arms = {"compacted": lambda: [model.serve(b) for b in batches]}
-    if "queues" in model.modes and 1 < size < len(x):
-        modes["queues"] = lambda: model.serve(x, full=size)
-    told: dict[str, Any] = {}
-    with model.serving():
-        model.serve(x)  # counted before anybody notes a call
-        for mode, run in modes.items():
-            calls = parts_of(model, run)
-            arms: Arms = {"parts": lambda calls=calls: [call() for call in calls], "call": run}
-            if mode == "compacted":
-                arms["infer"] = lambda: [model.infer(b) for b in batches]
-            timed = Blocks(arms, 2 * blocks)
-            told[mode] = timed.ratio("parts", "call") | {"calls": len(calls)}
-            if mode == "compacted":
-                told["compacted, with checks and records"] = timed.ratio("parts", "infer")
-    return told
-
-
-def slowest_in_batch(model: DecisionGraph, x: torch.Tensor) -> torch.Tensor:
-    """Early exit as most toolkits have it: the batch goes on until its last sample may leave."""
-    answers: torch.Tensor | None = None
-    staying, features = torch.ones(len(x), dtype=torch.bool), [x]
-    for v, (stage, head, source) in enumerate(zip(model.stages, model.heads, model.reads, strict=True)):
-        features.append(stage(features[source + 1]))
-        logits = head(features[-1])
-        answers = logits if answers is None else torch.where(staying[:, None], logits, answers)
-        if v == len(model.reads) - 1:
-            break
-        signals = Signals(logits, ways=model.structure.successors[v])
-        scores = model.policy.scores(v, signals)
-        staying = staying & (scores[:, 1] > scores[:, 0])
-        if not staying.any():
-            break
-    assert answers is not None
-    return answers
-
-
-def instead(model: DecisionGraph, test: Split, size: int, blocks: int) -> dict[str, Any]:
-    """The same batches by what others do: time of each ÷ time of the static net."""
-    x = test.images(0, max(size, 64) if size < 256 else 512)
-    batches = list(x.split(size))
-    arms: Arms = {
-        "static": lambda: [model.serve_reference(b) for b in batches],
-        "all exits, then choose": lambda: [model.dense_logits(b) for b in batches],
-        "slowest in the batch": lambda: [slowest_in_batch(model, b) for b in batches],
-        "compacted": lambda: [model.serve(b) for b in batches],
-    }
-    if 1 < size < len(x):
-        arms["queues"] = lambda: model.serve(x, full=size)
-    with model.serving():
-        timed = Blocks(arms, blocks)
-        macs = float(model.infer(x).macs.double().mean())
-        whole = torch.cat([slowest_in_batch(model, b) for b in batches]).argmax(1)
-        agree = float((whole == model.infer(x).predictions).double().mean())
-    told: dict[str, Any] = {name: timed.ratio(name, "static") for name in arms if name != "static"}
-    return told | {"macs": macs / model.macs_full, "slowest in the batch answers alike": agree}
+def rows_of(system: str, blocks: int) -> dict[str, Any]:
+    """All rows of a system, or those of the executor alone."""
+    data, _, name = system.partition("/")
+    test, model = ab.load_data(data).split("test"), ab.load_model(name, data)
+    rows: dict[str, Any] = {"macs_full": model.macs_full}
+    if system not in EXECUTED:
+        rows["attack"] = attack_steps(system, test, model, blocks)
+        rows["runner"] = runner(data, name, 1000 if data == "digits" else 256, blocks)
+    rows["executor"] = {str(size): executor(model, test, size, blocks) for size in SIZES}
+    if system not in EXECUTED and isinstance(model, DecisionGraph) and model.policy.uses_history is False:
+        rows["instead"] = {str(size): instead(model, test, size, blocks) for size in SIZES}
+    return rows
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--blocks", type=int, default=5)
-    parser.add_argument("--systems", nargs="+", default=SYSTEMS)
+    parser.add_argument("--systems", nargs="+", default=(*SYSTEMS, *EXECUTED))
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    found = heading(threads=1, blocks=options.blocks, systems={})
+    found = begun(options.json, heading(threads=1, blocks=options.blocks, systems={}))
     for system in options.systems:
-        data, _, name = system.partition("/")
-        test, model = ab.load_data(data).split("test"), ab.load_model(name, data)
-        rows: dict[str, Any] = {
-            "macs_full": model.macs_full,
-            "attack": attack_steps(system, test, model, options.blocks),
-            "runner": runner(data, name, 1000 if data == "digits" else 256, options.blocks),
-            "executor": {str(size): executor(model, test, size, options.blocks) for size in SIZES},
-        }
-        if isinstance(model, DecisionGraph) and model.policy.uses_history is False:
-            rows["instead"] = {str(size): instead(model, test, size, options.blocks) for size in SIZES}
-        found["systems"][system] = rows
-        keep(found, options.json, system, rows)
+        if system not in found["systems"]:
+            found["systems"][system] = rows_of(system, options.blocks)
+            keep(found, options.json, system, found["systems"][system])
 
 
 if __name__ == "__main__":

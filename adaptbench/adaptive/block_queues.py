@@ -16,8 +16,10 @@ import torch
 from torch import Tensor
 
 from adaptbench.adaptive.block_counting import BlockCosts
+from adaptbench.adaptive.block_steps import BlockStep
 from adaptbench.adaptive.parts import EXECUTOR, NODES, POLICY, Decided, Lap
 from adaptbench.adaptive.queues import Parcel, Queue
+from adaptbench.adaptive.rows import parted
 from adaptbench.adaptive.writes import apart
 
 if TYPE_CHECKING:
@@ -31,13 +33,22 @@ class BlockQueues:
     """The lines of one pass.
 
     Args:
-        net: in eval mode. costs: of these inputs. force: (n, V) bool or None.
+        net: in eval mode. steps, costs: of these inputs. force: (n, V) bool or None.
         lap: told which part of the work each stretch was. full: rows that anything is run on at once, at most.
     """
 
-    def __init__(self, net: GatedNetwork, costs: BlockCosts, force: Tensor | None, lap: Lap, full: int) -> None:
-        self.net, self.costs, self.force, self.lap, self.full = net, costs, force, lap, full
-        self.lines = [Queue() for _ in range(2 * len(net.bodies) + 1)]  # before gate b: 2b, before body b: 2b + 1; head
+    def __init__(
+        self,
+        net: GatedNetwork,
+        steps: tuple[BlockStep, ...],
+        costs: BlockCosts,
+        force: Tensor | None,
+        lap: Lap,
+        full: int,
+    ) -> None:
+        self.net, self.steps, self.costs, self.force, self.lap, self.full = net, steps, costs, force, lap, full
+        self.gates, self.head = net.gates, net.head
+        self.lines = [Queue() for _ in range(2 * len(steps) + 1)]  # before gate b: 2b, before body b: 2b + 1; head
         self.decided = Decided([], [], [])
         self.answers: list[Tensor] = []
 
@@ -71,42 +82,44 @@ class BlockQueues:
         self.lines[0].put(Parcel(rows, {_FEATURES: h, **({} if state is None else {_STATE: state})}))
 
     def _run_full(self) -> None:
-        while full := [v for v, line in enumerate(self.lines) if line.length >= self.full]:
-            self._work(full[-1])
+        while True:
+            v = max((v for v, line in enumerate(self.lines) if line.length >= self.full), default=-1)
+            if v < 0:
+                return
+            self._work(v)
 
     def _work(self, v: int) -> None:
         parcel = self.lines[v].take(self.full)
         b, behind = divmod(v, 2)
         self.lap(EXECUTOR)
-        if b == len(self.net.bodies):
-            h = parcel.features[_FEATURES]
-            self.answers.append(self.net.head(apart(h) if self.costs.head_writes else h))
+        h = parcel.features[_FEATURES]
+        if b == len(self.steps):
+            self.answers.append(self.head(apart(h) if self.costs.head_writes else h))
             self.decided.left.append((b + 1, parcel.rows))
             self.lap(NODES)
-        elif behind or not self.net.gated[b]:
-            self._onward(b, parcel, self.net.ran(b, parcel.features[_FEATURES], self.costs))
+        elif behind or not self.steps[b].gated:
+            self._onward(b, parcel, self.steps[b].ran(h))
         else:
             self._ask(b, parcel)
 
     def _ask(self, b: int, parcel: Parcel) -> None:
         """The gate of a block: whoever it lets through waits for its body, the others go past it at once."""
-        margin, state = self.net.gates.margin(b, parcel.features[_FEATURES], parcel.features.get(_STATE))
+        margin, state = self.gates.margin(b, parcel.features[_FEATURES], parcel.features.get(_STATE))
         if state is not None:
             parcel.features[_STATE] = state
         run = margin > 0 if self.force is None else self.force[parcel.rows, b + 1]
         if self.force is None:
             self.decided.best.append((parcel.rows, margin))
+        groups = parted(run, 1, len(parcel.rows))
         self.lap(POLICY)
-        through = run.nonzero().squeeze(1)
-        everyone = len(through) == len(parcel.rows)
-        if len(through):
-            going = parcel if everyone else parcel.at(through)
-            self.decided.ran.append((b + 1, going.rows))
-            self.lines[2 * b + 1].put(going)
-        if not everyone:
-            skipping = parcel if not len(through) else parcel.at(run.logical_not().nonzero().squeeze(1))
-            self.lap(EXECUTOR)
-            self._onward(b, skipping, self.net.skipped(b, skipping.features[_FEATURES], self.costs))
+        for through, places in groups:
+            part = parcel if places is None else parcel.at(places)
+            if through:
+                self.decided.ran.append((b + 1, part.rows))
+                self.lines[2 * b + 1].put(part)
+            else:
+                self.lap(EXECUTOR)
+                self._onward(b, part, self.steps[b].skipped(part.features[_FEATURES]))
 
     def _onward(self, b: int, parcel: Parcel, h: Tensor) -> None:
         self.lap(NODES)

@@ -38,7 +38,7 @@ class CostTables(Generic[Table]):
     def __init__(self) -> None:
         self._tables: dict[Hashable, Table] = {}
         self._counted: _Anatomy | None = None
-        self._kept: dict[str, Any] | None = None
+        self._kept: dict[Hashable, Any] | None = None
 
     @property
     def is_holding(self) -> bool:
@@ -58,7 +58,7 @@ class CostTables(Generic[Table]):
         finally:
             self._kept = None
 
-    def kept(self, name: str, make: Callable[[], Kept]) -> Kept:
+    def kept(self, name: Hashable, make: Callable[[], Kept]) -> Kept:
         """What follows from the tables; made once inside `holding`, every time outside."""
         if self._kept is None:
             return make()

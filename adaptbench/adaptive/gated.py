@@ -10,13 +10,14 @@ from torch import Tensor, nn
 from adaptbench.adaptive.backbone import OnABackbone
 from adaptbench.adaptive.block_counting import BlockCosts, count_blocks
 from adaptbench.adaptive.block_queues import BlockQueues
+from adaptbench.adaptive.block_steps import BlockStep, block_steps, lies_in
 from adaptbench.adaptive.cost_tables import CostTables
 from adaptbench.adaptive.domain import Domain
 from adaptbench.adaptive.gates import Block, Gates, straight_through
 from adaptbench.adaptive.log import CalibrationLog
 from adaptbench.adaptive.model import AdaptiveModel
 from adaptbench.adaptive.outcome import Inference, Relaxation, tie_margin
-from adaptbench.adaptive.parts import EXECUTOR, NODES, POLICY, Decided, Lap, Mode, no_lap
+from adaptbench.adaptive.parts import EVERYONE, EXECUTOR, NODES, POLICY, Decided, Lap, Mode, no_lap
 from adaptbench.adaptive.reaching import reaches_pictures
 from adaptbench.adaptive.splits import Split
 from adaptbench.adaptive.writes import apart
@@ -107,74 +108,54 @@ class GatedNetwork(OnABackbone):
     ) -> tuple[Tensor, Decided]:
         """(n, C) answers, and what each gate decided; through block queues where `full` is said.
 
-        `ran` holds whom a gate let through, `best` whom it asked: rows, or (n,) bool. It waits for the device once a
-        gate.
+        `ran` holds whom a gate let through, `best` whom it asked. It waits for the device once a gate.
         """
+        steps = self._steps(x, costs)
         if full is not None:
-            return BlockQueues(self, costs, force, lap, full).run(x)
-        everyone = torch.ones(len(x), dtype=torch.bool, device=x.device)
-        decided = Decided([], [], [])
+            return BlockQueues(self, steps, costs, force, lap, full).run(x)
+        n, gates, decided = len(x), self.gates, Decided([], [], [])
         lap(EXECUTOR)
         x = self.entered(x, lap)
-        state = self.gates.start(apart(x) if costs.start_writes else x)
+        state = gates.start(apart(x) if costs.start_writes else x)
         lap(POLICY)
         h = self.stem(apart(x) if costs.stem_writes else x)
         lap(NODES)
-        for b in range(len(self.bodies)):
-            run = None
-            if self.gated[b]:
-                margin, state = self.gates.margin(b, h, state)
-                run = margin > 0 if force is None else force[:, b + 1]
-                lap(POLICY)
-                decided.ran.append((b + 1, run))
+        free = not torch.is_grad_enabled()
+        is_ours = False  # h is a tensor that the pass made and nobody else holds: what a block adds is written into it
+        for step in steps:
+            took, rows, over = n, None, False
+            if step.gated:
+                margin, state = gates.margin(step.b, h, state)
                 if force is None:
-                    decided.best.append((everyone, margin))
-            h = self._pass(b, h, run, costs, lap)
+                    decided.best.append((EVERYONE, margin))
+                lap(POLICY)
+                if n == 1:
+                    took = int(margin.item() > 0 if force is None else force[0, step.b + 1])
+                else:
+                    rows = (margin > 0 if force is None else force[:, step.b + 1]).nonzero().squeeze(1)
+                    took = rows.shape[0]
+                if took:
+                    decided.ran.append((step.b + 1, EVERYONE if took == n or rows is None else rows))
+                over = free and is_ours and 0 < took < n and not lies_in(h, margin, state)
+            lap(EXECUTOR)
+            if took == n or rows is None:
+                h = step.ran(h) if took else step.skipped(h)
+            else:
+                h = step.parted(h, rows, over, lap) if took else step.skipped(h)
+            is_ours = step.makes_ours(took, n, is_ours)
             lap(NODES)
         logits = self.head(apart(h) if costs.head_writes else h)
         lap(NODES)
         return logits, decided
 
-    def ran(self, b: int, h: Tensor, costs: BlockCosts) -> Tensor:
-        """One block, its body run on all of some rows."""
-        given = apart(h) if costs.body_writes[b] else h
-        if self.whole[b]:
-            return self.bodies[b](given)  # type: ignore[no-any-return]
-        base = self.shortcuts[b](h)
-        return self.afters[b](base + self.bodies[b](given))  # type: ignore[no-any-return]
+    def _steps(self, x: Tensor, costs: BlockCosts) -> tuple[BlockStep, ...]:
+        """The blocks for such inputs; made once inside `serving`."""
+        key = ("steps", id(self), x.shape[1:], x.dtype, x.device)  # a twin with compiled parts shares these tables
 
-    def skipped(self, b: int, h: Tensor, costs: BlockCosts) -> Tensor:
-        """One block that none of some rows runs."""
-        base = self.shortcuts[b](h)
-        return base if self.whole[b] else self.afters[b](apart(base) if costs.after_writes[b] else base)  # type: ignore[no-any-return]
+        def made() -> tuple[BlockStep, ...]:
+            return block_steps(self.bodies, self.shortcuts, self.afters, self.gated, self.whole, costs)
 
-    def _pass(self, b: int, h: Tensor, run: Tensor | None, costs: BlockCosts, lap: Lap = no_lap) -> Tensor:
-        """One block. run: (n,) bool, None for everybody."""
-        body, aside, after = self.bodies[b], self.shortcuts[b], self.afters[b]
-        if run is None:
-            lap(EXECUTOR)
-            return self.ran(b, h, costs)
-        rows = run.nonzero().squeeze(1)
-        if len(rows) in (0, len(h)):
-            lap(EXECUTOR)
-            return self.ran(b, h, costs) if len(rows) else self.skipped(b, h, costs)
-        if self.whole[b]:
-            order = run.logical_not().argsort(stable=True)  # whoever goes on first; it waits for nobody
-            parted = h.index_select(0, order)
-            some, others = parted[: len(rows)], parted[len(rows) :]
-            lap(EXECUTOR)
-            made = [body(some), aside(others)]
-            lap(NODES)
-            out = torch.cat(made).index_select(0, order.argsort())
-            lap(EXECUTOR)
-            return out
-        some = h[rows]
-        lap(EXECUTOR)
-        base, added = aside(h), body(some)
-        lap(NODES)
-        h = base.index_add(0, rows, added)
-        lap(EXECUTOR)
-        return after(h)  # type: ignore[no-any-return]
+        return self._costs.kept(key, made)
 
     def _check_force(self, force: Tensor, n: int) -> Tensor:
         if force.ndim == 1:
@@ -239,17 +220,17 @@ class GatedNetwork(OnABackbone):
                 margins.append(margin)
             return x.new_zeros(len(x), self.n_classes), torch.stack(margins, 1)
         h = self.stem(apart(x) if costs.stem_writes else x)
-        for b, body in enumerate(self.bodies):
-            if not self.gated[b]:
-                h = self._pass(b, h, None, costs)
+        for step in self._steps(x, costs):
+            if not step.gated:
+                h = step.ran(h)
                 continue
-            margin, state = self.gates.margin(b, h, state)
+            margin, state = self.gates.margin(step.b, h, state)
             margins.append(margin)
-            if not last and not any(self.gated[b + 1 :]):
+            if not last and not any(self.gated[step.b + 1 :]):
                 return x.new_zeros(len(x), self.n_classes), torch.stack(margins, 1)
-            base, added = self.shortcuts[b](h), body(apart(h) if costs.body_writes[b] else h)
+            base, added = step.aside(h), step.body(apart(h) if step.body_writes else h)
             gate = straight_through(margin / temperature).view(-1, *[1] * (base.ndim - 1))
-            h = gate * added + (1 - gate) * base if self.whole[b] else self.afters[b](base + gate * added)
+            h = gate * added + (1 - gate) * base if step.whole else step.after(base + gate * added)
         return self.head(apart(h) if costs.head_writes else h), torch.stack(margins, 1) if margins else x.new_zeros(
             len(x), 0
         )
@@ -262,8 +243,8 @@ class GatedNetwork(OnABackbone):
         x = self.taken(x)
         costs = self._counted(x)
         h = self.stem(apart(x) if costs.stem_writes else x)
-        for b in range(len(self.bodies)):
-            h = self._pass(b, h, None, costs)
+        for step in self._steps(x, costs):
+            h = step.ran(h)
         return self.head(apart(h) if costs.head_writes else h)  # type: ignore[no-any-return]
 
     def _counted(self, x: Tensor) -> BlockCosts:

@@ -18,6 +18,7 @@ from adaptbench.adaptive.model import AdaptiveModel, frozen
 from adaptbench.adaptive.node_counting import NodeCosts, count_nodes
 from adaptbench.adaptive.outcome import Inference, Relaxation, Signals, seeds_from_content, tie_margin
 from adaptbench.adaptive.parts import Decided, Lap, Mode, no_lap
+from adaptbench.adaptive.plans import GraphPlan, has_margin, plan_of
 from adaptbench.adaptive.policy import NeverStop, Policy, as_policy, edge_margins, require_per_pixel
 from adaptbench.adaptive.queues import Stages, queued_pass
 from adaptbench.adaptive.reaching import reaches_pictures
@@ -145,26 +146,33 @@ class DecisionGraph(AdaptiveModel):
     def _recorded(
         self, x: Tensor, full: int | None, seeds: Tensor | None, labels: Tensor | None, force: Tensor | None
     ) -> Inference:
-        costs, force = self._cost_table(x), self._forced(x, labels, force)
-        out, decided = self._hard_pass(x, costs, seeds, force, no_lap, full)
-        return recorded(decided, out, costs, tie_margin(x.dtype))
+        plan = self._planned(x)
+        self.policy.check_costs(plan.costs.node)
+        force = self._forced(x, labels, force)
+        out, decided = self._hard_pass(x, plan, seeds, force, no_lap, full)
+        return recorded(decided, out, plan.costs, tie_margin(x.dtype))
 
     def serve(self, x: Tensor, *, seeds: Tensor | None = None, lap: Lap = no_lap, full: int | None = None) -> Tensor:
         """The hard pass and nothing beside it. full: through stage queues, so many samples at once."""
         if type(self)._run is not DecisionGraph._run:  # what a subclass does instead is what is deployed
             return super().serve(x, seeds=seeds, lap=lap, full=full)
         x = self.taken(x)
-        return self._hard_pass(x, self._counted(x), seeds, self._forced(x, None, None), lap, full)[0]
+        return self._hard_pass(x, self._planned(x), seeds, self._forced(x, None, None), lap, full)[0]
 
     def _hard_pass(
-        self, x: Tensor, costs: NodeCosts, seeds: Tensor | None, force: Tensor | None, lap: Lap, full: int | None
+        self, x: Tensor, plan: GraphPlan, seeds: Tensor | None, force: Tensor | None, lap: Lap, full: int | None
     ) -> tuple[Tensor, Decided]:
         """(n, C) answers, and the way of each row; through stage queues where `full` is said."""
-        if self.policy.draws and seeds is None:
+        if seeds is None and plan.policy.draws:
             seeds = seeds_from_content(x)
         if full is None:
-            return compacted_pass(self, x, costs, seeds, force, lap)
-        return queued_pass(self, x, costs, seeds, force, lap, full)
+            return compacted_pass(plan, x, seeds, force, lap)
+        return queued_pass(plan, x, seeds, force, lap, full)
+
+    def _planned(self, x: Tensor) -> GraphPlan:
+        """What a pass of such inputs asks of each node; made once inside `serving`."""
+        key = ("plan", id(self), x.shape[1:], x.dtype, x.device)  # a twin with compiled parts shares these tables
+        return self._costs.kept(key, lambda: plan_of(self, self._counted(x), DecisionGraph.shown))
 
     def queued(self, x: Tensor, *, full: int, seeds: Tensor | None = None, force: Tensor | None = None) -> Stages:
         """The stage queues of a service whose samples come one by one; for use inside `serving`.
@@ -181,26 +189,30 @@ class DecisionGraph(AdaptiveModel):
         x = self.entered(self.taken(x))
         if self.policy.draws and seeds is None:
             seeds = seeds_from_content(x)
-        return Stages(self, x, self._counted(x), seeds, self._forced(x, None, force), no_lap, full)
+        return Stages(self._planned(x), x, seeds, self._forced(x, None, force), no_lap, full)
 
     def _node(self, v: int, given: Any, costs: NodeCosts) -> tuple[Any, Tensor]:
         """Features and logits of a node; parts that work in place are given a copy."""
         features = self.stages[v](apart(given) if costs.stage_writes[v] else given)
         return features, self.heads[v](apart(features) if costs.head_writes[v] else features)
 
-    def _decide(self, v: int, signals: Signals, force: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """(n,) action, 0 or False stops; (n,) how far from a tie it was, None where it was forced."""
+    def _decide(self, v: int, signals: Signals, force: Tensor | None) -> tuple[Tensor | bool, Tensor | None]:
+        """(n,) action, 0 or False stops, of a lone row itself; (n,) how far from a tie it was, None where forced."""
+        policy: Policy = self._modules["policy"]  # type: ignore[assignment]
         if force is not None:
             if not self.needs_labels:
-                self.policy.scores(v, signals)  # its cost is paid, whatever is forced
+                policy.scores(v, signals)  # its cost is paid, whatever is forced
             ways = torch.tensor(self.structure.successors[v], device=force.device)
             nearest = torch.where(force[:, ways], ways, len(self.node_names))  # nodes run in order: the next one is it
             return torch.where(force[:, ways].any(1), nearest.argmin(1) + 1, 0), None
-        margins = edge_margins(self.policy.scores(v, signals))
-        if margins.shape[1] == 1:
-            best = margins[:, 0]
-            return best > 0, best
-        best, edge = margins.max(1)
+        if len(signals.ways) == 1:
+            if has_margin(policy):
+                best = policy.margin(v, signals)
+            else:
+                stopping, going = policy.scores(v, signals).unbind(1)
+                best = going - stopping
+            return best.item() > 0 if best.shape[0] == 1 else best > 0, best
+        best, edge = edge_margins(policy.scores(v, signals)).max(1)
         return torch.where(best > 0, edge + 1, 0), best
 
     def _forced(self, x: Tensor, labels: Tensor | None, force: Tensor | None) -> Tensor | None:

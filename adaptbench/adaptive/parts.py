@@ -31,18 +31,25 @@ def no_lap(part: str) -> None:
     """Nobody times this pass."""
 
 
+EVERYONE = slice(None)
+"""All rows of a batch, as an index."""
+
+Whose = Tensor | slice
+"""Rows of a batch, or `EVERYONE`."""
+
+
 class Decided(NamedTuple):
     """What a pass leaves behind for the records; made into path, exit and ties after it.
 
     Args:
-        ran: (node, rows of the batch that it ran on).
-        left: (node, rows that were answered there).
+        ran: (node, rows of the batch that it ran on), of each row in the order of its nodes: the last answered it.
+        left: (node, rows that were answered there), where the order is restored by it.
         best: (rows, (n,) signed distance of their decision from a tie).
     """
 
-    ran: list[tuple[int, Tensor]]
+    ran: list[tuple[int, Whose]]
     left: list[tuple[int, Tensor]]
-    best: list[tuple[Tensor, Tensor]]
+    best: list[tuple[Whose, Tensor]]
 
 
 def alone(

@@ -9,18 +9,20 @@ its samples one by one works the same queues at its own times (`Stages`).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map, tree_map_only
 
-from adaptbench.adaptive.node_counting import NodeCosts
 from adaptbench.adaptive.outcome import Signals
 from adaptbench.adaptive.parts import EXECUTOR, NODES, POLICY, Decided, Lap
+from adaptbench.adaptive.plans import GraphPlan
+from adaptbench.adaptive.rows import parted, picked, some
+from adaptbench.adaptive.writes import apart
 
-if TYPE_CHECKING:
-    from adaptbench.adaptive.graph import DecisionGraph
+_INPUT = -1
+"""In a parcel, the part of the input that its rows are, where they came together."""
 
 
 class Parcel(NamedTuple):
@@ -29,11 +31,21 @@ class Parcel(NamedTuple):
     rows: Tensor
     features: dict[int, Any]
 
-    def at(self, chosen: Any) -> Parcel:
-        """Some of them. chosen: a slice, or (n,) places."""
+    def at(self, places: Tensor) -> Parcel:
+        """Some of them. places: (m,)."""
+        return Parcel(self.rows.index_select(0, places), {u: picked(of, places) for u, of in self.features.items()})
+
+    def cut(self, first: int) -> tuple[Parcel, Parcel]:
+        """The first of them, and the rest."""
+        return self._between(0, first), self._between(first, len(self.rows))
+
+    def _between(self, start: int, end: int) -> Parcel:
         return Parcel(
-            self.rows[chosen],
-            {u: tree_map_only(Tensor, lambda t: t[chosen], features) for u, features in self.features.items()},
+            self.rows[start:end],
+            {
+                u: of[start:end] if isinstance(of, Tensor) else tree_map_only(Tensor, lambda t: t[start:end], of)
+                for u, of in self.features.items()
+            },
         )
 
 
@@ -57,8 +69,8 @@ class Queue:
         while missing:
             parcel = self.parcels.pop(0)
             if len(parcel.rows) > missing:
-                self.parcels.insert(0, parcel.at(slice(missing, None)))
-                parcel = parcel.at(slice(0, missing))
+                parcel, rest = parcel.cut(missing)
+                self.parcels.insert(0, rest)
             taken.append(parcel)
             missing -= len(parcel.rows)
         return taken[0] if len(taken) == 1 else _joined(taken)
@@ -69,22 +81,22 @@ def _joined(parcels: list[Parcel]) -> Parcel:
     shared = set.intersection(*(set(parcel.features) for parcel in parcels))
     return Parcel(
         torch.cat([parcel.rows for parcel in parcels]),
-        {u: tree_map(_in_a_row, *(parcel.features[u] for parcel in parcels)) for u in sorted(shared)},
+        {u: _in_a_row([parcel.features[u] for parcel in parcels]) for u in sorted(shared)},
     )
 
 
-def _in_a_row(*parts: Any) -> Any:
+def _in_a_row(parts: list[Any]) -> Any:
+    if isinstance(parts[0], Tensor):
+        return torch.cat(parts)
+    return tree_map(_leaves_in_a_row, *parts)
+
+
+def _leaves_in_a_row(*parts: Any) -> Any:
     return torch.cat(parts) if isinstance(parts[0], Tensor) else parts[0]
 
 
 def queued_pass(
-    graph: DecisionGraph,
-    x: Tensor,
-    costs: NodeCosts,
-    seeds: Tensor | None,
-    force: Tensor | None,
-    lap: Lap,
-    full: int,
+    plan: GraphPlan, x: Tensor, seeds: Tensor | None, force: Tensor | None, lap: Lap, full: int
 ) -> tuple[Tensor, Decided]:
     """(n, C) answers in the order of x, and the way of each row.
 
@@ -92,9 +104,9 @@ def queued_pass(
         x: (n, C, H, W) all that will come, of the type of the weights. seeds: (n,) or None. force: (n, V) or None.
         full: samples that a node runs on at once, at most; fewer only when nothing more will come.
     """
-    if graph.front is not None:
-        x = torch.cat([graph.entered(part, lap) for part in torch.split(x, full)])
-    return Stages(graph, x, costs, seeds, force, lap, full).run()
+    if plan.graph.front is not None:
+        x = torch.cat([plan.graph.entered(part, lap) for part in torch.split(x, full)])
+    return Stages(plan, x, seeds, force, lap, full).run()
 
 
 class Moved(NamedTuple):
@@ -116,23 +128,17 @@ class Stages:
     """
 
     def __init__(
-        self,
-        graph: DecisionGraph,
-        x: Tensor,
-        costs: NodeCosts,
-        seeds: Tensor | None,
-        force: Tensor | None,
-        lap: Lap,
-        full: int,
+        self, plan: GraphPlan, x: Tensor, seeds: Tensor | None, force: Tensor | None, lap: Lap, full: int
     ) -> None:
-        self.graph, self.x, self.costs, self.seeds, self.force, self.lap = graph, x, costs, seeds, force, lap
-        self.full, size = full, len(graph.node_names)
+        self.plan, self.x, self.seeds, self.force, self.lap = plan, x, seeds, force, lap
+        self.full, size = full, len(plan.steps)
         self.queues = [Queue() for _ in range(size)]
         self.decided = Decided([], [], [])
         self.answers: list[Tensor] = []
+        self._out: Tensor | None = None
         self.history = self.visited = None
-        if graph.policy.uses_history:
-            self.history = x.new_zeros(len(x), size, graph.n_classes, dtype=costs.decides_in)
+        if plan.policy.uses_history:
+            self.history = x.new_zeros(len(x), size, plan.graph.n_classes, dtype=plan.costs.decides_in)
             self.visited = torch.zeros(len(x), size, dtype=torch.bool, device=x.device)
 
     def arrive(self, rows: Tensor) -> None:
@@ -145,61 +151,76 @@ class Stages:
 
     def run(self) -> tuple[Tensor, Decided]:
         """(n, C) answers in the order of x, and the way of each row."""
-        for arriving in torch.split(torch.arange(len(self.x), device=self.x.device), self.full):
-            self.arrive(arriving)
-            self._run_full()
+        over = self.plan.answers_itself and not torch.is_grad_enabled()
+        everyone = torch.arange(len(self.x), device=self.x.device)
+        for part, rows in zip(torch.split(self.x, self.full), torch.split(everyone, self.full), strict=True):
+            self.queues[0].put(Parcel(rows, {_INPUT: part}))
+            self._run_full(over)
         for v, queue in enumerate(self.queues):
             while queue.length:
-                self.work(v)
-                self._run_full()
-        out = torch.cat(self.answers)
-        out = torch.empty_like(out).index_copy(0, torch.cat([rows for _, rows in self.decided.left]), out)
+                self._work(v, over)
+                self._run_full(over)
+        out = self._out
+        if out is None:
+            out = torch.cat(self.answers)
+            out = torch.empty_like(out).index_copy(0, torch.cat([rows for _, rows in self.decided.left]), out)
         self.lap(EXECUTOR)
         return out, self.decided
 
-    def _run_full(self) -> None:
+    def _run_full(self, over: bool) -> None:
         """Until no queue is full, the deepest first: what is nearest to its answer frees its place."""
-        while full := [v for v, queue in enumerate(self.queues) if queue.length >= self.full]:
-            self.work(full[-1])
+        while True:
+            v = max((v for v, queue in enumerate(self.queues) if queue.length >= self.full), default=-1)
+            if v < 0:
+                return
+            self._work(v, over)
 
     def work(self, v: int) -> Moved:
         """Run a node on the first that wait there, `full` at most."""
-        return self.step(v, self.queues[v].take(self.full))
+        return self._work(v, False)
 
-    def step(self, v: int, parcel: Parcel) -> Moved:
-        """Run a node on some. parcel: of `at`."""
-        source = self.graph.reads[v]
+    def _work(self, v: int, over: bool) -> Moved:
+        """The same. over: answers are written over earlier ones, and nobody is told who has left."""
+        _, stage, head, ways, source, stage_writes, head_writes, _, _ = self.plan.steps[v]
+        parcel = self.queues[v].take(self.full)
         rows = parcel.rows
-        given = self.x[rows] if source < 0 else parcel.features[source]
+        given = parcel.features.get(source, self.x) if source < 0 else parcel.features[source]
+        if given is self.x:
+            given = given.index_select(0, rows)
         self.lap(EXECUTOR)
-        features, answer = self.graph._node(v, given, self.costs)
-        answer = answer.to(self.costs.decides_in)
+        features = stage(apart(given) if stage_writes else given)
+        answer = head(apart(features) if head_writes else features).to(self.plan.costs.decides_in)
         self.lap(NODES)
         self.decided.ran.append((v, rows))
         signals = self._signals(v, rows, answer)
-        if not signals.ways:
-            self._leave(v, rows, signals)
-            return Moved(rows, [])
-        action, best = self.graph._decide(v, signals, None if self.force is None else self.force[rows])
-        self.lap(POLICY)
-        if best is not None:
-            self.decided.best.append((rows, best))
-        made = Parcel(rows, {**parcel.features, v: features})
-        onward = []
-        staying = len(rows)
-        for a, w in enumerate(signals.ways, start=1):
-            going = (action == a).nonzero().squeeze(1)
-            if len(going):
-                onward.append((w, self._hand_over(made, w, going)))
-                staying -= len(going)
-        stop = (action == 0).nonzero().squeeze(1) if staying else action[:0]
+        onward: list[tuple[int, Tensor]] = []
+        stopping: tuple[Tensor, Signals] | None = (rows, signals)
+        if ways:
+            action, best = self.plan.graph._decide(v, signals, some(self.force, rows))
+            self.lap(POLICY)
+            if best is not None:
+                self.decided.best.append((rows, best))
+            stopping = None
+            made = parcel.features | {v: features}
+            for taken, places in parted(action, len(ways), len(rows), stopping=not over):
+                if taken:
+                    onward.append((ways[taken - 1], self._hand_over(rows, made, ways[taken - 1], places)))
+                elif places is None:
+                    stopping = rows, signals
+                else:  # an aggregating predict() costs: for those who leave only
+                    stopping = rows.index_select(0, places), signals.rows(places)
+        if over:
+            if self._out is None:
+                self._out = answer.new_empty(len(self.x), *answer.shape[1:])
+            self._out.index_copy_(0, rows, answer)
         self.lap(EXECUTOR)
-        if len(stop):  # an aggregating predict() costs: for those who leave only
-            everyone = len(stop) == len(rows)
-            rows, signals = (rows, signals) if everyone else (rows[stop], signals.rows(stop))
-            self._leave(v, rows, signals)
-            return Moved(rows, onward)
-        return Moved(stop, onward)
+        if over or stopping is None:
+            return Moved(rows[:0], onward)
+        left, signals = stopping
+        self.answers.append(self.plan.policy.predict(v, signals))
+        self.decided.left.append((v, left))
+        self.lap(POLICY)
+        return Moved(left, onward)
 
     def at(self, v: int) -> Parcel:
         """All that wait at a node; they wait no longer."""
@@ -211,21 +232,21 @@ class Stages:
         self.decided, self.answers = Decided([], [], []), []
 
     def _signals(self, v: int, rows: Tensor, answer: Tensor) -> Signals:
-        logits = self.graph.shown(answer)
+        logits = answer if self.plan.shows_itself else self.plan.graph.shown(answer)
         if self.history is not None and self.visited is not None:
             self.history[rows, v], self.visited[rows, v] = logits, True
-        history, visited, seeds = (None if t is None else t[rows] for t in (self.history, self.visited, self.seeds))
-        ways = self.graph.structure.successors[v]
-        return Signals(logits, ways=ways, history=history, visited=visited, seeds=seeds, answer=answer)
+        return Signals(
+            logits,
+            ways=self.plan.steps[v].ways,
+            history=some(self.history, rows),
+            visited=some(self.visited, rows),
+            seeds=some(self.seeds, rows),
+            answer=answer,
+        )
 
-    def _hand_over(self, made: Parcel, w: int, going: Tensor) -> Tensor:
-        needed = {u: features for u, features in made.features.items() if self.graph.last_reader[u] >= w}
-        parcel = Parcel(made.rows, needed)
-        parcel = parcel if len(going) == len(made.rows) else parcel.at(going)
+    def _hand_over(self, rows: Tensor, made: dict[int, Any], w: int, places: Tensor | None) -> Tensor:
+        last = self.plan.graph.last_reader
+        parcel = Parcel(rows, {u: features for u, features in made.items() if u >= 0 and last[u] >= w})
+        parcel = parcel if places is None else parcel.at(places)
         self.queues[w].put(parcel)
         return parcel.rows
-
-    def _leave(self, v: int, rows: Tensor, signals: Signals) -> None:
-        self.answers.append(self.graph.policy.predict(v, signals))
-        self.decided.left.append((v, rows))
-        self.lap(POLICY)

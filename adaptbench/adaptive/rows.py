@@ -4,69 +4,105 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_map_only
 
 from adaptbench.adaptive.node_counting import NodeCosts
 from adaptbench.adaptive.outcome import Inference
-from adaptbench.adaptive.parts import Decided
+from adaptbench.adaptive.parts import EVERYONE, Decided
 
 
-def gathered(x: Tensor, kept: dict[int, tuple[Tensor, Any]], source: int, rows: Tensor) -> Any:
+class Arrival(NamedTuple):
+    """Rows that a node runs on.
+
+    Args:
+        rows: of the batch, rising; None for all of it.
+        source: the node that handed them over; −1 for none, or for several.
+        places: theirs among that node's rows; None for all of those.
+    """
+
+    rows: Tensor | None
+    source: int
+    places: Tensor | None
+
+
+def joined(arrivals: Sequence[Arrival], n: int) -> Arrival:
+    """What several nodes handed over, in order. n: rows of the batch."""
+    together = [arrival.rows for arrival in arrivals if arrival.rows is not None]
+    everyone = sum(rows.shape[0] for rows in together) == n
+    return Arrival(None if everyone else torch.cat(together).sort().values, -1, None)
+
+
+def some(of: Tensor | None, places: Tensor | None) -> Tensor | None:
+    """Some rows of a tensor, where there is one. places: None for all."""
+    return of if of is None or places is None else of.index_select(0, places)
+
+
+def of_batch(rows: Tensor | None, places: Tensor | None) -> Tensor | None:
+    """Rows of the batch, of rows at some places among them; None for all."""
+    return places if rows is None else rows if places is None else rows.index_select(0, places)
+
+
+def gathered(x: Tensor, kept: dict[int, tuple[Tensor | None, Any]], source: int, arrival: Arrival) -> Any:
     """The rows of what a node reads.
 
     Args:
         x: the whole batch. kept: node → (its rows, its features). source: which of them, −1 for the batch itself.
-        rows: rising; all of them are among the source's.
+        arrival: all of its rows are among the source's.
     """
+    rows = arrival.rows
     if source < 0:
-        return x if rows.shape[0] == x.shape[0] else x[rows]
+        return some(x, rows)
     had, features = kept[source]
-    if had.shape[0] == rows.shape[0]:
-        return features
-    position = rows if had.shape[0] == x.shape[0] else torch.searchsorted(had, rows)
-    if isinstance(features, Tensor):
-        return features.index_select(0, position)
-    return tree_map(lambda t: t.index_select(0, position), features)
-
-
-def hand_over(waiting: dict[int, list[Tensor]], ways: Sequence[int], rows: Tensor, action: Tensor) -> Tensor | None:
-    """Queue each row at its next node; places of those that stop, None where nobody does."""
-    n = rows.shape[0]
-    if n == 1:
-        counts = [0] * (1 + len(ways))
-        counts[int(action)] = 1
-    elif len(ways) == 1:  # by far the most common, and each operation counts on small nets
-        going = action.nonzero().squeeze(1)
-        if going.shape[0]:
-            everyone = going.shape[0] == n
-            waiting.setdefault(ways[0], []).append(rows if everyone else rows.index_select(0, going))
-            return None if everyone else action.logical_not().nonzero().squeeze(1)
-        return rows
+    if arrival.source == source:
+        places = arrival.places
+    elif had is None:
+        places = rows
+    elif rows is None or had.shape[0] == rows.shape[0]:
+        places = None
     else:
-        counts = action.new_zeros(1 + len(ways)).scatter_add_(0, action, torch.ones_like(action)).tolist()
-    if max(counts) == n:  # all of them go one way
-        way = counts.index(n)
-        if way:
-            waiting.setdefault(ways[way - 1], []).append(rows)
-        return None if way else rows
+        places = torch.searchsorted(had, rows)
+    return features if places is None else picked(features, places)
+
+
+def picked(features: Any, places: Tensor) -> Any:
+    """Some rows of features, a tensor or a tree of them."""
+    if isinstance(features, Tensor):
+        return features.index_select(0, places)
+    return tree_map_only(Tensor, lambda t: t.index_select(0, places), features)
+
+
+def parted(action: Tensor | bool, ways: int, n: int, *, stopping: bool = True) -> list[tuple[int, Tensor | None]]:
+    """Who does what: (action, places, rising); None for all of them. What nobody does is left out.
+
+    Args:
+        action: (n,) 0 stops, else the place of the way on, plus one; of one row, the number itself. ways: how many.
+        stopping: whether those who stop are asked for, where some go on.
+    """
+    if n == 1:
+        return [(int(action), None)]
+    assert isinstance(action, Tensor)
+    if ways == 1:  # by far the most common, and each operation counts on small nets
+        going = action.nonzero().squeeze(1)
+        if not 0 < going.shape[0] < n:
+            return [(1 if going.shape[0] else 0, None)]
+        return [(1, going), (0, action.logical_not().nonzero().squeeze(1))] if stopping else [(1, going)]
+    counts = action.new_zeros(1 + ways).scatter_add_(0, action, torch.ones_like(action)).tolist()
+    if max(counts) == n:
+        return [(counts.index(n), None)]
     groups = torch.split(action.argsort(stable=True), counts)
-    for w, group in zip(ways, groups[1:], strict=True):
-        if len(group):
-            waiting.setdefault(w, []).append(rows.index_select(0, group))
-    return groups[0] if counts[0] else None
+    return [(a, group) for a, group in enumerate(groups) if group.shape[0] and (a or stopping)]
 
 
-def written(history: Tensor, rows: Tensor, v: int, logits: Tensor) -> Tensor:
+def written(history: Tensor, rows: Tensor | None, v: int, logits: Tensor) -> Tensor:
     """The history with a node's logits in it; a new one only where gradients need the old."""
+    if rows is None:
+        rows = torch.arange(len(history), device=history.device)
     where = (rows, torch.tensor(v, device=rows.device))
     return history.index_put(where, logits) if torch.is_grad_enabled() else history.index_put_(where, logits)
-
-
-_ALL = slice(None)
 
 
 @functools.lru_cache(maxsize=64)
@@ -89,10 +125,10 @@ def recorded(decided: Decided, out: Tensor, costs: NodeCosts, near: float) -> In
     path = torch.zeros(n, len(costs.stage), dtype=torch.bool, device=device)
     leaves = torch.zeros(n, dtype=torch.int64, device=device)
     tie = torch.zeros(n, dtype=torch.bool, device=device)
-    for v, rows in decided.ran:
-        path[rows if rows.shape[0] < n else _ALL, v] = True
-    for v, rows in decided.left:
-        leaves[rows if rows.shape[0] < n else _ALL] = v
+    for v, rows in decided.ran:  # of each row in order, so that the last is where it was answered
+        whose = rows if isinstance(rows, Tensor) and rows.shape[0] < n else EVERYONE
+        path[whose, v] = True
+        leaves[whose] = v
     for rows, best in decided.best:
         tie[rows] |= best.abs() <= near
     per_node, predict = _prices(costs.node, costs.policy, costs.predict, device)
