@@ -272,7 +272,7 @@ def instead(model: DecisionGraph, test: Split, size: int, blocks: int) -> dict[s
         arms["written out for one sample"] = lambda: [written_out(model, b) for b in batches]
     with model.serving():
         model.serve(x)
-        timed = Blocks(arms, 2 * blocks)
+        timed = Blocks(arms, blocks)
         macs = float(model.infer(x).macs.double().mean())
         whole = torch.cat([slowest_in_batch(model, b) for b in batches]).argmax(1)
         agree = float((whole == model.infer(x).predictions).double().mean())

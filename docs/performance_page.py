@@ -172,7 +172,7 @@ def figures(found: dict[str, Any]) -> str:
     own_files = " with changes that are in no commit" if found.get("dirty") else ""
     parts = [
         f"Commit `{found['commit'][:9]}`{own_files}, {found['date']}, {found['device']['cpu']}, one thread, "
-        f"{found['blocks']} blocks (twice as many behind the steps), torch {found['versions']['torch']}. "
+        f"{found['blocks']} blocks (executor and runner twice as many), torch {found['versions']['torch']}. "
         f"{_company(found)} Ratios are of "
         "CPU time, median and extremes over blocks; the wall's clock stands beside the steps.",
         "## Attack steps",

@@ -11,6 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 from adaptbench.adaptive.block_counting import BlockCosts
 from adaptbench.adaptive.parts import EXECUTOR, NODES, Lap
+from adaptbench.adaptive.rows import laid_alike
 from adaptbench.adaptive.writes import apart
 
 Part = Callable[[Tensor], Tensor]
@@ -64,11 +65,11 @@ class BlockStep(NamedTuple):
             out = torch.cat(made).index_select(0, order.argsort())
             lap(EXECUTOR)
             return out
-        some = h.index_select(0, rows)
+        some = laid_alike(h, rows)
         lap(EXECUTOR)
         base, added = self.aside(h), self.body(some)
         lap(NODES)
-        if over and _keeps_nothing(self.aside) and base is h:
+        if over and base is h and _keeps_nothing(self.aside):
             h = h.index_add_(0, rows, added)
         else:
             h = base.index_add(0, rows, added)

@@ -136,7 +136,7 @@ class GatedNetwork(OnABackbone):
                     took = rows.shape[0]
                 if took:
                     decided.ran.append((step.b + 1, EVERYONE if took == n or rows is None else rows))
-                over = free and is_ours and 0 < took < n and not lies_in(h, margin, state)
+                over = free and is_ours and 0 < took < n and h.is_contiguous() and not lies_in(h, margin, state)
             lap(EXECUTOR)
             if took == n or rows is None:
                 h = step.ran(h) if took else step.skipped(h)

@@ -29,7 +29,11 @@ class Gates(nn.Module):
         return None
 
     def margin(self, block: int, features: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """(n,) margin of one block and the state after it."""
+        """(n,) margin of one block and the state after it.
+
+        Both may be views of the features; what a gate keeps of them anywhere else is a copy: the block behind it may
+        add what it made into them.
+        """
         raise CapabilityError(f"{type(self).__name__} gives no margin.", todo="Subclasses of Gates define margin().")
 
 

@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_map, tree_map_only
 from adaptbench.adaptive.outcome import Signals
 from adaptbench.adaptive.parts import EXECUTOR, NODES, POLICY, Decided, Lap
 from adaptbench.adaptive.plans import GraphPlan
-from adaptbench.adaptive.rows import parted, picked, some
+from adaptbench.adaptive.rows import laid_alike, parted, picked, some
 from adaptbench.adaptive.writes import apart
 
 _INPUT = -1
@@ -186,7 +186,7 @@ class Stages:
         rows = parcel.rows
         given = parcel.features.get(source, self.x) if source < 0 else parcel.features[source]
         if given is self.x:
-            given = given.index_select(0, rows)
+            given = laid_alike(given, rows)
         self.lap(EXECUTOR)
         features = stage(apart(given) if stage_writes else given)
         answer = head(apart(features) if head_writes else features).to(self.plan.costs.decides_in)

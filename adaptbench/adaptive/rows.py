@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map_only
+from torch.utils._pytree import tree_map, tree_map_only
 
 from adaptbench.adaptive.node_counting import NodeCosts
 from adaptbench.adaptive.outcome import Inference
@@ -41,6 +41,22 @@ def some(of: Tensor | None, places: Tensor | None) -> Tensor | None:
     return of if of is None or places is None else of.index_select(0, places)
 
 
+def laid_alike(t: Tensor, rows: Tensor) -> Tensor:
+    """Some rows of a tensor, channels last where they are: convolutions choose their kernel by it, and round by it."""
+    if t.dim() != 4 or t.stride(1) != 1 or not t.is_contiguous(memory_format=torch.channels_last):
+        return t.index_select(0, rows)
+    if t.shape[1] > 1 and t.is_contiguous():  # of one pixel, where both are the same
+        return t.index_select(0, rows)
+    return t.permute(0, 2, 3, 1).index_select(0, rows).permute(0, 3, 1, 2)
+
+
+def picked(features: Any, rows: Tensor) -> Any:
+    """The same of features, a tensor or a tree of them."""
+    if isinstance(features, Tensor):
+        return laid_alike(features, rows)
+    return tree_map_only(Tensor, lambda t: laid_alike(t, rows), features)
+
+
 def of_batch(rows: Tensor | None, places: Tensor | None) -> Tensor | None:
     """Rows of the batch, of rows at some places among them; None for all."""
     return places if rows is None else rows if places is None else rows.index_select(0, places)
@@ -55,7 +71,7 @@ def gathered(x: Tensor, kept: dict[int, tuple[Tensor | None, Any]], source: int,
     """
     rows = arrival.rows
     if source < 0:
-        return some(x, rows)
+        return x if rows is None else laid_alike(x, rows)
     had, features = kept[source]
     if arrival.source == source:
         places = arrival.places
@@ -65,14 +81,11 @@ def gathered(x: Tensor, kept: dict[int, tuple[Tensor | None, Any]], source: int,
         places = None
     else:
         places = torch.searchsorted(had, rows)
-    return features if places is None else picked(features, places)
-
-
-def picked(features: Any, places: Tensor) -> Any:
-    """Some rows of features, a tensor or a tree of them."""
+    if places is None:
+        return features
     if isinstance(features, Tensor):
         return features.index_select(0, places)
-    return tree_map_only(Tensor, lambda t: t.index_select(0, places), features)
+    return tree_map(lambda t: t.index_select(0, places), features)
 
 
 def parted(action: Tensor | bool, ways: int, n: int, *, stopping: bool = True) -> list[tuple[int, Tensor | None]]:
