@@ -136,7 +136,9 @@ class GatedNetwork(OnABackbone):
                     took = rows.shape[0]
                 if took:
                     decided.ran.append((step.b + 1, EVERYONE if took == n or rows is None else rows))
-                over = free and is_ours and 0 < took < n and h.is_contiguous() and not lies_in(h, margin, state)
+                if is_ours and took < n and rows is not None and lies_in(h, margin, state):
+                    is_ours = False  # from here on: nobody may run this block, and h go on as it is
+                over = free and is_ours and 0 < took < n and h.is_contiguous()
             lap(EXECUTOR)
             if took == n or rows is None:
                 h = step.ran(h) if took else step.skipped(h)

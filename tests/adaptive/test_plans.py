@@ -113,6 +113,28 @@ def test_a_gate_that_looks_at_the_features_by_a_view_sees_them_as_they_were() ->
     assert torch.equal(told.tie, each.tie)
 
 
+class Glancing(Peeking):
+    """The second block, which nobody runs, is decided by a view; the third, which some run, by numbers of its own."""
+
+    def margin(self, block, features, state):
+        if block == 1:
+            return features.t()[0], None
+        return (torch.arange(len(features)) % 2 - 0.5) if block else torch.ones(len(features)), None
+
+
+def test_a_view_of_features_that_went_past_a_block_stays_as_it_was() -> None:
+    net, x = residual(Glancing()), torch.rand(6, *SHAPE)
+    for block in range(4):
+        net.afters[block] = nn.Identity()
+    net.bodies[0].bias.data[0] = -100.0  # the first feature is far below zero behind the first block
+    net.bodies[2].bias.data[0] = 100.0
+    with net.serving():
+        before = net._hard_pass(x[:1], net._counted(x), None, lambda part: None)[1].best[1][1]
+        _, decided = net._hard_pass(x, net._counted(x), None, lambda part: None)
+    assert (before < -50).all()
+    assert (decided.best[1][1] < -50).all()
+
+
 class Parting(Gates):
     """Opens for every other row; a plan made at the start."""
 
