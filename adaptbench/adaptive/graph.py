@@ -18,7 +18,7 @@ from adaptbench.adaptive.model import AdaptiveModel, frozen
 from adaptbench.adaptive.node_counting import NodeCosts, count_nodes
 from adaptbench.adaptive.outcome import Inference, Relaxation, Signals, seeds_from_content, tie_margin
 from adaptbench.adaptive.parts import Decided, Lap, Mode, no_lap
-from adaptbench.adaptive.plans import GraphPlan, has_margin, plan_of
+from adaptbench.adaptive.plans import GraphPlan, one_way, plan_of
 from adaptbench.adaptive.policy import NeverStop, Policy, as_policy, edge_margins, require_per_pixel
 from adaptbench.adaptive.queues import Stages, queued_pass
 from adaptbench.adaptive.reaching import reaches_pictures
@@ -206,11 +206,7 @@ class DecisionGraph(AdaptiveModel):
             nearest = torch.where(force[:, ways], ways, len(self.node_names))  # nodes run in order: the next one is it
             return torch.where(force[:, ways].any(1), nearest.argmin(1) + 1, 0), None
         if len(signals.ways) == 1:
-            if has_margin(policy):
-                best = policy.margin(v, signals)
-            else:
-                stopping, going = policy.scores(v, signals).unbind(1)
-                best = going - stopping
+            best = one_way(policy, v, signals)
             return best.item() > 0 if best.shape[0] == 1 else best > 0, best
         best, edge = edge_margins(policy.scores(v, signals)).max(1)
         return torch.where(best > 0, edge + 1, 0), best

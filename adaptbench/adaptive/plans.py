@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 from torch import Tensor, nn
 
 from adaptbench.adaptive.node_counting import NodeCosts
+from adaptbench.adaptive.outcome import Signals
 from adaptbench.adaptive.policy import ChainPolicy, Policy
 
 if TYPE_CHECKING:
@@ -79,6 +80,14 @@ def plan_of(graph: DecisionGraph, costs: NodeCosts, shown: Callable[..., Tensor]
 def has_margin(policy: Policy) -> TypeGuard[ChainPolicy]:
     """Its scores are nothing and a margin, so that the margin says it all."""
     return isinstance(policy, ChainPolicy) and _is_own(policy, "scores", ChainPolicy.scores)
+
+
+def one_way(policy: Policy, v: int, signals: Signals) -> Tensor:
+    """(n,) margin of going on, at a node with one way on: its score less that of stopping."""
+    if has_margin(policy):
+        return policy.margin(v, signals)
+    stopping, going = policy.scores(v, signals).unbind(1)
+    return going - stopping
 
 
 def _is_own(of: nn.Module, name: str, method: Callable[..., Any]) -> bool:
