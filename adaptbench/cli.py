@@ -194,17 +194,29 @@ def audit(
     model: Annotated[
         str, typer.Argument(help="A registered model, package.module:factory, or ./file.py:factory.", metavar="MODEL")
     ],
-    data: Annotated[str, typer.Option("--data", help="Data set whose test pictures are attacked.")],
+    data: Annotated[str, typer.Option("--data", help="Data set whose test inputs are attacked.")],
     policy: Annotated[
         str | None,
         typer.Option("--policy", help="Puts the net under it: NAME, or 'NAME: {setting: value}'."),
     ] = None,
     defence: Defended = None,
     attacks: Annotated[
-        str, typer.Option("--attacks", help="Recipes, parted by commas; standard is run free and label-kept.")
-    ] = "standard",
-    eps: Annotated[str, typer.Option("--eps", help="Size of the L-infinity ball.")] = "8/255",
-    limit: Annotated[int, typer.Option("--limit", min=1, help="Test pictures at most.")] = 200,
+        str | None,
+        typer.Option(
+            "--attacks",
+            help="Recipes, parted by commas (default: standard, free and label-kept; of texts words and "
+            "words-black-box; of series series).",
+        ),
+    ] = None,
+    eps: Annotated[
+        str | None,
+        typer.Option("--eps", help="Size of the L-infinity ball (default 8/255); of series in their own unit."),
+    ] = None,
+    share: Annotated[
+        str | None,
+        typer.Option("--share", help="Of a text's words (default 0.1), or of a sensor's range (default 0.02)."),
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Test inputs at most.")] = 200,
     seed: Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Of everything that is drawn.")] = 0,
     out: Annotated[Path | None, typer.Option("--out", help="The bundle (default runs/audit-MODEL-DATA).")] = None,
     max_recovery: Annotated[
@@ -240,6 +252,7 @@ def audit(
         defence=defence,
         attacks=attacks,
         eps=eps,
+        share=share,
         limit=limit,
         seed=seed,
         allow_imports=allow_imports,

@@ -95,18 +95,27 @@ class TextAttack(RecipeAttack):
         self, clean: Tensor, x_adv: Tensor, model: AdaptiveModel
     ) -> tuple[Tensor, Tensor, Tensor, dict[str, float]]:
         """Ids have no distance; what differs in more words than may be edited is outside, counted anew from the ids."""
-        words = Thesaurus(model, WordEdits(moves=()))
-        pairs = zip(clean.cpu(), x_adv.cpu(), strict=True)
-        outside = torch.tensor([self._too_far(words, a, b) for a, b in pairs], dtype=torch.bool)
+        outside = beyond_budget(model, self.edits, clean, x_adv)
         nowhere = torch.full((len(clean),), torch.nan, dtype=torch.float64)
         return nowhere, nowhere.clone(), outside, {}
 
-    def _too_far(self, words: Thesaurus, before: Tensor, after: Tensor) -> bool:
+
+def beyond_budget(model: AdaptiveModel, edits: WordEdits, clean: Tensor, x_adv: Tensor) -> Tensor:
+    """(N,) bool: texts that differ from the clean ones in more words than may be edited, counted anew from the ids.
+
+    Args:
+        model: whose pieces the ids are. edits: whose budget is held. clean, x_adv: (N, L) ids.
+    """
+    words = Thesaurus(model, WordEdits(moves=()))
+
+    def too_far(before: Tensor, after: Tensor) -> bool:
         if torch.equal(before, after):
             return False
         own = words.words(before)
         full = bool((after != words.tokenizer.pad).all())
-        return words_apart(own, words.words(after), cut=full) > self.edits.budget(own)
+        return words_apart(own, words.words(after), cut=full) > edits.budget(own)
+
+    return torch.tensor([too_far(a, b) for a, b in zip(clean.cpu(), x_adv.cpu(), strict=True)], dtype=torch.bool)
 
 
 def word_attack(parts: Parts, access: Any, where: str) -> Attack:

@@ -13,6 +13,7 @@ from adaptbench.attacks import Attack, load_attack
 from adaptbench.attacks.catalogue import TORCHATTACKS, find_recipe, shipped_folder
 from adaptbench.attacks.fractions import parse_fraction
 from adaptbench.attacks.registry import ATTACKS
+from adaptbench.auditing.grounds import PICTURES, Ground
 from adaptbench.bench.suite import LoadedSuite, checked
 from adaptbench.errors import UsageError
 from adaptbench.experiment.source import Source
@@ -20,38 +21,26 @@ from adaptbench.located_yaml import parse
 from adaptbench.report import words
 from adaptbench.results.files import write_text
 
-CONTROLS = ("noise", "noise-sign")
 PAIRS = {"standard": ("standard", "standard-kept")}
 """A recipe and its variant that keeps every answer: either is reported, apart from the other."""
 FILE, RECIPES = "suite.yaml", "recipes"
 
 
-def attacks_of(attacks: str | Sequence[str]) -> list[str]:
+def attacks_of(attacks: str | Sequence[str] | None, ground: Ground = PICTURES) -> list[str]:
     """Recipes that are meant, each once, in order.
 
     Args:
-        attacks: names, as a list or parted by commas; ``standard`` brings ``standard-kept``.
+        attacks: names, as a list or parted by commas; ``standard`` brings ``standard-kept``; None: the ground's own.
 
     Raises:
         UsageError: none.
     """
-    given = attacks.split(",") if isinstance(attacks, str) else list(attacks)
+    wanted = ground.attacks if attacks is None else attacks
+    given = wanted.split(",") if isinstance(wanted, str) else list(wanted)
     named = [name.strip() for name in given if name.strip()]
     if not named:
         raise UsageError("no attack was named.", todo="Write --attacks standard, or leave it out.")
     return list(dict.fromkeys(one for name in named for one in PAIRS.get(name, (name,))))
-
-
-def eps_of(given: float | str) -> float:
-    """The size of the ball in [0, 1] pixel units.
-
-    Raises:
-        UsageError: it is no number in (0, 1].
-    """
-    value = parse_fraction(given)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
-        raise UsageError(f"eps {given!r} is no size in (0, 1].", todo="Write 8/255, or 0.03.")
-    return float(value)
 
 
 def suite_of(
@@ -60,16 +49,18 @@ def suite_of(
     policy: str | Mapping[str, Any] | None,
     data: str,
     attacks: Sequence[str],
-    eps: float,
+    ground: Ground,
+    reach: Mapping[str, float],
     limit: int,
     seed: int,
     given: Collection[str],
     bundle: Path,
 ) -> LoadedSuite:
-    """The suite of an audit: the clean inputs, noise of the same norm, and the attacks.
+    """The suite of an audit: the clean inputs, controls that go as far, and the attacks.
 
     Args:
         attacks: controls first, as the bundle has them, see `recipes_into`.
+        ground: of the inputs. reach: how far attacks go that keep the audit's own bound, by the setting that says it.
         given: names that are handed over and stand in no registry.
         bundle: where the file will lie.
 
@@ -80,7 +71,7 @@ def suite_of(
         "title": f"audit of {net} on {data}",
         "data": data,
         "models": [net if policy is None else {net: policy}],
-        "conditions": ["clean", *(_condition(ref, eps, bundle) for ref in attacks)],
+        "conditions": ["clean", *(_condition(ref, ground, reach, bundle) for ref in attacks)],
         "limit": limit,
         "seeds": [seed],
         "strict": False,  # what no formula covers is a finding, not the end
@@ -90,7 +81,7 @@ def suite_of(
     return checked(Source("audit", dict(located.value), located, folder=bundle), given)
 
 
-def recipes_into(bundle: Path, attacks: Sequence[str]) -> list[str]:
+def recipes_into(bundle: Path, attacks: Sequence[str], ground: Ground = PICTURES) -> list[str]:
     """The controls and the attacks as the bundle's suite names them: what does not ship is copied beside it.
 
     A control is looked up as an attack is: where the working directory holds a recipe of its name, that one runs,
@@ -102,7 +93,7 @@ def recipes_into(bundle: Path, attacks: Sequence[str]) -> list[str]:
     named: list[str] = []
     meant: dict[str, Path] = {}
     copied: dict[str, str] = {}
-    for ref in [*CONTROLS, *attacks]:
+    for ref in [*ground.controls, *attacks]:
         if ref.startswith(TORCHATTACKS) or ref in ATTACKS:
             named.append(ref)
             continue
@@ -134,19 +125,19 @@ def _ships(name: str, place: Path) -> bool:
     return shipped.is_file() and shipped.read_bytes() == place.read_bytes()
 
 
-def _condition(ref: str, eps: float, bundle: Path) -> Any:
+def _condition(ref: str, ground: Ground, reach: Mapping[str, float], bundle: Path) -> Any:
     own = ref.startswith(f"{RECIPES}/")
     settings: dict[str, Any] = {"id": Path(ref).stem} if own else {}
-    if takes_eps(load_attack(str(bundle / ref) if own else ref)):
-        settings["eps"] = _spelled(eps)
+    attack = load_attack(str(bundle / ref) if own else ref)
+    if takes_eps(attack) if ground is PICTURES else ground.bounds(attack.settings):
+        settings |= {name: _spelled(value) if ground is PICTURES else value for name, value in reach.items()}
     return {ref: settings} if settings else ref
 
 
 def takes_eps(attack: Attack) -> bool:
     """True where an attack stays in an L∞ ball: what an audit's eps speaks of; others keep their own bound."""
     settings = attack.settings
-    norm = str(settings.get("constraint", settings.get("norm", "linf"))).lower()
-    return "eps" in settings and norm == "linf" and not attack.name.endswith("L2")
+    return "eps" in settings and PICTURES.bounds(settings) and not attack.name.endswith("L2")
 
 
 def _spelled(eps: float) -> str | float:

@@ -16,30 +16,27 @@ import numpy as np
 from adaptbench.adaptive import AdaptiveModel, Policy, Split
 from adaptbench.adaptive.pixels import refuse_pixels
 from adaptbench.auditing import bundle, kept, plain, shown
-from adaptbench.auditing.asked import FILE, attacks_of, eps_of, recipes_into, suite_of
+from adaptbench.auditing.asked import FILE, attacks_of, recipes_into, suite_of
 from adaptbench.auditing.checks import checks_of, left_in_train_mode
-from adaptbench.auditing.evidence import evidence
 from adaptbench.auditing.findings import Check, at_rest
+from adaptbench.auditing.grounds import Ground, ground_of, ground_of_model, reach_of
+from adaptbench.auditing.summary import SCHEMA, summary_of
 from adaptbench.auditing.target import Pictures, Target, own_data, target_of
 from adaptbench.bench.entries import put_under
 from adaptbench.bench.plan import Given, Plan, make_plan
-from adaptbench.bench.records import cost_bounds
 from adaptbench.bench.runner import carry_out
 from adaptbench.data import load_data
 from adaptbench.data.base import DataSet
 from adaptbench.errors import CapabilityError, OutputError, RunError, UsageError
 from adaptbench.experiment.environment import check_device
-from adaptbench.experiment.keys import model_hash
 from adaptbench.experiment.options import Options
 from adaptbench.experiment.progress import Progress, Silent
 from adaptbench.report.page import write_report
-from adaptbench.results.audits import audit_figures, tried
 from adaptbench.results.files import read_json, write_bytes, write_json, write_text
 from adaptbench.results.schema import Record
 from adaptbench.results.statistics import Estimate
 from adaptbench.results.store import Run
 
-SCHEMA = 1
 LIMIT = 200
 """Pictures, unless said otherwise."""
 
@@ -181,8 +178,9 @@ def audit(
     *,
     policy: str | Mapping[str, Any] | Policy | None = None,
     defence: str | Mapping[str, Any] | None = None,
-    attacks: str | Sequence[str] = "standard",
-    eps: float | str = 8 / 255,
+    attacks: str | Sequence[str] | None = None,
+    eps: float | str | None = None,
+    share: float | str | None = None,
     limit: int = LIMIT,
     seed: int = 0,
     out: str | Path | None = None,
@@ -198,11 +196,15 @@ def audit(
 
     Args:
         model: a net; a registered name; or ``package.module:factory``, ``./file.py:factory``.
-        data: a data set's name, a test split, (images, labels), or a torch `Dataset` or `DataLoader`.
+        data: a data set's name, a test split, (inputs, labels), or a torch `Dataset` or `DataLoader`: pictures, token
+            ids (N, L), or series (N, C, T).
         policy: to put the net under: a policy, its name, or its name with the settings of its fit, as suites have it.
         defence: to put the net behind: its name, or its name with settings; attacks know it, checks look at it.
-        attacks: recipes; ``standard`` is run twice, free and with every answer kept.
-        eps: of the L∞ ball, in [0, 1] pixel units or as "8/255". limit: pictures at most. seed: of everything drawn.
+        attacks: recipes; ``standard`` is run twice, free and with every answer kept. None: ``standard`` of pictures,
+            ``words`` and ``words-black-box`` of texts, ``series`` of series.
+        eps: of the L∞ ball: of pictures in [0, 1] pixel units or as "8/255", that unless said; of series in their
+            own unit. share: of a text's words that may be edited, a tenth unless said; of the range of a series'
+            sensor, 0.02 unless one of the two is said. limit: inputs at most. seed: of everything drawn.
         out: the bundle's directory (default: a temporary one, that `Audit.save` copies).
         allow_imports: a factory's file may be run. device: "cpu", "cuda"; where the net is, unless it is said.
         data_root, download, zoo: where data and checkpoints are. command: for the manifest.
@@ -211,12 +213,11 @@ def audit(
     Raises:
         UsageError: words that do not fit together, or a factory without `allow_imports`.
         UnknownNameError, SuiteError: no such model, data set, policy or attack.
-        CapabilityError: a black box whose cost is metered.
+        CapabilityError: a black box whose cost is metered, or a net that answers every pixel.
         DataMissingError, CheckpointError, OutputError: what is needed is not there, or there is no place to write.
     """
-    named, size = attacks_of(attacks), eps_of(eps)
     if isinstance(limit, bool) or limit < 1:
-        raise UsageError(f"a limit of {limit} leaves no pictures.", todo="Give 1 or more.")
+        raise UsageError(f"a limit of {limit} leaves no inputs.", todo="Give 1 or more.")
     until = Kept() if out is None else None
     place = until.path if until is not None else Path(str(out))
     bundle.free_for(place)
@@ -227,6 +228,8 @@ def audit(
             why="An audit's figures are shares of counted MACs, and verify recomputes them to the last one.",
             todo="Run a suite with black-box and noise on it; its page states the metered cost and its noise.",
         )
+    if target.model is not None:
+        refuse_pixels(target.model, "an audit")
     if isinstance(policy, Policy):
         target = _under(target, policy)
     where = device or _device_of(target)
@@ -243,13 +246,16 @@ def audit(
         progress=on_progress or Silent(),
     )
     given = Given(loaded or load_data(str(data), root=data_root, download=download), target.given)
+    ground = ground_of(_test(given.data).x)
+    named, reach = attacks_of(attacks, ground), reach_of(ground, eps, share)
     words_of = put_under(None if isinstance(policy, Policy) else policy, defence)
     suite = suite_of(
         net=target.name,
         policy=words_of,
         data=given.data.name if loaded and given.data else str(data),
-        attacks=recipes_into(place, named),
-        eps=size,
+        attacks=recipes_into(place, named, ground),
+        ground=ground,
+        reach=reach,
         limit=limit,
         seed=seed,
         given=given.names,
@@ -263,11 +269,12 @@ def audit(
         plan = make_plan(suite, options, given)
         (found,) = (plan.models[label] for label in plan.suite.suite.labels)
         refuse_pixels(found.model, "an audit")
+        _fits(found.model, ground, target, plan)
         options.progress.begin("checking the net", 1)
         before += checks_of(found.model, target, plan.split, seed=seed, device=where)
         options.progress.end()
         run = carry_out(plan, options)
-        summary = _summary(plan, run, target, before, size, seed, own=loaded)
+        summary = summary_of(plan, run, target, before, reach, seed, own=loaded)
         if policy is not None:
             summary["model"]["kept_policy"] = kept.keep(place, found.model, _fit_of(found.card))
         return Audit(place, _written(place, summary, plan, own=loaded), until)
@@ -281,6 +288,24 @@ def _fit_of(card: Mapping[str, Any]) -> Record:
 
 def _called(data: Any) -> str:
     return data if isinstance(data, str) else getattr(data, "name", "pictures")
+
+
+def _test(data: DataSet | None) -> Split:
+    assert data is not None
+    return data.split("test")
+
+
+def _fits(model: AdaptiveModel, ground: Ground, target: Target, plan: Plan) -> None:
+    """Refuse inputs of another kind than the net takes.
+
+    Raises:
+        UsageError: they are.
+    """
+    if ground_of_model(model) is not ground:
+        raise UsageError(
+            f"{target.name} takes {ground_of_model(model).many}, and '{plan.split.name}' holds {ground.many}.",
+            todo="Name a data set of what the net takes, or wrap the net with its own domain=.",
+        )
 
 
 def _classes(target: Target) -> int:
@@ -307,69 +332,6 @@ def _under(target: Target, policy: Policy) -> Target:
             todo="Name a policy, or hand over the net under it: net.under(policy).",
         )
     return Target(target.name, target.spec, target.source, target.model.under(policy), None)
-
-
-def _summary(
-    plan: Plan, run: Run, target: Target, before: Sequence[Check], eps: float, seed: int, *, own: DataSet | None
-) -> Record:
-    (label,) = plan.suite.suite.labels
-    loaded, entry = plan.models[label], plan.suite.suite.models[0]
-    skipped = [{"condition": condition, "reason": reason} for _, condition, reason in plan.skipped]
-    conditions = tried(run.cases)
-    clean = next((c for c in conditions if c.kind == "clean"), None)
-    if clean is None:
-        reason = next(str(case["failed"]) for case in run.cases if case["kind"] == "clean")
-        raise RunError(
-            f"the clean pictures could not be run: {reason}", todo="Mend the net; its traceback lies in run/failures."
-        )
-    figures = audit_figures(run.samples(), conditions, cost_bounds(loaded.model), seed=seed)
-    after = evidence(run, figures, skipped)
-    told = run.manifest["conditions"]
-    return {
-        "schema": SCHEMA,
-        "kind": "audit",
-        "versions": run.manifest["versions"],
-        "model": {
-            "name": label,
-            "net": target.name,
-            "title": loaded.title,
-            "spec": target.spec,
-            "source": target.source,
-            "policy": loaded.model.policy_name,
-            "asked_policy": None if entry.policy is None else {entry.policy: entry.settings},
-            "asked_defence": None if entry.defence is None else {entry.defence: entry.defence_settings},
-            "kept_policy": None,
-            "shape": loaded.model.shape,
-            "sha256": model_hash(loaded.model),
-            "min_macs": loaded.model.min_macs,
-            "max_macs": loaded.model.max_macs,
-            "macs_full": loaded.model.macs_full,
-            "uncounted": list(loaded.model.uncounted),
-        },
-        "data": {
-            "name": plan.split.name,
-            "spec": plan.suite.suite.data,
-            "split": plan.split.role,
-            "n": len(plan.split),
-            "sha256": plan.split.sha256,
-            "classes": list(plan.split.class_names),
-            "stored": own is not None,
-        },
-        "eps": eps,
-        "seed": seed,
-        "chunk": plan.suite.suite.chunk,
-        "conditions": {c.condition: _condition(told[c.condition]) for c in conditions},
-        "figures": figures,
-        "checks": [check.as_dict() for check in [*before, *after]],
-        "skipped": skipped,
-        "not_tried": plain.not_tried([c.condition for c in conditions]),
-    }
-
-
-def _condition(described: Mapping[str, Any]) -> Record:
-    eps = described["settings"].get("eps")
-    kept = {name: described[name] for name in ("kind", "access", "summary", "cite", "sha256", "deviates", "settings")}
-    return kept | {"eps": eps if isinstance(eps, int | float) else None}
 
 
 def _written(place: Path, summary: Record, plan: Plan, *, own: DataSet | None) -> Record:

@@ -6,25 +6,32 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from adaptbench.auditing.findings import Check
+from adaptbench.auditing.grounds import PICTURES, TEXT, Ground
 from adaptbench.report import words
 from adaptbench.results.schema import Record
 from adaptbench.results.store import Run
 
 HALF_LEVEL = 0.5 / 255
 """Pictures are on the 8-bit grid, so that what is outside is outside by a grey level."""
-CHANCE = {"noise": 0.05, "noise-sign": 0.10}
+CHANCE = {"noise": 0.05, "noise-sign": 0.10, "series-noise": 0.10, "words-random": 0.10}
 """What a control may take back before the clean figures say little."""
+HELD = {
+    "pictures": "eps after rounding to 8 bits",
+    "text": "its share of words, counted anew from the ids",
+    "series": "eps in the series' own unit",
+}
 APART = 0.05
 """Recoveries against the structural and the seen maximum that differ by more are told apart in a doubt."""
 
 
-def evidence(run: Run, figures: Record, skipped: Sequence[Mapping[str, Any]]) -> list[Check]:
+def evidence(run: Run, figures: Record, skipped: Sequence[Mapping[str, Any]], ground: Ground = PICTURES) -> list[Check]:
     """All of them.
 
     Args:
         run: of the bench. figures: of `results.audits`. skipped: conditions that do not apply to the net.
+        ground: of the inputs.
     """
-    found = [_whole(run), _ran(figures, skipped), _in_the_ball(run), _controls(figures), _search(run, figures)]
+    found = [_whole(run), _ran(figures, skipped), _in_the_ball(run, ground), _controls(figures), _search(run, figures)]
     return [*found, _paths(figures), _answers(run, figures)]
 
 
@@ -43,25 +50,29 @@ def _ran(figures: Record, skipped: Sequence[Mapping[str, Any]]) -> Check:
     return Check(name, "doubt" if skipped else "ok", f"not run: {not_run}" if skipped else "all that were asked for")
 
 
-def _in_the_ball(run: Run) -> Check:
-    name, outside, bounded = "crafted pictures inside their ball", [], 0
+def _in_the_ball(run: Run, ground: Ground) -> Check:
+    bound = "budget" if ground is TEXT else "ball"
+    name, outside, bounded = f"crafted {ground.many} inside their {bound}", [], 0
     for case in run.cases:
         if case["kind"] not in ("control", "attack") or not case["n"]:
             continue
         settings = run.manifest["conditions"][case["condition"]]["settings"]
-        norm = str(settings.get("constraint", settings.get("norm", "linf"))).lower()
         eps = settings.get("eps")
         beyond = (case.get("craft_details") or {}).get("outside_constraint", 0)
-        if norm == "linf" and isinstance(eps, int | float):
+        if not ground.bounds(settings):
+            pass
+        elif ground is not PICTURES:
+            bounded += 1
+        elif isinstance(eps, int | float):
             bounded += 1
             if case["linf_max"] > eps + HALF_LEVEL:
                 outside.append(f"{case['condition']} moves a value by {words.eps(case['linf_max'])}")
                 continue
         if beyond:
-            outside.append(f"{case['condition']} leaves it with {words.plural(beyond, 'picture')}")
+            outside.append(f"{case['condition']} leaves it with {words.plural(beyond, ground.one, ground.many)}")
     if outside:
         return Check(name, "cannot be trusted", f"{'; '.join(outside)}: its figures are not of this threat model")
-    return Check(name, "ok", f"{words.plural(bounded, 'condition')} held to eps after rounding to 8 bits")
+    return Check(name, "ok", f"{words.plural(bounded, 'condition')} held to {HELD[ground.kind]}")
 
 
 def _controls(figures: Record) -> Check:

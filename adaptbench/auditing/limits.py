@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from adaptbench.auditing.audit import Audit
+from adaptbench.auditing.grounds import ground_told
 from adaptbench.errors import UsageError
 from adaptbench.report import words
 
@@ -73,7 +74,7 @@ def verdict(audit: Audit, limits: Limits) -> Verdict:
             ((name, c["macs_mean"]["high"] or float("inf")) for name, c in figures["conditions"].items()),
             key=lambda pair: float(pair[1]),
         )
-        told = f"a picture costs {words.macs(most)} MACs at most, in the mean, under {name}"
+        told = f"a {ground_told(audit.summary).one} costs {words.macs(most)} MACs at most, in the mean, under {name}"
         (kept if most <= limits.max_macs else broken).append(f"{told}; allowed: {words.macs(limits.max_macs)}")
     if not audit.trusted:
         untold += [str(check) for check in audit.doubts if check.level == "cannot be trusted"]

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from adaptbench.adaptive import AdaptiveModel, Split
 from adaptbench.adaptive.domain import pictures_of
-from adaptbench.adaptive.model import frozen
+from adaptbench.auditing.changed import better_scaled, most_taken_back
 from adaptbench.auditing.findings import Check
-from adaptbench.bench.evaluate import as_input, sample_seeds
+from adaptbench.bench.evaluate import as_input
 from adaptbench.report import words
-from adaptbench.results import metrics, statistics
 
-GAIN, SURE = 0.05, 0.01
-"""Of accuracy by another scaling, and the p of McNemar's test, from which the normaliser seems to be outside."""
 MOVED = 0.05
 """Share of the saving that ±1 grey level may take back before the clean figures are in doubt."""
 
@@ -44,25 +40,7 @@ def normaliser_inside(model: AdaptiveModel, split: Split, device: str) -> Check:
             "[0, 1], so its normaliser is outside",
         )
     x, y = model.taken(as_input(split.x, device)), split.y
-    right = _right(model, x, y)
-    found = f"the net answers {words.percent(right.mean())} right on pictures in [0, 1]"
-    for how, scaled in _scalings(x).items():
-        other = _right(model, scaled, y)
-        _, _, p = statistics.mcnemar_exact(right, other)
-        if other.mean() >= right.mean() + GAIN and p < SURE:
-            return Check(
-                name,
-                "cannot be trusted",
-                f"{found} and {words.percent(other.mean())} where they are {how} first: its normaliser is outside",
-            )
-    return Check(name, "ok", f"{found}, and no better where they are scaled in another usual way first")
-
-
-def _right(model: AdaptiveModel, x: Tensor, y: Tensor) -> np.ndarray:
-    with frozen(model), torch.no_grad():
-        answers = torch.cat([model.run_reference(part) for part in torch.split(x, 100)])
-    right: np.ndarray = (answers.argmax(1).cpu() == y).numpy()
-    return right
+    return better_scaled(model, x, y, _scalings(x), "pictures in [0, 1]")
 
 
 def _scalings(x: Tensor) -> dict[str, Tensor]:
@@ -74,26 +52,14 @@ def _scalings(x: Tensor) -> dict[str, Tensor]:
 def cheap_by_content(model: AdaptiveModel, split: Split, seed: int, device: str) -> Check:
     """A net that knows the test pictures by their bytes is cheap on them alone: ±1 grey level takes its saving away."""
     name = "cost after re-encoding"
-    x, seeds = split.x, sample_seeds(split.ids, seed).to(device)
-    clean = _costs(model, x, seeds, device)
-    if clean.mean() >= model.max_macs:
+    worst = most_taken_back(model, split, _re_encoded(split.x, seed), seed, device)
+    if worst is None:
         return Check(name, "ok", "clean pictures cost the maximum already")
-    worst, what = None, ""
-    for how, changed in _re_encoded(x, seed).items():
-        back = metrics.recovery(clean, _costs(model, changed, seeds, device), model.max_macs, seed=seed)
-        if back is not None and (worst is None or back.value > worst.value):
-            worst, what = back, how
-    assert worst is not None
-    seen = f"{what} takes back {words.percent(worst.value)} {words.interval(worst.ci)} of the saving"
-    if worst.low > MOVED:
+    back, what = worst
+    seen = f"{what} takes back {words.percent(back.value)} {words.interval(back.ci)} of the saving"
+    if back.low > MOVED:
         return Check(name, "cannot be trusted", f"{seen}: the net is cheap on the exact bytes of these pictures only")
-    return Check(name, "doubt" if worst.value > MOVED else "ok", f"{seen}, and no other change of ±1 more")
-
-
-def _costs(model: AdaptiveModel, x: Tensor, seeds: Tensor, device: str) -> np.ndarray:
-    parts = zip(torch.split(x, 500), torch.split(seeds, 500), strict=True)
-    macs = torch.cat([model.infer(as_input(part, device), seeds=own).macs.cpu() for part, own in parts])
-    return macs.double().numpy()
+    return Check(name, "doubt" if back.value > MOVED else "ok", f"{seen}, and no other change of ±1 more")
 
 
 def _re_encoded(x: Tensor, seed: int) -> dict[str, Tensor]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from adaptbench.attacks import list_attacks
+from adaptbench.attacks import list_attacks, load_attack
 from adaptbench.attacks.catalogue import LATEST
 from adaptbench.auditing import shown
 from adaptbench.auditing.bundle import INPUTS, PAGE, RUN, SUMMARY, SUMS
+from adaptbench.auditing.grounds import PICTURES, SERIES, TEXT, Ground, ground_told, threat
+from adaptbench.errors import AdaptBenchError
 from adaptbench.report import words
 
 Summary = Mapping[str, Any]
@@ -22,16 +24,25 @@ KNOWS = {
 NEVER = (
     "time and joules: cost is executed MACs, which is what an attacker drives and a clock follows",
     "what one attacked input does to the others of its batch",
-    "other sizes of the ball than the one stated, and pictures that are printed, filmed or otherwise physical",
     "poisoned training data, altered weights, and attackers who choose the policy",
 )
 
 
-def not_tried(tried: list[str]) -> list[str]:
-    """Recipes that were not run, then what no recipe does, a line each."""
+def not_tried(tried: list[str], ground: Ground = PICTURES) -> list[str]:
+    """Recipes for such inputs that were not run, then what no recipe does, a line each."""
     named = {LATEST.get(name, name) for name in tried}
-    rest = sorted(listed.name for listed in list_attacks() if listed.name not in named)
-    return [*([f"recipes that were not run: {', '.join(rest)}"] if rest else []), *NEVER]
+    rest = sorted(
+        listed.name for listed in list_attacks() if listed.name not in named and _ground(listed.name) is ground
+    )
+    return [*([f"recipes that were not run: {', '.join(rest)}"] if rest else []), *NEVER, *ground.never]
+
+
+def _ground(recipe: str) -> Ground:
+    try:
+        settings = load_attack(recipe).settings
+    except AdaptBenchError:  # a broken file of somebody's own beside the shipped ones
+        return PICTURES
+    return next((ground for ground in (TEXT, SERIES) if ground.bounds(settings)), PICTURES)
 
 
 def page(summary: Summary) -> str:
@@ -49,6 +60,7 @@ def page(summary: Summary) -> str:
 
 def _what(summary: Summary) -> str:
     model, data = summary["model"], summary["data"]
+    ground = ground_told(summary)
     kept = f"; they lie in `{INPUTS}`" if data["stored"] else ""
     lines = [
         "## What was audited",
@@ -56,10 +68,10 @@ def _what(summary: Summary) -> str:
         f"- Net: {model['title']}. Shape {model['shape']}, policy {model['policy']}, from {model['source']} "
         f"`{model['spec']}`.",
         f"- Its hash, over weights, settings, policy and foreign code: `{model['sha256']}`.",
-        f"- Cost of a picture: {words.macs(model['min_macs'])} MACs on the cheapest path, "
+        f"- Cost of a {ground.one}: {words.macs(model['min_macs'])} MACs on the cheapest path, "
         f"{words.macs(model['max_macs'])} on the dearest, {words.macs(model['macs_full'])} for the static net.",
-        f"- Pictures: the first {words.count(summary['figures']['n'])} of the {data['split']} split of {data['name']}, "
-        f"SHA-256 `{data['sha256']}`{kept}.",
+        f"- {ground.many.capitalize()}: the first {words.count(summary['figures']['n'])} of the {data['split']} split "
+        f"of {data['name']}, SHA-256 `{data['sha256']}`{kept}.",
         f"- adaptbench {summary['versions']['adaptbench']}, torch {summary['versions'].get('torch', '?')}, seed "
         f"{summary['seed']}; everything else about the machine is in `{RUN}/manifest.json`.",
         "",
@@ -71,25 +83,27 @@ def _against(summary: Summary) -> str:
     lines = [
         "## Threat model",
         "",
-        f"The attacker changes each value of a picture by at most {words.eps(summary['eps'])}",
+        threat(summary),
+        "",
     ]
-    lines[-1] += ", in 8 bits, and wants it to cost more. Attacks with a bound of their own keep it."
-    lines.append("")
     for name, condition in summary["conditions"].items():
         if condition["kind"] == "clean":
             continue
-        known = KNOWS[condition["access"]].format(
-            surrogate=condition.get("settings", {}).get("surrogate", "of its own")
-        )
-        lines.append(f"- **{name}**: {condition['summary']}. It {known}.")
+        lines.append(f"- **{name}**: {condition['summary']}. It {_knows(condition)}.")
         if condition["cite"]:
             lines[-1] += f" {condition['cite']}."
         lines += [f"  - deviates: {line}" for line in condition["deviates"]]
     return "\n".join([*lines, ""])
 
 
+def _knows(condition: Mapping[str, Any]) -> str:
+    if condition["access"] == "black-box" and "logits" in str(condition.get("settings", {}).get("returns")):
+        return "asks the deployed net for its cost and the logits of its answer, and sees nothing else"
+    return KNOWS[condition["access"]].format(surrogate=condition.get("settings", {}).get("surrogate", "of its own"))
+
+
 def _found(summary: Summary) -> str:
-    figures = summary["figures"]
+    figures, ground = summary["figures"], ground_told(summary)
     worst = figures["worst"]
     lines = [
         "## Figures",
@@ -108,7 +122,7 @@ def _found(summary: Summary) -> str:
             f"({words.macs(figures['macs_seen'])}, {figures['seen_in']})."
         )
     lines += [
-        f"- {name}: {shown.share(c['answers_kept'])} of the answers are those of the clean pictures."
+        f"- {name}: {shown.share(c['answers_kept'])} of the answers are those of the clean {ground.many}."
         for name, c in figures["conditions"].items()
         if c["kind"] == "attack" and c["answers_kept"]
     ]
@@ -116,8 +130,8 @@ def _found(summary: Summary) -> str:
         *lines,
         "",
         "*Takes back* is (attacked − clean) / (dearest − clean), a ratio of mean MACs; in brackets the 95 % interval "
-        "of a bootstrap over pictures. p99 and CVaR 5 % are of a picture's MACs: the 99th percentile, and the mean of "
-        "the dearest twentieth. A figure says what these attacks found, never that no other finds more.",
+        f"of a bootstrap over {ground.many}. p99 and CVaR 5 % are of a {ground.one}'s MACs: the 99th percentile, and "
+        "the mean of the dearest twentieth. A figure says what these attacks found, never that no other finds more.",
         "",
     ])  # fmt: skip
 
@@ -149,8 +163,8 @@ def _verify(summary: Summary) -> str:
         " ".join(words_),
         "```",
         "",
-        f"It compares every file with `{SUMS}`, runs the crafted pictures through the net once more (nothing is "
-        f"crafted) and works the figures of `{SUMMARY}` out again. `{PAGE}` opens offline; `{RUN}` is an ordinary run "
-        "directory.",
+        f"It compares every file with `{SUMS}`, runs the crafted {ground_told(summary).many} through the net once more "
+        f"(nothing is crafted) and works the figures of `{SUMMARY}` out again. `{PAGE}` opens offline; "
+        f"`{RUN}` is an ordinary run directory.",
         "",
     ])  # fmt: skip

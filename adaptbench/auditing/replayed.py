@@ -1,4 +1,4 @@
-"""The audited net once more, and the crafted pictures through it."""
+"""The audited net once more, and the crafted inputs through it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ import numpy as np
 import torch
 
 from adaptbench.adaptive import AdaptiveModel, DecisionGraph, Inference, Split
+from adaptbench.attacks.textual import beyond_budget
+from adaptbench.attacks.word_edits import WordEdits
 from adaptbench.auditing import bundle
+from adaptbench.auditing.grounds import PICTURES, TEXT, ground_told, size
 from adaptbench.auditing.kept import Held, read
 from adaptbench.auditing.target import Pictures, own_data, target_of
 from adaptbench.bench.entries import Entry, Fitting, put_under
@@ -144,6 +147,7 @@ def replay(audit: Audit, run: Run, again: Again, condition: Tried) -> tuple[pd.D
     Returns:
         Rows as they are now (None where there are none), whether they are those of the bundle, and what was seen.
     """
+    many = ground_told(audit.summary).many
     case = next(c for c in run.cases if c["evaluation"] == condition.evaluation)
     stored = run.samples([condition.evaluation])
     try:
@@ -151,7 +155,7 @@ def replay(audit: Audit, run: Run, again: Again, condition: Tried) -> tuple[pd.D
         if inputs is None:
             return None, None, again.why
         if len(inputs) != len(stored) or hash_inputs(inputs) != case["inputs_sha256"]:
-            return None, False, "the pictures are not those of the record: their hash is another"
+            return None, False, f"the {many} are not those of the record: their hash is another"
         frame = _rows(audit, again, condition, inputs, stored)
     except AdaptBenchError as error:
         return None, False, error.seen
@@ -160,13 +164,13 @@ def replay(audit: Audit, run: Run, again: Again, condition: Tried) -> tuple[pd.D
         for name in COMPARED
         if (wrong := (frame[name].to_numpy() != stored[name].to_numpy()) & ~_ties(frame, stored)).any()
     ]
-    if again.split is not None and (beyond := _outside(audit, condition, frame, stored)):
+    if again.split is not None and (beyond := _outside(audit, again, condition, inputs, frame, stored)):
         off.append(beyond)
     ties = int(_ties(frame, stored).sum())
     apart = f", {words.plural(ties, 'tie')} apart" if ties else ""
     if off:
-        return frame, False, f"of {len(frame)} pictures, {', '.join(off)}{apart}"
-    return frame, True, f"{len(frame)} pictures cost, leave and are answered as the bundle says{apart}"
+        return frame, False, f"of {len(frame)} {many}, {', '.join(off)}{apart}"
+    return frame, True, f"{len(frame)} {many} cost, leave and are answered as the bundle says{apart}"
 
 
 def _inputs(run: Run, again: Again, case: dict[str, Any]) -> torch.Tensor | None:
@@ -191,13 +195,22 @@ def _rows(audit: Audit, again: Again, condition: Tried, inputs: torch.Tensor, st
     return frame
 
 
-def _outside(audit: Audit, condition: Tried, frame: pd.DataFrame, stored: pd.DataFrame) -> str:
+def _outside(
+    audit: Audit, again: Again, condition: Tried, inputs: torch.Tensor, frame: pd.DataFrame, stored: pd.DataFrame
+) -> str:
     """What the distances to the clean pictures say against the bundle; nothing where they are as they should be."""
-    eps = audit.summary["conditions"][condition.condition]["eps"]
-    settings = audit.summary["conditions"][condition.condition]["settings"]
-    in_linf = str(settings.get("constraint", settings.get("norm", "linf"))).lower() == "linf"
-    if eps is not None and in_linf and float(frame["linf"].max()) > eps + 0.5 / 255:
-        return f"a value is moved by {words.eps(float(frame['linf'].max()))}, more than {words.eps(eps)}"
+    ground, told = ground_told(audit.summary), audit.summary["conditions"][condition.condition]
+    eps, settings = told["eps"], told["settings"]
+    if ground is TEXT and ground.bounds(settings) and again.model is not None and again.split is not None:
+        edits = WordEdits(share=settings["share"], least=settings["least"], moves=())
+        if n := int(beyond_budget(again.model, edits, again.split.x, inputs).sum()):
+            return f"{n} differ from the clean ones in more words than may be edited"
+    if eps is not None and ground.bounds(settings):
+        low, high = audit.summary.get("range") or (0.0, 1.0)
+        slack = 0.5 / 255 if ground is PICTURES else 1e-5 * (high - low)
+        if float(frame["linf"].max()) > eps + slack:
+            moved = size(audit.summary, float(frame["linf"].max()))
+            return f"a value is moved by {moved}, more than {size(audit.summary, eps)}"
     far = abs(frame["linf"].to_numpy() - stored["linf"].to_numpy()) > 1e-9
     return f"{int(far.sum())} are at another distance from the clean ones" if far.any() else ""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from adaptbench.auditing.grounds import PICTURES, TEXT, Ground, ground_told, size
 from adaptbench.report import words
 
 Summary = Mapping[str, Any]
@@ -30,8 +31,8 @@ def table(summary: Summary) -> str:
 
 
 def _named(name: str, condition: Mapping[str, Any], summary: Summary) -> str:
-    eps = summary["conditions"][name].get("eps")
-    told = f"  {name}" + (f" {words.eps(eps)}" if eps is not None else "")
+    described = summary["conditions"][name]
+    told = f"  {name} {size(summary, described.get('eps'), described.get('share'))}".rstrip()
     return f"{told} (control)" if condition["kind"] == "control" else told
 
 
@@ -65,9 +66,18 @@ def checks(found: Sequence[Mapping[str, Any]], *, all_of_them: bool = False) -> 
 
 def whole(summary: Summary) -> str:
     """What ``print(audit)`` gives."""
-    data, figures = summary["data"], summary["figures"]
+    data, figures, ground = summary["data"], summary["figures"], ground_told(summary)
     heading = (
         f"audit · {summary['model']['name']} under {summary['model']['policy']} · {data['name']}, "
-        f"{words.count(figures['n'])} test images · eps {words.eps(summary['eps'])}"
+        f"{words.count(figures['n'])} test {_many(ground)} · {_reach(summary)}"
     )
     return "\n".join([heading, "", table(summary), "", *checks(summary["checks"])])
+
+
+def _many(ground: Ground) -> str:
+    return "images" if ground is PICTURES else ground.many
+
+
+def _reach(summary: Summary) -> str:
+    told = size(summary, summary["eps"], summary.get("share"))
+    return told if ground_told(summary) is TEXT else f"eps {told}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from adaptbench.adapters import Adapted
 from adaptbench.adaptive import AdaptiveModel, Split
 from adaptbench.adaptive.splits import Role
+from adaptbench.auditing.grounds import ground_of
 from adaptbench.data.base import DataSet
 from adaptbench.data.checked import CheckedData
 from adaptbench.data.own import split as split_of
@@ -119,5 +120,6 @@ def own_data(given: Split | Pictures, n_classes: int) -> DataSet:
     else:
         x, y = given if isinstance(given, tuple | list) and len(given) == 2 else (given, None)
         split = split_of(x, y, role="test", name="pictures", class_names=n_classes)
+        split = replace(split, name=ground_of(split.x).many)
     split.require("test", purpose="the figures of an audit")
     return CheckedData(OwnData(split), split.name)

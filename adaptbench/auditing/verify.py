@@ -12,6 +12,7 @@ from adaptbench.adaptive import AdaptiveModel, Split
 from adaptbench.auditing import bundle, plain
 from adaptbench.auditing.audit import Audit
 from adaptbench.auditing.findings import at_rest
+from adaptbench.auditing.grounds import ground_told
 from adaptbench.auditing.replayed import NET, Again, again_of, mended, replay
 from adaptbench.auditing.target import Pictures
 from adaptbench.errors import AdaptBenchError
@@ -165,7 +166,7 @@ def _some(names: list[str]) -> str:
 
 
 def _with_the_net(audit: Audit, run: Run, again: Again, progress: Progress) -> list[Finding]:
-    model, told = again.model, audit.summary["model"]
+    model, told, many = again.model, audit.summary["model"], ground_told(audit.summary).many
     assert model is not None
     now = model_hash(model)
     found = [
@@ -178,13 +179,13 @@ def _with_the_net(audit: Audit, run: Run, again: Again, progress: Progress) -> l
         seen = ", ".join(f"{name} is {costs[name]}, was {told[name]}" for name in off)
         found.append(Finding("costs of its paths", False, seen))
     if again.split is None:
-        found.append(Finding("pictures", None, again.why))
+        found.append(Finding(many, None, again.why))
     else:
         same, seen = again.split.sha256 == audit.summary["data"]["sha256"], f"SHA-256 {again.split.sha256}"
         other = f"{seen}, the audited ones have {audit.summary['data']['sha256']}"
-        found.append(Finding("pictures", same, seen if same else other))
+        found.append(Finding(many, same, seen if same else other))
     conditions, frames = tried(run.cases), []
-    progress.begin("evaluating the crafted pictures again", len(conditions))
+    progress.begin(f"evaluating the crafted {many} again", len(conditions))
     for i, condition in enumerate(conditions):
         frame, holds, seen = replay(audit, run, again, condition)
         found.append(Finding(condition.condition, holds, seen))

@@ -104,7 +104,9 @@ def test_a_policy_is_fitted_by_its_name(two_heads: ab.MultiExit) -> None:
         ({"attacks": "ilfoo"}, "no attack is called 'ilfoo'"),
         ({"attacks": " , "}, "no attack was named"),
         ({"eps": "eight"}, "no size"),
-        ({"limit": 0}, "leaves no pictures"),
+        ({"limit": 0}, "leaves no inputs"),
+        ({"share": 0.1}, "share 0.1 was given for pictures"),
+        ({"share": 0.1, "eps": 0.1}, "eps and share were both given"),
         ({"policy": "[1]"}, "no policy"),
         ({"policy": "exact-bugdet"}, "no policy is called"),
         ({"data": "digitz"}, "no data set is called"),
@@ -150,6 +152,30 @@ def test_a_loader_will_do(foreign: ModuleType, two_heads: ab.MultiExit, tmp_path
     assert by_loader.summary["figures"] == by_tensors.summary["figures"]
 
 
+MINE = """
+from pathlib import Path
+from adaptbench.models.text import text_exits
+from adaptbench.testing.texts import write_encoder
+
+class Says(nn.Module):
+    def __init__(self, classes, soft=False, looks=False):
+        super().__init__()
+        self.heads, self.soft, self.looks = nn.ModuleList(nn.Linear(64, c) for c in classes), soft, looks
+
+    def forward(self, x):
+        x = x.flatten(1)
+        if self.looks and x.mean() > 0:
+            x = x + 1
+        return [head(x).softmax(1) if self.soft else head(x) for head in self.heads]
+
+def folder(without):
+    place = write_encoder("encoder")
+    (place / without).unlink()
+    return place
+
+"""
+
+
 @pytest.mark.parametrize(
     ("body", "says"),
     [
@@ -158,6 +184,14 @@ def test_a_loader_will_do(foreign: ModuleType, two_heads: ab.MultiExit, tmp_path
         ("ab.wrap(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), example=X, exits=['layer4'])", "'layer4' is no sub"),
         ("ab.attach_exits(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), after=['7'], example=X)", "'7' is no sub"),
         ("ab.BlackBox(lambda x: x, example=X, macs_full=1)", "not (logits, macs)"),
+        ("ab.wrap(Says([2, 3]), example=X)", "has the shape (n, 3), output 0 (n, 2): not logits (n, C) alike"),
+        ("ab.wrap(Says([2, 2], soft=True), example=X)", "holds probabilities, not logits"),
+        ("ab.wrap(Says([2, 2], looks=True), example=X)", "could not be traced at"),
+        (
+            "text_exits(folder(without='model.safetensors'), n_classes=2, length=16)",
+            "model.safetensors could not be read",
+        ),
+        ("text_exits(folder(without='tokenizer.json'), n_classes=2, length=16)", "tokenizer.json beside its weights"),
     ],
 )
 def test_what_cannot_be_adapted_ends_with_two_and_the_way_out(
@@ -165,8 +199,11 @@ def test_what_cannot_be_adapted_ends_with_two_and_the_way_out(
 ) -> None:
     (tmp_path / "mine.py").write_text(
         f"import torch\nfrom torch import nn\nimport adaptbench as ab\nX = torch.zeros(1, 1, 8, 8)\n"
-        f"def build():\n    return {body}\n"
+        f"{MINE}def build():\n    return {body}\n"
     )
     ended = adaptbench("audit", "./mine.py:build", "--data", "digits", "--allow-imports", "--limit", "8")
     assert ended.code == 2
-    assert says in " ".join(ended.err.split())
+    said = " ".join(ended.err.split())
+    assert says in said
+    assert len(ended.err.splitlines()) > 1, "what was seen, and nothing of what to do"
+    assert not (tmp_path / "runs").exists() or not any((tmp_path / "runs").rglob("summary.json"))

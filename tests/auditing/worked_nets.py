@@ -50,6 +50,37 @@ class Skipping(nn.Module):
         return self.head(h), torch.cat(opened, 1)
 
 
+class Reading(nn.Module):
+    """Token ids, padded with 0: the mean of their embeddings, an early answer and a late one."""
+
+    def __init__(self, pieces: int) -> None:
+        super().__init__()
+        self.words, self.wide = nn.Embedding(pieces, 16, padding_idx=0), nn.Linear(16, 64)
+        self.early, self.late = nn.Linear(16, 2), nn.Linear(64, 2)
+
+    def forward(self, input_ids: Tensor) -> list[Tensor]:
+        is_word = (input_ids != 0).float()[..., None]
+        h = (self.words(input_ids) * is_word).sum(1) / is_word.sum(1)
+        return [self.early(h), self.late(F.relu(self.wide(h)))]
+
+
+class Waves(nn.Module):
+    """Channels over time: three convolutions, a head after each."""
+
+    def __init__(self, channels: int, classes: int, width: int = 12) -> None:
+        super().__init__()
+        sizes = (channels, width, 2 * width, 4 * width)
+        self.convs = nn.ModuleList(nn.Conv1d(sizes[i], sizes[i + 1], 5, stride=2, padding=2) for i in range(3))
+        self.heads = nn.ModuleList(nn.Linear(size, classes) for size in sizes[1:])
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        answers = []
+        for conv, head in zip(self.convs, self.heads, strict=True):
+            x = F.relu(conv(x))
+            answers.append(head(x.mean(2)))
+        return answers
+
+
 def trained(net: nn.Module, x: Tensor, y: Tensor, epochs: int = 15) -> nn.Module:
     """By every answer that a net gives; gates by what they open, too."""
     optimiser = torch.optim.Adam(net.parameters(), lr=5e-3)
@@ -57,7 +88,8 @@ def trained(net: nn.Module, x: Tensor, y: Tensor, epochs: int = 15) -> nn.Module
         for rows in torch.randperm(len(x)).split(64):
             optimiser.zero_grad()
             out = net(x[rows])
-            answers = out["outputs"] if isinstance(out, dict) else [out[0] if isinstance(out, tuple) else out]
+            answers = out["outputs"] if isinstance(out, dict) else out if isinstance(out, list) else [out]
+            answers = [out[0]] if isinstance(out, tuple) else answers
             loss = torch.stack([F.cross_entropy(logits, y[rows]) for logits in answers]).sum()
             if isinstance(out, tuple):
                 loss = loss + 0.3 * (out[1].mean() - 0.4).square() * 10

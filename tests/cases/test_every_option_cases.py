@@ -192,6 +192,7 @@ OF_AUDIT = {
     "defence": Seen(f"{AUDIT} --defence quantise --out d", "audit · softmax-threshold+quantise"),
     "attacks": Refused("audit softmax-threshold --data {it} --attacks nois", "nois"),
     "eps": Refused("audit softmax-threshold --data {it} --eps 8", "8/255"),
+    "share": Refused("audit softmax-threshold --data {it} --share 0.1", "was given for pictures"),
     "limit": Seen(f"{AUDIT} --out b", "8 test images"),
     "seed": Seen(f"{AUDIT} --seed 7 --out c", out="bundle c", file="c/suite.yaml"),
     "out": Seen(f"{AUDIT} --out b", "bundle b", file="b/SHA256SUMS"),
