@@ -13,7 +13,7 @@ import typer
 from adaptbench import terminal
 from adaptbench.commands.attacking import Format as Pictures
 from adaptbench.commands.judging import Format
-from adaptbench.commands.options import DataRoot, Defended, Download, Json, Quiet, Verbose, Zoo
+from adaptbench.commands.options import Audited, DataRoot, Defended, Download, Json, Quiet, Share, Size, Verbose, Zoo
 from adaptbench.commands.ranking import leaderboard
 from adaptbench.commands.trending import history
 from adaptbench.commands.voice import Voice
@@ -200,22 +200,9 @@ def audit(
         typer.Option("--policy", help="Puts the net under it: NAME, or 'NAME: {setting: value}'."),
     ] = None,
     defence: Defended = None,
-    attacks: Annotated[
-        str | None,
-        typer.Option(
-            "--attacks",
-            help="Recipes, parted by commas (default: standard, free and label-kept; of texts words and "
-            "words-black-box; of series series).",
-        ),
-    ] = None,
-    eps: Annotated[
-        str | None,
-        typer.Option("--eps", help="Size of the L-infinity ball (default 8/255); of series in their own unit."),
-    ] = None,
-    share: Annotated[
-        str | None,
-        typer.Option("--share", help="Of a text's words (default 0.1), or of a sensor's range (default 0.02)."),
-    ] = None,
+    attacks: Audited = None,
+    eps: Size = None,
+    share: Share = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="Test inputs at most.")] = 200,
     seed: Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Of everything that is drawn.")] = 0,
     out: Annotated[Path | None, typer.Option("--out", help="The bundle (default runs/audit-MODEL-DATA).")] = None,

@@ -9,6 +9,22 @@ import typer
 
 DataRoot = Annotated[Path | None, typer.Option("--data-root", help="Folder with data sets; also ADAPTBENCH_DATA.")]
 Download = Annotated[bool, typer.Option("--download", help="Fetch a missing data set from its publisher.")]
+Audited = Annotated[
+    str | None,
+    typer.Option(
+        "--attacks",
+        help="Recipes, parted by commas (default: standard, free and label-kept; of texts words and words-black-box; "
+        "of series series).",
+    ),
+]
+Size = Annotated[
+    str | None,
+    typer.Option("--eps", help="Size of the L-infinity ball (default 8/255); of series in their own unit."),
+]
+Share = Annotated[
+    str | None,
+    typer.Option("--share", help="Of a text's words (default 0.1), or of a sensor's range (default 0.02)."),
+]
 Defended = Annotated[
     str | None,
     typer.Option("--defence", help="Puts the net under it: NAME, or 'NAME: {setting: value}'; attacks know it."),
