@@ -26,7 +26,8 @@ def figure(view: View) -> Figure | None:
     caption = (
         "Head-room taken back by the best input so far, over the steps that a search takes an input. The last point is "
         "what the attack returned, with its 95 % interval; on the way only means were told. A curve that still "
-        "rises says that more steps would take more; a level one says nothing about another search."
+        "rises says that more steps would take more; a level one says nothing about another search, and inputs on the "
+        "dearest path take no further steps."
     )
     legend = (Legend("attack", "line", "attacks that look inside"),)
     return Figure("fig-steps", caption, panels, legend, _table(view, curves))
