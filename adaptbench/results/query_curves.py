@@ -72,7 +72,7 @@ def query_curves(
     for (model, name), members in groups.items():
         made = {condition: _table(condition, model, seeds, by, costs) for condition in members}
         tables[model, name] = {condition: table for condition, table in made.items() if table is not None}
-    asked = {model for (model, _), found in tables.items() if len(found) > 1}
+    asked = {model for (model, _), found in tables.items() if len(found) >= budgets}
     curves = []
     for (model, name), found in tables.items():
         if model not in asked:  # no intervals of what is not shown

@@ -138,9 +138,10 @@ def test_floats_in_the_place_of_ids(net):
         net.infer(torch.zeros(2, LENGTH))
 
 
-def test_an_audit_is_for_pictures(net):
-    with pytest.raises(CapabilityError, match="a model of text"):
-        ab.audit(net, planted_texts("test", 40), attacks=["noise"])
+def test_an_audit_of_texts_trusts_nothing_where_only_attacks_on_pictures_were_asked_for(net):
+    audit = ab.audit(net, planted_texts("test", 40), attacks=["noise"])
+    assert not audit.trusted
+    assert any("noise" in str(doubt) for doubt in audit.doubts)
 
 
 def test_the_encoder_is_frozen_and_the_heads_are_not(folder):

@@ -88,3 +88,10 @@ def test_no_interval_is_drawn_of_what_is_not_shown(monkeypatch):
 
 def test_a_net_without_head_room_has_no_figure():
     assert query_curves(MANIFEST | {"models": {"net": {"max_macs": 200}}}, cases(), costs) == []
+
+
+def test_one_budget_is_a_curve_only_where_it_is_asked_for():
+    alone = [c for c in cases() if c["condition"] in ("clean", "box-100")]
+    assert not query_curves(MANIFEST, alone, costs)
+    (found,) = query_curves(MANIFEST, alone, costs, budgets=1)
+    assert [p.recovery for p in found.points] == [pytest.approx(0.525)]
