@@ -10,6 +10,8 @@ from adaptbench.report.view import View
 from adaptbench.results.step_curves import StepCurve, step_curves
 
 _DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2)))
+_ROOM = 1.35
+"""Between two labels of an axis in logarithms."""
 _NOT_KEPT = "inputs on the way are not kept one by one"
 
 
@@ -57,11 +59,25 @@ def _panel(view: View, key: str, title: str, curves: list[StepCurve]) -> Panel:
             )  # fmt: skip
         steps = sorted({point.steps for curve in curves for point in curve.points})
         axes.set_xscale("log")
-        axes.set_xticks(steps, [str(step) for step in steps])
+        told = _apart(steps)
+        axes.set_xticks(told, [str(step) for step in told])
         axes.set_xticks([], minor=True)
         axes.set_xlim(steps[0] * 0.9, steps[-1] * 3)  # room for the names
         axes.set(xlabel="steps an input", ylabel="taken back, %")
     return Panel(title, canvas.svg)
+
+
+def _apart(steps: list[int]) -> list[int]:
+    """Those whose labels have room on the axis, the last among them.
+
+    >>> _apart([1, 2, 5, 10, 20, 30, 50, 60])
+    [1, 2, 5, 10, 20, 30, 60]
+    """
+    kept: list[int] = []
+    for step in reversed(steps):
+        if not kept or kept[-1] >= _ROOM * step:
+            kept.append(step)
+    return kept[::-1]
 
 
 def _name(view: View, curve: StepCurve) -> str:
