@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
-from kept import begun, heading
+from kept import begun, heading, told
 
 import adaptbench as ab
 from adaptbench.attacks import load_attack
@@ -105,11 +104,6 @@ def _share(clean: torch.Tensor, macs: torch.Tensor, dearest: int) -> dict[str, f
     estimate = recovery(clean.numpy(), macs.numpy(), dearest)
     assert estimate is not None
     return {"value": estimate.value, "low": estimate.low, "high": estimate.high}
-
-
-def told(line: str) -> None:
-    """Progress, on the other stream."""
-    sys.stderr.write(f"{line}\n")
 
 
 def main() -> None:

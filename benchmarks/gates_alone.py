@@ -13,13 +13,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
-from kept import begun, heading
+from kept import begun, heading, told
 
 import adaptbench as ab
 from adaptbench.adaptive import GatedNetwork
@@ -94,11 +93,6 @@ def shares(model: GatedNetwork, x: torch.Tensor, attacked: torch.Tensor, found: 
 def rows_of(mask: torch.Tensor) -> list[str]:
     """A picture a line, a digit a gate: 1 is open."""
     return ["".join(str(int(on)) for on in row) for row in mask.tolist()]
-
-
-def told(line: str) -> None:
-    """Progress, on the other stream."""
-    sys.stderr.write(f"{line}\n")
 
 
 def main() -> None:

@@ -57,3 +57,8 @@ def keep(found: dict[str, Any], place: Path | None, title: str, part: Any) -> No
     sys.stdout.flush()
     if place:
         place.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def told(line: str) -> None:
+    """Progress, on the other stream."""
+    sys.stderr.write(f"{line}\n")
